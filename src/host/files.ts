@@ -1,0 +1,156 @@
+/** Files through `node:fs`, which Node and Deno share. Every failure becomes one line that names the file. */
+
+import { randomBytes } from "node:crypto";
+import * as fs from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { env, platform } from "node:process";
+import { fileURLToPath } from "node:url";
+import type { AtomicFile, Host, RangedFile } from "./host.ts";
+
+const REASONS: Record<string, string> = {
+  ENOENT: "no such file or folder",
+  EISDIR: "it is a folder",
+  ENOTDIR: "a part of the path is not a folder",
+  EACCES: "permission denied",
+  EPERM: "operation not permitted",
+  ENOSPC: "no space left on the disk",
+  EROFS: "the file system is read-only",
+  EMFILE: "too many open files",
+  ENAMETOOLONG: "the name is too long",
+};
+
+/** Runs one file operation; a system error is rethrown as "Cannot VERB PATH: reason", with its `code`. */
+async function attempt<T>(verb: string, path: string | URL, operation: () => Promise<T>): Promise<T> {
+  try {
+    return await operation();
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === undefined) throw cause;
+    const error = new Error(`Cannot ${verb} ${shown(path)}: ${REASONS[code] ?? message}`, { cause });
+    throw Object.assign(error, { code });
+  }
+}
+
+const shown = (path: string | URL) => (typeof path === "string" ? path : fileURLToPath(path));
+
+async function open(path: string): Promise<RangedFile> {
+  const handle = await attempt("read", path, () => fs.open(path, "r"));
+  const size = await attempt("read", path, async () => {
+    const stat = await handle.stat();
+    if (stat.isFile()) return stat.size;
+    throw Object.assign(new Error(), { code: "EISDIR" });
+  }).catch(async (error) => {
+    await handle.close();
+    throw error;
+  });
+  return {
+    size,
+    async read(into, position) {
+      let done = 0;
+      while (done < into.length) {
+        const { bytesRead } = await attempt("read", path, () =>
+          handle.read(into, done, into.length - done, position + done),
+        );
+        if (bytesRead === 0) {
+          throw new Error(
+            `Cannot read ${path}: it ends at byte ${position + done}, ${into.length - done} bytes too early`,
+          );
+        }
+        done += bytesRead;
+      }
+    },
+    close: () => handle.close(),
+  };
+}
+
+async function createAtomic(path: string): Promise<AtomicFile> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  const handle = await attempt("write", path, () => fs.open(temporary, "wx"));
+  let state: "open" | "committed" | "aborted" = "open";
+  const file: AtomicFile = {
+    async write(bytes) {
+      let done = 0;
+      while (done < bytes.length) {
+        const { bytesWritten } = await attempt("write", path, () =>
+          handle.write(bytes, done, bytes.length - done),
+        );
+        done += bytesWritten;
+      }
+    },
+    async commit() {
+      try {
+        await attempt("write", path, async () => {
+          await handle.sync();
+          await handle.close();
+          await fs.rename(temporary, path);
+        });
+      } catch (error) {
+        await file.abort();
+        throw error;
+      }
+      state = "committed";
+      await syncDirectory(dirname(path));
+    },
+    async abort() {
+      if (state !== "open") return;
+      state = "aborted";
+      await handle.close().catch(() => {}); // a failed commit may have closed it
+      await fs.rm(temporary, { force: true });
+    },
+  };
+  return file;
+}
+
+/** Makes a rename durable. Some systems cannot open a folder; there the rename alone must do. */
+async function syncDirectory(path: string): Promise<void> {
+  try {
+    const handle = await fs.open(path, "r");
+    await handle.sync().finally(() => handle.close());
+  } catch {}
+}
+
+async function kind(path: string): Promise<"file" | "directory" | undefined> {
+  try {
+    const stat = await fs.stat(path);
+    return stat.isDirectory() ? "directory" : "file";
+  } catch {
+    return undefined;
+  }
+}
+
+async function append(path: string, bytes: Uint8Array): Promise<void> {
+  const handle = await attempt("write", path, () => fs.open(path, "a"));
+  try {
+    await attempt("write", path, async () => {
+      await handle.writeFile(bytes);
+      await handle.sync();
+    });
+  } finally {
+    await handle.close();
+  }
+}
+
+function cacheDirectory(): string {
+  if (env.XDG_CACHE_HOME) return join(env.XDG_CACHE_HOME, "wavegate");
+  if (platform === "win32" && env.LOCALAPPDATA) return join(env.LOCALAPPDATA, "wavegate");
+  if (platform === "darwin") return join(homedir(), "Library", "Caches", "wavegate");
+  return join(homedir(), ".cache", "wavegate");
+}
+
+type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet">;
+
+export const files: Files = {
+  readText: (path) => attempt("read", path, () => fs.readFile(path, "utf8")),
+  readBytes: (path) => attempt("read", path, async () => new Uint8Array(await fs.readFile(path))),
+  open,
+  createAtomic,
+  kind,
+  list: (path) => attempt("list", path, async () => (await fs.readdir(path)).sort()),
+  async makeDirectory(path) {
+    await attempt("create", path, () => fs.mkdir(path, { recursive: true }));
+  },
+  append,
+  remove: (path) => attempt("remove", path, () => fs.rm(path, { recursive: true, force: true })),
+  cacheDirectory,
+};

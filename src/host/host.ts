@@ -1,0 +1,59 @@
+/**
+ * What the engine asks of the place where it runs. Everything above `host/` receives a Host
+ * (or a Device made from one) and never looks at `process`, `Deno` or `navigator` itself.
+ */
+
+/** A file opened for ranged reading. */
+export interface RangedFile {
+  /** Length in bytes. */
+  readonly size: number;
+  /** Fills `into` from byte `position`. Throws if the file ends before `into` is full. */
+  read(into: Uint8Array, position: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Writes to a temporary file beside the target; nothing appears under the final name before commit(). */
+export interface AtomicFile {
+  write(bytes: Uint8Array): Promise<void>;
+  /** Flushes to disk and renames over the target. */
+  commit(): Promise<void>;
+  /** Removes the temporary file. Safe after commit(). */
+  abort(): Promise<void>;
+}
+
+export interface GpuOptions {
+  /** Part of the adapter's name, case-insensitive: "llvmpipe", "nvidia", "swiftshader". */
+  adapter?: string;
+  /** Names the WebGPU to use where a host has two: "built-in" (Deno's own) or "dawn" (npm webgpu). */
+  implementation?: "built-in" | "dawn";
+  /** Lets Dawn drop bounds checks and the zeroing of workgroup memory. Only for kernels that are proven. */
+  unsafeFast?: boolean;
+}
+
+export interface Host {
+  readonly name: "node" | "deno";
+  /** A short line about the platform: runtime, version, operating system, processor. */
+  describe(): string;
+  /** The WebGPU entry point, with the toggles that the engine wants where they can be set. Throws if absent. */
+  gpu(options?: GpuOptions): Promise<GPU>;
+  /**
+   * Runs `start`, which returns a promise of the GPU, and waits without burning a core.
+   * Every GPU promise of the engine goes through here.
+   */
+  quiet<T>(start: () => Promise<T>): Promise<T>;
+  readText(path: string | URL): Promise<string>;
+  readBytes(path: string | URL): Promise<Uint8Array>;
+  open(path: string): Promise<RangedFile>;
+  createAtomic(path: string): Promise<AtomicFile>;
+  /** "file", "directory" or undefined where nothing is. */
+  kind(path: string): Promise<"file" | "directory" | undefined>;
+  /** Names in a folder, sorted. */
+  list(path: string): Promise<string[]>;
+  makeDirectory(path: string): Promise<void>;
+  /** Adds to the end of a file and flushes it to disk; creates the file if absent. */
+  append(path: string, bytes: Uint8Array): Promise<void>;
+  /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
+  remove(path: string): Promise<void>;
+  /** The user's folder for things that may be lost at any time. It may not exist yet. */
+  cacheDirectory(): string;
+}

@@ -1,0 +1,24 @@
+/** Node 20 and later: Dawn through npm `webgpu`, files through `node:fs`. */
+
+import { cpus } from "node:os";
+import { dawn } from "./dawn.ts";
+import { files } from "./files.ts";
+import type { Host } from "./host.ts";
+import { quiet } from "./quiet.ts";
+
+export const node: Host = {
+  name: "node",
+  ...files,
+  describe() {
+    const processors = cpus();
+    const model = processors[0]?.model ?? "processor unknown";
+    return `Node ${process.versions.node}, ${process.platform} ${process.arch}, ${model}, ${processors.length} cores`;
+  },
+  async gpu(options = {}) {
+    if (options.implementation === "built-in") {
+      throw new Error("Cannot use the built-in WebGPU: Node has none, use dawn");
+    }
+    return await dawn(options);
+  },
+  quiet,
+};
