@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
-import { homedir } from "node:os";
+import { freemem, homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { env, platform } from "node:process";
 import { fileURLToPath } from "node:url";
@@ -152,5 +152,7 @@ export const files: Files = {
   },
   append,
   remove: (path) => attempt("remove", path, () => fs.rm(path, { recursive: true, force: true })),
+  // A tenth is left to the rest of the machine: software Vulkan aborts the process where an allocation fails.
+  freeMemory: () => Math.floor(freemem() * 0.9),
   cacheDirectory,
 };

@@ -54,6 +54,8 @@ export interface Host {
   append(path: string, bytes: Uint8Array): Promise<void>;
   /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
   remove(path: string): Promise<void>;
+  /** Bytes of main memory that a CPU adapter may take without driving the machine out of memory. */
+  freeMemory(): number;
   /** The user's folder for things that may be lost at any time. It may not exist yet. */
   cacheDirectory(): string;
 }

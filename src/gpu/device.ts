@@ -1,0 +1,220 @@
+/**
+ * A GPU, opened: limits and features, and the owner of everything made on it. No globals: two devices may coexist.
+ *
+ * What awaits: openDevice, precompile, read, idle. Everything between only records.
+ */
+import type { GpuOptions, Host } from "../host/host.ts";
+import { declaredKernels, KernelLibrary } from "./kernel.ts";
+import { Pool, type PoolBuffer, sizeClass, usage } from "./pool.ts";
+import { Profiler, type ProfileRow } from "./profiler.ts";
+import { Recorder } from "./recorder.ts";
+
+export interface DeviceOptions extends GpuOptions {
+  /** Most bytes of GPU buffers; by default what the host says is free on a CPU adapter, no limit on a GPU. */
+  memoryLimit?: number;
+}
+
+export interface DeviceInfo {
+  readonly name: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  /** True where kernels run on the CPU (lavapipe, SwiftShader): such adapters want other tiles. */
+  readonly cpu: boolean;
+  readonly f16: boolean;
+  /** Lanes of a subgroup where that is one fixed number and WGSL subgroups are there; else 0. */
+  readonly subgroup: number;
+  readonly timestamps: boolean;
+}
+
+const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
+
+/** Opens an adapter with its full limits. Throws where there is none, or none of the name asked for. */
+export async function openDevice(host: Host, options: DeviceOptions = {}): Promise<Device> {
+  const gpu = await host.gpu(options);
+  const adapter = await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
+  if (!adapter) throw new Error("Cannot open a GPU: WebGPU found no adapter; `wavegate doctor` says how to get one");
+  const features = wanted.filter((f) => adapter.features.has(f));
+  const limits: Record<string, number> = {};
+  for (const name of [
+    "maxBufferSize",
+    "maxStorageBufferBindingSize",
+    "maxStorageBuffersPerShaderStage",
+    "maxComputeWorkgroupStorageSize",
+    "maxComputeInvocationsPerWorkgroup",
+    "maxComputeWorkgroupSizeX",
+    "maxComputeWorkgroupSizeY",
+    "maxComputeWorkgroupsPerDimension",
+  ] as const) {
+    limits[name] = adapter.limits[name];
+  }
+  const device = await host.quiet(() => adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits }));
+  const sources = await readKernels(host);
+  return new Device(host, adapter, device, sources, options);
+}
+
+async function readKernels(host: Host): Promise<Map<string, string>> {
+  const sources = new Map<string, string>();
+  const read = async (file: string): Promise<void> => {
+    if (sources.has(file)) return;
+    sources.set(file, "");
+    const text = await host.readText(new URL(`../../kernels/${file}`, import.meta.url));
+    sources.set(file, text);
+    await Promise.all([...text.matchAll(/^[ \t]*#include "([^"]+)"/gm)].map((m) => read(m[1])));
+  };
+  await Promise.all(declaredKernels().map((name) => read(`${name}.wgsl`)));
+  return sources;
+}
+
+export class Device {
+  readonly host: Host;
+  readonly gpu: GPUDevice;
+  readonly info: DeviceInfo;
+  readonly limits: GPUSupportedLimits;
+  readonly pool: Pool;
+  readonly recorder: Recorder;
+  readonly kernels: KernelLibrary;
+  /** GPU objects made since the device was opened; a repeated forward must add none. */
+  readonly counters = { pipelines: 0, bindGroups: 0 };
+  readonly #staging = new Map<number, GPUBuffer[]>();
+  readonly #watched = new Set<Promise<void>>();
+  readonly #labels: string[] = [];
+  #failure: Error | undefined;
+  #disposed = false;
+
+  constructor(host: Host, adapter: GPUAdapter, gpu: GPUDevice, sources: ReadonlyMap<string, string>, options: DeviceOptions) {
+    this.host = host;
+    this.gpu = gpu;
+    this.limits = gpu.limits;
+    const { info } = adapter;
+    const name = info.description || info.device || info.architecture || info.vendor || "unnamed adapter";
+    const lanes = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0;
+    this.info = {
+      name: /llvmpipe|swiftshader/i.test(info.device) ? info.device : name,
+      vendor: info.vendor,
+      architecture: info.architecture,
+      cpu: info.isFallbackAdapter === true || /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`),
+      f16: gpu.features.has("shader-f16"),
+      subgroup: gpu.features.has("subgroups") ? lanes : 0,
+      timestamps: gpu.features.has("timestamp-query"),
+    };
+    const limit = options.memoryLimit ?? (this.info.cpu ? host.freeMemory() : Number.POSITIVE_INFINITY);
+    this.pool = new Pool(gpu, limit, (buffer) => this.kernels.forget(buffer));
+    this.recorder = new Recorder(gpu);
+    this.kernels = new KernelLibrary(this, sources);
+    gpu.lost.then((lost) => {
+      if (!this.#disposed) this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
+    });
+    gpu.onuncapturederror = (event) => {
+      const memory = /out.?of.?memory/i.test(`${event.error.constructor.name} ${event.error.message}`);
+      this.#fail(new Error(`${memory ? "Ran out of GPU memory" : "The GPU refused a command"} (${this.info.name}): ${event.error.message.split("\n")[0]}`));
+    };
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+  }
+
+  /** Throws the first error that the GPU reported since the device was opened. */
+  check(): void {
+    if (this.#disposed) throw new Error("Cannot use the device: it was disposed");
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Pops an error scope; what `explain` makes of an error is thrown at the next await. */
+  watch(pop: () => Promise<GPUError | null>, explain: (error: GPUError) => Promise<Error>): void {
+    const watched = this.host
+      .quiet(pop)
+      .then(async (error) => {
+        if (error) this.#fail(await explain(error));
+      })
+      .catch((error) => this.#fail(error))
+      .finally(() => this.#watched.delete(watched));
+    this.#watched.add(watched);
+  }
+
+  /** Submits what was recorded and waits until the GPU has done it, without burning a core. */
+  async idle(): Promise<void> {
+    this.recorder.flush();
+    await this.host.quiet(() => this.gpu.queue.onSubmittedWorkDone());
+    await Promise.all(this.#watched);
+    this.check();
+  }
+
+  /** Copies `bytes` bytes of a buffer to the CPU. Submits first. */
+  async read(buffer: PoolBuffer, bytes: number, from = 0): Promise<ArrayBuffer> {
+    this.check();
+    const length = Math.ceil(bytes / 4) * 4;
+    if (length === 0) return new ArrayBuffer(0);
+    const size = sizeClass(length);
+    const staging =
+      this.#staging.get(size)?.pop() ?? this.gpu.createBuffer({ label: "staging", size, usage: usage.MAP_READ | usage.COPY_DST });
+    this.recorder.copyOut(buffer, from, staging, length);
+    this.recorder.flush();
+    try {
+      await this.host.quiet(() => staging.mapAsync(1, 0, length));
+    } catch (error) {
+      await Promise.all(this.#watched);
+      this.check();
+      throw error;
+    }
+    const copy = staging.getMappedRange(0, length).slice(0, bytes);
+    staging.unmap();
+    // One spare per size: a loop that reads the same loss every step needs no more.
+    if (this.#staging.get(size)?.length) staging.destroy();
+    else this.#staging.set(size, [staging]);
+    await Promise.all(this.#watched);
+    this.check();
+    return copy;
+  }
+
+  /**
+   * Compiles what `body` would run. The body records for real, so pass inputs of the shape that will be used; its
+   * dispatches are submitted, because a CPU adapter translates a kernel only when it first runs.
+   */
+  async precompile(body: () => void, onProgress?: (compiled: number) => void): Promise<void> {
+    const before = this.counters.pipelines;
+    body();
+    onProgress?.(this.counters.pipelines - before);
+    await this.idle();
+  }
+
+  /** Runs `body` with `label` in front of the profiler's rows. */
+  labelled<T>(label: string, body: () => T): T {
+    if (!this.recorder.profiler) return body();
+    this.#labels.push(label);
+    try {
+      return body();
+    } finally {
+      this.#labels.pop();
+    }
+  }
+
+  profileLabel(kernel: string): string {
+    return this.#labels.length ? `${this.#labels.join(".")}/${kernel}` : kernel;
+  }
+
+  /** Turns the profiler on. Throws where the adapter has no timestamps. */
+  startProfile(): void {
+    if (!this.info.timestamps) throw new Error(`Cannot profile: ${this.info.name} has no timestamp-query`);
+    this.recorder.flush();
+    this.recorder.profiler = new Profiler(this.gpu);
+  }
+
+  /** Turns it off and returns the times by label, longest first. */
+  async endProfile(): Promise<ProfileRow[]> {
+    const { profiler } = this.recorder;
+    await this.idle();
+    this.recorder.profiler = undefined;
+    return (await profiler?.collect((start) => this.host.quiet(start))) ?? [];
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.gpu.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

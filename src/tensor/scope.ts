@@ -1,0 +1,54 @@
+/**
+ * Who frees what. `scope(device, body)` frees every tensor made inside it except those it returns; these pass to the
+ * scope around it, or to the caller where there is none. The body is synchronous: a Promise would outlive it.
+ */
+import type { Device } from "../gpu/device.ts";
+import type { Tensor } from "./tensor.ts";
+
+const stacks = new WeakMap<Device, Tensor[][]>();
+
+function stackOf(device: Device): Tensor[][] {
+  let stack = stacks.get(device);
+  if (!stack) {
+    stack = [];
+    stacks.set(device, stack);
+  }
+  return stack;
+}
+
+/** Called by every new tensor: the innermost scope, else its maker, holds it. */
+export function adopt(tensor: Tensor): void {
+  tensor.keep();
+  stackOf(tensor.device).at(-1)?.push(tensor);
+}
+
+// Duck-typed to keep the import of Tensor a type: Tensor itself imports adopt() from here.
+const isTensor = (x: object): x is Tensor => "buffer" in x && "shape" in x && "keep" in x;
+
+function collect(value: unknown, into: Set<Tensor>): void {
+  if (typeof value !== "object" || value === null) return;
+  if (isTensor(value)) into.add(value);
+  else if (value instanceof Map) for (const v of value.values()) collect(v, into);
+  else if (Array.isArray(value)) for (const v of value) collect(v, into);
+  else if (Object.getPrototypeOf(value) === Object.prototype) for (const v of Object.values(value)) collect(v, into);
+}
+
+export function scope<T>(device: Device, body: () => T): T {
+  const stack = stackOf(device);
+  const mine: Tensor[] = [];
+  stack.push(mine);
+  const kept = new Set<Tensor>();
+  try {
+    const result = body();
+    if (result instanceof Promise) throw new TypeError("Cannot end a scope: its body returned a Promise, but must be synchronous");
+    collect(result, kept);
+    return result;
+  } finally {
+    if (stack.pop() !== mine) throw new Error("Cannot end a scope: another one inside it is still open");
+    const outer = stack.at(-1);
+    for (const tensor of mine) {
+      if (!kept.has(tensor)) tensor.release();
+      else outer?.push(tensor);
+    }
+  }
+}

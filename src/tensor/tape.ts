@@ -1,0 +1,163 @@
+/**
+ * Reverse-mode differentiation. Ops call record(); what they recorded is read backwards by grad().
+ *
+ * A tensor is tracked if it is a leaf given to grad(), or came out of an op with a tracked input. Ops whose inputs are
+ * all untracked leave nothing on the tape: frozen parameters cost nothing.
+ */
+import type { Device } from "../gpu/device.ts";
+import { scope } from "./scope.ts";
+import { sameShape, showShape } from "./shape.ts";
+import type { Tensor } from "./tensor.ts";
+
+/**
+ * Gradients of the inputs, in their order, from that of the output. Entry i may be undefined where `needs[i]` is false;
+ * work for such an entry should not be done. A returned gradient is never written to again, so one tensor may serve twice.
+ */
+export type Backward = (dy: Tensor, needs: readonly boolean[]) => readonly (Tensor | undefined)[];
+
+interface Entry {
+  readonly name: string;
+  readonly inputs: readonly Tensor[];
+  readonly output: Tensor;
+  readonly saved: readonly Tensor[];
+  readonly backward: Backward;
+}
+
+interface Tape {
+  readonly tracked: Set<Tensor>;
+  readonly entries: Entry[];
+}
+
+const tapes = new WeakMap<Device, Tape>();
+
+/** Is a tape running on this device? Layers ask, to choose a fused forward that has no backward. */
+export const isRecording = (device: Device): boolean => tapes.has(device);
+
+/** Does a gradient flow into this tensor? */
+export const isTracked = (tensor: Tensor): boolean => tapes.get(tensor.device)?.tracked.has(tensor) ?? false;
+
+/**
+ * Puts an op on the tape and returns its output.
+ *
+ * `saved` are the tensors that `backward` will read; the tape holds them until then.
+ */
+export function record(name: string, inputs: readonly Tensor[], output: Tensor, saved: readonly Tensor[], backward: Backward): Tensor {
+  const tape = tapes.get(output.device);
+  if (!tape?.entries || !inputs.some((t) => tape.tracked.has(t))) return output;
+  tape.tracked.add(output);
+  for (const t of [...saved, ...inputs, output]) t.keep();
+  tape.entries.push({ name, inputs, output, saved, backward });
+  return output;
+}
+
+/** The backward of an op that has none: a gradient that arrives is an error, never silently dropped. */
+export function noGradient(name: string, reason: string): Backward {
+  return () => {
+    throw new Error(`Cannot differentiate ${name}: ${reason}`);
+  };
+}
+
+/** Runs `body` without recording. */
+export function untracked<T>(device: Device, body: () => T): T {
+  const tape = tapes.get(device);
+  tapes.delete(device);
+  try {
+    return body();
+  } finally {
+    if (tape) tapes.set(device, tape);
+  }
+}
+
+/** Adds two gradients; given by the ops floor, above this one. */
+export type Add = (a: Tensor, b: Tensor) => Tensor;
+let add: Add = () => {
+  throw new Error("Cannot add gradients: ops/elementwise.ts was not loaded");
+};
+export const provideAdd = (given: Add): void => {
+  add = given;
+};
+
+export interface Gradients {
+  readonly loss: Tensor;
+  /** Gradient of the loss by leaf; a leaf that the loss does not depend on is absent. */
+  readonly gradients: Map<Tensor, Tensor>;
+}
+
+/**
+ * Runs `body`, then walks its tape backwards.
+ *
+ * `leaves` are the tensors wanted; `body` returns the output and the gradient of the final scalar with respect to it
+ * (for a loss: a tensor of ones). The result belongs to the scope around the call.
+ */
+export function grad(device: Device, leaves: Iterable<Tensor>, body: () => { loss: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] }): Gradients {
+  if (tapes.has(device)) throw new Error("Cannot start a tape: one is running on this device");
+  return scope(device, () => {
+    const wanted = new Set(leaves);
+    const tape: Tape = { tracked: new Set(wanted), entries: [] };
+    tapes.set(device, tape);
+    let result: { loss: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] };
+    try {
+      result = body();
+    } catch (error) {
+      releaseAll(tape.entries);
+      throw error;
+    } finally {
+      tapes.delete(device);
+    }
+    const gradients = backward(tape, wanted, result.seeds);
+    return { loss: result.loss, gradients };
+  });
+}
+
+const releaseEntry = (e: Entry): void => {
+  for (const t of [...e.saved, ...e.inputs, e.output]) t.release();
+};
+
+function releaseAll(entries: Entry[]): void {
+  for (let e = entries.pop(); e; e = entries.pop()) releaseEntry(e);
+}
+
+function backward(tape: Tape, wanted: ReadonlySet<Tensor>, seeds: readonly (readonly [Tensor, Tensor])[]): Map<Tensor, Tensor> {
+  const flowing = new Map<Tensor, Tensor>();
+  const arrive = (to: Tensor, g: Tensor) => {
+    const before = flowing.get(to);
+    const sum = before ? add(before, g) : g;
+    if (sum !== before) {
+      sum.keep();
+      before?.release();
+    }
+    flowing.set(to, sum);
+  };
+  for (const [output, seed] of seeds) if (tape.tracked.has(output)) arrive(output, seed);
+  try {
+    for (let e = tape.entries.pop(); e; e = tape.entries.pop()) {
+      const entry = e;
+      const dy = flowing.get(entry.output);
+      if (dy) {
+        const needs = entry.inputs.map((t) => tape.tracked.has(t));
+        scope(dy.device, () => {
+          const given = entry.backward(dy, needs);
+          entry.inputs.forEach((input, i) => {
+            const g = given[i];
+            if (!needs[i]) return;
+            if (!g) throw new Error(`Cannot differentiate ${entry.name}: it gave no gradient for input ${i} of shape ${showShape(input.shape)}`);
+            if (!sameShape(g.shape, input.shape)) {
+              throw new Error(`Cannot differentiate ${entry.name}: the gradient of input ${i} is ${showShape(g.shape)} but should be ${showShape(input.shape)}`);
+            }
+            arrive(input, g);
+          });
+        });
+        if (!wanted.has(entry.output)) {
+          dy.release();
+          flowing.delete(entry.output);
+        }
+      }
+      releaseEntry(entry);
+    }
+  } finally {
+    releaseAll(tape.entries);
+  }
+  const result = new Map<Tensor, Tensor>();
+  for (const [tensor, g] of flowing) if (wanted.has(tensor)) result.set(tensor, g);
+  return result;
+}

@@ -1,0 +1,131 @@
+/**
+ * A tensor: a shape over a pooled GPU buffer, contiguous, row-major. Immutable once made, but for parameters and
+ * optimiser state.
+ *
+ * Who keeps it alive: the scope it was made in, the tape that saved it, or an owner that called keep(). When the last
+ * of them lets go, the buffer returns to the pool.
+ */
+import type { Device } from "../gpu/device.ts";
+import type { PoolBuffer } from "../gpu/pool.ts";
+import { adopt } from "./scope.ts";
+import { type Shape, sameShape, showShape, sizeOf } from "./shape.ts";
+
+/** f16 stores weights only; every kernel computes and accumulates in f32. */
+export type DType = "f32" | "f16" | "i32" | "u32";
+
+const bytesOf = { f32: 4, f16: 2, i32: 4, u32: 4 } as const;
+
+/** A buffer shared by a tensor and its reshaped views. */
+class Storage {
+  readonly device: Device;
+  readonly buffer: PoolBuffer;
+  #holds = 0;
+
+  constructor(device: Device, buffer: PoolBuffer) {
+    this.device = device;
+    this.buffer = buffer;
+  }
+  hold(): void {
+    this.#holds++;
+  }
+  drop(): void {
+    if (--this.#holds === 0) this.device.pool.release(this.buffer);
+  }
+}
+
+export class Tensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly #storage: Storage;
+  #holds = 0;
+  #dead = false;
+
+  private constructor(storage: Storage, shape: Shape, dtype: DType) {
+    this.#storage = storage;
+    this.shape = shape;
+    this.dtype = dtype;
+    storage.hold();
+    adopt(this);
+  }
+
+  /** A tensor with whatever bytes the pool had: for outputs that a kernel fills wholly. */
+  static empty(device: Device, shape: Shape, dtype: DType = "f32"): Tensor {
+    const bytes = Math.max(4, sizeOf(shape) * bytesOf[dtype]);
+    // Kernels go by vec4: the last one may reach past the end.
+    return new Tensor(new Storage(device, device.pool.acquire(Math.ceil(bytes / 16) * 16)), shape, dtype);
+  }
+
+  /** Takes over a buffer that the caller filled. */
+  static over(device: Device, buffer: PoolBuffer, shape: Shape, dtype: DType = "f32"): Tensor {
+    return new Tensor(new Storage(device, buffer), shape, dtype);
+  }
+
+  static from(device: Device, data: Float32Array | Int32Array | Uint32Array, shape: Shape): Tensor {
+    if (data.length !== sizeOf(shape)) throw new TypeError(`Cannot make a tensor of shape ${showShape(shape)} from ${data.length} values`);
+    const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
+    const tensor = Tensor.empty(device, shape, dtype);
+    tensor.write(data);
+    return tensor;
+  }
+
+  get device(): Device {
+    return this.#storage.device;
+  }
+  get buffer(): PoolBuffer {
+    if (this.#dead) throw new Error(`Cannot use a tensor of shape ${showShape(this.shape)}: its scope has ended`);
+    return this.#storage.buffer;
+  }
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+  get bytes(): number {
+    return this.size * bytesOf[this.dtype];
+  }
+
+  /** An unfilled f32 tensor of the same (or the given) shape on the same device. */
+  like(shape: Shape = this.shape): Tensor {
+    return Tensor.empty(this.device, shape);
+  }
+
+  /** The same bytes under another shape. */
+  reshaped(shape: Shape): Tensor {
+    if (sizeOf(shape) !== this.size) throw new TypeError(`Cannot reshape ${showShape(this.shape)} to ${showShape(shape)}: the sizes differ`);
+    if (sameShape(shape, this.shape)) return this;
+    return new Tensor(this.#storage, shape, this.dtype);
+  }
+
+  /** Overwrites the values from the CPU. */
+  write(data: Float32Array | Int32Array | Uint32Array): void {
+    if (data.length !== this.size) throw new TypeError(`Cannot write ${data.length} values to a tensor of shape ${showShape(this.shape)}`);
+    const bytes = data.buffer instanceof ArrayBuffer ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data.slice().buffer as ArrayBuffer);
+    if (bytes.length > 0) this.device.recorder.upload(this.buffer, bytes);
+  }
+
+  /** Copies the values to the CPU. Submits what was recorded. */
+  async read(): Promise<Float32Array> {
+    if (this.dtype !== "f32") throw new TypeError(`Cannot read a ${this.dtype} tensor as f32: use readIntegers()`);
+    return new Float32Array(await this.device.read(this.buffer, this.bytes));
+  }
+
+  async readIntegers(): Promise<Int32Array> {
+    if (this.dtype !== "i32" && this.dtype !== "u32") throw new TypeError(`Cannot read a ${this.dtype} tensor as integers`);
+    return new Int32Array(await this.device.read(this.buffer, this.bytes));
+  }
+
+  /** Adds an owner besides scope and tape; pair it with release(). */
+  keep(): this {
+    this.#holds++;
+    return this;
+  }
+
+  /** Takes one owner away. */
+  release(): void {
+    if (--this.#holds > 0 || this.#dead) return;
+    this.#dead = true;
+    this.#storage.drop();
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
