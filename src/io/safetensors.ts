@@ -1,0 +1,175 @@
+/**
+ * Reading safetensors: bytes only, in ranges, never a whole file.
+ *
+ * A file is an 8-byte length, a JSON header and one buffer that the tensors fill without hole or overlap.
+ * Everything the format demands is checked before the first tensor is read. A model may lie in several files
+ * (shards) with an index file beside them.
+ */
+
+import type { Host, RangedFile } from "../host/host.ts";
+import { isObject, readJson } from "./config.ts";
+import { type Dtype, toF32 } from "./dtype.ts";
+import { quote } from "./json.ts";
+import { parseHeader } from "./safetensors_header.ts";
+
+export interface TensorEntry {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  /** The file that holds it, and where in that file its bytes begin. */
+  readonly file: string;
+  readonly position: number;
+}
+
+export interface Safetensors {
+  /** In the order of the header, shard after shard. */
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Fills `into` with the bytes of a tensor from `byteOffset` on. Throws a RangeError if it has not so many. */
+  read(key: string, into: Uint8Array, byteOffset?: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a file, an `*.index.json`, or a folder that holds `model.safetensors`, `model.safetensors.index.json`
+ * or a single `*.safetensors`. Throws one line that names the file, the tensor, what is and what should be.
+ */
+export async function openSafetensors(host: Host, path: string): Promise<Safetensors> {
+  const target = (await host.kind(path)) === "directory" ? await findIn(host, path) : path;
+  const weightMap = target.endsWith(".json") ? await readIndex(host, target) : undefined;
+  const shards = weightMap ? [...new Set(weightMap.values())].map((name) => beside(target, name)) : [target];
+  const files = new Map<string, RangedFile>();
+  const close = async () => {
+    for (const file of files.values()) await file.close();
+  };
+  const tensors = new Map<string, TensorEntry>();
+  const metadata: Record<string, string> = {};
+  try {
+    for (const shard of shards) {
+      const file = await host.open(shard);
+      files.set(shard, file);
+      const header = await readHeader(file, shard);
+      Object.assign(metadata, header.metadata);
+      for (const [key, { dtype, shape, begin, end }] of header.tensors) {
+        const other = tensors.get(key);
+        if (other)
+          throw new SyntaxError(`Cannot read ${shard}: tensor ${quote(key)} is also in ${other.file}`);
+        tensors.set(key, { dtype, shape, bytes: end - begin, file: shard, position: header.start + begin });
+      }
+    }
+    if (weightMap) checkIndex(target, weightMap, tensors);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    tensors,
+    metadata,
+    async read(key, into, byteOffset = 0) {
+      const entry = tensors.get(key);
+      if (!entry) throw new RangeError(`Cannot read tensor ${quote(key)}: ${path} does not hold it`);
+      if (byteOffset < 0 || byteOffset + into.length > entry.bytes) {
+        throw new RangeError(
+          `Cannot read tensor ${quote(key)}: bytes ${byteOffset} to ${byteOffset + into.length} wanted, it has ${entry.bytes}`,
+        );
+      }
+      await files.get(entry.file)!.read(into, entry.position + byteOffset);
+    },
+    close,
+  };
+}
+
+/** A whole tensor as float32, in host memory: for small ones. */
+export async function readF32(file: Safetensors, key: string): Promise<Float32Array> {
+  const entry = file.tensors.get(key);
+  const bytes = new Uint8Array(entry?.bytes ?? 0);
+  await file.read(key, bytes);
+  return toF32(entry!.dtype, bytes);
+}
+
+async function readHeader(file: RangedFile, path: string) {
+  if (file.size < 8) {
+    throw new SyntaxError(
+      `Cannot read ${path}: the file is ${file.size} bytes, at least 8 for the header length expected`,
+    );
+  }
+  const prefix = new Uint8Array(8);
+  await file.read(prefix, 0);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (length > 100_000_000n) {
+    throw new SyntaxError(
+      `Cannot read ${path}: the header is ${length} bytes, at most 100000000 are allowed`,
+    );
+  }
+  if (Number(length) > file.size - 8) {
+    throw new SyntaxError(
+      `Cannot read ${path}: the header is ${length} bytes, but only ${file.size - 8} follow its length`,
+    );
+  }
+  const header = new Uint8Array(Number(length));
+  await file.read(header, 8);
+  const start = 8 + header.length;
+  try {
+    return { start, ...parseHeader(header, file.size - start) };
+  } catch (cause) {
+    throw new SyntaxError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+const beside = (path: string, name: string) => path.replace(/[^/\\]*$/, name);
+
+async function findIn(host: Host, folder: string): Promise<string> {
+  const names = await host.list(folder);
+  const found = ["model.safetensors", "model.safetensors.index.json"].find((name) => names.includes(name));
+  const others = names.filter((name) => name.endsWith(".safetensors"));
+  if (found || others.length === 1) return `${folder}/${found ?? others[0]}`;
+  const there = others.length > 0 ? `it holds ${others.join(", ")}` : "it holds no *.safetensors";
+  const bin = names.includes("pytorch_model.bin") ? "; save pytorch_model.bin as safetensors first" : "";
+  throw new Error(
+    `Cannot open ${folder}: ${there}, expected model.safetensors or model.safetensors.index.json${bin}`,
+  );
+}
+
+/** Key → file name. */
+async function readIndex(host: Host, path: string): Promise<Map<string, string>> {
+  const { weight_map: weightMap } = await readJson(host, path);
+  if (!isObject(weightMap)) {
+    throw new SyntaxError(`Cannot read ${path}: weight_map is ${kindOf(weightMap)}, expected an object`);
+  }
+  const map = new Map<string, string>();
+  for (const [key, name] of Object.entries(weightMap)) {
+    if (typeof name !== "string" || !/^[^/\\]+\.safetensors$/.test(name)) {
+      throw new SyntaxError(
+        `Cannot read ${path}: weight_map of ${quote(key)} is ${quote(String(name))}, expected the name of a *.safetensors beside it`,
+      );
+    }
+    map.set(key, name);
+  }
+  return map;
+}
+
+function checkIndex(path: string, weightMap: Map<string, string>, tensors: Map<string, TensorEntry>): void {
+  for (const [key, name] of weightMap) {
+    const found = tensors.get(key)?.file;
+    if (found === beside(path, name)) continue;
+    const where = found === undefined ? "no shard holds it" : `it is in ${found}`;
+    throw new SyntaxError(
+      `Cannot read ${path}: weight_map says that ${quote(key)} is in ${name}, but ${where}`,
+    );
+  }
+  for (const [key, { file }] of tensors) {
+    if (!weightMap.has(key)) {
+      throw new SyntaxError(`Cannot read ${path}: weight_map lacks ${quote(key)}, which ${file} holds`);
+    }
+  }
+}
+
+function kindOf(value: unknown): string {
+  return value === undefined
+    ? "absent"
+    : value === null
+      ? "null"
+      : Array.isArray(value)
+        ? "an array"
+        : typeof value;
+}
