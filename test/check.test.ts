@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { check } from "../tools/check.ts";
+
+/** Faults of a small project as "path:line rule". */
+function faults(files: Record<string, string>): string[] {
+  return check(new Map(Object.entries(files))).map(({ path, line, rule }) => `${path}:${line} ${rule}`);
+}
+
+const gelu = {
+  "kernels/gelu.wgsl": "// gelu",
+  "src/ops/gelu.ts": 'import { run } from "../gpu/kernel.ts";\nconst k = twin("gelu", { WG: 256 });\nrun(k);',
+  "src/gpu/kernel.ts": "export function run(device: GPUDevice) {}",
+};
+
+test("check() finds nothing in a project in order", () => {
+  assert.deepEqual(faults(gelu), []);
+});
+
+test("check() names an import that goes up a floor, a type as well", () => {
+  assert.deepEqual(
+    faults({ "src/gpu/pool.ts": '// pool\nimport type { Tensor } from "../tensor/tensor.ts";' }),
+    ["src/gpu/pool.ts:2 floor 1 imports src/tensor/tensor.ts on floor 2: import only downward"],
+  );
+});
+
+test("check() lets src/ import nothing from test, tools or bench", () => {
+  assert.deepEqual(faults({ "src/mod.ts": 'export {\n  runVerb,\n} from "../tools/cli.ts";' }), [
+    "src/mod.ts:1 src imports tools/cli.ts: nothing imports test, tools or bench",
+  ]);
+});
+
+test("check() keeps host/current.ts out of src/ and open to tools", () => {
+  const text = 'import { host } from "../src/host/current.ts";';
+  assert.deepEqual(faults({ "tools/doctor.ts": text }), []);
+  assert.deepEqual(faults({ "src/gpu/device.ts": 'const h = await import("../host/current.ts");' }), [
+    "src/gpu/device.ts:1 only test, bench and tools import host/current.ts: take a Device or a Host instead",
+  ]);
+});
+
+test("check() keeps WebGPU types below floor 2, and reads no comment or string as one", () => {
+  const text = '// GPUBuffer is fine here\nconst s = "GPUDevice";\nlet b: GPUBuffer;\n';
+  assert.deepEqual(faults({ "src/tensor/tensor.ts": text }), [
+    "src/tensor/tensor.ts:3 GPUBuffer: only host/ and gpu/ name WebGPU types",
+  ]);
+});
+
+test("check() names a kernel without its twin and a twin without its kernel", () => {
+  assert.deepEqual(faults({ "kernels/softmax.wgsl": "" }), [
+    'kernels/softmax.wgsl:1 has no twin("softmax") in src/ops/softmax.ts',
+  ]);
+  assert.deepEqual(faults({ ...gelu, "src/ops/norm.ts": 'twin("gelu");\ntwin("norm");' }), [
+    'src/ops/norm.ts:1 twin("gelu") belongs in src/ops/gelu.ts',
+    'src/ops/norm.ts:2 twin("norm") has no kernels/norm.wgsl',
+  ]);
+});
+
+test("check() names the import that closes a circle, unless it is a type", () => {
+  const circle = {
+    "src/nn/a.ts": 'import { b } from "./b.ts";',
+    "src/nn/b.ts": 'import { a } from "./a.ts";',
+  };
+  assert.deepEqual(faults(circle), ["src/nn/b.ts:1 import cycle: src/nn/a.ts → src/nn/b.ts → src/nn/a.ts"]);
+  assert.deepEqual(faults({ ...circle, "src/nn/b.ts": 'import type { A } from "./a.ts";' }), []);
+});
+
+test("check() finds registry hosts and paths of one machine in any text", () => {
+  const host = ["registry", "example", "org"].join(".");
+  const path = ["", "home", "someone", "x"].join("/");
+  assert.deepEqual(faults({ "README.md": `see ${host}\nor ${path}\nnot https://example.org${path}` }), [
+    `README.md:1 "${host}" names the host of a package registry`,
+    `README.md:2 "${path.slice(0, -2)}" names an absolute path of one machine`,
+  ]);
+});

@@ -1,0 +1,179 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { defineVerb, parse, UsageError } from "../tools/cli.ts";
+import { formatBytes, formatSeconds, formatTable } from "../tools/format.ts";
+import { progressLine, startProgress } from "../tools/progress.ts";
+import { unknownVerb } from "../tools/verbs.ts";
+
+const verb = defineVerb({
+  name: "hear",
+  summary: "Hears files.",
+  usage: "FILE… [options]",
+  example: "wavegate hear a.wav",
+  options: {
+    dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage" },
+    beam: { type: "number", help: "width" },
+    set: { type: "string", multiple: true, help: "key=value" },
+    loud: { type: "boolean", help: "louder" },
+  },
+  operands: { min: 1, max: 2 },
+  main: async () => 0,
+});
+
+test("parse() gives every option its type and its default", () => {
+  assert.deepEqual(parse(verb, ["a.wav", "--beam", "8", "--set", "x=1", "--set", "y=2", "--json"]), {
+    values: { dtype: "f32", beam: 8, set: ["x=1", "y=2"], loud: false },
+    operands: ["a.wav"],
+    json: true,
+  });
+});
+
+test("parse() refuses what it cannot read, and says why", () => {
+  const wrong: [string[], RegExp][] = [
+    [[], /^Cannot run without FILE…$/],
+    [["a", "b", "c"], /^Cannot read "c": one argument too many$/],
+    [["a", "--dtype", "f8"], /^Cannot read --dtype f8: it is one of f32, f16$/],
+    [["a", "--beam", "wide"], /^Cannot read --beam wide: it is a number$/],
+    [["a", "--quiet"], /--quiet/],
+    [["a", "--beam"], /--beam/],
+  ];
+  for (const [args, message] of wrong)
+    assert.throws(
+      () => parse(verb, args),
+      (error: Error) =>
+        error instanceof UsageError && message.test(error.message) && !error.message.includes("\n"),
+    );
+});
+
+test("parse() gives help before it looks at anything else", () => {
+  assert.equal(parse(verb, ["--help"]), "help");
+});
+
+test("unknownVerb() always says what there is", () => {
+  assert.match(unknownVerb("xyzzyxyzzy"), /^Cannot run "xyzzyxyzzy": verbs are /);
+});
+
+test("formatBytes() and formatSeconds() choose their unit", () => {
+  assert.deepEqual([0, 1023, 1536, 2 ** 20, 3.5 * 2 ** 30].map(formatBytes), [
+    ...["0 B", "1023 B", "1.5 KiB", "1.0 MiB", "3.5 GiB"],
+  ]);
+  assert.deepEqual([0.0042, 0.9999, 12.34, 59.99, 754, 3754].map(formatSeconds), [
+    ...["4.2 ms", "1.0 s", "12.3 s", "1:00", "12:34", "1:02:34"],
+  ]);
+});
+
+test("formatTable() aligns names left and figures right", () => {
+  assert.deepEqual(
+    formatTable(
+      ["stage", "ms"],
+      [
+        ["hubert", 12],
+        ["bert", 3.5],
+      ],
+    ),
+    ["stage    ms", "hubert   12", "bert    3.5"],
+  );
+});
+
+test("progressLine() shows share, rate, time left and the note", () => {
+  const line = progressLine("train", 25, 100, 10, "clips", "loss 1.2");
+  assert.match(line, /^train {2}\[█{5} {15}\] {3}25 % {2}2\.5 clips\/s {2}30\.0 s left {2}loss 1\.2$/);
+});
+
+test("startProgress() is silent without a terminal and in the first second", () => {
+  const written: string[] = [];
+  let time = 0;
+  const stream = (isTTY: boolean) =>
+    ({ isTTY, columns: 80, write: (text: string) => written.push(text) > 0 }) as typeof process.stderr;
+  for (const isTTY of [false, true]) {
+    const bar = startProgress("x", 10, { stream: stream(isTTY), now: () => time });
+    time += 500;
+    bar.update(1);
+    bar.stop();
+  }
+  assert.deepEqual(written, []);
+  const bar = startProgress("x", 10, { stream: stream(true), now: () => time });
+  time += 2000;
+  bar.update(5);
+  bar.stop();
+  assert.equal(written.length, 2);
+});
+
+// The rest starts real processes, under the runtime that runs this test.
+
+let folder = "";
+before(() => {
+  folder = mkdtempSync(join(tmpdir(), "wavegate-cli-"));
+  const cli = pathToFileURL(fileURLToPath(new URL("../tools/cli.ts", import.meta.url))).href;
+  writeFileSync(
+    join(folder, "try.mts"),
+    `import { defineVerb, isMain, runVerb } from ${JSON.stringify(cli)};
+    const verb = defineVerb({
+      name: "try", summary: "Tries.", usage: "WHAT", example: "wavegate try it", options: {}, operands: { min: 1 },
+      async main({ operands: [what], print, printJson, note }) {
+        if (what === "throw") throw new RangeError("Cannot try: it is 3\\nand more");
+        if (what === "late") { setTimeout(() => { throw new Error("too late"); }); await new Promise(() => setTimeout(() => {}, 5000)); }
+        note("working");
+        for (let i = 0; i < 50_000; i++) print("line " + i);
+        printJson({ lines: 50_000 });
+        return what === "fail" ? 1 : 0;
+      },
+    });
+    if (isMain(import.meta)) await runVerb(verb);`,
+  );
+});
+after(() => rmSync(folder, { recursive: true }));
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
+
+function start(...args: string[]) {
+  const { WAVEGATE_DEBUG: _, ...env } = process.env;
+  const done = spawnSync(process.execPath, [...runtime, ...args], { cwd: root, encoding: "utf8", env });
+  return { status: done.status, stdout: done.stdout, stderr: done.stderr };
+}
+const tryVerb = (...args: string[]) => start(join(folder, "try.mts"), ...args);
+
+test("runVerb() writes all of its output into a pipe before it ends", () => {
+  const { status, stdout, stderr } = tryVerb("it");
+  assert.equal(status, 0);
+  assert.equal(stdout.trimEnd().split("\n").at(-1), "line 49999");
+  assert.equal(stderr, "working\n");
+});
+
+test("runVerb() with --json writes one JSON document and nothing else", () => {
+  const { status, stdout } = tryVerb("fail", "--json");
+  assert.equal(status, 1);
+  assert.deepEqual(JSON.parse(stdout), { lines: 50_000 });
+});
+
+test("runVerb() turns an error into one line, wrong usage into status 2, --help into status 0", () => {
+  const rest = " (WAVEGATE_DEBUG=1 shows the rest)";
+  assert.deepEqual(tryVerb("throw"), {
+    status: 1,
+    stdout: "",
+    stderr: `wavegate try: Cannot try: it is 3${rest}\n`,
+  });
+  assert.deepEqual(tryVerb("late"), { status: 1, stdout: "", stderr: "wavegate try: too late\n" });
+  assert.deepEqual(tryVerb(), { status: 2, stdout: "", stderr: "wavegate try: Cannot run without WHAT\n" });
+  const help = tryVerb("--help");
+  assert.equal(help.status, 0);
+  assert.match(help.stdout, /^Tries\.\n\nUsage: wavegate try WHAT\n[\s\S]*Example:\n {2}wavegate try it\n$/);
+});
+
+test("wavegate ends with status 2 at an unknown verb and prints its version", () => {
+  const command = (...args: string[]) => {
+    const done = spawnSync("node", ["tools/wavegate.mjs", ...args], { cwd: root, encoding: "utf8" });
+    return [done.status, done.stdout, done.stderr];
+  };
+  const [status, stdout, stderr] = command("xyzzyxyzzy");
+  assert.deepEqual([status, stdout], [2, ""]);
+  assert.match(String(stderr), /^wavegate: Cannot run "xyzzyxyzzy": [^\n]*\n$/);
+  assert.match(String(command("--version")[1]), /^\d+\.\d+\.\d+\n$/);
+});

@@ -1,0 +1,203 @@
+/**
+ * Checks the order of the house: floors, GPU types, the host, twins, cycles, forbidden words.
+ * Prints file:line and the rule that is broken; status 1 where one is.
+ *
+ *   npm run check
+ */
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { posix } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { isMain } from "./cli.ts";
+
+/** The folders of src/ by floor. Import only downward, or beside. */
+const FLOORS: Record<string, number> = {
+  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, models: 5, train: 6, corpora: 6, evaluate: 7 },
+};
+/** Files that stand in src/ itself, mod.ts above all. */
+const ROOF = 8;
+
+/** Paths from the root of the project, with slashes, and their text. */
+export type Files = Map<string, string>;
+export interface Fault {
+  path: string;
+  line: number;
+  rule: string;
+}
+interface Import {
+  from: string;
+  /** Path from the root, or the bare name of a package. */
+  to: string;
+  line: number;
+  typeOnly: boolean;
+}
+
+/** Every fault in these files, ordered by path and line. */
+export function check(files: Files): Fault[] {
+  const code = new Map([...files].filter(([path]) => /\.(ts|mjs)$/.test(path)));
+  const imports = [...code].flatMap(([path, text]) => importsOf(path, text));
+  const faults = [
+    ...floors(imports),
+    ...hostUse(imports),
+    ...gpuTypes(code),
+    ...twins(files),
+    ...cycles(imports),
+    ...words(files),
+  ];
+  return faults.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : a.line - b.line));
+}
+
+const IMPORT =
+  /^[ \t]*(?:import|export)\s+(type\s)?[^;"'`=]*?\bfrom\s*["']([^"']+)["']|^[ \t]*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
+
+function importsOf(path: string, text: string): Import[] {
+  return [...blankComments(text).matchAll(IMPORT)].map((match) => {
+    const target = match[2] ?? match[3] ?? match[4];
+    const to = target.startsWith(".") ? posix.join(posix.dirname(path), target) : target;
+    return { from: path, to, line: lineAt(text, match.index), typeOnly: match[1] !== undefined };
+  });
+}
+
+/** The floor of a file in src/, undefined elsewhere. */
+function floorOf(path: string): number | undefined {
+  const [top, folder, ...rest] = path.split("/");
+  if (top !== "src") return undefined;
+  return rest.length === 0 ? ROOF : (FLOORS[folder] ?? ROOF);
+}
+
+function floors(imports: Import[]): Fault[] {
+  return imports.flatMap(({ from, to, line }) => {
+    const here = floorOf(from);
+    if (here === undefined) return [];
+    if (/^(test|tools|bench)\//.test(to))
+      return [{ path: from, line, rule: `src imports ${to}: nothing imports test, tools or bench` }];
+    const there = floorOf(to);
+    if (there === undefined || there <= here) return [];
+    return [
+      { path: from, line, rule: `floor ${here} imports ${to} on floor ${there}: import only downward` },
+    ];
+  });
+}
+
+function hostUse(imports: Import[]): Fault[] {
+  const rule = "only test, bench and tools import host/current.ts: take a Device or a Host instead";
+  return imports
+    .filter(({ from, to }) => to === "src/host/current.ts" && from.startsWith("src/"))
+    .map(({ from, line }) => ({ path: from, line, rule }));
+}
+
+function gpuTypes(code: Files): Fault[] {
+  return [...code]
+    .filter(([path]) => path.startsWith("src/") && !/^src\/(host|gpu)\//.test(path))
+    .flatMap(([path, text]) =>
+      [...blankStrings(blankComments(text)).matchAll(/\bGPU(?:[A-Z]\w*)?\b/g)].map((match) => ({
+        path,
+        line: lineAt(text, match.index),
+        rule: `${match[0]}: only host/ and gpu/ name WebGPU types`,
+      })),
+    );
+}
+
+/** kernels/x.wgsl and twin("x") in src/ops/x.ts come in pairs. Folders under kernels/ hold what kernels share. */
+function twins(files: Files): Fault[] {
+  const faults: Fault[] = [];
+  const declared = new Set<string>();
+  for (const [path, text] of files) {
+    if (!/^src\/.*\.ts$/.test(path)) continue;
+    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`]*)["'`]/g)) {
+      const [name, line] = [match[1], lineAt(text, match.index)];
+      declared.add(name);
+      if (path !== `src/ops/${name}.ts`)
+        faults.push({ path, line, rule: `twin("${name}") belongs in src/ops/${name}.ts` });
+      if (!files.has(`kernels/${name}.wgsl`))
+        faults.push({ path, line, rule: `twin("${name}") has no kernels/${name}.wgsl` });
+    }
+  }
+  for (const path of files.keys()) {
+    const name = /^kernels\/([^/]+)\.wgsl$/.exec(path)?.[1];
+    if (name !== undefined && !declared.has(name))
+      faults.push({ path, line: 1, rule: `has no twin("${name}") in src/ops/${name}.ts` });
+  }
+  return faults;
+}
+
+/** One fault for each import that closes a circle. Types are erased, so they close none. */
+function cycles(imports: Import[]): Fault[] {
+  const edges = new Map<string, Import[]>();
+  for (const each of imports) {
+    if (each.typeOnly) continue;
+    edges.set(each.from, [...(edges.get(each.from) ?? []), each]);
+  }
+  const faults: Fault[] = [];
+  const done = new Set<string>();
+  const trail: string[] = [];
+  const visit = (path: string) => {
+    trail.push(path);
+    for (const { to, line } of edges.get(path) ?? []) {
+      const begin = trail.indexOf(to);
+      if (begin >= 0)
+        faults.push({ path, line, rule: `import cycle: ${[...trail.slice(begin), to].join(" → ")}` });
+      else if (!done.has(to)) visit(to);
+    }
+    trail.pop();
+    done.add(path);
+  };
+  for (const path of edges.keys()) if (!done.has(path)) visit(path);
+  return faults;
+}
+
+const WORDS: [pattern: RegExp, rule: string][] = [
+  [
+    /\b(?:registry|deb|archive|security|mirrors?|ports|packages|files|index)\.[a-z0-9-]+\.(?:org|com|io|dev|net)\b|\b(?:pypi|jsr|crates|npmjs)\.(?:org|io|com)\b/,
+    "names the host of a package registry",
+  ],
+  [/(?<![\w.:~/-])\/(?:root|home|work|tmp|mnt|Users)\/[\w.-]+/, "names an absolute path of one machine"],
+];
+
+function words(files: Files): Fault[] {
+  return [...files].flatMap(([path, text]) =>
+    text.split("\n").flatMap((content, index) =>
+      WORDS.flatMap(([pattern, rule]) => {
+        const found = pattern.exec(content)?.[0];
+        return found === undefined ? [] : [{ path, line: index + 1, rule: `"${found}" ${rule}` }];
+      }),
+    ),
+  );
+}
+
+/** Comments become blanks, so that places stay where they are. Strings are left alone. */
+function blankComments(text: string): string {
+  const token = /"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`|\/\/[^\n]*|\/\*[\s\S]*?\*\//g;
+  return text.replace(token, (found) => (found.startsWith("/") ? found.replace(/[^\n]/g, " ") : found));
+}
+
+function blankStrings(text: string): string {
+  const token = /"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`/g;
+  return text.replace(token, (found) => found.replace(/[^\n]/g, " "));
+}
+
+function lineAt(text: string, index: number): number {
+  return text.slice(0, index).split("\n").length;
+}
+
+/** The text files that git tracks or would track. */
+function projectFiles(root: string): Files {
+  const args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+  const paths = execFileSync("git", args, { cwd: root, encoding: "utf8" }).split("\0").filter(Boolean);
+  const files: Files = new Map();
+  for (const path of new Set(paths)) {
+    if (!existsSync(`${root}/${path}`)) continue; // deleted, and not yet committed
+    const bytes = readFileSync(`${root}/${path}`);
+    if (bytes.length < 2 ** 20 && !bytes.includes(0)) files.set(path, bytes.toString("utf8"));
+  }
+  return files;
+}
+
+if (isMain(import.meta)) {
+  const files = projectFiles(fileURLToPath(new URL("..", import.meta.url)));
+  const faults = check(files);
+  for (const { path, line, rule } of faults) console.log(`${path}:${line}: ${rule}`);
+  console.log(faults.length === 0 ? `check: ${files.size} files in order` : `check: ${faults.length} faults`);
+  process.exit(faults.length === 0 ? 0 : 1);
+}

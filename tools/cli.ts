@@ -1,0 +1,219 @@
+/**
+ * What every verb shares: its command line, its two output streams and the way it ends.
+ *
+ * - stdout carries results: text, or with --json one JSON document and nothing else.
+ * - stderr carries the rest: notes, progress, and one line where something is wrong.
+ * - Exit status: 0, 1 for bad input or a failed check, 2 for wrong usage, 130 after Ctrl-C.
+ *
+ * A verb is a file that exports one, and ends with `if (isMain(import.meta)) await runVerb(verb);`
+ */
+import { realpathSync } from "node:fs";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { type Progress, startProgress } from "./progress.ts";
+
+export interface Option {
+  type: "boolean" | "string" | "number";
+  help: string;
+  /** Stands for the value in --help: DIR, N. */
+  value?: string;
+  short?: string;
+  default?: string | number;
+  choices?: readonly string[];
+  /** May be given several times. */
+  multiple?: boolean;
+}
+export type Options = Record<string, Option>;
+
+type Single<O extends Option> = O["type"] extends "boolean"
+  ? boolean
+  : O["type"] extends "number"
+    ? number
+    : O extends { choices: readonly (infer C)[] }
+      ? C
+      : string;
+type Value<O extends Option> = O extends { multiple: true }
+  ? Single<O>[]
+  : O extends { type: "boolean" } | { default: string | number }
+    ? Single<O>
+    : Single<O> | undefined;
+export type Values<O extends Options> = { [K in keyof O]: Value<O[K]> };
+
+export interface Context<O extends Options = Options> {
+  values: Values<O>;
+  /** The arguments that are not options. */
+  operands: string[];
+  json: boolean;
+  /** A line of the result on stdout; silent with --json. */
+  print(line?: string): void;
+  /** The result of --json; silent without. */
+  printJson(value: unknown): void;
+  /** A line on stderr. */
+  note(line: string): void;
+  /** A bar on a terminal's stderr, if the work lasts over a second. `unit` as in "12.3 clips/s". */
+  progress(label: string, total: number, unit?: string): Progress;
+  /** Aborted by the first Ctrl-C, where the verb is `interruptible`. */
+  signal: AbortSignal;
+}
+
+export interface Verb<O extends Options = Options> {
+  name: string;
+  /** One line for the list of verbs. */
+  summary: string;
+  /** What follows the name: "FILE… [options]". */
+  usage: string;
+  example: string;
+  /** --help and --json are added. */
+  options: O;
+  /** Fewest and most operands; none are allowed where this is missing. */
+  operands?: { min?: number; max?: number };
+  /** True: the first Ctrl-C only aborts `signal`, so that the verb can save and return; a second ends it. */
+  interruptible?: boolean;
+  /** May return an exit status. Whatever it throws becomes one line on stderr and status 1. */
+  main(context: Context<O>): Promise<number | undefined>;
+}
+
+/** The command line is wrong: status 2. */
+export class UsageError extends Error {}
+
+/** Types a verb's values by its options. */
+export function defineVerb<const O extends Options>(verb: Verb<O>): Verb<O> {
+  return verb;
+}
+
+/** Whether the module is the one that was started, under Node or Deno. */
+export function isMain(meta: ImportMeta): boolean {
+  if ("main" in meta && typeof meta.main === "boolean") return meta.main;
+  const started = process.argv[1];
+  return started !== undefined && realpathSync(started) === fileURLToPath(meta.url);
+}
+
+/** Runs a verb on `args` and ends the process. */
+export async function runVerb<O extends Options>(
+  verb: Verb<O>,
+  args = process.argv.slice(2),
+): Promise<never> {
+  const interrupt = new AbortController();
+  // A reader such as `head` that has seen enough is no failure.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+  process.on("SIGINT", () => {
+    if (!verb.interruptible || interrupt.signal.aborted) process.exit(130);
+    interrupt.abort();
+  });
+  const fail = (error: unknown) => exit(report(verb.name, error));
+  process.on("uncaughtException", fail);
+  process.on("unhandledRejection", fail);
+  try {
+    const parsed = parse(verb, args);
+    if (parsed === "help") {
+      process.stdout.write(help(verb));
+      return await exit(0);
+    }
+    const status = await verb.main(context(parsed, interrupt.signal));
+    return await exit(interrupt.signal.aborted ? 130 : (status ?? 0));
+  } catch (error) {
+    return await fail(error);
+  }
+}
+
+/** Ends the process once everything written has left it. Dawn may keep a process alive, so exit is explicit. */
+export async function exit(status: number): Promise<never> {
+  for (const stream of [process.stdout, process.stderr])
+    await new Promise<void>((resolve) => stream.write("", () => resolve()));
+  process.exit(status);
+}
+
+/** Reads `args`; "help" where that is asked for. Throws UsageError. */
+export function parse<O extends Options>(
+  verb: Verb<O>,
+  args: string[],
+): "help" | { values: Values<O>; operands: string[]; json: boolean } {
+  const raw = readArgs(verb, args);
+  if (raw.values.help) return "help";
+  const { min = 0, max = min } = verb.operands ?? {};
+  const count = raw.positionals.length;
+  if (count < min) throw new UsageError(`Cannot run without ${verb.usage.split(" ")[0]}`);
+  if (count > max) throw new UsageError(`Cannot read "${raw.positionals[max]}": one argument too many`);
+  const values = Object.fromEntries(
+    Object.entries(verb.options).map(([name, option]) => [name, convert(name, option, raw.values[name])]),
+  );
+  return { values: values as Values<O>, operands: raw.positionals, json: raw.values.json === true };
+}
+
+function readArgs<O extends Options>(verb: Verb<O>, args: string[]) {
+  const options: Record<string, { type: "boolean" | "string"; short?: string; multiple?: boolean }> = {
+    help: { type: "boolean", short: "h" },
+    json: { type: "boolean" },
+  };
+  for (const [name, { type, short, multiple = false }] of Object.entries(verb.options))
+    options[name] = { type: type === "boolean" ? type : "string", multiple, ...(short ? { short } : {}) };
+  try {
+    const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+    return { values: values as Record<string, unknown>, positionals };
+  } catch (error) {
+    // parseArgs says what is wrong in its first sentence, then explains how to quote.
+    throw new UsageError((error as Error).message.split(/\. |\n/)[0]);
+  }
+}
+
+function convert(name: string, option: Option, given: unknown): unknown {
+  if (option.multiple)
+    return ((given as string[] | undefined) ?? []).map((each) => single(name, option, each));
+  if (given === undefined) return option.type === "boolean" ? false : option.default;
+  return option.type === "boolean" ? given : single(name, option, given as string);
+}
+
+function single(name: string, { type, choices }: Option, text: string): string | number {
+  if (choices && !choices.includes(text))
+    throw new UsageError(`Cannot read --${name} ${text}: it is one of ${choices.join(", ")}`);
+  if (type !== "number") return text;
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value))
+    throw new UsageError(`Cannot read --${name} ${text}: it is a number`);
+  return value;
+}
+
+function context<O extends Options>(
+  { values, operands, json }: { values: Values<O>; operands: string[]; json: boolean },
+  signal: AbortSignal,
+): Context<O> {
+  return {
+    values,
+    operands,
+    json,
+    signal,
+    print: (line = "") => void (json || process.stdout.write(`${line}\n`)),
+    printJson: (value) => void (json && process.stdout.write(`${JSON.stringify(value)}\n`)),
+    note: (line) => void process.stderr.write(`${line}\n`),
+    progress: (label, total, unit) => startProgress(label, total, { unit, hidden: json }),
+  };
+}
+
+function help<O extends Options>({ name, summary, usage, example, options }: Verb<O>): string {
+  const all: Options = {
+    ...options,
+    json: { type: "boolean", help: "results as JSON on stdout" },
+    help: { type: "boolean", short: "h", help: "this text" },
+  };
+  const rows = Object.entries(all).map(([key, option]) => {
+    const value = option.type === "boolean" ? "" : ` ${option.choices?.join("|") ?? option.value ?? "VALUE"}`;
+    const preset = option.default === undefined ? "" : ` (${option.default})`;
+    return [`  ${option.short ? `-${option.short}, ` : ""}--${key}${value}`, `${option.help}${preset}`];
+  });
+  const width = Math.max(...rows.map(([left]) => left.length));
+  const lines = rows.map(([left, right]) => `${left.padEnd(width)}  ${right}`);
+  return `${summary}\n\nUsage: wavegate ${name} ${usage}\n\n${lines.join("\n")}\n\nExample:\n  ${example}\n`;
+}
+
+/** Writes the one line about `error` and returns the exit status. */
+function report(name: string, error: unknown): number {
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  const [first, ...rest] = message.trim().split("\n");
+  const debug = process.env.WAVEGATE_DEBUG === "1";
+  const more = rest.length > 0 && !debug ? " (WAVEGATE_DEBUG=1 shows the rest)" : "";
+  const clear = process.stderr.isTTY ? "\r\x1b[K" : ""; // a progress bar may stand there
+  process.stderr.write(`${clear}wavegate ${name}: ${first || "failed without a message"}${more}\n`);
+  if (debug) process.stderr.write(`${stack}\n`);
+  return error instanceof UsageError ? 2 : 1;
+}

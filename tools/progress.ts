@@ -1,0 +1,55 @@
+/** A progress bar on a terminal's stderr: percentage, rate and time left. */
+import process from "node:process";
+import { formatSeconds } from "./format.ts";
+
+export interface Progress {
+  /** `done` of the total is finished. `note` stands at the end of the line: a loss, a name. */
+  update(done: number, note?: string): void;
+  /** Clears the bar. */
+  stop(): void;
+}
+
+const QUIET_MS = 1000; // shorter work shows no bar
+const REDRAW_MS = 100;
+
+export function startProgress(
+  label: string,
+  total: number,
+  { unit = "", hidden = false, stream = process.stderr, now = () => performance.now() } = {},
+): Progress {
+  if (hidden || !stream.isTTY) return { update() {}, stop() {} };
+  const begin = now();
+  let drawn = 0;
+  return {
+    update(done, note = "") {
+      const time = now();
+      if (time - begin < QUIET_MS || (time - drawn < REDRAW_MS && done < total)) return;
+      drawn = time;
+      const line = progressLine(label, done, total, (time - begin) / 1000, unit, note);
+      stream.write(`\r\x1b[K${line.slice(0, (stream.columns ?? 80) - 1)}`);
+    },
+    stop() {
+      if (drawn) stream.write("\r\x1b[K");
+      drawn = 0;
+    },
+  };
+}
+
+/** "train  [█████     ]  50 %  4.2 clips/s  0:30 left  loss 1.23" */
+export function progressLine(
+  label: string,
+  done: number,
+  total: number,
+  seconds: number,
+  unit = "",
+  note = "",
+) {
+  const share = total > 0 ? Math.min(1, done / total) : 0;
+  const cells = 20;
+  const bar = "█".repeat(Math.floor(share * cells)).padEnd(cells);
+  const rate = seconds > 0 ? done / seconds : 0;
+  const left = share > 0 ? `${formatSeconds((seconds / share) * (1 - share))} left` : "";
+  const speed = unit ? `${Number(rate.toPrecision(3))} ${unit}/s` : "";
+  const percent = `${Math.floor(share * 100)} %`.padStart(5);
+  return [label, `[${bar}]`, percent, speed, left, note].filter(Boolean).join("  ");
+}

@@ -1,0 +1,95 @@
+/**
+ * Makes a fresh checkout ready: Node version, npm packages, a WebGPU adapter. Says nothing when all is well.
+ *
+ *   node tools/setup.mjs             called by `npm run demo` and `npm test`
+ *   node tools/setup.mjs --dry-run   prints the commands that would install a driver, and runs none
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, statSync, utimesSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { installMesa, byHand, readOsRelease } from "./mesa.mjs";
+
+const OLDEST_NODE = 20;
+const root = fileURLToPath(new URL("..", import.meta.url));
+const say = (/** @type {string} */ line) => console.error(`setup: ${line}`);
+
+function checkNode() {
+  const version = process.versions.node;
+  if (Number(version.split(".")[0]) < OLDEST_NODE)
+    throw new Error(`Cannot run on Node ${version}: ${OLDEST_NODE} or newer is needed`);
+}
+
+/** npm writes the hidden lock file last, so its time tells whether an installation is complete and recent. */
+function installPackages() {
+  const installed = `${root}node_modules/.package-lock.json`;
+  const lock = `${root}package-lock.json`;
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs) return;
+  say("installing npm packages");
+  // Not `npm ci`: it refuses a lock file that leaves out the binaries of other platforms.
+  // --no-save keeps the lock file as it is. None of our packages needs its install script.
+  const args = ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"];
+  const npm = process.env.npm_execpath?.endsWith("npm-cli.js") ? process.env.npm_execpath : undefined;
+  const options = /** @type {const} */ ({ cwd: root, encoding: "utf8" });
+  const done = npm
+    ? spawnSync(process.execPath, [npm, ...args], options)
+    : spawnSync("npm", args, { ...options, shell: process.platform === "win32" });
+  if (done.status !== 0) {
+    const lines = `${done.error?.message ?? done.stderr}`
+      .split("\n")
+      .filter((line) => /\berr(or)?\b/i.test(line));
+    throw new Error(`Cannot install npm packages: ${lines[0] ?? "npm failed"}; run npm install by hand`);
+  }
+  const now = new Date();
+  utimesSync(installed, now, now);
+}
+
+/**
+ * Asks for an adapter in a child process, since a broken driver may crash or hang the one that asks.
+ * @returns {{ name?: string, fault?: string }}
+ */
+function findAdapter() {
+  const script = `
+    const { create } = await import("webgpu");
+    const adapter = await create([]).requestAdapter();
+    if (adapter) console.log(adapter.info.description || adapter.info.device || adapter.info.vendor || "unnamed");
+    process.exit(0);`;
+  const args = ["--input-type=module", "--eval", script];
+  const child = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8", timeout: 60_000 });
+  if (child.error) return { fault: `asking for an adapter failed (${child.error.message})` };
+  if (child.status !== 0) {
+    const fault = /^\w*Error.*$/m.exec(child.stderr)?.[0] ?? `signal ${child.signal}`;
+    return { fault: `asking for an adapter ended with ${fault}` };
+  }
+  return { name: child.stdout.trim() || undefined };
+}
+
+function ensureAdapter() {
+  const before = findAdapter();
+  if (before.name) return;
+  if (process.platform !== "linux") {
+    const why = before.fault ?? "Dawn found none";
+    throw new Error(
+      `Cannot find a WebGPU adapter: ${why}; install the graphics driver of this machine's GPU`,
+    );
+  }
+  installMesa({ say });
+  const after = findAdapter();
+  if (!after.name)
+    throw new Error(
+      `Cannot find a WebGPU adapter even with Mesa installed: ${after.fault ?? "Dawn found none"}; ${byHand(readOsRelease())}`,
+    );
+  say(`adapter: ${after.name}`);
+}
+
+try {
+  checkNode();
+  if (process.argv.includes("--dry-run")) {
+    installMesa({ dryRun: true, say });
+  } else {
+    installPackages();
+    ensureAdapter();
+  }
+} catch (error) {
+  say(/** @type {Error} */ (error).message);
+  process.exitCode = 1;
+}

@@ -1,0 +1,78 @@
+/** `wavegate VERB …`: finds the verb's file and runs it. */
+import { existsSync, readFileSync } from "node:fs";
+import process from "node:process";
+import { exit, runVerb, type Verb } from "./cli.ts";
+
+const KNOWN = {
+  doctor: "host, adapters, features and a numeric self-test",
+  predict: "words and emotion of recordings",
+  inspect: "keys, shapes and statistics of a safetensors file",
+  validate: "compare stages and gradients with tensors stored by PyTorch",
+  train: "train a system of the paper, or go on with a run",
+  evaluate: "UA, WA, WER and the confusion matrix of a model on a corpus",
+  corpus: "make or check a corpus",
+  profile: "time of every kernel in a forward pass or a training step",
+};
+
+// The same folder holds .ts in a checkout and .js in an installed package.
+const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+const fileOf = (verb: string) => new URL(`./${verb}.${extension}`, import.meta.url);
+
+export function availableVerbs(): [name: string, summary: string][] {
+  return Object.entries(KNOWN).filter(([name]) => existsSync(fileOf(name)));
+}
+
+/** Runs `wavegate` with these arguments and ends the process. */
+export async function main(args: string[]): Promise<never> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === "help" || name === "--help" || name === "-h") {
+    process.stdout.write(overview());
+    return await exit(name === undefined ? 2 : 0);
+  }
+  if (name === "--version" || name === "-v") {
+    process.stdout.write(`${version()}\n`);
+    return await exit(0);
+  }
+  if (!availableVerbs().some(([verb]) => verb === name)) {
+    process.stderr.write(`wavegate: ${unknownVerb(name)}\n`);
+    return await exit(2);
+  }
+  const { verb } = (await import(fileOf(name).href)) as { verb: Verb };
+  return await runVerb(verb, rest);
+}
+
+function overview(): string {
+  const lines = availableVerbs().map(([name, summary]) => `  ${name.padEnd(9)} ${summary}`);
+  return `Usage: wavegate VERB [options]\n\n${lines.join("\n")}\n\nwavegate VERB --help tells more.\n`;
+}
+
+/** The manifest stands one folder up in a checkout, two in dist/. */
+function version(): string {
+  const manifest = ["../package.json", "../../package.json"]
+    .map((path) => new URL(path, import.meta.url))
+    .find((url) => existsSync(url));
+  return JSON.parse(readFileSync(manifest!, "utf8")).version;
+}
+
+/** The line about a word that is no verb, with the nearest verb where one is near. */
+export function unknownVerb(name: string): string {
+  const verbs = availableVerbs().map(([verb]) => verb);
+  const [nearest] = verbs
+    .map((verb) => ({ verb, far: editDistance(name, verb) }))
+    .sort((a, b) => a.far - b.far);
+  const advice =
+    nearest && nearest.far <= 3 ? `did you mean ${nearest.verb}?` : `verbs are ${verbs.join(", ")}`;
+  return `Cannot run "${name}": ${advice}`;
+}
+
+/** Levenshtein's. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length];
+}
