@@ -225,7 +225,8 @@ def preprocessor_of(source: str | None, config) -> dict:
         try:
             settings.update(transformers.Wav2Vec2FeatureExtractor.from_pretrained(source).to_dict())
         except (OSError, ValueError):
-            print(f"reference: {source} has no preprocessor_config.json; using {settings}", file=sys.stderr)
+            print(f"reference: {source} has no preprocessor_config.json; audio is normalised, attention_mask is "
+                  f"{'' if settings['return_attention_mask'] else 'not '}passed", file=sys.stderr)
     return settings
 
 
@@ -234,7 +235,10 @@ def preprocessor_of(source: str | None, config) -> dict:
 
 def read_wav(path: str) -> np.ndarray:
     """Samples of a PCM or float WAV at 16 kHz, channels averaged, full scale = 1."""
-    data = Path(path).read_bytes()
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise Failure(f"Cannot read {path}: {error.strerror}") from None
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise Failure(f"Cannot read {path}: it is not a WAV file")
     chunks, at = {}, 12
@@ -1071,8 +1075,11 @@ def arguments(argv):
     options = p.parse_args(argv)
     if options.text and not options.model:
         p.error("--text needs --model, whose tokenizer it uses")
-    if options.batch is not None and options.batch < 1:
-        p.error("--batch should be 1 or more")
+    if options.grad_norm_only and not (options.random or "").startswith("e2e"):
+        p.error("--grad-norm-only is for --random e2e-tiny and e2e-full")
+    for name in ("batch", "seconds", "tokens", "threads"):
+        if (getattr(options, name) or 1) <= 0:
+            p.error(f"--{name} should be above 0")
     return options
 
 
