@@ -24,10 +24,13 @@ if (tsc.status !== 0) {
 }
 cpSync(join(root, "kernels"), join(dist, "kernels"), { recursive: true });
 
-// The public types name GPU* and Symbol.dispose; these lines bring both to whoever imports the package.
+// The public types name GPU* and Symbol.dispose. TypeScript 6 and later have both in their own libraries;
+// for earlier ones a second entry brings @webgpu/types. The two together would clash.
 const types = join(dist, "src/mod.d.ts");
-const references = '/// <reference types="@webgpu/types" />\n/// <reference lib="esnext.disposable" />\n';
-writeFileSync(types, references + readFileSync(types, "utf8"));
+const libraries = '/// <reference lib="dom" />\n/// <reference lib="esnext.disposable" />\n';
+writeFileSync(types, libraries + readFileSync(types, "utf8"));
+const earlier = '/// <reference types="@webgpu/types" />\nexport * from "./mod.js";\n';
+writeFileSync(join(dist, "src/mod.before-6.d.ts"), earlier);
 
 function findTypescript() {
   try {
