@@ -1,0 +1,116 @@
+/** BERT's tokenizer, through npm `tokenizers`: the code that Hugging Face itself runs. */
+
+import { bertNormalizer, bertPreTokenizer, bertProcessing, Tokenizer, WordPiece } from "tokenizers";
+import type { Host } from "../host/host.ts";
+import { readJson } from "./config.ts";
+import { quote } from "./json.ts";
+import { tokenName } from "./vocabulary.ts";
+
+export interface BertEncoding {
+  /** With [CLS] before and [SEP] behind. */
+  ids: number[];
+  tokens: string[];
+}
+
+export interface BertTokenizer {
+  readonly vocabularySize: number;
+  /** Longest encoding, special tokens included; longer texts lose their end. */
+  readonly maxLength: number;
+  readonly padId: number;
+  encode(text: string): Promise<BertEncoding>;
+}
+
+/**
+ * Reads `tokenizer.json`, or else `vocab.txt`; `tokenizer_config.json` and `config.json` where they exist.
+ * Throws one line that names the file if none is there or one is damaged.
+ */
+export async function openBertTokenizer(host: Host, folder: string): Promise<BertTokenizer> {
+  const optional = async (name: string) => {
+    const path = `${folder}/${name}`;
+    return (await host.kind(path)) === "file" ? await readJson(host, path) : {};
+  };
+  const config = await optional("tokenizer_config.json");
+  const { max_position_embeddings: positions } = await optional("config.json");
+  const limits = [config.model_max_length, positions].filter(
+    (limit) => typeof limit === "number" && limit > 2 && limit < 1e6, // 1e30 means "none" there
+  ) as number[];
+  const maxLength = limits.length > 0 ? Math.min(...limits) : 512;
+
+  const tokenizer = await openTokenizer(host, folder, config);
+  tokenizer.setTruncation(maxLength);
+  tokenizer.disablePadding();
+  return {
+    vocabularySize: tokenizer.getVocabSize(true),
+    maxLength,
+    padId: tokenizer.tokenToId(tokenName(config.pad_token) ?? "[PAD]") ?? 0,
+    async encode(text) {
+      const encoding = await tokenizer.encode(text);
+      return { ids: encoding.getIds(), tokens: encoding.getTokens() };
+    },
+  };
+}
+
+async function openTokenizer(
+  host: Host,
+  folder: string,
+  config: Record<string, unknown>,
+): Promise<Tokenizer> {
+  const json = `${folder}/tokenizer.json`;
+  if ((await host.kind(json)) === "file") {
+    const text = await host.readText(json);
+    try {
+      return Tokenizer.fromString(text);
+    } catch (cause) {
+      throw new SyntaxError(`Cannot read ${json}: ${(cause as Error).message.split("\n", 1)[0]}`, { cause });
+    }
+  }
+  const list = `${folder}/vocab.txt`;
+  if ((await host.kind(list)) === "file") return fromVocabulary(await host.readText(list), list, config);
+  throw new Error(`Cannot open ${folder}: it holds neither tokenizer.json nor vocab.txt, which BERT needs`);
+}
+
+/** The pipeline of BertTokenizerFast. `text` has one token a line; its line is its id. */
+function fromVocabulary(text: string, path: string, config: Record<string, unknown>): Tokenizer {
+  const lines = text.split(/\r?\n/);
+  if (lines.at(-1) === "") lines.pop();
+  const vocabulary: Record<string, number> = {};
+  for (const [id, token] of lines.entries()) {
+    if (Object.hasOwn(vocabulary, token)) {
+      throw new SyntaxError(
+        `Cannot read ${path}: ${quote(token)} stands on lines ${vocabulary[token] + 1} and ${id + 1}`,
+      );
+    }
+    vocabulary[token] = id;
+  }
+  const special = (name: string, usual: string) => {
+    const token = tokenName(config[name]) ?? usual;
+    if (!Object.hasOwn(vocabulary, token)) throw new SyntaxError(`Cannot read ${path}: it lacks ${token}`);
+    return token;
+  };
+  const unkToken = special("unk_token", "[UNK]");
+  const cls = special("cls_token", "[CLS]");
+  const sep = special("sep_token", "[SEP]");
+  const others = [tokenName(config.pad_token) ?? "[PAD]", tokenName(config.mask_token) ?? "[MASK]"];
+
+  const tokenizer = new Tokenizer(
+    WordPiece.init(vocabulary, { unkToken, continuingSubwordPrefix: "##", maxInputCharsPerWord: 100 }),
+  );
+  tokenizer.setNormalizer(
+    bertNormalizer({
+      cleanText: true,
+      handleChineseChars: config.tokenize_chinese_chars !== false,
+      lowercase: config.do_lower_case !== false,
+      // absent: accents go if case goes
+      ...(typeof config.strip_accents === "boolean" ? { stripAccents: config.strip_accents } : {}),
+    }),
+  );
+  tokenizer.setPreTokenizer(bertPreTokenizer());
+  tokenizer.setPostProcessor(bertProcessing([sep, vocabulary[sep]], [cls, vocabulary[cls]]));
+  tokenizer.addSpecialTokens([
+    unkToken,
+    cls,
+    sep,
+    ...others.filter((token) => Object.hasOwn(vocabulary, token)),
+  ]);
+  return tokenizer;
+}

@@ -1,0 +1,39 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { normalizeTranscript } from "../src/io/text.ts";
+
+const CASES: [string, string][] = [
+  ["[LAUGHTER] Well-known: 21 cafés, the 3rd…", "WELL KNOWN TWENTY ONE CAFES THE THIRD"],
+  ["I don’t [BREATHING] know [GARBAGE].", "I DON'T KNOW"],
+  ["{LG} yes {NS} <sil> no", "YES NO"],
+  ["one [two] three [four] five", "ONE THREE FIVE"],
+  ["I...I can't--no", "I I CAN'T NO"],
+  ["the U.S. and/or Canada", "THE US AND OR CANADA"],
+  ["'Tis said 'so'", "'TIS SAID 'SO'"],
+  ["rock ' n ' roll", "ROCK N ROLL"],
+  ["0", "ZERO"],
+  ["13 30 100 101", "THIRTEEN THIRTY ONE HUNDRED ONE HUNDRED ONE"],
+  ["1,250,000 people", "ONE MILLION TWO HUNDRED FIFTY THOUSAND PEOPLE"],
+  ["555-0123", "FIVE HUNDRED FIFTY FIVE ZERO ONE TWO THREE"],
+  ["3.14 and 10.", "THREE POINT ONE FOUR AND TEN"],
+  ["1st 2nd 5th 12th 20th 22nd 100th", "FIRST SECOND FIFTH TWELFTH TWENTIETH TWENTY SECOND ONE HUNDREDTH"],
+  ["50s 4x4", "FIFTY S FOUR X FOUR"],
+  ["", ""],
+  ["[LAUGHTER]", ""],
+];
+
+test("normalizeTranscript() gives capitals, apostrophes and single spaces", () => {
+  for (const [text, expected] of CASES) assert.equal(normalizeTranscript(text), expected, text);
+});
+
+test("normalizeTranscript() is idempotent and stays in its alphabet on any text", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "grapheme", maxLength: 40 }), (text) => {
+      const once = normalizeTranscript(text);
+      assert.match(once, /^([A-Z']+( [A-Z']+)*)?$/);
+      assert.equal(normalizeTranscript(once), once);
+    }),
+    { numRuns: 500, seed: 1 },
+  );
+});

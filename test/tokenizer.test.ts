@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { currentHost } from "../src/host/current.ts";
+import { openBertTokenizer } from "../src/io/tokenizer.ts";
+import { CtcVocabulary, openCtcVocabulary } from "../src/io/vocabulary.ts";
+
+const host = await currentHost();
+const root = mkdtempSync(join(tmpdir(), "tokenizer-test-"));
+after(() => rmSync(root, { recursive: true }));
+
+/** A folder with the given files. */
+function folder(files: Record<string, unknown>): string {
+  const home = mkdtempSync(join(root, "case-"));
+  for (const [name, content] of Object.entries(files)) {
+    writeFileSync(join(home, name), typeof content === "string" ? content : JSON.stringify(content));
+  }
+  return home;
+}
+
+const WORDS = [
+  "[PAD]",
+  "[UNK]",
+  "[CLS]",
+  "[SEP]",
+  "[MASK]",
+  "i",
+  "un",
+  "##aff",
+  "##able",
+  "'",
+  "m",
+  "!",
+  "cafe",
+  "I",
+  "é",
+];
+const vocabText = `${WORDS.join("\n")}\n`;
+const vocab = Object.fromEntries(WORDS.map((word, id) => [word, id]));
+const special = (id: number) => ({
+  id,
+  content: WORDS[id],
+  single_word: false,
+  lstrip: false,
+  rstrip: false,
+  normalized: false,
+  special: true,
+});
+
+/** What transformers writes for a BertTokenizerFast. */
+const TOKENIZER_JSON = {
+  version: "1.0",
+  truncation: { direction: "Right", max_length: 4, strategy: "LongestFirst", stride: 0 },
+  padding: {
+    strategy: { Fixed: 9 },
+    direction: "Right",
+    pad_to_multiple_of: null,
+    pad_id: 0,
+    pad_type_id: 0,
+    pad_token: "[PAD]",
+  },
+  added_tokens: [0, 1, 2, 3, 4].map(special),
+  normalizer: {
+    type: "BertNormalizer",
+    clean_text: true,
+    handle_chinese_chars: true,
+    strip_accents: null,
+    lowercase: true,
+  },
+  pre_tokenizer: { type: "BertPreTokenizer" },
+  post_processor: { type: "BertProcessing", sep: ["[SEP]", 3], cls: ["[CLS]", 2] },
+  decoder: { type: "WordPiece", prefix: "##", cleanup: true },
+  model: {
+    type: "WordPiece",
+    unk_token: "[UNK]",
+    continuing_subword_prefix: "##",
+    max_input_chars_per_word: 100,
+    vocab,
+  },
+};
+
+for (const [name, files] of [
+  ["tokenizer.json", { "tokenizer.json": TOKENIZER_JSON }],
+  ["vocab.txt", { "vocab.txt": vocabText }],
+  ["vocab.txt with CR", { "vocab.txt": vocabText.replaceAll("\n", "\r\n") }],
+] as const) {
+  test(`openBertTokenizer() reads ${name} and encodes as BERT does`, async () => {
+    const bert = await openBertTokenizer(host, folder(files));
+    assert.deepEqual(await bert.encode("I'm UNAFFABLE, Café!"), {
+      ids: [2, 5, 9, 10, 6, 7, 8, 1, 12, 11, 3],
+      tokens: ["[CLS]", "i", "'", "m", "un", "##aff", "##able", "[UNK]", "cafe", "!", "[SEP]"],
+    });
+    assert.deepEqual((await bert.encode("")).ids, [2, 3]);
+    assert.deepEqual((await bert.encode("i [MASK] i")).ids, [2, 5, 4, 5, 3]);
+    assert.equal((await bert.encode("i ".repeat(600))).ids.length, 512);
+    assert.deepEqual([bert.vocabularySize, bert.maxLength, bert.padId], [15, 512, 0]);
+  });
+}
+
+test("openBertTokenizer() obeys tokenizer_config.json and config.json", async () => {
+  const bert = await openBertTokenizer(
+    host,
+    folder({
+      "vocab.txt": vocabText,
+      "tokenizer_config.json": {
+        do_lower_case: false,
+        model_max_length: 1e30,
+        cls_token: { content: "[CLS]" },
+      },
+      "config.json": { max_position_embeddings: 5 },
+    }),
+  );
+  assert.deepEqual((await bert.encode("I é")).tokens, ["[CLS]", "I", "é", "[SEP]"]);
+  const long = await bert.encode("I I I I I I");
+  assert.deepEqual(long.tokens, ["[CLS]", "I", "I", "I", "[SEP]"]);
+});
+
+test("openBertTokenizer() says in one line what is missing or damaged", async () => {
+  const cases: [Record<string, unknown>, RegExp][] = [
+    [{}, /^Cannot open \S+: it holds neither tokenizer\.json nor vocab\.txt, which BERT needs$/],
+    [{ "tokenizer.json": "{" }, /^Cannot read \S+tokenizer\.json: .+$/],
+    [{ "vocab.txt": "a\nb\na\n" }, /^Cannot read \S+vocab\.txt: "a" stands on lines 1 and 3$/],
+    [{ "vocab.txt": "[UNK]\n[CLS]\n" }, /^Cannot read \S+vocab\.txt: it lacks \[SEP\]$/],
+    [
+      { "vocab.txt": vocabText, "config.json": "[]" },
+      /^Cannot read \S+config\.json: it holds an array, expected an object$/,
+    ],
+  ];
+  for (const [files, message] of cases) {
+    await assert.rejects(openBertTokenizer(host, folder(files)), (error: Error) =>
+      message.test(error.message),
+    );
+  }
+});
+
+const LETTERS = "<pad> <s> </s> <unk> | E T A O N I H S R D L U M W C F G Y P B V K ' X J Q Z".split(" ");
+const CTC = Object.fromEntries(LETTERS.map((token, id) => [token, id]));
+
+test("openCtcVocabulary() reads the vocabulary of wav2vec2 and HuBERT", async () => {
+  const ctc = await openCtcVocabulary(host, folder({ "vocab.json": CTC }));
+  assert.deepEqual([ctc.size, ctc.blank, ctc.delimiter], [32, 0, 4]);
+  assert.deepEqual(ctc.encode("DON'T GO"), [14, 8, 9, 27, 6, 4, 21, 8]);
+  assert.deepEqual(ctc.encode("Go 7"), [21, 8, 4, 3]);
+  assert.equal(ctc.text(ctc.encode("DON'T GO")), "DON'T GO");
+  assert.equal(ctc.text([4, 4, 1, 7, 4, 0, 4, 3, 7, 2, 4]), "A A");
+});
+
+test("openCtcVocabulary() takes the special tokens from tokenizer_config.json", async () => {
+  const ctc = await openCtcVocabulary(
+    host,
+    folder({
+      "vocab.json": { a: 0, _: 1, "#": 2, "?": 3 },
+      "tokenizer_config.json": { pad_token: "_", word_delimiter_token: "#", unk_token: { content: "?" } },
+    }),
+  );
+  assert.deepEqual([ctc.blank, ctc.delimiter], [1, 2]);
+  assert.deepEqual(ctc.encode("A bA"), [0, 2, 3, 0]);
+  assert.equal(ctc.text([0, 2, 3, 0]), "a a");
+});
+
+test("openCtcVocabulary() says in one line what is missing or damaged", async () => {
+  const cases: [Record<string, unknown>, RegExp][] = [
+    [{}, /^Cannot open \S+: it holds no vocab\.json, which the CTC decoder needs$/],
+    [
+      { "vocab.json": "{]" },
+      /^Cannot read \S+: not JSON, line 1, column 2: expected a key in quotes but found '\]'$/,
+    ],
+    [{ "vocab.json": { a: "0" } }, /^Cannot read \S+: token "a" has no number as id$/],
+    [{ "vocab.json": { a: 0, b: 5 } }, /^Cannot read \S+: token "b" has id 5, expected 0 to 1$/],
+    [{ "vocab.json": { a: 0, b: 0 } }, /^Cannot read \S+: tokens "a" and "b" share the id 0$/],
+    [{ "vocab.json": { a: 0, b: 1 } }, /^Cannot read \S+: the blank "<pad>" is missing$/],
+  ];
+  for (const [files, message] of cases) {
+    await assert.rejects(openCtcVocabulary(host, folder(files)), (error: Error) =>
+      message.test(error.message),
+    );
+  }
+});
+
+test("CtcVocabulary.encode() refuses what it cannot write", () => {
+  const bare = new CtcVocabulary({ "<pad>": 0, A: 1 });
+  assert.throws(() => bare.encode("A?"), {
+    message: 'Cannot encode "?": the vocabulary has neither it nor <unk>',
+  });
+  assert.throws(() => bare.encode("A A"), RangeError);
+});
