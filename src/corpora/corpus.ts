@@ -1,0 +1,66 @@
+/** What every reader of a corpus returns, whatever lies on disk. */
+
+/** The four classes, in the order of the model's outputs. */
+export const LABELS = ["angry", "happy", "sad", "neutral"] as const;
+export type Label = (typeof LABELS)[number];
+
+export interface Utterance {
+  readonly id: string;
+  /** Path of the wav file. */
+  readonly wav: string;
+  /** The transcript as the corpus gives it. */
+  readonly text: string;
+  /** The transcript after normalizeTranscript(): CTC target, WER reference and BERT input. */
+  readonly words: string;
+  /** Absent where the corpus has a label outside the four classes. */
+  readonly label?: Label;
+  /** The one who speaks, not the one who wears the markers. */
+  readonly speaker: string;
+  readonly session: string;
+  /** Utterances of one dialogue stay on one side of a split. */
+  readonly dialogue: string;
+  readonly improvised: boolean;
+  /** Length of the wav; known after examine(). */
+  readonly seconds?: number;
+  /** Place in the dialogue, in seconds. */
+  readonly start?: number;
+  readonly end?: number;
+}
+
+export type ProblemKind =
+  | "missing wav"
+  | "unreadable wav"
+  | "unknown label"
+  | "missing transcript"
+  | "empty transcript"
+  | "transcript too long"
+  | "short clip"
+  | "long clip"
+  | "duplicate id"
+  | "incomplete release";
+
+/** Something wrong with one utterance, and what was done about it. */
+export interface Problem {
+  readonly id: string;
+  readonly kind: ProblemKind;
+  readonly handled: string;
+}
+
+export interface Corpus {
+  readonly name: string;
+  readonly root: string;
+  readonly utterances: readonly Utterance[];
+  /** Label codes outside the four classes, with their counts: left out, and no problem. */
+  readonly otherLabels: ReadonlyMap<string, number>;
+  readonly problems: readonly Problem[];
+}
+
+/** "missing wav 2, short clip 1", most frequent first; empty where there is none. */
+export function summarizeProblems(problems: readonly Problem[]): string {
+  const counts = new Map<ProblemKind, number>();
+  for (const { kind } of problems) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return [...counts]
+    .sort((a, b) => b[1] - a[1])
+    .map(([kind, n]) => `${kind} ${n}`)
+    .join(", ");
+}

@@ -1,0 +1,81 @@
+/**
+ * What the corpus asks of a speech synthesiser, and how a clip becomes such a request. The synthesiser is
+ * a tool that runs beside the program and is no part of it; any that knows SSML prosody would do.
+ */
+import type { Clip, Stretch } from "./plan.ts";
+import { written } from "./sentences.ts";
+
+export interface SpeechRequest {
+  readonly voice: string;
+  /** Extra pause between words. */
+  readonly gap: number;
+  /** Words per minute. */
+  readonly rate: number;
+  /** 0 to 99. */
+  readonly pitch: number;
+  /** 0 to 100. */
+  readonly range: number;
+  /** SSML. */
+  readonly text: string;
+}
+
+export interface Speech {
+  readonly samples: Int16Array;
+  readonly sampleRate: number;
+  /** Where in `text` a word begins, counted from 0, and when it is said. Words run together share one. */
+  readonly words: readonly { readonly position: number; readonly seconds: number }[];
+}
+
+export type Synthesise = (request: SpeechRequest) => Promise<Speech>;
+
+/** The request for a clip, and where each of its words begins in the request's text. */
+export function requestFor(clip: Clip): { request: SpeechRequest; positions: number[] } {
+  const { speaker, stretches } = clip;
+  // The longest stretch sets the voice itself; the others are marked up relative to it.
+  const main = stretches.reduce((a, b) => (b.to - b.from > a.to - a.from ? b : a));
+  const base = settings(clip, main);
+  const positions: number[] = [];
+  let text = "";
+  const spoken = written(clip.clauses).split(" ");
+  for (const stretch of stretches) {
+    const marked = stretch !== main && stretch.prosody !== main.prosody;
+    if (marked) text += openTag(settings(clip, stretch), base);
+    for (let i = stretch.from; i < stretch.to; i++) {
+      positions.push(text.length);
+      text += i + 1 < stretch.to ? `${spoken[i]} ` : spoken[i];
+    }
+    if (marked) text += "</prosody>";
+    text += " ";
+  }
+  const request = { voice: speaker.voice, gap: main.prosody.gap, ...base, text: text.trimEnd() };
+  return { request, positions };
+}
+
+/** When every word begins, and when the last one ends, in seconds. */
+export function wordTimes(speech: Speech, positions: readonly number[]): number[] {
+  const end = speech.samples.length / speech.sampleRate;
+  const starts = positions.map((position) => {
+    const before = speech.words.filter((word) => word.position <= position);
+    return before.length === 0 ? 0 : before[before.length - 1].seconds;
+  });
+  return [...starts, end];
+}
+
+function settings({ speaker }: Clip, { prosody }: Stretch): { rate: number; pitch: number; range: number } {
+  const clamp = (value: number, low: number, high: number) =>
+    Math.round(Math.min(high, Math.max(low, value)));
+  return {
+    rate: clamp(speaker.rate * prosody.rate, 90, 320),
+    pitch: clamp(speaker.pitch + prosody.pitch, 5, 95),
+    range: clamp(speaker.range * prosody.range, 5, 100),
+  };
+}
+
+type Settings = ReturnType<typeof settings>;
+
+function openTag(wanted: Settings, base: Settings): string {
+  const percent = (a: number, b: number) => `${Math.round((a / b) * 100)}%`;
+  const pitch = Math.round((wanted.pitch / base.pitch - 1) * 100);
+  const sign = pitch < 0 ? "" : "+";
+  return `<prosody rate="${percent(wanted.rate, base.rate)}" pitch="${sign}${pitch}%" range="${percent(wanted.range, base.range)}">`;
+}

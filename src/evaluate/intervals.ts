@@ -1,0 +1,86 @@
+/** How far a figure may be trusted: 95 % intervals and tests between two systems on the same utterances. */
+import { random } from "../corpora/random.ts";
+
+export interface Interval {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** 97.5 % point of the normal distribution. */
+const Z = 1.959963984540054;
+
+/** Wilson's 95 % interval of a share, here WA. */
+export function wilson(correct: number, count: number): Interval {
+  if (!(count > 0 && correct >= 0 && correct <= count)) {
+    throw new RangeError(`Cannot give an interval: ${correct} correct of ${count}`);
+  }
+  const p = correct / count;
+  const z2 = (Z * Z) / count;
+  const middle = (p + z2 / 2) / (1 + z2);
+  const half = (Z * Math.sqrt((p * (1 - p)) / count + z2 / (4 * count))) / (1 + z2);
+  return { low: Math.max(0, middle - half), high: Math.min(1, middle + half) };
+}
+
+export interface BootstrapOptions {
+  /** Resamples; default 2,000. */
+  draws?: number;
+  seed?: number;
+}
+
+/**
+ * 95 % interval of any statistic by resampling whole groups (dialogues) with replacement: utterances of one
+ * dialogue resemble each other. For two systems, let the statistic be their difference on the drawn
+ * utterances: a paired bootstrap. Draws on which it is not a number are left out.
+ *
+ * @param groups the group of each utterance (N)
+ * @param statistic from indices into the utterances
+ */
+export function bootstrap(
+  groups: readonly string[],
+  statistic: (indices: readonly number[]) => number,
+  { draws = 2_000, seed = 0 }: BootstrapOptions = {},
+): Interval {
+  const members = new Map<string, number[]>();
+  groups.forEach((group, i) => {
+    const list = members.get(group);
+    if (list === undefined) members.set(group, [i]);
+    else list.push(i);
+  });
+  if (members.size === 0) throw new RangeError("Cannot give an interval: there are no utterances");
+  const lists = [...members.values()];
+  const draw = random(seed, "bootstrap");
+  const values: number[] = [];
+  for (let k = 0; k < draws; k++) {
+    const value = statistic(lists.flatMap(() => draw.pick(lists)));
+    if (!Number.isNaN(value)) values.push(value);
+  }
+  values.sort((a, b) => a - b);
+  const at = (q: number) => values[Math.min(values.length - 1, Math.floor(q * values.length))] ?? Number.NaN;
+  return { low: at(0.025), high: at(0.975) };
+}
+
+/**
+ * McNemar's exact test of two systems on the same utterances: how likely are counts this uneven where
+ * neither is better? Two-sided p; 1 where they never differ.
+ */
+export function mcnemar(
+  correctA: readonly boolean[],
+  correctB: readonly boolean[],
+): { onlyA: number; onlyB: number; p: number } {
+  if (correctA.length !== correctB.length) {
+    throw new RangeError(
+      `Cannot compare: ${correctA.length} answers of one system, ${correctB.length} of the other`,
+    );
+  }
+  const onlyA = correctA.filter((right, i) => right && !correctB[i]).length;
+  const onlyB = correctB.filter((right, i) => right && !correctA[i]).length;
+  const n = onlyA + onlyB;
+  // P(X ≤ min) for X ~ Binomial(n, ½), terms by recurrence in logarithms.
+  let logTerm = -n * Math.LN2;
+  let tail = 0;
+  for (let k = 0; k <= Math.min(onlyA, onlyB); k++) {
+    if (k > 0) logTerm += Math.log((n - k + 1) / k);
+    tail += Math.exp(logTerm);
+  }
+  return { onlyA, onlyB, p: Math.min(1, 2 * tail) };
+}

@@ -1,0 +1,80 @@
+/** Errors between two word sequences, by the cheapest alignment. */
+export interface Edits {
+  readonly substitutions: number;
+  readonly deletions: number;
+  readonly insertions: number;
+  readonly correct: number;
+  /** Words of the reference. */
+  readonly length: number;
+}
+
+/** Levenshtein alignment, every edit costing 1. Of equal paths the one with most matches is taken. */
+export function align(reference: readonly string[], hypothesis: readonly string[]): Edits {
+  const R = reference.length;
+  const H = hypothesis.length;
+  const cost = Array.from({ length: R + 1 }, () => new Int32Array(H + 1));
+  for (let i = 0; i <= R; i++) cost[i][0] = i;
+  for (let j = 0; j <= H; j++) cost[0][j] = j;
+  for (let i = 1; i <= R; i++) {
+    for (let j = 1; j <= H; j++) {
+      const change = cost[i - 1][j - 1] + (reference[i - 1] === hypothesis[j - 1] ? 0 : 1);
+      cost[i][j] = Math.min(change, cost[i - 1][j] + 1, cost[i][j - 1] + 1);
+    }
+  }
+  let [i, j, substitutions, deletions, insertions, correct] = [R, H, 0, 0, 0, 0];
+  while (i > 0 || j > 0) {
+    const same = i > 0 && j > 0 && reference[i - 1] === hypothesis[j - 1];
+    if (same && cost[i][j] === cost[i - 1][j - 1]) {
+      correct++;
+      i--;
+      j--;
+    } else if (i > 0 && j > 0 && cost[i][j] === cost[i - 1][j - 1] + 1) {
+      substitutions++;
+      i--;
+      j--;
+    } else if (i > 0 && cost[i][j] === cost[i - 1][j] + 1) {
+      deletions++;
+      i--;
+    } else {
+      insertions++;
+      j--;
+    }
+  }
+  return { substitutions, deletions, insertions, correct, length: R };
+}
+
+export interface Transcribed {
+  /** Both after normalizeTranscript(). */
+  readonly reference: string;
+  readonly hypothesis: string;
+}
+
+/** Edits of one utterance. Empty text has no words. */
+export function wordEdits({ reference, hypothesis }: Transcribed): Edits {
+  return align(split(reference), split(hypothesis));
+}
+
+/** Edits of many utterances, added up. */
+export function totalEdits(edits: readonly Edits[]): Edits {
+  const total = (key: keyof Edits) => edits.reduce((n, one) => n + one[key], 0);
+  return {
+    substitutions: total("substitutions"),
+    deletions: total("deletions"),
+    insertions: total("insertions"),
+    correct: total("correct"),
+    length: total("length"),
+  };
+}
+
+/**
+ * Word error rate: all edits over all words of the references, utterances without words included.
+ * NaN where no reference has a word.
+ */
+export function wer(edits: Edits): number {
+  const errors = edits.substitutions + edits.deletions + edits.insertions;
+  return edits.length === 0 ? Number.NaN : errors / edits.length;
+}
+
+function split(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word.length > 0);
+}

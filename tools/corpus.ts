@@ -1,0 +1,184 @@
+/** `wavegate corpus make|check|stats`: makes a stand-in for IEMOCAP, examines a corpus, describes one. */
+import { rename } from "node:fs/promises";
+import { type Corpus, LABELS, summarizeProblems } from "../src/corpora/corpus.ts";
+import { type Examined, examine } from "../src/corpora/examine.ts";
+import { folds } from "../src/corpora/folds.ts";
+import { readIemocap } from "../src/corpora/iemocap.ts";
+import { hashSessions, readManifest } from "../src/corpora/manifest.ts";
+import { makeCorpus } from "../src/corpora/synthetic.ts";
+import { measureOracle, oracleText } from "../src/evaluate/oracle.ts";
+import { currentHost } from "../src/host/current.ts";
+import type { Host } from "../src/host/host.ts";
+import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
+import { formatSeconds, formatTable } from "./format.ts";
+import type { Progress } from "./progress.ts";
+import { startSpeech } from "./speech_process.ts";
+
+const ACTIONS = ["make", "check", "stats"] as const;
+/** Problems that are listed by name on a terminal; --json has all of them. */
+const LISTED = 20;
+
+export const verb = defineVerb({
+  name: "corpus",
+  summary: "Makes a stand-in for IEMOCAP, checks a corpus, or describes one.",
+  usage: `make --preset nano|mini|full --out DIR [--seed N]
+       wavegate corpus check DIR
+       wavegate corpus stats DIR`,
+  example: "wavegate corpus make --preset mini --out corpus/mini",
+  operands: { min: 1, max: 2 },
+  options: {
+    preset: {
+      type: "string",
+      choices: ["nano", "mini", "full"],
+      default: "nano",
+      help: "make: 120, 1,200 or 5,531 clips",
+    },
+    out: { type: "string", value: "DIR", help: "make: a folder that does not exist yet" },
+    seed: { type: "number", value: "N", default: 1, help: "make: equal seeds give equal bytes" },
+  },
+  async main(context) {
+    const [action, dir] = context.operands;
+    if (!(ACTIONS as readonly string[]).includes(action)) {
+      throw new UsageError(`Cannot run corpus ${action}: it is one of ${ACTIONS.join(", ")}`);
+    }
+    const host = await currentHost();
+    if (action === "make") {
+      const { preset, out, seed } = context.values;
+      if (dir !== undefined)
+        throw new UsageError(`Cannot read "${dir}": the folder to make is given by --out`);
+      if (out === undefined) throw new UsageError("Cannot make a corpus without --out DIR");
+      if (!Number.isInteger(seed)) throw new UsageError(`Cannot read --seed ${seed}: it is an integer`);
+      return await make(host, preset, out.replace(/\/+$/, ""), seed, context);
+    }
+    if (dir === undefined) throw new UsageError(`Cannot run corpus ${action} without DIR`);
+    const corpus = await readIemocap(host, dir);
+    return action === "check" ? await check(host, corpus, context) : await stats(host, corpus, context);
+  },
+});
+
+type Output = Pick<Context, "print" | "printJson" | "progress">;
+
+async function make(
+  host: Host,
+  preset: "nano" | "mini" | "full",
+  out: string,
+  seed: number,
+  { print, printJson, progress }: Output,
+): Promise<undefined> {
+  if ((await host.kind(out)) !== undefined) {
+    throw new Error(`Cannot make a corpus in ${out}: it exists already`);
+  }
+  // Made under another name, so that what is called `out` is always whole.
+  const partial = `${out}.partial`;
+  await host.remove(partial);
+  const begin = performance.now();
+  const speech = startSpeech();
+  try {
+    let bar: Progress | undefined;
+    const manifest = await makeCorpus(host, partial, {
+      preset,
+      seed,
+      synthesise: speech.synthesise,
+      onClip(done, total) {
+        bar ??= progress("make", total, "clips");
+        bar.update(done);
+      },
+    });
+    bar?.stop();
+    const oracle = await measure(host, await readIemocap(host, partial), progress);
+    const file = await host.createAtomic(`${partial}/oracle.json`);
+    await file.write(new TextEncoder().encode(`${JSON.stringify(oracle, null, 2)}\n`));
+    await file.commit();
+    await rename(partial, out);
+    const seconds = (performance.now() - begin) / 1000;
+    print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
+    print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
+    print();
+    print(oracleText(oracle));
+    printJson({ out, manifest, oracle, seconds });
+  } catch (error) {
+    await host.remove(partial);
+    throw error;
+  } finally {
+    speech.close();
+  }
+}
+
+async function measure(host: Host, corpus: Corpus, progress: Output["progress"]) {
+  const bar = progress("measure", corpus.utterances.length, "clips");
+  const oracle = await measureOracle(host, corpus, (done) => bar.update(done));
+  bar.stop();
+  return oracle;
+}
+
+async function check(host: Host, corpus: Corpus, { print, printJson }: Output): Promise<number> {
+  const { utterances, problems, notForTraining, notForCtc } = await examine(host, corpus);
+  const splits = folds(utterances);
+  const manifest = await readManifest(host, corpus.root);
+  const hash = manifest && (await hashSessions(host, corpus.root)).sha256;
+  const intact = manifest === undefined ? undefined : hash === manifest.sha256;
+
+  print(`${corpus.name} in ${corpus.root}: ${utterances.length} utterances can be used`);
+  print(`speakers of every test are unheard in training: ${splits.length} folds checked`);
+  if (intact !== undefined)
+    print(`files ${intact ? "are those of the manifest" : "are not those of the manifest"}`);
+  print(problems.length === 0 ? "no problems" : `problems: ${summarizeProblems(problems)}`);
+  for (const { id, kind, handled } of problems.slice(0, LISTED)) print(`  ${id}: ${kind}, ${handled}`);
+  if (problems.length > LISTED) print(`  and ${problems.length - LISTED} more, all in --json`);
+  printJson({
+    corpus: corpus.name,
+    root: corpus.root,
+    utterances: utterances.length,
+    folds: splits.map(({ name, train, dev, test }) => {
+      return { name, train: train.length, dev: dev.length, test: test.length };
+    }),
+    notForTraining: [...notForTraining],
+    notForCtc: [...notForCtc],
+    intact,
+    problems,
+  });
+  return intact === false ? 1 : 0;
+}
+
+async function stats(host: Host, corpus: Corpus, { print, printJson, progress }: Output): Promise<undefined> {
+  const examined = await examine(host, corpus);
+  const table = sessionTable(examined);
+  const seconds = examined.utterances.map((u) => u.seconds ?? 0).sort((a, b) => a - b);
+  const total = seconds.reduce((a, b) => a + b, 0);
+  const at = (q: number) => seconds[Math.floor(q * (seconds.length - 1))];
+  const words = examined.utterances.flatMap((u) => u.words.split(" ").filter((word) => word !== ""));
+  const types = new Set(words).size;
+  const oracle = await measure(host, { ...corpus, utterances: examined.utterances }, progress);
+
+  for (const line of formatTable(["session", ...LABELS, "all", "improvised", "seconds"], table)) print(line);
+  print();
+  print(
+    `${formatSeconds(total)}; a clip ${(total / seconds.length).toFixed(2)} s on average, ${at(0).toFixed(2)} to ${at(1).toFixed(2)} s`,
+  );
+  print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
+  print();
+  print(oracleText(oracle));
+  printJson({
+    sessions: table.map(([session, angry, happy, sad, neutral, all, improvised, length]) => {
+      return { session, angry, happy, sad, neutral, all, improvised, seconds: length };
+    }),
+    seconds: { total, mean: total / seconds.length, min: at(0), median: at(0.5), p95: at(0.95), max: at(1) },
+    words: { count: words.length, types },
+    oracle,
+  });
+}
+
+function sessionTable({ utterances }: Examined): (string | number)[][] {
+  return [...new Set(utterances.map((u) => u.session))].map((session) => {
+    const own = utterances.filter((u) => u.session === session);
+    return [
+      session,
+      ...LABELS.map((label) => own.filter((u) => u.label === label).length),
+      own.length,
+      own.filter((u) => u.improvised).length,
+      Math.round(own.reduce((sum, u) => sum + (u.seconds ?? 0), 0)),
+    ];
+  });
+}
+
+if (isMain(import.meta)) await runVerb(verb);
