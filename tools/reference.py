@@ -568,9 +568,8 @@ def acoustic_case(case: Case, model, options, source=None):
     write_model(case, model, options)
     runs = {"outputs": (lambda x: run_acoustic(model, x, want, masked), ("input_values",), True)}
     if "masked" in variants and not masked:
-        runs["outputs_masked"] = (lambda x: run_acoustic(model, x, {k: v for k, v in want.items() if k != "conv"}, True), ("input_values",), False)
-    if "masked" in variants:
         info["outputs_masked"] = {"attention_mask_passed": True}
+        runs["outputs_masked"] = (lambda x: run_acoustic(model, x, {k: v for k, v in want.items() if k != "conv"}, True), ("input_values",), False)
     if "spec" in variants:
         runs["outputs_spec"] = (lambda x: run_spec(model, x), (), False)
     write_outputs(case, model, inputs, runs, options)

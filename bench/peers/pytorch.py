@@ -24,6 +24,8 @@ def measure(workload, runs, run, want, **more):
     if "optimizer" in more:
         result, want = torch.stack(results[:len(want)]), want[:len(results)]
     error = (result - want).double()
+    if not error.norm() / want.double().norm() < 1e-3:
+        raise SystemExit(f"Cannot time {workload}: the result is wrong")
     print(json.dumps({"peer": "pytorch-cpu", "version": torch.__version__, "workload": workload, "firstMs": round(first, 2),
                       "medianMs": round(statistics.median(times), 2), "maxAbs": error.abs().max().item(),
                       "relL2": (error.norm() / want.double().norm()).item(), "runs": runs, **more}),
