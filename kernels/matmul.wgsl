@@ -3,7 +3,7 @@
 //
 // Rows of A may overlap: row m starts at (m / aRows)·aBatch + (m % aRows)·aRow, so that a strided convolution over
 // channels-last frames is this same kernel with aRow = stride·C and K = k·C. If mappedB, the rows of a (K,N) B do too.
-// grid: x over N, y over M, z over independent products (offsets aZ, bZ, yZ).
+// grid: x over N, y over M, z over independent products (offsets aZ, bZ, biasZ, yZ).
 //
 // Two bodies. With subgroups (chosen on CPU adapters, where a barrier costs 50 ns and workgroup memory is no faster than
 // global): one subgroup a workgroup, each lane owns 4 columns and hands its row of A to all lanes by broadcast.
@@ -17,7 +17,7 @@ struct Dims {
   aRow: u32, aRows: u32, aBatch: u32, aZ: u32,
   bRow: u32, bRows: u32, bBatch: u32, bZ: u32,
   yRow: u32, yZ: u32,
-  activation: u32, hasBias: u32, hasResidual: u32, accumulate: u32,
+  activation: u32, hasBias: u32, biasZ: u32, hasResidual: u32, accumulate: u32,
   alpha: f32,
 }
 
@@ -91,14 +91,14 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   let at = z * d.yZ + m * d.yRow + n;
   var v = sum * d.alpha;
 #if ${vec}
-  if (d.hasBias != 0u) { v += bias[n >> 2u]; }
+  if (d.hasBias != 0u) { v += bias[(z * d.biasZ + n) >> 2u]; }
   v = activate(d.activation, v);
   if (d.hasResidual != 0u) { v += residual[at >> 2u]; }
   if (d.accumulate != 0u) { v += y[at >> 2u]; }
   y[at >> 2u] = v;
 #else
   let count = min(4u, d.N - n);
-  for (var e = 0u; e < count; e++) { if (d.hasBias != 0u) { v[e] += bias[n + e]; } }
+  for (var e = 0u; e < count; e++) { if (d.hasBias != 0u) { v[e] += bias[z * d.biasZ + n + e]; } }
   v = activate(d.activation, v);
   for (var e = 0u; e < count; e++) {
     var out = v[e];

@@ -32,7 +32,8 @@ const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
 export async function openDevice(host: Host, options: DeviceOptions = {}): Promise<Device> {
   const gpu = await host.gpu(options);
   const adapter = await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
-  if (!adapter) throw new Error("Cannot open a GPU: WebGPU found no adapter; `wavegate doctor` says how to get one");
+  if (!adapter)
+    throw new Error("Cannot open a GPU: WebGPU found no adapter; `wavegate doctor` says how to get one");
   const features = wanted.filter((f) => adapter.features.has(f));
   const limits: Record<string, number> = {};
   for (const name of [
@@ -47,7 +48,9 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
   ] as const) {
     limits[name] = adapter.limits[name];
   }
-  const device = await host.quiet(() => adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits }));
+  const device = await host.quiet(() =>
+    adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits }),
+  );
   const sources = await readKernels(host);
   return new Device(host, adapter, device, sources, options);
 }
@@ -81,7 +84,13 @@ export class Device {
   #failure: Error | undefined;
   #disposed = false;
 
-  constructor(host: Host, adapter: GPUAdapter, gpu: GPUDevice, sources: ReadonlyMap<string, string>, options: DeviceOptions) {
+  constructor(
+    host: Host,
+    adapter: GPUAdapter,
+    gpu: GPUDevice,
+    sources: ReadonlyMap<string, string>,
+    options: DeviceOptions,
+  ) {
     this.host = host;
     this.gpu = gpu;
     this.limits = gpu.limits;
@@ -92,7 +101,9 @@ export class Device {
       name: /llvmpipe|swiftshader/i.test(info.device) ? info.device : name,
       vendor: info.vendor,
       architecture: info.architecture,
-      cpu: info.isFallbackAdapter === true || /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`),
+      cpu:
+        info.isFallbackAdapter === true ||
+        /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`),
       f16: gpu.features.has("shader-f16"),
       subgroup: gpu.features.has("subgroups") ? lanes : 0,
       timestamps: gpu.features.has("timestamp-query"),
@@ -102,11 +113,16 @@ export class Device {
     this.recorder = new Recorder(gpu);
     this.kernels = new KernelLibrary(this, sources);
     gpu.lost.then((lost) => {
-      if (!this.#disposed) this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
+      if (!this.#disposed)
+        this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
     });
     gpu.onuncapturederror = (event) => {
       const memory = /out.?of.?memory/i.test(`${event.error.constructor.name} ${event.error.message}`);
-      this.#fail(new Error(`${memory ? "Ran out of GPU memory" : "The GPU refused a command"} (${this.info.name}): ${event.error.message.split("\n")[0]}`));
+      this.#fail(
+        new Error(
+          `${memory ? "Ran out of GPU memory" : "The GPU refused a command"} (${this.info.name}): ${event.error.message.split("\n")[0]}`,
+        ),
+      );
     };
   }
 
@@ -147,7 +163,8 @@ export class Device {
     if (length === 0) return new ArrayBuffer(0);
     const size = sizeClass(length);
     const staging =
-      this.#staging.get(size)?.pop() ?? this.gpu.createBuffer({ label: "staging", size, usage: usage.MAP_READ | usage.COPY_DST });
+      this.#staging.get(size)?.pop() ??
+      this.gpu.createBuffer({ label: "staging", size, usage: usage.MAP_READ | usage.COPY_DST });
     this.recorder.copyOut(buffer, from, staging, length);
     this.recorder.flush();
     try {

@@ -39,11 +39,18 @@ export class Twin {
    *
    * `buffers` and `dims` are keyed by WGSL name; `grid` counts workgroups.
    */
-  run(entry: string, buffers: Readonly<Record<string, Bound>>, dims: Readonly<Record<string, number>>, grid: Grid, variant: Variant = {}): void {
+  run(
+    entry: string,
+    buffers: Readonly<Record<string, Bound>>,
+    dims: Readonly<Record<string, number>>,
+    grid: Grid,
+    variant: Variant = {},
+  ): void {
     let device: Device | undefined;
     for (const name in buffers) {
       device ??= buffers[name].device;
-      if (buffers[name].device !== device) throw new Error(`Cannot run ${this.name}.${entry}: ${name} lives on another device`);
+      if (buffers[name].device !== device)
+        throw new Error(`Cannot run ${this.name}.${entry}: ${name} lives on another device`);
     }
     if (!device) throw new Error(`Cannot run ${this.name}.${entry}: no buffer was given`);
     device.kernels.pipeline(this.name, entry, variant).run(device, buffers, dims, grid);
@@ -100,7 +107,12 @@ export class Pipeline {
     this.#pipeline = pipeline;
   }
 
-  run(device: Device, bound: Readonly<Record<string, Bound>>, dims: Readonly<Record<string, number>>, grid: Grid): void {
+  run(
+    device: Device,
+    bound: Readonly<Record<string, Bound>>,
+    dims: Readonly<Record<string, number>>,
+    grid: Grid,
+  ): void {
     const { bindings } = this.#interface;
     const buffers: PoolBuffer[] = [];
     let key = "";
@@ -111,27 +123,37 @@ export class Pipeline {
       if (!buffer) throw new Error(`Cannot run ${this.label}: no buffer was given for ${b.name}`);
       if (b.access === "read_write") {
         writable ??= new Set();
-        if (writable.has(buffer.id)) throw new Error(`Cannot run ${this.label}: ${b.name} shares its buffer with another output`);
+        if (writable.has(buffer.id))
+          throw new Error(`Cannot run ${this.label}: ${b.name} shares its buffer with another output`);
         writable.add(buffer.id);
       }
       buffers.push(buffer);
       key += `${buffer.id},`;
     }
-    for (const name in bound) if (!bindings.some((b) => b.name === name)) throw new Error(`Cannot run ${this.label}: the kernel binds no ${name}`);
+    for (const name in bound)
+      if (!bindings.some((b) => b.name === name))
+        throw new Error(`Cannot run ${this.label}: the kernel binds no ${name}`);
     let at = 0;
     for (const b of bindings) {
       if (b.access === "uniform") continue;
       const buffer = buffers[at++];
-      if (b.access === "read" && writable?.has(buffer.id)) throw new Error(`Cannot run ${this.label}: input ${b.name} shares its buffer with an output`);
+      if (b.access === "read" && writable?.has(buffer.id))
+        throw new Error(`Cannot run ${this.label}: input ${b.name} shares its buffer with an output`);
     }
     const [x, y = 1, z = 1] = grid;
     const most = device.limits.maxComputeWorkgroupsPerDimension;
-    if (x > most || y > most || z > most) throw new RangeError(`Cannot run ${this.label}: a grid of ${x}×${y}×${z} workgroups exceeds ${most} in one dimension`);
+    if (x > most || y > most || z > most)
+      throw new RangeError(
+        `Cannot run ${this.label}: a grid of ${x}×${y}×${z} workgroups exceeds ${most} in one dimension`,
+      );
     if (x === 0 || y === 0 || z === 0) return;
     const group = this.#groups.get(key) ?? this.#bind(device, key, buffers);
     const { offset, view } = device.recorder.slot();
     this.#fill(view, dims);
-    device.recorder.dispatch({ pipeline: this.#pipeline, group, buffers, grid: [x, y, z], label: device.profileLabel(this.label) }, offset);
+    device.recorder.dispatch(
+      { pipeline: this.#pipeline, group, buffers, grid: [x, y, z], label: device.profileLabel(this.label) },
+      offset,
+    );
   }
 
   /** Drops the bind groups that name a destroyed buffer. */
@@ -143,17 +165,21 @@ export class Pipeline {
     const fields: readonly DimsField[] = this.#interface.dims;
     for (let i = 0; i < fields.length; i++) {
       const value = dims[fields[i].name];
-      if (value === undefined) throw new Error(`Cannot run ${this.label}: Dims.${fields[i].name} was not given`);
+      if (value === undefined)
+        throw new Error(`Cannot run ${this.label}: Dims.${fields[i].name} was not given`);
       setters[fields[i].type](view, 4 * i, value);
     }
-    for (const name in dims) if (!fields.some((f) => f.name === name)) throw new Error(`Cannot run ${this.label}: Dims has no ${name}`);
+    for (const name in dims)
+      if (!fields.some((f) => f.name === name))
+        throw new Error(`Cannot run ${this.label}: Dims has no ${name}`);
   }
 
   #bind(device: Device, key: string, buffers: readonly PoolBuffer[]): GPUBindGroup {
     let at = 0;
     const entries = this.#interface.bindings.map((b) => ({
       binding: b.binding,
-      resource: b.access === "uniform" ? { buffer: device.recorder.arena, size: 256 } : { buffer: buffers[at++].gpu },
+      resource:
+        b.access === "uniform" ? { buffer: device.recorder.arena, size: 256 } : { buffer: buffers[at++].gpu },
     }));
     const group = device.gpu.createBindGroup({ label: this.label, layout: this.#layout, entries });
     device.counters.bindGroups++;
@@ -193,7 +219,13 @@ export class KernelLibrary {
     return pipeline;
   }
 
-  #compile(name: string, entry: string, flags: Flags, overrides: Record<string, number>, key: string): Pipeline {
+  #compile(
+    name: string,
+    entry: string,
+    flags: Flags,
+    overrides: Record<string, number>,
+    key: string,
+  ): Pipeline {
     const device = this.#device;
     const gpu = device.gpu;
     const moduleKey = `${name} ${JSON.stringify(flags)}`;
@@ -201,7 +233,10 @@ export class KernelLibrary {
     gpu.pushErrorScope("validation");
     if (!found) {
       const source = this.#sources.get(`${name}.wgsl`);
-      if (source === undefined) throw new Error(`Cannot compile ${key}: kernels/${name}.wgsl was not read when the device was opened`);
+      if (source === undefined)
+        throw new Error(
+          `Cannot compile ${key}: kernels/${name}.wgsl was not read when the device was opened`,
+        );
       const text = expand(source, flags, this.#sources);
       found = { module: gpu.createShaderModule({ label: moduleKey, code: text }), text };
       this.#modules.set(moduleKey, found);
@@ -222,7 +257,9 @@ export class KernelLibrary {
       })),
     });
     // Only overrides that this entry point reaches may be named; the rest of the file's belong to its other entries.
-    const constants = Object.fromEntries(Object.entries(overrides).filter(([k]) => new RegExp(`\\boverride\\s+${k}\\b`).test(text)));
+    const constants = Object.fromEntries(
+      Object.entries(overrides).filter(([k]) => new RegExp(`\\boverride\\s+${k}\\b`).test(text)),
+    );
     const pipeline = gpu.createComputePipeline({
       label: key,
       layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),

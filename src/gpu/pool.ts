@@ -28,7 +28,14 @@ export interface PoolStatistics {
 }
 
 // GPUBufferUsage and GPUMapMode as numbers: npm webgpu sets no globals unless asked.
-export const usage = { MAP_READ: 1, COPY_SRC: 4, COPY_DST: 8, UNIFORM: 64, STORAGE: 128, QUERY_RESOLVE: 512 } as const;
+export const usage = {
+  MAP_READ: 1,
+  COPY_SRC: 4,
+  COPY_DST: 8,
+  UNIFORM: 64,
+  STORAGE: 128,
+  QUERY_RESOLVE: 512,
+} as const;
 const STORAGE = usage.STORAGE | usage.COPY_SRC | usage.COPY_DST;
 
 /** Rounds up to one of eight steps per power of two, at least 256 bytes: at most 12.5 % is wasted. */
@@ -93,7 +100,9 @@ export class Pool {
     const { maxBufferSize, maxStorageBufferBindingSize } = this.#device.limits;
     const largest = Math.min(maxBufferSize, maxStorageBufferBindingSize);
     if (size > largest) {
-      throw new RangeError(`Cannot allocate ${formatMiB(size)} on the GPU: the adapter binds at most ${formatMiB(largest)} at once`);
+      throw new RangeError(
+        `Cannot allocate ${formatMiB(size)} on the GPU: the adapter binds at most ${formatMiB(largest)} at once`,
+      );
     }
     if (this.statistics.allocated + size > this.#limit) this.trim();
     if (this.statistics.allocated + size > this.#limit) {
@@ -102,7 +111,12 @@ export class Pool {
       );
     }
     const id = this.#nextId++;
-    const gpu = this.#device.createBuffer({ label: `pool ${id} (${size} bytes)`, size, usage: STORAGE, mappedAtCreation: mapped });
+    const gpu = this.#device.createBuffer({
+      label: `pool ${id} (${size} bytes)`,
+      size,
+      usage: STORAGE,
+      mappedAtCreation: mapped,
+    });
     this.statistics.created++;
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);

@@ -36,7 +36,11 @@ export class Recorder {
 
   constructor(device: GPUDevice) {
     this.#device = device;
-    this.arena = device.createBuffer({ label: "dims arena", size: SLOT * SLOTS, usage: usage.UNIFORM | usage.COPY_DST });
+    this.arena = device.createBuffer({
+      label: "dims arena",
+      size: SLOT * SLOTS,
+      usage: usage.UNIFORM | usage.COPY_DST,
+    });
   }
 
   /** Reserves a slot; the caller fills the returned view before the next call. */

@@ -33,13 +33,15 @@ function include(text: string, library: ReadonlyMap<string, string>, depth = 0):
   if (depth > 8) throw new Error("Cannot expand WGSL: #include nests more than 8 deep");
   return text.replace(/^[ \t]*#include "([^"]+)"[ \t]*$/gm, (_, name: string) => {
     const body = library.get(name);
-    if (body === undefined) throw new Error(`Cannot expand WGSL: #include "${name}" names no file in kernels/`);
+    if (body === undefined)
+      throw new Error(`Cannot expand WGSL: #include "${name}" names no file in kernels/`);
     return include(stripComments(body), library, depth + 1);
   });
 }
 
 function unroll(text: string, flags: Flags): string {
-  const block = /^[ \t]*#unroll (\w+) (\w+)[ \t]*\n((?:(?!^[ \t]*#(?:unroll|endunroll))[^\n]*\n)*)^[ \t]*#endunroll[ \t]*$/gm;
+  const block =
+    /^[ \t]*#unroll (\w+) (\w+)[ \t]*\n((?:(?!^[ \t]*#(?:unroll|endunroll))[^\n]*\n)*)^[ \t]*#endunroll[ \t]*$/gm;
   let before: string;
   let expanded = text;
   // Innermost blocks first, until none is left.
@@ -47,7 +49,8 @@ function unroll(text: string, flags: Flags): string {
     before = expanded;
     expanded = before.replace(block, (_, name: string, count: string, body: string) => {
       const times = Number(flags[count] ?? count);
-      if (!Number.isInteger(times)) throw new Error(`Cannot expand WGSL: #unroll ${name} ${count} is no whole number`);
+      if (!Number.isInteger(times))
+        throw new Error(`Cannot expand WGSL: #unroll ${name} ${count} is no whole number`);
       const pattern = new RegExp(`\\$${name}(?![a-tv-z0-9_])`, "g");
       return Array.from({ length: times }, (_, i) => body.replace(pattern, String(i))).join("");
     });
@@ -62,16 +65,24 @@ export function expand(source: string, flags: Flags, library: ReadonlyMap<string
   const strings = pieces.filter((_, i) => i % 2 === 0);
   const names = pieces.filter((_, i) => i % 2 === 1);
   const values = names.map((name) => {
-    if (!(name in flags)) throw new Error(`Cannot expand WGSL: \${${name}} has no value (given: ${Object.keys(flags).join(", ") || "none"})`);
+    if (!(name in flags))
+      throw new Error(
+        `Cannot expand WGSL: \${${name}} has no value (given: ${Object.keys(flags).join(", ") || "none"})`,
+      );
     return flags[name];
   });
-  return wgsl(Object.assign(strings, { raw: strings }) as TemplateStringsArray, ...values).replace(/\n\s*\n+/g, "\n");
+  return wgsl(Object.assign(strings, { raw: strings }) as TemplateStringsArray, ...values).replace(
+    /\n\s*\n+/g,
+    "\n",
+  );
 }
 
 /** Reads bindings and `struct Dims { … }` (scalars only) off expanded WGSL. Group 0 is the only group. */
 export function reflect(text: string): Interface {
   const bindings: BindingInfo[] = [];
-  for (const m of text.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<\s*(\w+)\s*(?:,\s*(\w+)\s*)?>\s*(\w+)/g)) {
+  for (const m of text.matchAll(
+    /@group\(0\)\s*@binding\((\d+)\)\s*var<\s*(\w+)\s*(?:,\s*(\w+)\s*)?>\s*(\w+)/g,
+  )) {
     bindings.push({
       binding: Number(m[1]),
       access: m[2] === "uniform" ? "uniform" : m[3] === "read_write" ? "read_write" : "read",
@@ -80,7 +91,8 @@ export function reflect(text: string): Interface {
   }
   const body = /struct\s+Dims\s*\{([^}]*)\}/.exec(text)?.[1] ?? "";
   const dims = [...body.matchAll(/(\w+)\s*:\s*(\w+)/g)].map((m) => {
-    if (m[2] !== "u32" && m[2] !== "i32" && m[2] !== "f32") throw new Error(`Cannot lay out Dims: ${m[1]} is ${m[2]}, only scalars may stand there`);
+    if (m[2] !== "u32" && m[2] !== "i32" && m[2] !== "f32")
+      throw new Error(`Cannot lay out Dims: ${m[1]} is ${m[2]}, only scalars may stand there`);
     return { name: m[1], type: m[2] } as DimsField;
   });
   return { bindings, dims };

@@ -30,7 +30,13 @@ function collect(value: unknown, into: Set<Tensor>): void {
   if (isTensor(value)) into.add(value);
   else if (value instanceof Map) for (const v of value.values()) collect(v, into);
   else if (Array.isArray(value)) for (const v of value) collect(v, into);
-  else if (Object.getPrototypeOf(value) === Object.prototype) for (const v of Object.values(value)) collect(v, into);
+  else if (Object.getPrototypeOf(value) === Object.prototype)
+    for (const v of Object.values(value)) collect(v, into);
+}
+
+/** Hands a tensor that has one owner already to the innermost scope, which will release it. */
+export function own(tensor: Tensor): void {
+  stackOf(tensor.device).at(-1)?.push(tensor);
 }
 
 export function scope<T>(device: Device, body: () => T): T {
@@ -40,11 +46,13 @@ export function scope<T>(device: Device, body: () => T): T {
   const kept = new Set<Tensor>();
   try {
     const result = body();
-    if (result instanceof Promise) throw new TypeError("Cannot end a scope: its body returned a Promise, but must be synchronous");
+    if (result instanceof Promise) {
+      throw new TypeError("Cannot end a scope: its body returned a Promise, but must be synchronous");
+    }
     collect(result, kept);
     return result;
   } finally {
-    if (stack.pop() !== mine) throw new Error("Cannot end a scope: another one inside it is still open");
+    stack.length = stack.indexOf(mine);
     const outer = stack.at(-1);
     for (const tensor of mine) {
       if (!kept.has(tensor)) tensor.release();

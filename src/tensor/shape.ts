@@ -4,7 +4,8 @@ export type Shape = readonly number[];
 
 export const sizeOf = (shape: Shape): number => shape.reduce((n, d) => n * d, 1);
 export const showShape = (shape: Shape): string => `(${shape.join(", ")})`;
-export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((d, i) => d === b[i]);
+export const sameShape = (a: Shape, b: Shape): boolean =>
+  a.length === b.length && a.every((d, i) => d === b[i]);
 
 /** Rows after flattening every axis but the last. */
 export const rowsOf = (shape: Shape): number => sizeOf(shape.slice(0, -1));

@@ -5,7 +5,7 @@
  * all untracked leave nothing on the tape: frozen parameters cost nothing.
  */
 import type { Device } from "../gpu/device.ts";
-import { scope } from "./scope.ts";
+import { own, scope } from "./scope.ts";
 import { sameShape, showShape } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -41,7 +41,13 @@ export const isTracked = (tensor: Tensor): boolean => tapes.get(tensor.device)?.
  *
  * `saved` are the tensors that `backward` will read; the tape holds them until then.
  */
-export function record(name: string, inputs: readonly Tensor[], output: Tensor, saved: readonly Tensor[], backward: Backward): Tensor {
+export function record(
+  name: string,
+  inputs: readonly Tensor[],
+  output: Tensor,
+  saved: readonly Tensor[],
+  backward: Backward,
+): Tensor {
   const tape = tapes.get(output.device);
   if (!tape?.entries || !inputs.some((t) => tape.tracked.has(t))) return output;
   tape.tracked.add(output);
@@ -89,7 +95,11 @@ export interface Gradients {
  * `leaves` are the tensors wanted; `body` returns the output and the gradient of the final scalar with respect to it
  * (for a loss: a tensor of ones). The result belongs to the scope around the call.
  */
-export function grad(device: Device, leaves: Iterable<Tensor>, body: () => { loss: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] }): Gradients {
+export function grad(
+  device: Device,
+  leaves: Iterable<Tensor>,
+  body: () => { loss: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] },
+): Gradients {
   if (tapes.has(device)) throw new Error("Cannot start a tape: one is running on this device");
   return scope(device, () => {
     const wanted = new Set(leaves);
@@ -117,7 +127,11 @@ function releaseAll(entries: Entry[]): void {
   for (let e = entries.pop(); e; e = entries.pop()) releaseEntry(e);
 }
 
-function backward(tape: Tape, wanted: ReadonlySet<Tensor>, seeds: readonly (readonly [Tensor, Tensor])[]): Map<Tensor, Tensor> {
+function backward(
+  tape: Tape,
+  wanted: ReadonlySet<Tensor>,
+  seeds: readonly (readonly [Tensor, Tensor])[],
+): Map<Tensor, Tensor> {
   const flowing = new Map<Tensor, Tensor>();
   const arrive = (to: Tensor, g: Tensor) => {
     const before = flowing.get(to);
@@ -140,9 +154,14 @@ function backward(tape: Tape, wanted: ReadonlySet<Tensor>, seeds: readonly (read
           entry.inputs.forEach((input, i) => {
             const g = given[i];
             if (!needs[i]) return;
-            if (!g) throw new Error(`Cannot differentiate ${entry.name}: it gave no gradient for input ${i} of shape ${showShape(input.shape)}`);
+            if (!g)
+              throw new Error(
+                `Cannot differentiate ${entry.name}: it gave no gradient for input ${i} of shape ${showShape(input.shape)}`,
+              );
             if (!sameShape(g.shape, input.shape)) {
-              throw new Error(`Cannot differentiate ${entry.name}: the gradient of input ${i} is ${showShape(g.shape)} but should be ${showShape(input.shape)}`);
+              throw new Error(
+                `Cannot differentiate ${entry.name}: the gradient of input ${i} is ${showShape(g.shape)} but should be ${showShape(input.shape)}`,
+              );
             }
             arrive(input, g);
           });
@@ -158,6 +177,10 @@ function backward(tape: Tape, wanted: ReadonlySet<Tensor>, seeds: readonly (read
     releaseAll(tape.entries);
   }
   const result = new Map<Tensor, Tensor>();
-  for (const [tensor, g] of flowing) if (wanted.has(tensor)) result.set(tensor, g);
+  for (const [tensor, g] of flowing) {
+    if (!wanted.has(tensor)) continue;
+    own(g);
+    result.set(tensor, g);
+  }
   return result;
 }

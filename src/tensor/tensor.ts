@@ -61,7 +61,8 @@ export class Tensor {
   }
 
   static from(device: Device, data: Float32Array | Int32Array | Uint32Array, shape: Shape): Tensor {
-    if (data.length !== sizeOf(shape)) throw new TypeError(`Cannot make a tensor of shape ${showShape(shape)} from ${data.length} values`);
+    if (data.length !== sizeOf(shape))
+      throw new TypeError(`Cannot make a tensor of shape ${showShape(shape)} from ${data.length} values`);
     const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
     const tensor = Tensor.empty(device, shape, dtype);
     tensor.write(data);
@@ -72,7 +73,8 @@ export class Tensor {
     return this.#storage.device;
   }
   get buffer(): PoolBuffer {
-    if (this.#dead) throw new Error(`Cannot use a tensor of shape ${showShape(this.shape)}: its scope has ended`);
+    if (this.#dead)
+      throw new Error(`Cannot use a tensor of shape ${showShape(this.shape)}: its scope has ended`);
     return this.#storage.buffer;
   }
   get size(): number {
@@ -89,26 +91,33 @@ export class Tensor {
 
   /** The same bytes under another shape. */
   reshaped(shape: Shape): Tensor {
-    if (sizeOf(shape) !== this.size) throw new TypeError(`Cannot reshape ${showShape(this.shape)} to ${showShape(shape)}: the sizes differ`);
+    if (sizeOf(shape) !== this.size)
+      throw new TypeError(`Cannot reshape ${showShape(this.shape)} to ${showShape(shape)}: the sizes differ`);
     if (sameShape(shape, this.shape)) return this;
     return new Tensor(this.#storage, shape, this.dtype);
   }
 
   /** Overwrites the values from the CPU. */
   write(data: Float32Array | Int32Array | Uint32Array): void {
-    if (data.length !== this.size) throw new TypeError(`Cannot write ${data.length} values to a tensor of shape ${showShape(this.shape)}`);
-    const bytes = data.buffer instanceof ArrayBuffer ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data.slice().buffer as ArrayBuffer);
+    if (data.length !== this.size)
+      throw new TypeError(`Cannot write ${data.length} values to a tensor of shape ${showShape(this.shape)}`);
+    const bytes =
+      data.buffer instanceof ArrayBuffer
+        ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+        : new Uint8Array(data.slice().buffer as ArrayBuffer);
     if (bytes.length > 0) this.device.recorder.upload(this.buffer, bytes);
   }
 
   /** Copies the values to the CPU. Submits what was recorded. */
   async read(): Promise<Float32Array> {
-    if (this.dtype !== "f32") throw new TypeError(`Cannot read a ${this.dtype} tensor as f32: use readIntegers()`);
+    if (this.dtype !== "f32")
+      throw new TypeError(`Cannot read a ${this.dtype} tensor as f32: use readIntegers()`);
     return new Float32Array(await this.device.read(this.buffer, this.bytes));
   }
 
   async readIntegers(): Promise<Int32Array> {
-    if (this.dtype !== "i32" && this.dtype !== "u32") throw new TypeError(`Cannot read a ${this.dtype} tensor as integers`);
+    if (this.dtype !== "i32" && this.dtype !== "u32")
+      throw new TypeError(`Cannot read a ${this.dtype} tensor as integers`);
     return new Int32Array(await this.device.read(this.buffer, this.bytes));
   }
 

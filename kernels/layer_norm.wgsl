@@ -1,0 +1,108 @@
+// layer_norm: one workgroup a row. The variance takes a second pass, and all is counted from the row's first element
+// (`mean` too), so that a large mean costs no precision.
+//   forward          x (N,C) w b (C)                 -> y (N,C) mean rstd (N)     y = act((x - mean)·rstd·w + b)
+//   backward         dy x (N,C) w (C) mean rstd (N)  -> dx (N,C)
+//   backward_params  dy x (N,C) mean rstd (N)        -> dw db (S,C)   split s sums rows s·step … (s+1)·step - 1
+//
+// backward: with xh = (x - mean)·rstd and g = dy·w,  dx = rstd·(g - mean(g) - xh·mean(g·xh)).
+// vec: C is a multiple of 4 and an element E is a vec4.   WG: threads a row, a power of two.
+override WG: u32 = 8;
+
+#if ${vec}
+alias E = vec4f;
+fn total(v: E) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+#else
+alias E = f32;
+fn total(v: E) -> f32 { return v; }
+#endif
+
+// C counts elements E; width counts floats.
+struct Dims { N: u32, C: u32, width: f32, eps: f32, activation: u32, step: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<E>;
+@group(0) @binding(1) var<storage, read> w: array<E>;
+@group(0) @binding(2) var<storage, read> b: array<E>;
+@group(0) @binding(3) var<storage, read_write> y: array<E>;
+@group(0) @binding(4) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> rstd: array<f32>;
+@group(0) @binding(6) var<uniform> d: Dims;
+@group(0) @binding(7) var<storage, read> dy: array<E>;
+@group(0) @binding(8) var<storage, read_write> dx: array<E>;
+@group(0) @binding(9) var<storage, read> savedMean: array<f32>;
+@group(0) @binding(10) var<storage, read> savedRstd: array<f32>;
+@group(0) @binding(11) var<storage, read_write> dw: array<E>;
+@group(0) @binding(12) var<storage, read_write> db: array<E>;
+
+// Element c of the row, from the row's first float.
+#if ${vec}
+fn at(row: u32, c: u32) -> E { return x[row + c] - x[row].x; }
+#else
+fn at(row: u32, c: u32) -> E { return x[row + c] - x[row]; }
+#endif
+
+#include "lib/gelu.wgsl"
+#include "lib/workgroup_sum.wgsl"
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let n = wg.y * groups.x + wg.x;
+  if (n >= d.N) { return; }
+  let row = n * d.C;
+  var sum = E(0.0);
+  for (var c = t; c < d.C; c += WG) { sum += at(row, c); }
+  let mu = workgroup_sum(t, total(sum)) / d.width;
+  var squares = E(0.0);
+  for (var c = t; c < d.C; c += WG) { let v = at(row, c) - mu; squares += v * v; }
+  let variance = workgroup_sum(t, total(squares)) / d.width;
+  let r = 1.0 / sqrt(variance + d.eps);
+  for (var c = t; c < d.C; c += WG) {
+    let v = (at(row, c) - mu) * r * w[c] + b[c];
+#if ${vec}
+    y[row + c] = activate(d.activation, v);
+#else
+    y[row + c] = activate(d.activation, vec4f(v)).x;
+#endif
+  }
+  if (t == 0u) {
+    mean[n] = mu;
+    rstd[n] = r;
+  }
+}
+
+@compute @workgroup_size(WG)
+fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let n = wg.y * groups.x + wg.x;
+  if (n >= d.N) { return; }
+  let row = n * d.C;
+  let mu = savedMean[n];
+  let r = savedRstd[n];
+  var sum = E(0.0);
+  var along = E(0.0);
+  for (var c = t; c < d.C; c += WG) {
+    let g = dy[row + c] * w[c];
+    sum += g;
+    along += g * (at(row, c) - mu) * r;
+  }
+  let meanG = workgroup_sum(t, total(sum)) / d.width;
+  let meanAlong = workgroup_sum(t, total(along)) / d.width;
+  for (var c = t; c < d.C; c += WG) {
+    let xh = (at(row, c) - mu) * r;
+    dx[row + c] = r * (dy[row + c] * w[c] - meanG - xh * meanAlong);
+  }
+}
+
+@compute @workgroup_size(WG)
+fn backward_params(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
+  let c = wg.x * WG + t;
+  if (c >= d.C) { return; }
+  let last = min(d.N, (wg.y + 1u) * d.step);
+  var sumW = E(0.0);
+  var sumB = E(0.0);
+  for (var n = wg.y * d.step; n < last; n++) {
+    let g = dy[n * d.C + c];
+    sumW += g * (at(n * d.C, c) - savedMean[n]) * savedRstd[n];
+    sumB += g;
+  }
+  dw[wg.y * d.C + c] = sumW;
+  db[wg.y * d.C + c] = sumB;
+}

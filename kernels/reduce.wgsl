@@ -1,0 +1,50 @@
+// reduce: sums over rows, in fixed order: same bits every run.
+//   columns   x (rows, C)            -> y (S, C)     split s sums rows s·step … (s+1)·step - 1
+//   mean_time x (B,T,C) mask (B,T)   -> y (B, C)     mean over the frames whose mask is 1
+//   spread    x (B,C) mask (B,T)    -> y (B,T,C)    the gradient of mean_time
+// A thread owns one column.
+override WG: u32 = 8;
+
+struct Dims { rows: u32, C: u32, step: u32, B: u32, T: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> mask: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<uniform> d: Dims;
+
+@compute @workgroup_size(WG)
+fn columns(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
+  let c = wg.x * WG + t;
+  if (c >= d.C) { return; }
+  let last = min(d.rows, (wg.y + 1u) * d.step);
+  var sum = 0.0;
+  for (var r = wg.y * d.step; r < last; r++) { sum += x[r * d.C + c]; }
+  y[wg.y * d.C + c] = sum;
+}
+
+@compute @workgroup_size(WG)
+fn mean_time(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
+  let c = wg.x * WG + t;
+  let b = wg.y;
+  if (c >= d.C) { return; }
+  var sum = 0.0;
+  var count = 0.0;
+  for (var i = 0u; i < d.T; i++) {
+    if (mask[b * d.T + i] != 0u) {
+      sum += x[(b * d.T + i) * d.C + c];
+      count += 1.0;
+    }
+  }
+  y[b * d.C + c] = sum / max(count, 1.0);
+}
+
+@compute @workgroup_size(WG)
+fn spread(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
+  let c = wg.x * WG + t;
+  let b = wg.y;
+  if (c >= d.C) { return; }
+  var count = 0.0;
+  for (var i = 0u; i < d.T; i++) { count += select(0.0, 1.0, mask[b * d.T + i] != 0u); }
+  let g = x[b * d.C + c] / max(count, 1.0);
+  for (var i = 0u; i < d.T; i++) { y[(b * d.T + i) * d.C + c] = select(0.0, g, mask[b * d.T + i] != 0u); }
+}

@@ -1,0 +1,174 @@
+/** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
+import { twin, type Variant } from "../gpu/kernel.ts";
+import { checkShape, showShape } from "../tensor/shape.ts";
+import { record } from "../tensor/tape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+
+const k = twin("attention");
+
+export interface AttentionOptions {
+  readonly heads: number;
+  /** Default 1/√D. */
+  readonly scale?: number;
+  /** (B, Tk) u32, 1 = a key that may be looked at. A sample with no such key spreads its weight evenly. */
+  readonly mask?: Tensor;
+  /** Dropout of the probabilities: the same seed drops the same ones, forward and backward. */
+  readonly dropout?: { readonly rate: number; readonly seed: number };
+}
+
+/** A slice of a packed row: `tensor` (B, T, row), head 0 at float `start`. */
+interface Slice {
+  readonly tensor: Tensor;
+  readonly start: number;
+}
+
+/**
+ * Self-attention.   qkv (B, T, 3·C), each row q, k, v one after the other   →   y (B, T, C)
+ */
+export function selfAttention(qkv: Tensor, options: AttentionOptions): Tensor {
+  checkShape("selfAttention", "qkv", qkv.shape, [-1, -1, -1]);
+  const C = qkv.shape[2] / 3;
+  return run(
+    "selfAttention",
+    C,
+    { tensor: qkv, start: 0 },
+    { tensor: qkv, start: C },
+    { tensor: qkv, start: 2 * C },
+    options,
+  ).y;
+}
+
+/**
+ * Cross-attention.   q (B, Tq, C)   kv (B, Tk, 2·C), each row k, then v   →   y (B, Tq, C)
+ */
+export function crossAttention(q: Tensor, kv: Tensor, options: AttentionOptions): Tensor {
+  checkShape("crossAttention", "q", q.shape, [-1, -1, -1]);
+  const C = q.shape[2];
+  checkShape("crossAttention", "kv", kv.shape, [q.shape[0], -1, 2 * C]);
+  return run(
+    "crossAttention",
+    C,
+    { tensor: q, start: 0 },
+    { tensor: kv, start: 0 },
+    { tensor: kv, start: C },
+    options,
+  ).y;
+}
+
+/** Self-attention and its probabilities (B, H, T, T), for those who compare them. No gradient. */
+export function selfAttentionWithProbabilities(
+  qkv: Tensor,
+  options: AttentionOptions,
+): { y: Tensor; probabilities: Tensor } {
+  const C = qkv.shape[2] / 3;
+  const r = run(
+    "selfAttention",
+    C,
+    { tensor: qkv, start: 0 },
+    { tensor: qkv, start: C },
+    { tensor: qkv, start: 2 * C },
+    options,
+  );
+  return { y: r.y, probabilities: r.probabilities() };
+}
+
+/** Cross-attention and its probabilities (B, H, Tq, Tk). No gradient. */
+export function crossAttentionWithProbabilities(
+  q: Tensor,
+  kv: Tensor,
+  options: AttentionOptions,
+): { y: Tensor; probabilities: Tensor } {
+  const C = q.shape[2];
+  const r = run(
+    "crossAttention",
+    C,
+    { tensor: q, start: 0 },
+    { tensor: kv, start: 0 },
+    { tensor: kv, start: C },
+    options,
+  );
+  return { y: r.y, probabilities: r.probabilities() };
+}
+
+function run(
+  op: string,
+  C: number,
+  q: Slice,
+  key: Slice,
+  value: Slice,
+  options: AttentionOptions,
+): { y: Tensor; probabilities: () => Tensor } {
+  const { heads: H, mask, dropout } = options;
+  const [B, Tq, qRow] = q.tensor.shape;
+  const [, Tk, kRow] = key.tensor.shape;
+  const D = C / H;
+  if (!Number.isInteger(D))
+    throw new RangeError(
+      `Cannot run ${op}: width ${C} of ${showShape(q.tensor.shape)} does not divide into ${H} heads`,
+    );
+  if (mask) checkShape(op, "mask", mask.shape, [B, Tk]);
+  if (Tq === 0 || Tk === 0)
+    throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
+  const device = q.tensor.device;
+  const { cpu, subgroup } = device.info;
+  const vec = D % 4 === 0;
+  const subgroups = cpu && subgroup >= 8;
+  const WG = subgroups ? subgroup : cpu ? 8 : 64;
+  const HELD = Math.min(WG, 16);
+  const variant: Variant = {
+    flags: { enables: subgroups ? "enable subgroups;" : "", vec, subgroups, HELD, LOADS: 16 / HELD },
+    overrides: { WG },
+  };
+  const rate = dropout?.rate ?? 0;
+  const dims = {
+    B,
+    H,
+    Tq,
+    Tk,
+    D,
+    quads: vec ? D / 4 : D,
+    qRow,
+    qStart: q.start,
+    kRow,
+    kStart: key.start,
+    vRow: kRow,
+    vStart: value.start,
+    hasMask: mask ? 1 : 0,
+    scale: options.scale ?? 1 / Math.sqrt(D),
+    seed: dropout?.seed ?? 0,
+    dropBelow: Math.min(0xffffffff, Math.round(rate * 2 ** 32)),
+    keep: rate < 1 ? 1 / (1 - rate) : 0,
+  };
+  const y = Tensor.empty(device, [B, Tq, C]);
+  const lse = Tensor.empty(device, [B, H, Tq]);
+  const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? q.tensor };
+  const queries = [Math.ceil(Tq / WG), H, B] as const;
+  k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
+  const packed = q.tensor === key.tensor;
+  const inputs = packed ? [q.tensor] : [q.tensor, key.tensor];
+  record(op, inputs, y, [y, lse, ...(mask ? [mask] : [])], (dO) => {
+    const delta = Tensor.empty(device, [B, H, Tq]);
+    k.run("backward_delta", { savedO: y, dO, delta }, dims, queries, variant);
+    const saved = { ...given, savedLse: lse, savedDelta: delta, dO };
+    const dq = q.tensor.like();
+    const dkv = packed ? dq : key.tensor.like();
+    k.run("backward_q", { ...saved, dq }, dims, queries, variant);
+    k.run("backward_kv", { ...saved, dkv }, dims, [Math.ceil(Tk / WG), H, B], variant);
+    return packed ? [dq] : [dq, dkv];
+  });
+  return {
+    y,
+    probabilities: () => {
+      const p = Tensor.empty(device, [B, H, Tq, Tk]);
+      const { q: queriesTensor, k: keys, mask: m } = given;
+      k.run(
+        "probabilities",
+        { q: queriesTensor, k: keys, mask: m, savedLse: lse, p },
+        dims,
+        [Math.ceil((Tq * Tk) / WG), H, B],
+        variant,
+      );
+      return p;
+    },
+  };
+}

@@ -1,0 +1,180 @@
+/**
+ * 1-D convolution over channels-last frames. A window of k frames is k·C contiguous floats, so the convolution is a
+ * matrix product whose rows of A overlap; only groups, padding, dilation and odd channel counts cost a copy first.
+ */
+import { twin } from "../gpu/kernel.ts";
+import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
+import { record } from "../tensor/tape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { gridFor } from "./grid.ts";
+import { product } from "./matmul.ts";
+import { columnSum } from "./reduce.ts";
+
+const kernel = twin("conv1d");
+const WG = 64;
+
+export interface ConvOptions {
+  readonly stride?: number;
+  /** Zero frames on both sides. */
+  readonly padding?: number;
+  readonly dilation?: number;
+  readonly groups?: number;
+  /** Frames cut off the end of the result: HuBERT's even positional kernel drops one. */
+  readonly drop?: number;
+}
+
+interface Geometry {
+  readonly B: number;
+  readonly T: number;
+  readonly C: number;
+  readonly G: number;
+  readonly To: number;
+  readonly k: number;
+  readonly Kp: number;
+  readonly stride: number;
+  readonly padding: number;
+  readonly dilation: number;
+  readonly O: number;
+}
+
+function copy(entry: string, x: Tensor, shape: readonly number[], g: Geometry): Tensor {
+  const y = x.like(shape);
+  const size = sizeOf(shape);
+  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, WG), { overrides: { WG } });
+  return y;
+}
+
+/** Output frames: ⌊(T + 2·padding − dilation·(k − 1) − 1)/stride⌋ + 1. */
+export const convFrames = (T: number, k: number, stride = 1, padding = 0, dilation = 1): number =>
+  Math.floor((T + 2 * padding - dilation * (k - 1) - 1) / stride) + 1;
+
+/** A weight in the order of an unfolded row.   w (O, C/groups, k) → (O, k·C/groups, padded to a multiple of 4) */
+export function packWeight(w: Tensor, groups = 1): Tensor {
+  const [O, Cg, k] = w.shape;
+  const Kp = Math.ceil((k * Cg) / 4) * 4;
+  const g: Geometry = {
+    B: 1,
+    T: 1,
+    C: Cg * groups,
+    G: groups,
+    To: 1,
+    k,
+    Kp,
+    stride: 1,
+    padding: 0,
+    dilation: 1,
+    O,
+  };
+  const y = copy("pack", w, [O, Kp], g);
+  return record("packWeight", [w], y, [], (dy) => [copy("unpack", dy, w.shape, g)]);
+}
+
+/**
+ * y[t] = Σ w[:, c, j]·x[t·stride + j·dilation − padding, c] + b, within each group of channels.
+ *
+ *   x (B, T, C)   w (O, C/groups, k)   b (O)   →   y (B, To, O)
+ *
+ * `packed` is packWeight(w), for callers who keep it; its gradient then reaches w through packWeight's own record.
+ */
+export function conv1d(
+  x: Tensor,
+  w: Tensor,
+  b: Tensor | undefined,
+  options: ConvOptions = {},
+  packed: Tensor = packWeight(w, options.groups),
+): Tensor {
+  const { stride = 1, padding = 0, dilation = 1, groups: G = 1, drop = 0 } = options;
+  checkShape("conv1d", "x", x.shape, [-1, -1, -1]);
+  const [B, T, C] = x.shape;
+  const [O, Cg, k] = w.shape;
+  if (w.shape.length !== 3 || Cg * G !== C || O % G !== 0) {
+    throw new TypeError(
+      `Cannot run conv1d: w is ${showShape(w.shape)}, x is ${showShape(x.shape)} and there are ${G} groups`,
+    );
+  }
+  if (b) checkShape("conv1d", "b", b.shape, [O]);
+  const To = convFrames(T, k, stride, padding, dilation) - drop;
+  if (To < 1) throw new RangeError(`Cannot run conv1d: ${T} frames are too few for a kernel of ${k}`);
+  const Kp = packed.shape[1];
+  const Og = O / G;
+  const g: Geometry = { B, T, C, G, To, k, Kp, stride, padding, dilation, O };
+  // Rows of the unfolded matrix: the frames themselves, overlapping, where nothing stands in the way.
+  const overlap = Cg % 4 === 0 && dilation === 1;
+  const Tp = overlap ? (G === 1 && padding === 0 ? T : (To - 1) * stride + k) : To;
+  const regrouped = { ...g, To: Tp };
+  const a = !overlap
+    ? copy("unfold", x, [G, B, To, Kp], g)
+    : Tp === T && G === 1 && padding === 0
+      ? x
+      : copy("regroup", x, [G, B, Tp, Cg], regrouped);
+  const aRows = overlap
+    ? { row: stride * Cg, rows: To, batch: Tp * Cg, each: B * Tp * Cg }
+    : { row: Kp, each: B * To * Kp };
+  const M = B * To;
+  const y = x.like([B, To, O]);
+  const out = { row: O, each: Og };
+  product(y, a, packed, {
+    M,
+    N: Og,
+    K: Kp,
+    Z: G,
+    transB: true,
+    a: aRows,
+    b: { row: Kp, each: Og * Kp },
+    y: out,
+    bias: b,
+  });
+  return record("conv1d", [x, packed, ...(b ? [b] : [])], y, [a, packed, w], (dy, needs) => {
+    const db = b && needs[2] ? columnSum(dy.reshaped([M, O])) : undefined;
+    const dPacked = needs[1] ? packed.like() : undefined;
+    if (dPacked) {
+      product(dPacked, dy, a, {
+        M: Og,
+        N: Kp,
+        K: M,
+        Z: G,
+        transA: true,
+        a: { row: O, each: Og },
+        b: aRows,
+        y: { row: Kp, each: Og * Kp },
+      });
+    }
+    const dx = needs[0] ? inputGradient(dy, w, packed, g, x) : undefined;
+    return [dx, dPacked, ...(b ? [db] : [])];
+  });
+}
+
+function inputGradient(dy: Tensor, w: Tensor, packed: Tensor, g: Geometry, x: Tensor): Tensor {
+  const { B, T, C, G, To, k, Kp, stride, padding, dilation, O } = g;
+  const [Og, Cg, M] = [O / G, C / G, B * To];
+  if (stride === 1 && dilation === 1 && Og % 4 === 0 && padding < k) {
+    // A convolution again: dy padded by k - 1, taps reversed, ins and outs exchanged. Nothing of size To·k·C is made.
+    const front = k - 1 - padding;
+    const Tp = T + k - 1;
+    const turned = copy("turn", w, [C, k * Og], g);
+    const dyg = copy("regroup", dy, [G, B, Tp, Og], { ...g, T: To, C: O, To: Tp, padding: front });
+    const dx = x.like();
+    product(dx, dyg, turned, {
+      M: B * T,
+      N: Cg,
+      K: k * Og,
+      Z: G,
+      transB: true,
+      a: { row: Og, rows: T, batch: Tp * Og, each: B * Tp * Og },
+      b: { row: k * Og, each: Cg * k * Og },
+      y: { row: C, each: Cg },
+    });
+    return dx;
+  }
+  const columns = x.like([G, B, To, Kp]);
+  product(columns, dy, packed, {
+    M,
+    N: Kp,
+    K: Og,
+    Z: G,
+    a: { row: O, each: Og },
+    b: { row: Kp, each: Og * Kp },
+    y: { row: Kp, each: M * Kp },
+  });
+  return copy("fold", columns, x.shape, g);
+}

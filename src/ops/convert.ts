@@ -1,0 +1,28 @@
+import { twin } from "../gpu/kernel.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { gridFor } from "./grid.ts";
+
+const k = twin("convert");
+const WG = 64;
+const kinds = { BF16: 0, F16: 1, F32: 2 } as const;
+
+/** Storage types of a checkpoint that the GPU converts itself. */
+export type StorageType = keyof typeof kinds;
+
+/**
+ * The values of `raw` as f32 or f16.   raw: a tensor over the file's bytes   →   y (shape)
+ *
+ * f16 keeps 11 bits and overflows beyond 65504.
+ */
+export function convert(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
+  const y = Tensor.empty(raw.device, shape, to);
+  const pairs = Math.ceil(y.size / 2);
+  k.run(
+    "forward",
+    { x: raw, y },
+    { pairs, kind: kinds[from], to16: to === "f16" ? 1 : 0 },
+    gridFor(pairs, WG),
+    { overrides: { WG } },
+  );
+  return y;
+}

@@ -1,0 +1,68 @@
+import { twin } from "../gpu/kernel.ts";
+import { checkShape } from "../tensor/shape.ts";
+import { isTracked, record } from "../tensor/tape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { gridFor } from "./grid.ts";
+
+const k = twin("embedding");
+
+/** Positions sorted by id, and where each id's run starts: (N) and (V + 1). */
+function index(ids: readonly number[], V: number): { order: Uint32Array; start: Uint32Array } {
+  const start = new Uint32Array(V + 1);
+  for (const id of ids) start[id + 1]++;
+  for (let v = 0; v < V; v++) start[v + 1] += start[v];
+  const next = start.slice();
+  const order = new Uint32Array(ids.length);
+  ids.forEach((id, n) => {
+    order[next[id]++] = n;
+  });
+  return { order, start };
+}
+
+export interface EmbeddingOptions {
+  /** Added to the result; its shape. */
+  readonly plus?: Tensor;
+  /** The row that gets no gradient, as torch's padding_idx. */
+  readonly paddingIndex?: number;
+}
+
+/**
+ * y[n] = w[ids[n]] + plus[n].   w (V, C) f32 or f16   ids: N numbers   →   y (…shape, C)
+ *
+ * Throws RangeError for an id outside 0 … V − 1.
+ */
+export function embedding(
+  w: Tensor,
+  ids: readonly number[],
+  shape: readonly number[],
+  options: EmbeddingOptions = {},
+): Tensor {
+  const [V, C] = w.shape;
+  const N = ids.length;
+  const bad = ids.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < V));
+  if (bad >= 0)
+    throw new RangeError(
+      `Cannot run embedding: id ${ids[bad]} at position ${bad} is outside the vocabulary of ${V}`,
+    );
+  const y = Tensor.empty(w.device, [...shape, C]);
+  const { plus, paddingIndex = -1 } = options;
+  if (plus) checkShape("embedding", "plus", plus.shape, y.shape);
+  const WG = w.device.info.cpu ? 8 : 64;
+  const half = w.dtype === "f16";
+  const variant = {
+    flags: { enables: half ? "enable f16;" : "", W: half ? "f16" : "f32" },
+    overrides: { WG },
+  };
+  const dims = { N, V, C, hasPlus: plus ? 1 : 0, skip: paddingIndex };
+  const idsTensor = Tensor.from(w.device, Int32Array.from(ids), [N]);
+  k.run("forward", { w, ids: idsTensor, plus: plus ?? w, y }, dims, gridFor(N, 1), variant);
+  if (!isTracked(w)) return record("embedding", plus ? [w, plus] : [w], y, [], (dy) => [undefined, dy]);
+  const { order, start } = index(ids, V);
+  const orderTensor = Tensor.from(w.device, order, [N]);
+  const startTensor = Tensor.from(w.device, start, [V + 1]);
+  return record("embedding", plus ? [w, plus] : [w], y, [orderTensor, startTensor], (dy) => {
+    const dw = w.like();
+    k.run("backward", { dy, order: orderTensor, start: startTensor, dw }, dims, gridFor(V, 1), variant);
+    return [dw, dy];
+  });
+}

@@ -1,0 +1,84 @@
+/** Ops that move or mask whole rows: the twin of kernels/frames.wgsl. */
+import { twin } from "../gpu/kernel.ts";
+import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
+import { record } from "../tensor/tape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { gridFor } from "./grid.ts";
+import { columnSum } from "./reduce.ts";
+
+const k = twin("frames");
+const WG = 64;
+
+function run(
+  entry: string,
+  buffers: Record<string, Tensor>,
+  size: number,
+  dims: { R?: number; C?: number; Cy?: number; start?: number; hasFill?: number },
+): void {
+  k.run(entry, buffers, { size, R: 1, C: 1, Cy: 1, start: 0, hasFill: 0, ...dims }, gridFor(size, WG), {
+    overrides: { WG },
+  });
+}
+
+/**
+ * Rows of x where `keep` is 1; elsewhere `fill`, or zeros.   x (…, C)   keep (…) u32   fill (C)   →   y (…, C)
+ */
+export function maskRows(x: Tensor, keep: Tensor, fill?: Tensor): Tensor {
+  checkShape("maskRows", "keep", keep.shape, x.shape.slice(0, -1));
+  const C = x.shape.at(-1) ?? 1;
+  if (fill) checkShape("maskRows", "fill", fill.shape, [C]);
+  const y = x.like();
+  run("choose", { x, keep, fill: fill ?? x, y }, x.size, { C, hasFill: fill ? 1 : 0 });
+  return record("maskRows", fill ? [x, fill] : [x], y, [keep], (dy, needs) => {
+    const dx = needs[0] ? maskRows(dy, keep) : undefined;
+    if (!fill || !needs[1]) return [dx, undefined];
+    const rejected = dy.like([rowsOf(dy.shape), C]);
+    run("rejected", { x: dy, keep, y: rejected }, dy.size, { C });
+    return [dx, columnSum(rejected)];
+  });
+}
+
+/** Parts side by side along the last axis.   (…, C1), (…, C2), … → (…, C1 + C2 + …) */
+export function concat(parts: readonly Tensor[]): Tensor {
+  const lead = parts[0].shape.slice(0, -1);
+  for (const p of parts) {
+    if (!sameShape(p.shape.slice(0, -1), lead))
+      throw new TypeError(
+        `Cannot run concat: ${showShape(p.shape)} stands beside ${showShape(parts[0].shape)}`,
+      );
+  }
+  const widths = parts.map((p) => p.shape.at(-1) ?? 1);
+  const Cy = widths.reduce((a, b) => a + b, 0);
+  const y = parts[0].like([...lead, Cy]);
+  const starts = widths.map((_, i) => widths.slice(0, i).reduce((a, b) => a + b, 0));
+  for (const [i, x] of parts.entries())
+    run("concat", { x, y }, x.size, { C: widths[i], Cy, start: starts[i] });
+  return record("concat", parts, y, [], (dy, needs) =>
+    widths.map((w, i) => (needs[i] ? slice(dy, starts[i], w) : undefined)),
+  );
+}
+
+/** Columns start … start + width − 1 of the last axis.   (…, C) → (…, width) */
+export function slice(x: Tensor, start: number, width: number): Tensor {
+  const C = x.shape.at(-1) ?? 1;
+  if (start < 0 || start + width > C)
+    throw new RangeError(`Cannot run slice: columns ${start} to ${start + width} of ${showShape(x.shape)}`);
+  const shape = [...x.shape.slice(0, -1), width];
+  const y = x.like(shape);
+  run("slice", { x, y }, sizeOf(shape), { C, Cy: width, start });
+  return record("slice", [x], y, [], (dy) => {
+    const before = dy.like([...shape.slice(0, -1), start]);
+    const after = dy.like([...shape.slice(0, -1), C - start - width]);
+    for (const t of [before, after]) t.write(new Float32Array(t.size));
+    return [concat([before, dy, after].filter((t) => t.size > 0))];
+  });
+}
+
+/** The last two axes exchanged.   (B, R, C) → (B, C, R) */
+export function transpose(x: Tensor): Tensor {
+  checkShape("transpose", "x", x.shape, [-1, -1, -1]);
+  const [B, R, C] = x.shape;
+  const y = x.like([B, C, R]);
+  run("transpose", { x, y }, x.size, { R, C });
+  return record("transpose", [x], y, [], (dy) => [transpose(dy)]);
+}

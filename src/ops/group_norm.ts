@@ -1,0 +1,38 @@
+import { twin } from "../gpu/kernel.ts";
+import { checkShape } from "../tensor/shape.ts";
+import { record } from "../tensor/tape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { columnSum } from "./reduce.ts";
+
+const k = twin("group_norm");
+
+/**
+ * Group norm over time and the channels of a group: y = (x − mean)·rstd·w + b.
+ *
+ *   x (B, T, C)   w, b (C)   →   y (B, T, C)      saved: mean, rstd (B, G)
+ */
+export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: number): Tensor {
+  checkShape("groupNorm", "x", x.shape, [-1, -1, -1]);
+  const [B, T, C] = x.shape;
+  checkShape("groupNorm", "w", w.shape, [C]);
+  checkShape("groupNorm", "b", b.shape, [C]);
+  if (C % groups !== 0)
+    throw new RangeError(`Cannot run groupNorm: ${C} channels do not divide into ${groups} groups`);
+  const WG = x.device.info.cpu ? 8 : 64;
+  const dims = { B, T, C, G: groups, eps };
+  const variant = { overrides: { WG } };
+  const y = x.like();
+  const mean = x.like([B, groups]);
+  const rstd = x.like([B, groups]);
+  k.run("forward", { x, w, b, y, mean, rstd }, dims, [groups, B], variant);
+  return record("groupNorm", [x, w, b], y, [x, w, mean, rstd], (dy, needs) => {
+    const saved = { savedMean: mean, savedRstd: rstd };
+    const dx = needs[0] ? x.like() : undefined;
+    if (dx) k.run("backward", { x, w, dy, dx, ...saved }, dims, [groups, B], variant);
+    if (!needs[1] && !needs[2]) return [dx, undefined, undefined];
+    const dw = x.like([B, C]);
+    const db = x.like([B, C]);
+    k.run("backward_params", { x, dy, dw, db, ...saved }, dims, [Math.ceil(C / WG), B], variant);
+    return [dx, columnSum(dw), columnSum(db)];
+  });
+}

@@ -1,0 +1,50 @@
+import { twin } from "../gpu/kernel.ts";
+import { checkShape, rowsOf } from "../tensor/shape.ts";
+import { isRecording, isTracked, record } from "../tensor/tape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
+import { gridFor } from "./grid.ts";
+import { columnSum } from "./reduce.ts";
+
+const k = twin("layer_norm");
+
+/**
+ * Layer norm over the last axis: y = act((x − mean)·rstd·w + b).
+ *
+ *   x (…, C)   w, b (C)   →   y (…, C)      saved: mean, rstd (N)
+ *
+ * eps is the model's: 1e-12 for BERT, 1e-5 for HuBERT. The fused activation serves the conv stack.
+ */
+export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activation?: ActivationKind): Tensor {
+  const C = x.shape.at(-1) ?? 1;
+  checkShape("layerNorm", "w", w.shape, [C]);
+  checkShape("layerNorm", "b", b.shape, [C]);
+  if (activation && isRecording(x.device) && [x, w, b].some(isTracked))
+    return activate(layerNorm(x, w, b, eps), activation);
+  const N = rowsOf(x.shape);
+  const vec = C % 4 === 0;
+  const variant = { flags: { vec }, overrides: { WG: x.device.info.cpu ? 8 : 64 } };
+  const dims = { N, C: vec ? C / 4 : C, width: C, eps, activation: activationCode(activation), step: 0 };
+  const y = x.like();
+  const mean = x.like([N]);
+  const rstd = x.like([N]);
+  k.run("forward", { x, w, b, y, mean, rstd }, dims, gridFor(N, 1), variant);
+  return record("layerNorm", [x, w, b], y, [x, w, mean, rstd], (dy, needs) => {
+    const saved = { savedMean: mean, savedRstd: rstd };
+    const dx = needs[0] ? x.like() : undefined;
+    if (dx) k.run("backward", { x, w, dy, dx, ...saved }, dims, gridFor(N, 1), variant);
+    if (!needs[1] && !needs[2]) return [dx, undefined, undefined];
+    const splits = N > 256 ? Math.min(64, Math.ceil(N / 64)) : 1;
+    const dw = x.like([splits, C]);
+    const db = x.like([splits, C]);
+    const grid = [Math.ceil(dims.C / variant.overrides.WG), splits] as const;
+    k.run(
+      "backward_params",
+      { x, dy, dw, db, ...saved },
+      { ...dims, step: Math.ceil(N / splits) },
+      grid,
+      variant,
+    );
+    return [dx, columnSum(dw), columnSum(db)];
+  });
+}

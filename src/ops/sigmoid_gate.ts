@@ -1,0 +1,63 @@
+import { twin } from "../gpu/kernel.ts";
+import { checkShape, rowsOf } from "../tensor/shape.ts";
+import { record } from "../tensor/tape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { gridFor } from "./grid.ts";
+
+const k = twin("sigmoid_gate");
+const WG = 64;
+
+const sizes = (s: Tensor, squash: boolean, gPeriod = 1) => ({
+  N: rowsOf(s.shape),
+  C: s.shape.at(-1) ?? 1,
+  squash: squash ? 1 : 0,
+  gPeriod,
+});
+
+/** y = f(concat(s, c)), f the sigmoid if `squash`.   s, c (…, C) → y (…, 2C) */
+export function join(s: Tensor, c: Tensor, squash = false): Tensor {
+  checkShape("join", "c", c.shape, s.shape);
+  const dims = sizes(s, squash);
+  const grid = gridFor(s.size, WG);
+  const y = s.like([...s.shape.slice(0, -1), 2 * dims.C]);
+  k.run("join", { s, c, y }, dims, grid, { overrides: { WG } });
+  return record("join", [s, c], y, [s, c], (dy) => {
+    const ds = s.like();
+    const dc = c.like();
+    k.run("join_backward", { s, c, dy, ds, dc }, dims, grid, { overrides: { WG } });
+    return [ds, dc];
+  });
+}
+
+/**
+ * y = concat(s ⊙ G, c ⊙ (1 − G)), G = σ(g) if `squash`, else g.   s, c (B, T, C)   g (B, T, C)   →   y (B, T, 2C)
+ *
+ * A g of shape (B, 1, C) is one gate for all T of a sample: the pooled gate.
+ */
+export function blend(s: Tensor, c: Tensor, g: Tensor, squash = false): Tensor {
+  checkShape("blend", "c", c.shape, s.shape);
+  const [B, T, C] = s.shape;
+  const pooled = g.shape[1] === 1 && T !== 1;
+  checkShape("blend", "g", g.shape, pooled ? [B, 1, C] : s.shape);
+  const dims = sizes(s, squash, pooled ? T : 1);
+  const grid = gridFor(s.size, WG);
+  const y = s.like([B, T, 2 * C]);
+  k.run("blend", { s, c, g, y }, dims, grid, { overrides: { WG } });
+  return record("blend", [s, c, g], y, [s, c, g], (dy) => {
+    const ds = s.like();
+    const dc = c.like();
+    const dg = s.like();
+    k.run("blend_backward", { s, c, g, dy, ds, dc, dg }, dims, grid, { overrides: { WG } });
+    return [ds, dc, pooled ? sumTime(dg) : dg];
+  });
+}
+
+/** The pooled gate's gradient.   (B, T, C) → (B, 1, C) */
+function sumTime(g: Tensor): Tensor {
+  const [B, T, C] = g.shape;
+  const y = g.like([B, 1, C]);
+  k.run("sum_time", { g, y }, { N: B * T, C, squash: 0, gPeriod: T }, gridFor(B * C, WG), {
+    overrides: { WG },
+  });
+  return y;
+}
