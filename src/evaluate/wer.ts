@@ -12,27 +12,24 @@ export interface Edits {
 export function align(reference: readonly string[], hypothesis: readonly string[]): Edits {
   const R = reference.length;
   const H = hypothesis.length;
-  const cost = Array.from({ length: R + 1 }, () => new Int32Array(H + 1));
-  for (let i = 0; i <= R; i++) cost[i][0] = i;
-  for (let j = 0; j <= H; j++) cost[0][j] = j;
+  // Of paths with equally many edits, that with fewest substitutions has most matches.
+  const edit = Math.min(R, H) + 1;
+  const cost = Array.from({ length: R + 1 }, () => new Float64Array(H + 1));
+  for (let i = 0; i <= R; i++) cost[i][0] = i * edit;
+  for (let j = 0; j <= H; j++) cost[0][j] = j * edit;
+  const change = (i: number, j: number) =>
+    cost[i - 1][j - 1] + (reference[i - 1] === hypothesis[j - 1] ? 0 : edit + 1);
   for (let i = 1; i <= R; i++) {
     for (let j = 1; j <= H; j++) {
-      const change = cost[i - 1][j - 1] + (reference[i - 1] === hypothesis[j - 1] ? 0 : 1);
-      cost[i][j] = Math.min(change, cost[i - 1][j] + 1, cost[i][j - 1] + 1);
+      cost[i][j] = Math.min(change(i, j), cost[i - 1][j] + edit, cost[i][j - 1] + edit);
     }
   }
   let [i, j, substitutions, deletions, insertions, correct] = [R, H, 0, 0, 0, 0];
   while (i > 0 || j > 0) {
-    const same = i > 0 && j > 0 && reference[i - 1] === hypothesis[j - 1];
-    if (same && cost[i][j] === cost[i - 1][j - 1]) {
-      correct++;
-      i--;
-      j--;
-    } else if (i > 0 && j > 0 && cost[i][j] === cost[i - 1][j - 1] + 1) {
-      substitutions++;
-      i--;
-      j--;
-    } else if (i > 0 && cost[i][j] === cost[i - 1][j] + 1) {
+    if (i > 0 && j > 0 && cost[i][j] === change(i, j)) {
+      if (reference[--i] === hypothesis[--j]) correct++;
+      else substitutions++;
+    } else if (i > 0 && cost[i][j] === cost[i - 1][j] + edit) {
       deletions++;
       i--;
     } else {
