@@ -6,7 +6,7 @@ import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { hashSessions, readManifest } from "../src/corpora/manifest.ts";
 import { makeCorpus } from "../src/corpora/synthetic.ts";
-import { measureOracle, oracleText } from "../src/evaluate/oracle.ts";
+import { measureOracle, type Oracle, oracleText } from "../src/evaluate/oracle.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
@@ -26,6 +26,7 @@ export const verb = defineVerb({
        wavegate corpus stats DIR`,
   example: "wavegate corpus make --preset mini --out corpus/mini",
   operands: { min: 1, max: 2 },
+  interruptible: true,
   options: {
     preset: {
       type: "string",
@@ -56,15 +57,16 @@ export const verb = defineVerb({
   },
 });
 
-type Output = Pick<Context, "print" | "printJson" | "progress">;
+type Output = Pick<Context, "print" | "printJson" | "progress" | "signal">;
 
 async function make(
   host: Host,
   preset: "nano" | "mini" | "full",
   out: string,
   seed: number,
-  { print, printJson, progress }: Output,
+  output: Output,
 ): Promise<undefined> {
+  const { print, printJson, progress, signal } = output;
   if ((await host.kind(out)) !== undefined) {
     throw new Error(`Cannot make a corpus in ${out}: it exists already`);
   }
@@ -80,12 +82,13 @@ async function make(
       seed,
       synthesise: speech.synthesise,
       onClip(done, total) {
+        signal.throwIfAborted();
         bar ??= progress("make", total, "clips");
         bar.update(done);
       },
     });
     bar?.stop();
-    const oracle = await measure(host, await readIemocap(host, partial), progress);
+    const oracle = await measure(host, await readIemocap(host, partial), output);
     const file = await host.createAtomic(`${partial}/oracle.json`);
     await file.write(new TextEncoder().encode(`${JSON.stringify(oracle, null, 2)}\n`));
     await file.commit();
@@ -98,17 +101,22 @@ async function make(
     printJson({ out, manifest, oracle, seconds });
   } catch (error) {
     await host.remove(partial);
-    throw error;
+    if (!signal.aborted) throw error;
   } finally {
     speech.close();
   }
 }
 
-async function measure(host: Host, corpus: Corpus, progress: Output["progress"]) {
+async function measure(host: Host, corpus: Corpus, { progress, signal }: Output): Promise<Oracle> {
   const bar = progress("measure", corpus.utterances.length, "clips");
-  const oracle = await measureOracle(host, corpus, (done) => bar.update(done));
-  bar.stop();
-  return oracle;
+  try {
+    return await measureOracle(host, corpus, (done) => {
+      signal.throwIfAborted();
+      bar.update(done);
+    });
+  } finally {
+    bar.stop();
+  }
 }
 
 async function check(host: Host, corpus: Corpus, { print, printJson }: Output): Promise<number> {
@@ -140,7 +148,8 @@ async function check(host: Host, corpus: Corpus, { print, printJson }: Output): 
   return intact === false ? 1 : 0;
 }
 
-async function stats(host: Host, corpus: Corpus, { print, printJson, progress }: Output): Promise<undefined> {
+async function stats(host: Host, corpus: Corpus, output: Output): Promise<undefined> {
+  const { print, printJson } = output;
   const examined = await examine(host, corpus);
   const table = sessionTable(examined);
   const seconds = examined.utterances.map((u) => u.seconds ?? 0).sort((a, b) => a - b);
@@ -148,7 +157,7 @@ async function stats(host: Host, corpus: Corpus, { print, printJson, progress }:
   const at = (q: number) => seconds[Math.floor(q * (seconds.length - 1))];
   const words = examined.utterances.flatMap((u) => u.words.split(" ").filter((word) => word !== ""));
   const types = new Set(words).size;
-  const oracle = await measure(host, { ...corpus, utterances: examined.utterances }, progress);
+  const oracle = await measure(host, { ...corpus, utterances: examined.utterances }, output);
 
   for (const line of formatTable(["session", ...LABELS, "all", "improvised", "seconds"], table)) print(line);
   print();

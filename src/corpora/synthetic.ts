@@ -166,14 +166,22 @@ async function writeText(host: Host, path: string, text: string): Promise<void> 
   }
 }
 
+/** Runs `work` on all items, `width` at a time. After a failure none is begun, and all have ended. */
 async function inParallel<T>(
   items: readonly T[],
   width: number,
   work: (item: T) => Promise<void>,
 ): Promise<void> {
-  let next = 0;
+  const rest = items.values();
+  let failure: { error: unknown } | undefined;
   const lane = async () => {
-    while (next < items.length) await work(items[next++]);
+    for (const item of rest) {
+      await work(item).catch((error) => {
+        failure ??= { error };
+      });
+      if (failure !== undefined) return;
+    }
   };
   await Promise.all(Array.from({ length: width }, lane));
+  if (failure !== undefined) throw failure.error;
 }
