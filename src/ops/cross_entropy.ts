@@ -1,0 +1,79 @@
+import { twin } from "../gpu/kernel.ts";
+import { checkShape } from "../tensor/shape.ts";
+import { record } from "../tensor/tape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import type { Reduction } from "./ctc.ts";
+import { gridFor } from "./grid.ts";
+
+const k = twin("cross_entropy");
+
+export interface CrossEntropyOptions {
+  /** Weights of the classes (V). A mean divides by the sum of the targets' weights. */
+  readonly weight?: Tensor;
+  /** Part of each target that is spread over all classes; 0 by default. */
+  readonly labelSmoothing?: number;
+  /** Target of rows that do not count; −100 by default. */
+  readonly ignoreIndex?: number;
+  /** "mean" by default; the mean over no row that counts is NaN, with a gradient of 0. */
+  readonly reduction?: Reduction;
+}
+
+/**
+ * Cross-entropy of class ids after a softmax, as PyTorch's cross_entropy.
+ *
+ *   logits (N, V)   targets (N), i32   →   loss (), or (N) with reduction "none"      saved: logits, row statistics
+ *
+ * Targets given as numbers are checked and throw; one on the GPU that is out of range makes the loss NaN.
+ */
+export function crossEntropy(
+  logits: Tensor,
+  targets: Tensor | readonly number[],
+  options: CrossEntropyOptions = {},
+): Tensor {
+  const { weight, labelSmoothing = 0, ignoreIndex = -100, reduction = "mean" } = options;
+  checkShape("crossEntropy", "logits", logits.shape, [-1, -1]);
+  const [N, V] = logits.shape;
+  if (weight) checkShape("crossEntropy", "weight", weight.shape, [V]);
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+    throw new RangeError(`Cannot run crossEntropy: labelSmoothing is ${labelSmoothing}, expected 0 to 1`);
+  const ids = targets instanceof Tensor ? targets : upload(logits, targets, ignoreIndex);
+  checkShape("crossEntropy", "targets", ids.shape, [N]);
+  if (ids.dtype !== "i32")
+    throw new TypeError(`Cannot run crossEntropy: targets are ${ids.dtype}, expected i32`);
+
+  const scalar = reduction !== "none";
+  const dims = {
+    N,
+    V,
+    smoothing: labelSmoothing,
+    ignored: ignoreIndex,
+    mean: reduction === "mean" ? 1 : 0,
+    dyStride: scalar ? 0 : 1,
+  };
+  const cpu = logits.device.info.cpu;
+  const variant = { flags: { weighted: weight !== undefined }, overrides: { WG: cpu || V <= 32 ? 8 : 64 } };
+  const inputs = { logits, targets: ids, ...(weight && { w: weight }) };
+  const losses = logits.like([N]);
+  const stats = logits.like([N, 4]);
+  k.run("rows", { ...inputs, lossesOut: losses, statsOut: stats }, dims, gridFor(N, 1), variant);
+  const loss = scalar ? logits.like([]) : losses;
+  const total = logits.like([]);
+  if (scalar) k.run("reduce", { losses, stats, loss, totalOut: total }, dims, [1], variant);
+  return record("crossEntropy", [logits], loss, [ids, stats, total, ...(weight ? [weight] : [])], (dy) => {
+    const dlogits = logits.like();
+    k.run("backward", { ...inputs, stats, total, dy, dlogits }, dims, gridFor(N, 1), variant);
+    return [dlogits];
+  });
+}
+
+function upload(logits: Tensor, targets: readonly number[], ignoreIndex: number): Tensor {
+  const V = logits.shape[1];
+  targets.forEach((id, n) => {
+    if (id !== ignoreIndex && !(Number.isInteger(id) && id >= 0 && id < V)) {
+      throw new RangeError(
+        `Cannot run crossEntropy: target ${n} is ${id}, expected a class from 0 to ${V - 1} or ${ignoreIndex}`,
+      );
+    }
+  });
+  return Tensor.from(logits.device, Int32Array.from(targets), [targets.length]);
+}

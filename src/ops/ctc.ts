@@ -1,0 +1,172 @@
+import type { Device } from "../gpu/device.ts";
+import { twin } from "../gpu/kernel.ts";
+import { checkShape } from "../tensor/shape.ts";
+import { isTracked, record } from "../tensor/tape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+
+const k = twin("ctc");
+
+/** Threads of a walk on a GPU. */
+const WALKERS = 256;
+
+export type Reduction = "mean" | "sum" | "none";
+
+export interface CtcOptions {
+  /** Class of the blank; 0 by default. */
+  readonly blank?: number;
+  /** "mean" divides each loss by its target's length (at least 1), then averages over the batch; the default. */
+  readonly reduction?: Reduction;
+  /** Count a target that no path of its frames can spell as 0, with no gradient, instead of infinity and NaN. */
+  readonly zeroInfinity?: boolean;
+}
+
+/**
+ * Connectionist temporal classification: −log P(target | softmax(logits)), as PyTorch's ctc_loss after log_softmax.
+ *
+ *   logits (B, T, V)   targets: B lists of class ids   inputLengths: B frame counts   →   loss () or (B)
+ *
+ * Frames from a sample's length on are not read; their gradient is 0. Same bits every run; loss and gradient are within
+ * 1e-6 of the exact ones at any length and however peaked the logits. A NaN in a sample's frames makes its loss NaN.
+ * Throws where ids or lengths are out of range.
+ */
+export function ctcLoss(
+  logits: Tensor,
+  targets: readonly (readonly number[])[],
+  inputLengths: readonly number[],
+  options: CtcOptions = {},
+): Tensor {
+  const { blank = 0, reduction = "mean", zeroInfinity = false } = options;
+  checkShape("ctcLoss", "logits", logits.shape, [-1, -1, -1]);
+  const [B, T, V] = logits.shape;
+  checkTargets(targets, inputLengths, B, T, V, blank);
+  const { device } = logits;
+  const L = Math.max(1, ...targets.map((target) => target.length));
+  const S = 2 * L + 1;
+  const dims = { B, T, V, S, L, blank, dyStride: reduction === "none" ? 1 : 0 };
+  const tracked = isTracked(logits);
+  const cpu = device.info.cpu;
+  const variant = { flags: { tracked }, overrides: { WG: cpu ? 8 : 64, CAP: capacity(device, S + 2) } };
+  // A walk has steps that wait for one another: more threads than a frame needs.
+  const walk = { ...variant, overrides: { ...variant.overrides, WG: cpu ? 8 : WALKERS } };
+  const weigh = (labels: number) => (reduction === "mean" ? 1 / (B * Math.max(1, labels)) : 1);
+  const samples = packSamples(device, targets, inputLengths, weigh, zeroInfinity);
+  const labels = packLabels(device, targets, L);
+  const frames = logits.like([B, T, 4]);
+  const nll = logits.like([B]);
+
+  const kept = tracked
+    ? { alphaOut: logits.like([B, T, S, 2]), betaOut: logits.like([B, T, S, 2]) }
+    : undefined;
+  k.run("measure", { logits, framesOut: frames }, dims, [T, B], variant);
+  k.run(
+    "lattice",
+    { logits, frames, samples, labels, nllOut: nll, ...kept },
+    dims,
+    [B, tracked ? 2 : 1],
+    walk,
+  );
+  const loss = reduction === "none" ? nll : logits.like([]);
+  if (loss !== nll) k.run("reduce", { nll, samples, loss }, dims, [1], variant);
+  if (!kept) return loss;
+
+  const { alphaOut: alpha, betaOut: beta } = kept;
+  return record("ctcLoss", [logits], loss, [frames, samples, labels, nll, alpha, beta], (dy) => {
+    const seeds = nll.like();
+    const dlogits = logits.like();
+    k.run("weigh", { nll, samples, dy, seedsOut: seeds }, dims, [Math.ceil(B / 64)], variant);
+    k.run(
+      "gradient",
+      { logits, frames, samples, labels, alpha, beta, seeds, dlogits },
+      dims,
+      [T, B],
+      variant,
+    );
+    return [dlogits];
+  });
+}
+
+function checkTargets(
+  targets: readonly (readonly number[])[],
+  lengths: readonly number[],
+  B: number,
+  T: number,
+  V: number,
+  blank: number,
+): void {
+  const fail = (what: string, Kind: typeof TypeError | typeof RangeError = RangeError) => {
+    throw new Kind(`Cannot run ctcLoss: ${what}`);
+  };
+  if (targets.length !== B)
+    fail(`there are ${targets.length} targets, expected ${B}, one for each sample`, TypeError);
+  if (lengths.length !== B)
+    fail(`there are ${lengths.length} input lengths, expected ${B}, one for each sample`, TypeError);
+  if (!Number.isInteger(blank) || blank < 0 || blank >= V)
+    fail(`the blank is ${blank}, expected a class from 0 to ${V - 1}`);
+  lengths.forEach((length, b) => {
+    if (!Number.isInteger(length) || length < 0 || length > T)
+      fail(`input length ${b} is ${length}, expected 0 to ${T}`);
+  });
+  targets.forEach((target, b) => {
+    if (target.length > 65535) fail(`target ${b} has ${target.length} labels, at most 65535 are possible`);
+    target.forEach((id, j) => {
+      if (!Number.isInteger(id) || id < 0 || id >= V)
+        fail(`label ${j} of target ${b} is ${id}, expected a class from 0 to ${V - 1}`);
+      if (id === blank) fail(`label ${j} of target ${b} is the blank, ${blank}`);
+    });
+  });
+}
+
+/** States that a workgroup has room for: two rows of 8 bytes a state, beside what the reductions take. */
+function capacity(device: Device, states: number): number {
+  const most = Math.floor((device.limits.maxComputeWorkgroupStorageSize - 8 * WALKERS) / 16);
+  if (states > most) {
+    const labels = (n: number) => Math.floor((n - 3) / 2);
+    throw new RangeError(
+      `Cannot run ctcLoss: a target has ${labels(states)} labels, ${device.info.name} has room for ${labels(most)}`,
+    );
+  }
+  // Few values, as each is a pipeline; the first fits wherever WebGPU runs.
+  return states <= 896 ? 896 : most;
+}
+
+// As in kernels/ctc.wgsl.
+const FATE = { possible: 0, infinite: 1, zeroed: 2 } as const;
+const FIRST = 0x80000000;
+const SAME_BEFORE = 0x40000000;
+const SAME_AFTER = 0x20000000;
+
+/** One `Sample` each: frames, labels, weight in the loss, fate. */
+function packSamples(
+  device: Device,
+  targets: readonly (readonly number[])[],
+  lengths: readonly number[],
+  weigh: (labels: number) => number,
+  zeroInfinity: boolean,
+): Tensor {
+  const words = new Uint32Array(4 * targets.length);
+  const weights = new Float32Array(words.buffer);
+  targets.forEach((target, b) => {
+    // Equal neighbours need a blank between them.
+    const needed = target.length + target.filter((id, j) => id === target[j - 1]).length;
+    const fate = needed <= lengths[b] ? FATE.possible : zeroInfinity ? FATE.zeroed : FATE.infinite;
+    words.set([lengths[b], target.length, 0, fate], 4 * b);
+    weights[4 * b + 2] = weigh(target.length);
+  });
+  return Tensor.from(device, words, [targets.length, 4]);
+}
+
+/** One `Label` each: its id, and its links to the labels that are equal to it. */
+function packLabels(device: Device, targets: readonly (readonly number[])[], L: number): Tensor {
+  const words = new Uint32Array(2 * L * targets.length);
+  targets.forEach((target, b) => {
+    const following = new Map<number, number>();
+    for (let j = target.length - 1; j >= 0; j--) {
+      const id = target[j];
+      const same = (target[j - 1] === id ? SAME_BEFORE : 0) | (target[j + 1] === id ? SAME_AFTER : 0);
+      const first = target.indexOf(id) === j ? FIRST : 0;
+      words.set([id, first | same | (following.get(id) ?? 0)], 2 * (b * L + j));
+      following.set(id, j + 1);
+    }
+  });
+  return Tensor.from(device, words, [targets.length, L, 2]);
+}
