@@ -77,7 +77,8 @@ function reachable(text: string, entry: string): Set<string> {
   for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
     const body = bodies.get(name);
     if (body === undefined) continue;
-    for (const id of body.matchAll(/[A-Za-z_]\w*/g)) {
+    // Not what stands behind a dot: `wg.y` names no binding y.
+    for (const id of body.matchAll(/(?<![.\w])[A-Za-z_]\w*/g)) {
       if (seen.has(id[0])) continue;
       seen.add(id[0]);
       queue.push(id[0]);
@@ -229,19 +230,11 @@ export class KernelLibrary {
     const device = this.#device;
     const gpu = device.gpu;
     const moduleKey = `${name} ${JSON.stringify(flags)}`;
-    let found = this.#modules.get(moduleKey);
+    const known = this.#modules.get(moduleKey);
+    const text = known?.text ?? this.#expand(name, flags, key);
     gpu.pushErrorScope("validation");
-    if (!found) {
-      const source = this.#sources.get(`${name}.wgsl`);
-      if (source === undefined)
-        throw new Error(
-          `Cannot compile ${key}: kernels/${name}.wgsl was not read when the device was opened`,
-        );
-      const text = expand(source, flags, this.#sources);
-      found = { module: gpu.createShaderModule({ label: moduleKey, code: text }), text };
-      this.#modules.set(moduleKey, found);
-    }
-    const { module, text } = found;
+    const module = known?.module ?? gpu.createShaderModule({ label: moduleKey, code: text });
+    this.#modules.set(moduleKey, { module, text });
     const used = reachable(text, entry);
     const all = reflect(text);
     const face: Interface = { bindings: all.bindings.filter((b) => used.has(b.name)), dims: all.dims };
@@ -274,5 +267,12 @@ export class KernelLibrary {
       return new Error(`Cannot compile kernel ${key}: ${first?.message ?? error.message}${where}`);
     });
     return new Pipeline(`${name}.${entry}`, face, layout, pipeline);
+  }
+
+  #expand(name: string, flags: Flags, key: string): string {
+    const source = this.#sources.get(`${name}.wgsl`);
+    if (source === undefined)
+      throw new Error(`Cannot compile ${key}: kernels/${name}.wgsl was not read when the device was opened`);
+    return expand(source, flags, this.#sources);
   }
 }
