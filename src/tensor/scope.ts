@@ -54,9 +54,14 @@ export function scope<T>(device: Device, body: () => T): T {
   } finally {
     stack.length = stack.indexOf(mine);
     const outer = stack.at(-1);
+    const handed = new Set<Tensor>();
     for (const tensor of mine) {
-      if (!kept.has(tensor)) tensor.release();
-      else outer?.push(tensor);
+      // A tensor may stand here twice, as a seed that became a gradient: its caller is to release it once.
+      if (!kept.has(tensor) || handed.has(tensor)) tensor.release();
+      else {
+        outer?.push(tensor);
+        handed.add(tensor);
+      }
     }
   }
 }

@@ -6,7 +6,7 @@
  */
 import type { Device } from "../gpu/device.ts";
 import { own, scope } from "./scope.ts";
-import { sameShape, showShape } from "./shape.ts";
+import { checkShape, sameShape, showShape } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /**
@@ -142,9 +142,12 @@ function backward(
     }
     flowing.set(to, sum);
   };
-  for (const [output, seed] of seeds) if (tape.tracked.has(output)) arrive(output, seed);
   try {
-    for (let e = tape.entries.pop(); e; e = tape.entries.pop()) {
+    for (const [output, seed] of seeds) {
+      checkShape("grad", "a seed", seed.shape, output.shape);
+      if (tape.tracked.has(output)) arrive(output, seed);
+    }
+    for (let e = tape.entries.at(-1); e; e = tape.entries.at(-1)) {
       const entry = e;
       const dy = flowing.get(entry.output);
       if (dy) {
@@ -171,10 +174,13 @@ function backward(
           flowing.delete(entry.output);
         }
       }
+      tape.entries.pop();
       releaseEntry(entry);
     }
-  } finally {
+  } catch (error) {
     releaseAll(tape.entries);
+    for (const g of flowing.values()) g.release();
+    throw error;
   }
   const result = new Map<Tensor, Tensor>();
   for (const [tensor, g] of flowing) {
