@@ -1,7 +1,7 @@
 // activation: pointwise functions by kind (see lib/gelu.wgsl), four elements a thread.
 //   forward   x (N)      -> y (N)
 //   backward  x dy (N)   -> dx (N)      x is the value before the activation
-// kind 5 is the sigmoid.   WG: threads a workgroup.
+// WG: threads a workgroup.
 override WG: u32 = 64;
 
 struct Dims { quads: u32, kind: u32 }
@@ -13,14 +13,13 @@ struct Dims { quads: u32, kind: u32 }
 @group(0) @binding(4) var<uniform> d: Dims;
 
 #include "lib/gelu.wgsl"
-#include "lib/sigmoid.wgsl"
 #include "lib/grid.wgsl"
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.quads) { return; }
-  if (d.kind == 5u) { y[i] = sigmoid(x[i]); } else { y[i] = activate(d.kind, x[i]); }
+  y[i] = activate(d.kind, x[i]);
 }
 
 fn slope(kind: u32, v: vec4f) -> vec4f {

@@ -1,4 +1,5 @@
 // GELU, exact and tanh, with derivatives; four lanes at a time. f32 throughout.
+#include "lib/sigmoid.wgsl"
 
 // Upper tail of the normal distribution at x >= 0: half of erfc(x/sqrt(2)), by Abramowitz & Stegun 7.1.26. Taking the
 // tail, and not 1 - erf, keeps the relative precision where GELU is small.
@@ -44,13 +45,14 @@ fn gelu_tanh_slope(x: vec4f) -> vec4f {
   return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner;
 }
 
-// kind: 0 none, 1 exact, 2 tanh, 3 the hyperbolic tangent itself (BERT's pooler), 4 relu.
+// kind: 0 none, 1 exact, 2 tanh, 3 the hyperbolic tangent itself (BERT's pooler), 4 relu, 5 sigmoid.
 fn activate(kind: u32, x: vec4f) -> vec4f {
   switch (kind) {
     case 1u: { return gelu_exact(x); }
     case 2u: { return gelu_tanh(x); }
     case 3u: { return tanh_safe(x); }
     case 4u: { return max(x, vec4f(0.0)); }
+    case 5u: { return sigmoid(x); }
     default: { return x; }
   }
 }

@@ -11,7 +11,7 @@ const codes = { gelu: 1, gelu_tanh: 2, tanh: 3, relu: 4, sigmoid: 5 } as const;
 /** `gelu` is x·Φ(x) by the error function; `gelu_tanh` its approximation. */
 export type ActivationKind = keyof typeof codes;
 
-/** The number by which the kernels know a function; 0 is none. A product's tail knows all but the sigmoid. */
+/** The number by which the kernels know a function; 0 is none. */
 export const activationCode = (kind?: ActivationKind): number => (kind ? codes[kind] : 0);
 
 /** y = f(x), pointwise.   x (…) → y (…) */
