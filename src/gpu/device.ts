@@ -97,20 +97,26 @@ export class Device {
     const { info } = adapter;
     const name = info.description || info.device || info.architecture || info.vendor || "unnamed adapter";
     const lanes = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0;
+    const cpu =
+      info.isFallbackAdapter === true ||
+      /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`);
+    // lavapipe reports 32 lanes where LP_NATIVE_VECTOR_WIDTH is 1024, but its compute shaders never run more than 16.
+    const usable = cpu ? Math.min(lanes, 16) : lanes;
     this.info = {
       name: /llvmpipe|swiftshader/i.test(info.device) ? info.device : name,
       vendor: info.vendor,
       architecture: info.architecture,
-      cpu:
-        info.isFallbackAdapter === true ||
-        /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`),
+      cpu,
       f16: gpu.features.has("shader-f16"),
-      subgroup: gpu.features.has("subgroups") ? lanes : 0,
+      subgroup: gpu.features.has("subgroups") ? usable : 0,
       timestamps: gpu.features.has("timestamp-query"),
     };
     const limit = options.memoryLimit ?? (this.info.cpu ? host.freeMemory() : Number.POSITIVE_INFINITY);
-    this.pool = new Pool(gpu, limit, (buffer) => this.kernels.forget(buffer));
     this.recorder = new Recorder(gpu);
+    this.pool = new Pool(gpu, limit, {
+      beforeDestroy: () => this.recorder.flush(),
+      onDestroy: (buffer) => this.kernels.forget(buffer),
+    });
     this.kernels = new KernelLibrary(this, sources);
     gpu.lost.then((lost) => {
       if (!this.#disposed)

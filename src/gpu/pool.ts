@@ -45,21 +45,29 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
+/** Who must know that buffers go. */
+interface PoolOwner {
+  /** Submits what was recorded: it may name free buffers, and a destroyed one would be refused. */
+  beforeDestroy(): void;
+  /** Forgets the bind groups that name it. */
+  onDestroy(buffer: PoolBuffer): void;
+}
+
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export class Pool {
   readonly #device: GPUDevice;
   readonly #limit: number;
   readonly #free = new Map<number, PoolBuffer[]>();
-  readonly #onDestroy: (buffer: PoolBuffer) => void;
+  readonly #owner: PoolOwner;
   readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, created: 0 };
   #nextId = 1;
 
   /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver. */
-  constructor(device: GPUDevice, limit: number, onDestroy: (buffer: PoolBuffer) => void) {
+  constructor(device: GPUDevice, limit: number, owner: PoolOwner) {
     this.#device = device;
     this.#limit = limit;
-    this.#onDestroy = onDestroy;
+    this.#owner = owner;
   }
 
   acquire(bytes: number): PoolBuffer {
@@ -92,6 +100,7 @@ export class Pool {
 
   /** Destroys every free buffer. */
   trim(): void {
+    this.#owner.beforeDestroy();
     for (const free of this.#free.values()) for (const buffer of free) this.#destroy(buffer);
     this.#free.clear();
   }
@@ -124,7 +133,7 @@ export class Pool {
   }
 
   #destroy(buffer: PoolBuffer): void {
-    this.#onDestroy(buffer);
+    this.#owner.onDestroy(buffer);
     buffer.gpu.destroy();
     this.statistics.allocated -= buffer.bytes;
   }

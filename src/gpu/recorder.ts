@@ -84,7 +84,10 @@ export class Recorder {
   flush(): void {
     this.#closePass();
     const encoder = this.#encoder;
-    if (!encoder) return;
+    if (!encoder) {
+      this.#used = 0;
+      return;
+    }
     this.profiler?.resolve(encoder);
     if (this.#used > 0) this.#device.queue.writeBuffer(this.arena, 0, this.#bytes, 0, this.#used * SLOT);
     this.#device.queue.submit([encoder.finish()]);
