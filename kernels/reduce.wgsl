@@ -2,8 +2,11 @@
 //   columns   x (rows, C)            -> y (S, C)     split s sums rows s·step … (s+1)·step - 1
 //   mean_time x (B,T,C) mask (B,T)   -> y (B, C)     mean over the frames whose mask is 1
 //   spread    x (B,C) mask (B,T)    -> y (B,T,C)    the gradient of mean_time
-// A thread owns one column.
+//   dots      x m (rows·C)           -> y (S)       Σ x·m over a split of `step` elements; one workgroup a split
+// A thread owns one column, but in dots.
 override WG: u32 = 8;
+
+#include "lib/workgroup_sum.wgsl"
 
 struct Dims { rows: u32, C: u32, step: u32, B: u32, T: u32 }
 
@@ -11,6 +14,7 @@ struct Dims { rows: u32, C: u32, step: u32, B: u32, T: u32 }
 @group(0) @binding(1) var<storage, read> mask: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<uniform> d: Dims;
+@group(0) @binding(4) var<storage, read> m: array<f32>;
 
 @compute @workgroup_size(WG)
 fn columns(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
@@ -47,4 +51,13 @@ fn spread(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: 
   for (var i = 0u; i < d.T; i++) { count += select(0.0, 1.0, mask[b * d.T + i] != 0u); }
   let g = x[b * d.C + c] / max(count, 1.0);
   for (var i = 0u; i < d.T; i++) { y[(b * d.T + i) * d.C + c] = select(0.0, g, mask[b * d.T + i] != 0u); }
+}
+
+@compute @workgroup_size(WG)
+fn dots(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
+  let last = min(d.rows, (wg.x + 1u) * d.step);
+  var sum = 0.0;
+  for (var i = wg.x * d.step + t; i < last; i += WG) { sum = fma(x[i], m[i], sum); }
+  let all = workgroup_sum(t, sum);
+  if (t == 0u) { y[wg.x] = all; }
 }

@@ -1,6 +1,6 @@
 import { twin } from "../gpu/kernel.ts";
 import { checkShape } from "../tensor/shape.ts";
-import { record } from "../tensor/tape.ts";
+import { noGradient, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 const k = twin("reduce");
@@ -54,4 +54,24 @@ export function maskedMean(x: Tensor, mask: Tensor): Tensor {
     k.run("spread", { x: dy, mask, y: dx }, dims, [Math.ceil(C / WG), B], { overrides: { WG } });
     return [dx];
   });
+}
+
+/** Σ a·b over all elements, in a fixed order.   a, b (…) → () */
+export function dot(a: Tensor, b: Tensor): Tensor {
+  checkShape("dot", "b", b.shape, a.shape);
+  const WG = width(a);
+  const rows = a.size;
+  const splits = Math.max(1, Math.min(256, Math.ceil(rows / 4096)));
+  const partial = a.like([splits, 1]);
+  k.run("dots", { x: a, m: b, y: partial }, { ...zero, rows, step: Math.ceil(rows / splits) }, [splits], {
+    overrides: { WG },
+  });
+  const y = columnSum(partial).reshaped([]);
+  return record(
+    "dot",
+    [a, b],
+    y,
+    [a, b],
+    noGradient("dot", "its gradient is its other factor; start from that"),
+  );
 }

@@ -1,0 +1,159 @@
+/** BERT, a mirror of transformers' `BertModel` and `BertForSequenceClassification` (modeling_bert.py). */
+import { SelfAttention } from "../nn/attention.ts";
+import { FeedForward } from "../nn/feed_forward.ts";
+import { Linear } from "../nn/linear.ts";
+import type { Mode } from "../nn/mode.ts";
+import { LayerNorm } from "../nn/norm.ts";
+import type { Parameter } from "../nn/parameter.ts";
+import type { WeightScope } from "../nn/weights.ts";
+import { dropout } from "../ops/dropout.ts";
+import { reshape } from "../ops/elementwise.ts";
+import { embedding } from "../ops/embedding.ts";
+import { slice } from "../ops/frames.ts";
+import { scope } from "../tensor/scope.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import type { BertConfig } from "./config.ts";
+import { EncoderLayer } from "./encoder_layer.ts";
+
+export interface BertInput {
+  /** B rows of equal length T, padded. */
+  readonly ids: readonly (readonly number[])[];
+  /** 1 = a real token. Left out: all are. */
+  readonly mask?: readonly (readonly number[])[];
+  /** Segment of each token; left out: 0. */
+  readonly types?: readonly (readonly number[])[];
+}
+
+export interface BertOutput {
+  /** (B, T, hidden) */
+  readonly hidden: Tensor;
+  /** (B, T) u32, 1 = a real token. */
+  readonly mask: Tensor;
+}
+
+class Embeddings {
+  readonly #words: Parameter;
+  readonly #positions: Parameter;
+  readonly #types: Parameter;
+  readonly #norm: LayerNorm;
+  readonly #config: BertConfig;
+
+  constructor(weights: WeightScope, config: BertConfig) {
+    const { hiddenSize: C } = config;
+    const normal = { kind: "normal", std: 0.02 } as const;
+    const table = (name: string, rows: number) => weights.pack([`${name}.weight`], [rows, C], normal, true);
+    this.#words = table("word_embeddings", config.vocabSize);
+    this.#positions = table("position_embeddings", config.maxPositions);
+    this.#types = table("token_type_embeddings", config.typeVocabSize);
+    this.#norm = new LayerNorm(weights.at("LayerNorm"), C, config.layerNormEps);
+    this.#config = config;
+  }
+
+  forward({ ids, types }: BertInput, mode: Mode): Tensor {
+    const [B, T] = [ids.length, ids[0].length];
+    if (T > this.#config.maxPositions)
+      throw new RangeError(`Cannot run BERT: ${T} tokens exceed its ${this.#config.maxPositions} positions`);
+    const words = embedding(this.#words.value, ids.flat(), [B, T], { paddingIndex: this.#config.padTokenId });
+    const typed = embedding(this.#types.value, types?.flat() ?? new Array<number>(B * T).fill(0), [B, T], {
+      plus: words,
+    });
+    const positions = Array.from({ length: B * T }, (_, i) => i % T);
+    const placed = embedding(this.#positions.value, positions, [B, T], { plus: typed });
+    return dropout(this.#norm.forward(placed), this.#config.dropout.hidden, mode.training);
+  }
+}
+
+export class BertModel {
+  readonly config: BertConfig;
+  readonly #device;
+  readonly #embeddings: Embeddings;
+  readonly #layers: EncoderLayer[];
+  readonly #pooler: Linear | undefined;
+
+  constructor(weights: WeightScope, config: BertConfig, options: { pooler?: boolean } = {}) {
+    this.config = config;
+    this.#device = weights.device;
+    this.#embeddings = new Embeddings(weights.at("embeddings"), config);
+    this.#layers = Array.from({ length: config.layers }, (_, i) =>
+      bertLayer(weights.at("encoder").at(`layer.${i}`), config),
+    );
+    this.#pooler = options.pooler
+      ? new Linear(weights.at("pooler").at("dense"), config.hiddenSize, config.hiddenSize)
+      : undefined;
+  }
+
+  forward(input: BertInput, mode: Mode = {}): BertOutput {
+    const device = this.#device;
+    const [B, T] = [input.ids.length, input.ids[0].length];
+    const flags = input.mask ? Uint32Array.from(input.mask.flat()) : new Uint32Array(B * T).fill(1);
+    const mask = Tensor.from(device, flags, [B, T]);
+    // Without padding there is nothing to mask, and the kernel need not look.
+    const seen = flags.includes(0) ? mask : undefined;
+    let x = scope(device, () => device.labelled("embeddings", () => this.#embeddings.forward(input, mode)));
+    mode.observe?.("embeddings", x);
+    for (const [i, layer] of this.#layers.entries()) {
+      mode.observe?.(`hidden_states.${i}`, x);
+      x = scope(device, () =>
+        device.labelled(`encoder.layer.${i}`, () => layer.forward(x, seen, mode, `attentions.${i}`)),
+      );
+    }
+    mode.observe?.(`hidden_states.${this.#layers.length}`, x);
+    mode.observe?.("last_hidden_state", x);
+    return { hidden: x, mask };
+  }
+
+  /** tanh(W·first token + b).   (B, T, hidden) → (B, hidden) */
+  pool(hidden: Tensor, mode: Mode = {}): Tensor {
+    if (!this.#pooler) throw new Error("Cannot pool: this BertModel was built without its pooler");
+    const [B, T, C] = hidden.shape;
+    const first = slice(reshape(hidden, [B, T * C]), 0, C);
+    const pooled = this.#pooler.forward(first, { activation: "tanh" });
+    mode.observe?.("pooler_output", pooled);
+    return pooled;
+  }
+}
+
+function bertLayer(weights: WeightScope, config: BertConfig): EncoderLayer {
+  const { hiddenSize: C, heads, intermediateSize, hiddenAct, layerNormEps: eps, dropout: rates } = config;
+  const names = { qkv: ["self.query", "self.key", "self.value"], out: "output.dense" } as const;
+  return new EncoderLayer(
+    {
+      attention: new SelfAttention(weights.at("attention"), names, C, heads, rates.attention),
+      attentionNorm: new LayerNorm(weights.at("attention").at("output").at("LayerNorm"), C, eps),
+      feedForward: new FeedForward(
+        weights.at("intermediate").at("dense"),
+        weights.at("output").at("dense"),
+        C,
+        intermediateSize,
+        hiddenAct,
+      ),
+      feedForwardNorm: new LayerNorm(weights.at("output").at("LayerNorm"), C, eps),
+      dropout: rates.hidden,
+    },
+    false,
+  );
+}
+
+/** BERT with a linear classifier over its pooled first token. */
+export class BertForSequenceClassification {
+  readonly bert: BertModel;
+  readonly #classifier: Linear;
+
+  constructor(weights: WeightScope, config: BertConfig) {
+    this.bert = new BertModel(weights.at("bert"), config, { pooler: true });
+    this.#classifier = new Linear(weights.at("classifier"), config.hiddenSize, config.numLabels);
+  }
+
+  /** logits (B, labels) */
+  forward(input: BertInput, mode: Mode = {}): BertOutput & { logits: Tensor } {
+    const output = this.bert.forward(input, mode);
+    const pooled = dropout(
+      this.bert.pool(output.hidden, mode),
+      this.bert.config.dropout.classifier,
+      mode.training,
+    );
+    const logits = this.#classifier.forward(pooled);
+    mode.observe?.("logits", logits);
+    return { ...output, logits };
+  }
+}

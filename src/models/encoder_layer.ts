@@ -1,0 +1,47 @@
+import { add } from "../ops/elementwise.ts";
+import { dropout } from "../ops/dropout.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { SelfAttention } from "../nn/attention.ts";
+import type { FeedForward } from "../nn/feed_forward.ts";
+import type { Mode } from "../nn/mode.ts";
+import type { LayerNorm } from "../nn/norm.ts";
+
+export interface LayerParts {
+  readonly attention: SelfAttention;
+  readonly attentionNorm: LayerNorm;
+  readonly feedForward: FeedForward;
+  readonly feedForwardNorm: LayerNorm;
+  readonly dropout: number;
+}
+
+/**
+ * A transformer layer.   x (B, T, C) → (B, T, C)
+ *
+ *   pre-norm:   h = x + attention(norm(x)),    y = h + feedForward(norm(h))
+ *   post-norm:  h = norm(x + attention(x)),    y = norm(h + feedForward(h))
+ */
+export class EncoderLayer {
+  readonly #parts: LayerParts;
+  readonly #preNorm: boolean;
+
+  constructor(parts: LayerParts, preNorm: boolean) {
+    this.#parts = parts;
+    this.#preNorm = preNorm;
+  }
+
+  forward(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
+    const { attention, attentionNorm, feedForward, feedForwardNorm } = this.#parts;
+    const h0 = this.#preNorm ? attentionNorm.forward(x) : x;
+    const h1 = this.#join(x, mode, (residual) => attention.forward(h0, mask, mode, name, residual));
+    const h = this.#preNorm ? h1 : attentionNorm.forward(h1);
+    const f0 = this.#preNorm ? feedForwardNorm.forward(h) : h;
+    const y = this.#join(h, mode, (residual) => feedForward.forward(f0, mode, residual));
+    return this.#preNorm ? y : feedForwardNorm.forward(y);
+  }
+
+  /** x + dropout(branch): one dispatch fewer where nothing is dropped, because the product adds the residual itself. */
+  #join(x: Tensor, mode: Mode, branch: (residual?: Tensor) => Tensor): Tensor {
+    const drops = mode.training && this.#parts.dropout > 0;
+    return drops ? add(x, dropout(branch(), this.#parts.dropout, mode.training)) : branch(x);
+  }
+}

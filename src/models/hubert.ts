@@ -1,0 +1,218 @@
+/**
+ * HuBERT and wav2vec 2.0, mirrors of transformers' `HubertModel`, `HubertForCTC` and `Wav2Vec2ForCTC`
+ * (modeling_hubert.py, modeling_wav2vec2.py) in the LARGE form (layer-norm convolutions, pre-norm layers) and the BASE
+ * form (group norm, post-norm). Frames are channels-last throughout.
+ */
+import { SelfAttention } from "../nn/attention.ts";
+import { Conv1d, WeightNormConv1d } from "../nn/conv.ts";
+import { FeedForward } from "../nn/feed_forward.ts";
+import { Linear } from "../nn/linear.ts";
+import type { Mode } from "../nn/mode.ts";
+import { ChannelNorm, LayerNorm } from "../nn/norm.ts";
+import type { Parameter } from "../nn/parameter.ts";
+import type { WeightScope } from "../nn/weights.ts";
+import { activation } from "../ops/activation.ts";
+import { convFrames } from "../ops/conv1d.ts";
+import { dropout } from "../ops/dropout.ts";
+import { add, reshape } from "../ops/elementwise.ts";
+import { maskRows } from "../ops/frames.ts";
+import { scope } from "../tensor/scope.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import type { HubertConfig } from "./config.ts";
+import { EncoderLayer } from "./encoder_layer.ts";
+
+/** Frames that the convolutions make of `samples`; transformers' _get_feat_extract_output_lengths. */
+export const frameCount = (config: HubertConfig, samples: number): number =>
+  config.convKernel.reduce((n, k, i) => convFrames(n, k, config.convStride[i]), samples);
+
+class FeatureExtractor {
+  readonly #convs: Conv1d[];
+  readonly #norms: (LayerNorm | ChannelNorm | undefined)[];
+  readonly #config: HubertConfig;
+
+  constructor(weights: WeightScope, config: HubertConfig) {
+    const { convDim, convKernel, convStride, convBias, featExtractNorm } = config;
+    const layer = (i: number) => weights.at(`conv_layers.${i}`);
+    this.#config = config;
+    this.#convs = convDim.map(
+      (O, i) =>
+        new Conv1d(layer(i).at("conv"), i === 0 ? 1 : convDim[i - 1], O, convKernel[i], convBias, {
+          stride: convStride[i],
+        }),
+    );
+    this.#norms = convDim.map((C, i) => {
+      if (featExtractNorm === "layer") return new LayerNorm(layer(i).at("layer_norm"), C, 1e-5);
+      return i === 0 ? new ChannelNorm(layer(i).at("layer_norm"), C) : undefined;
+    });
+  }
+
+  /** audio (B, samples) → (B, T, C) */
+  forward(audio: Tensor, mode: Mode): Tensor {
+    let x = reshape(audio, [...audio.shape, 1]);
+    for (const [i, conv] of this.#convs.entries()) {
+      x = scope(x.device, () => {
+        const h = x.device.labelled(`feature_extractor.conv_layers.${i}`, () => this.#layer(i, conv, x));
+        mode.observe?.(`conv.${i}`, h);
+        return h;
+      });
+    }
+    return x;
+  }
+
+  #layer(i: number, conv: Conv1d, x: Tensor): Tensor {
+    const norm = this.#norms[i];
+    const kind = this.#config.featExtractActivation;
+    const h = conv.forward(x);
+    if (norm instanceof LayerNorm) return norm.forward(h, kind);
+    return activation(norm ? norm.forward(h) : h, kind);
+  }
+}
+
+export interface HubertInput {
+  /** (B, samples): each utterance normalised, then padded with zeros. */
+  readonly audio: Tensor;
+  /** Real samples of each utterance. Left out: everything is signal, as when transformers gets no attention mask. */
+  readonly lengths?: readonly number[];
+  /** (B, T) u32, 0 = a frame to be replaced by `masked_spec_embed` (SpecAugment). */
+  readonly keepFrames?: Tensor;
+}
+
+export interface HubertOutput {
+  /** (B, T, hidden) */
+  readonly hidden: Tensor;
+  /** (B, T) u32, 1 = a real frame. Absent where no lengths were given. */
+  readonly mask?: Tensor;
+  /** Real frames of each utterance. */
+  readonly frames: readonly number[];
+}
+
+export class HubertModel {
+  readonly config: HubertConfig;
+  readonly #extractor: FeatureExtractor;
+  readonly #projectionNorm: LayerNorm | undefined;
+  readonly #projection: Linear;
+  readonly #maskedSpecEmbed: Parameter;
+  readonly #position: WeightNormConv1d;
+  readonly #layers: EncoderLayer[];
+  readonly #norm: LayerNorm;
+
+  constructor(weights: WeightScope, config: HubertConfig) {
+    const { hiddenSize: C, layerNormEps: eps, posKernel, posGroups } = config;
+    const features = config.convDim[config.convDim.length - 1];
+    const encoder = weights.at("encoder");
+    this.config = config;
+    this.#maskedSpecEmbed = weights.get("masked_spec_embed", [C], { kind: "uniform", bound: 1 });
+    this.#extractor = new FeatureExtractor(weights.at("feature_extractor"), config);
+    this.#projectionNorm = config.featProjLayerNorm
+      ? new LayerNorm(weights.at("feature_projection").at("layer_norm"), features, eps)
+      : undefined;
+    const bound = Math.sqrt(1 / features);
+    this.#projection = new Linear(weights.at("feature_projection").at("projection"), features, C, {
+      init: { kind: "uniform", bound },
+    });
+    const drop = posKernel % 2 === 0 ? 1 : 0;
+    this.#position = new WeightNormConv1d(encoder.at("pos_conv_embed").at("conv"), C, C, posKernel, {
+      padding: posKernel >> 1,
+      groups: posGroups,
+      drop,
+    });
+    this.#layers = Array.from({ length: config.layers }, (_, i) =>
+      hubertLayer(encoder.at(`layers.${i}`), config),
+    );
+    this.#norm = new LayerNorm(encoder.at("layer_norm"), C, eps);
+  }
+
+  forward(input: HubertInput, mode: Mode = {}): HubertOutput {
+    const { audio, lengths } = input;
+    const { device } = audio;
+    const { config } = this;
+    const features = this.#extractor.forward(audio, mode);
+    const [B, T] = features.shape;
+    const frames = lengths ? lengths.map((n) => frameCount(config, n)) : Array<number>(B).fill(T);
+    const mask = lengths ? frameMask(features, frames) : undefined;
+    mode.observe?.("extract_features", features);
+    let x = scope(device, () => this.#embed(features, mask, input.keepFrames, mode));
+    for (const [i, layer] of this.#layers.entries()) {
+      mode.observe?.(`hidden_states.${i}`, x);
+      // LayerDrop (Fan et al. 2019): while training a layer is left out with this probability.
+      if (mode.training && mode.training.next() / 2 ** 32 < config.dropout.layer) continue;
+      x = scope(device, () =>
+        device.labelled(`encoder.layers.${i}`, () => layer.forward(x, mask, mode, `attentions.${i}`)),
+      );
+    }
+    mode.observe?.("last_layer_raw", x);
+    if (config.stableLayerNorm) x = this.#norm.forward(x);
+    mode.observe?.(`hidden_states.${config.layers}`, x);
+    mode.observe?.("last_hidden_state", x);
+    return { hidden: x, mask, frames };
+  }
+
+  /** Convolution features → what the first layer sees. */
+  #embed(features: Tensor, mask: Tensor | undefined, keepFrames: Tensor | undefined, mode: Mode): Tensor {
+    const { dropout: rates, stableLayerNorm, hiddenAct } = this.config;
+    const normed = this.#projectionNorm ? this.#projectionNorm.forward(features) : features;
+    let x = dropout(this.#projection.forward(normed), rates.featProj, mode.training);
+    mode.observe?.("feat_proj", x);
+    if (keepFrames) x = maskRows(x, keepFrames, this.#maskedSpecEmbed.value);
+    if (mask) x = maskRows(x, mask);
+    const position = activation(this.#position.forward(x), hiddenAct);
+    mode.observe?.("pos_conv", position);
+    x = add(x, position);
+    if (!stableLayerNorm) x = this.#norm.forward(x);
+    return dropout(x, rates.hidden, mode.training);
+  }
+}
+
+function hubertLayer(weights: WeightScope, config: HubertConfig): EncoderLayer {
+  const { hiddenSize: C, heads, intermediateSize, hiddenAct, layerNormEps: eps, dropout: rates } = config;
+  const names = { qkv: ["q_proj", "k_proj", "v_proj"], out: "out_proj" } as const;
+  const feed = weights.at("feed_forward");
+  return new EncoderLayer(
+    {
+      attention: new SelfAttention(weights.at("attention"), names, C, heads, rates.attention),
+      attentionNorm: new LayerNorm(weights.at("layer_norm"), C, eps),
+      feedForward: new FeedForward(
+        feed.at("intermediate_dense"),
+        feed.at("output_dense"),
+        C,
+        intermediateSize,
+        hiddenAct,
+        rates.activation,
+      ),
+      feedForwardNorm: new LayerNorm(weights.at("final_layer_norm"), C, eps),
+      dropout: rates.hidden,
+    },
+    config.stableLayerNorm,
+  );
+}
+
+/** (B, T) u32: 1 for the first frames[b] frames. */
+function frameMask(features: Tensor, frames: readonly number[]): Tensor {
+  const [B, T] = features.shape;
+  const mask = new Uint32Array(B * T);
+  frames.forEach((n, b) => {
+    mask.fill(1, b * T, b * T + n);
+  });
+  return Tensor.from(features.device, mask, [B, T]);
+}
+
+/** HuBERT with a linear CTC head: `HubertForCTC`, `Wav2Vec2ForCTC`. */
+export class HubertForCTC {
+  readonly hubert: HubertModel;
+  readonly #head: Linear;
+  readonly #dropout: number;
+
+  constructor(weights: WeightScope, config: HubertConfig) {
+    this.hubert = new HubertModel(weights.at(config.prefix), config);
+    this.#head = new Linear(weights.at("lm_head"), config.hiddenSize, config.vocabSize);
+    this.#dropout = config.dropout.final;
+  }
+
+  /** logits (B, T, V) */
+  forward(input: HubertInput, mode: Mode = {}): HubertOutput & { logits: Tensor } {
+    const output = this.hubert.forward(input, mode);
+    const logits = this.#head.forward(dropout(output.hidden, this.#dropout, mode.training));
+    mode.observe?.("logits", logits);
+    return { ...output, logits };
+  }
+}

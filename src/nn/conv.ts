@@ -1,0 +1,62 @@
+import { type ConvOptions, conv1d, packWeight } from "../ops/conv1d.ts";
+import { weightNorm } from "../ops/weight_norm.ts";
+import { isRecording } from "../tensor/tape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { Derived, type Parameter } from "./parameter.ts";
+import type { WeightScope } from "./weights.ts";
+
+/** A convolution over frames.   x (B, T, C) → (B, To, O) */
+export class Conv1d {
+  readonly weight: Parameter;
+  readonly bias: Parameter | undefined;
+  readonly #packed: Derived;
+  readonly #options: ConvOptions;
+
+  constructor(weights: WeightScope, C: number, O: number, k: number, bias: boolean, options: ConvOptions) {
+    const groups = options.groups ?? 1;
+    // Kaiming's normal rule, as in Hugging Face's _init_weights for convolutions.
+    this.weight = weights.get("weight", [O, C / groups, k], {
+      kind: "normal",
+      std: Math.sqrt(2 / ((C / groups) * k)),
+    });
+    this.bias = bias
+      ? weights.get("bias", [O], { kind: "uniform", bound: Math.sqrt(groups / (C * k)) })
+      : undefined;
+    this.#options = options;
+    this.#packed = new Derived([this.weight], () => packWeight(this.weight.value, groups));
+  }
+
+  forward(x: Tensor): Tensor {
+    const packed = this.#packed.get(isRecording(x.device));
+    return conv1d(x, this.weight.value, this.bias?.value, this.#options, packed);
+  }
+}
+
+/** A convolution whose weight is g·v/‖v‖, the norm over all but the taps. */
+export class WeightNormConv1d {
+  readonly g: Parameter;
+  readonly v: Parameter;
+  readonly bias: Parameter;
+  readonly #weight: Derived;
+  readonly #packed: Derived;
+  readonly #options: ConvOptions;
+
+  constructor(weights: WeightScope, C: number, O: number, k: number, options: ConvOptions) {
+    const groups = options.groups ?? 1;
+    const std = 2 * Math.sqrt(1 / (k * C));
+    this.g = weights.get("weight_g", [1, 1, k], { kind: "ones" });
+    this.v = weights.get("weight_v", [O, C / groups, k], { kind: "normal", std });
+    this.bias = weights.get("bias", [O], { kind: "zeros" });
+    this.#options = options;
+    const make = () => weightNorm(this.v.value, this.g.value);
+    this.#weight = new Derived([this.g, this.v], make);
+    this.#packed = new Derived([this.g, this.v], () => packWeight(this.#weight.get(false), groups));
+  }
+
+  forward(x: Tensor): Tensor {
+    const recording = isRecording(x.device);
+    const weight = this.#weight.get(recording);
+    const packed = recording ? packWeight(weight, this.#options.groups) : this.#packed.get(false);
+    return conv1d(x, weight, this.bias.value, this.#options, packed);
+  }
+}

@@ -1,0 +1,40 @@
+import type { ActivationKind } from "../ops/activation.ts";
+import { groupNorm } from "../ops/group_norm.ts";
+import { layerNorm } from "../ops/layer_norm.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Parameter } from "./parameter.ts";
+import type { WeightScope } from "./weights.ts";
+
+/** Layer norm over the last axis, of width C. */
+export class LayerNorm {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+  readonly eps: number;
+
+  constructor(weights: WeightScope, C: number, eps: number) {
+    this.weight = weights.get("weight", [C], { kind: "ones" });
+    this.bias = weights.get("bias", [C], { kind: "zeros" });
+    this.eps = eps;
+  }
+
+  forward(x: Tensor, activation?: ActivationKind): Tensor {
+    return layerNorm(x, this.weight.value, this.bias.value, this.eps, activation);
+  }
+}
+
+/** Group norm with one group a channel, over time.   x (B, T, C) → (B, T, C) */
+export class ChannelNorm {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+  readonly C: number;
+
+  constructor(weights: WeightScope, C: number) {
+    this.weight = weights.get("weight", [C], { kind: "ones" });
+    this.bias = weights.get("bias", [C], { kind: "zeros" });
+    this.C = C;
+  }
+
+  forward(x: Tensor): Tensor {
+    return groupNorm(x, this.weight.value, this.bias.value, this.C, 1e-5);
+  }
+}

@@ -1,0 +1,92 @@
+import type { Shape } from "../tensor/shape.ts";
+import { showShape, sizeOf } from "../tensor/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** One tensor of a checkpoint inside a parameter: rows stacked one part under the other. */
+export interface Part {
+  /** The key as Hugging Face's class of the model spells it. */
+  readonly key: string;
+  readonly shape: Shape;
+  /** First element of the part in the parameter. */
+  readonly offset: number;
+}
+
+/** How a parameter that no checkpoint holds begins. Standard deviations and bounds as in Hugging Face's `_init_weights`. */
+export type Init =
+  | { readonly kind: "zeros" }
+  | { readonly kind: "ones" }
+  | { readonly kind: "normal"; readonly std: number }
+  | { readonly kind: "uniform"; readonly bound: number };
+
+/**
+ * A trained tensor. Several checkpoint tensors of equal width may be packed into one parameter (query, key and value),
+ * so that one product serves all of them; loading, saving and gradients still go by their own keys.
+ */
+export class Parameter {
+  readonly parts: readonly Part[];
+  readonly shape: Shape;
+  readonly init: Init;
+  trainable = true;
+  /** Counts the changes of the value; what is derived from it compares. */
+  version = 0;
+  #value: Tensor | undefined;
+
+  constructor(keys: readonly string[], shape: Shape, init: Init) {
+    const each = sizeOf(shape);
+    this.parts = keys.map((key, i) => ({ key, shape, offset: i * each }));
+    this.shape = keys.length === 1 ? shape : [shape[0] * keys.length, ...shape.slice(1)];
+    this.init = init;
+  }
+
+  /** The first key: a parameter's name in messages. */
+  get key(): string {
+    return this.parts[0].key;
+  }
+
+  get value(): Tensor {
+    if (!this.#value)
+      throw new Error(`Cannot use ${this.key} ${showShape(this.shape)}: its weights were not loaded`);
+    return this.#value;
+  }
+
+  /** Takes over a tensor as the value; the one before is released. */
+  set(value: Tensor): void {
+    this.#value?.release();
+    this.#value = value;
+    this.version++;
+  }
+
+  get loaded(): boolean {
+    return this.#value !== undefined;
+  }
+
+  dispose(): void {
+    this.#value?.release();
+    this.#value = undefined;
+  }
+}
+
+/** A tensor computed from parameters (a packed or normed weight): kept until one of them changes. */
+export class Derived {
+  readonly #from: readonly Parameter[];
+  readonly #make: () => Tensor;
+  #value: Tensor | undefined;
+  #versions = "";
+
+  constructor(from: readonly Parameter[], make: () => Tensor) {
+    this.#from = from;
+    this.#make = make;
+  }
+
+  /** The kept value; while a gradient must reach the parameters, a fresh one on the tape. */
+  get(recording: boolean): Tensor {
+    if (recording) return this.#make();
+    const versions = this.#from.map((p) => p.version).join();
+    if (!this.#value || versions !== this.#versions) {
+      this.#value?.release();
+      this.#value = this.#make().keep();
+      this.#versions = versions;
+    }
+    return this.#value;
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * The store of a model's parameters. Layers ask it for tensors by key while they are built; load() then streams them
+ * from a checkpoint straight into mapped GPU buffers, or draws them afresh. Absent keys are an error, left-over keys
+ * are listed.
+ */
+import type { Device } from "../gpu/device.ts";
+import type { Dtype } from "../io/dtype.ts";
+import { toF32 } from "../io/dtype.ts";
+import type { Safetensors } from "../io/safetensors.ts";
+import { convert, type StorageType } from "../ops/convert.ts";
+import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { type Init, Parameter } from "./parameter.ts";
+import { draw } from "./random.ts";
+
+export interface WeightsOptions {
+  /** Where the values come from; without it every parameter is drawn from its rule. */
+  readonly file?: Safetensors;
+  /** Shown in messages. */
+  readonly path?: string;
+  /** All spellings of a key, its own first (models/keys.ts). */
+  readonly spellings?: (key: string) => string[];
+  /** f16 halves the bytes of the weights that only products and embeddings read. Needs the adapter's shader-f16. */
+  readonly dtype?: "f32" | "f16";
+  /** For parameters that are drawn. */
+  readonly seed?: number;
+  /** Parameters that may be absent from the file and are then drawn (a fresh head on a pretrained body). */
+  readonly mayDraw?: (key: string) => boolean;
+}
+
+/** A place in the key tree: `at("encoder")` walks down, `get` asks for a tensor. */
+export class WeightScope {
+  readonly #weights: Weights;
+  readonly prefix: string;
+
+  constructor(weights: Weights, prefix: string) {
+    this.#weights = weights;
+    this.prefix = prefix;
+  }
+  get device(): Device {
+    return this.#weights.device;
+  }
+  at(name: string): WeightScope {
+    return new WeightScope(this.#weights, `${this.prefix}${name}.`);
+  }
+  get(name: string, shape: Shape, init: Init): Parameter {
+    return this.#weights.declare([this.prefix + name], shape, init, false);
+  }
+  /** Equal tensors under several keys as one parameter, one under the other. `half`: may be stored as f16. */
+  pack(names: readonly string[], shape: Shape, init: Init, half = false): Parameter {
+    return this.#weights.declare(
+      names.map((n) => this.prefix + n),
+      shape,
+      init,
+      half,
+    );
+  }
+}
+
+export class Weights {
+  readonly device: Device;
+  readonly #options: WeightsOptions;
+  readonly #parameters: { parameter: Parameter; half: boolean; sources: (string | undefined)[] }[] = [];
+  readonly #used = new Set<string>();
+
+  constructor(device: Device, options: WeightsOptions = {}) {
+    if (options.dtype === "f16" && !device.info.f16)
+      throw new Error(`Cannot store weights as f16: ${device.info.name} has no shader-f16; use f32`);
+    this.device = device;
+    this.#options = options;
+  }
+
+  get root(): WeightScope {
+    return new WeightScope(this, "");
+  }
+
+  get parameters(): Parameter[] {
+    return this.#parameters.map((p) => p.parameter);
+  }
+
+  /** Tensors in the file that no layer asked for. */
+  get unused(): string[] {
+    return [...(this.#options.file?.tensors.keys() ?? [])].filter((key) => !this.#used.has(key));
+  }
+
+  /** The file's own spelling of each part's key; the key itself where the parameter was drawn. */
+  sourceOf(key: string): string {
+    for (const { parameter, sources } of this.#parameters) {
+      const i = parameter.parts.findIndex((p) => p.key === key);
+      if (i >= 0) return sources[i] ?? key;
+    }
+    return key;
+  }
+
+  declare(keys: readonly string[], shape: Shape, init: Init, half: boolean): Parameter {
+    const parameter = new Parameter(keys, shape, init);
+    this.#parameters.push({ parameter, half, sources: keys.map((key) => this.#find(key, shape)) });
+    return parameter;
+  }
+
+  #find(key: string, shape: Shape): string | undefined {
+    const { file, path, spellings = (k) => [k], mayDraw } = this.#options;
+    if (!file) return undefined;
+    const names = spellings(key);
+    const source = names.find((name) => file.tensors.has(name));
+    if (source === undefined) {
+      if (mayDraw?.(key)) return undefined;
+      throw new Error(
+        `Cannot load ${path}: it holds no ${key}${names.length > 1 ? ` (nor ${names.slice(1).join(", ")})` : ""}`,
+      );
+    }
+    const entry = file.tensors.get(source);
+    if (entry && !sameShape(entry.shape, shape)) {
+      throw new TypeError(
+        `Cannot load ${path}: ${source} is ${showShape(entry.shape)} but the model needs ${showShape(shape)}`,
+      );
+    }
+    this.#used.add(source);
+    return source;
+  }
+
+  /** Fills every parameter. Throws for a value that is not finite, naming the tensor. */
+  async load(onProgress?: (bytes: number, total: number) => void): Promise<void> {
+    const total = this.#parameters.reduce((n, { parameter }) => n + 4 * sizeOf(parameter.shape), 0);
+    let done = 0;
+    let unsettled = 0;
+    for (const { parameter, half, sources } of this.#parameters) {
+      if (parameter.loaded) continue;
+      const dtypes = new Set(
+        sources.map((s) => (s === undefined ? undefined : this.#options.file?.tensors.get(s)?.dtype)),
+      );
+      const dtype = dtypes.size === 1 ? [...dtypes][0] : undefined;
+      const wanted = half ? (this.#options.dtype ?? "f32") : "f32";
+      const direct = dtype === "F32" || dtype === "F16" || dtype === "BF16";
+      parameter.set(
+        direct
+          ? await this.#stream(parameter, sources as string[], dtype, wanted)
+          : await this.#assemble(parameter, sources, wanted),
+      );
+      done += 4 * sizeOf(parameter.shape);
+      unsettled += 4 * sizeOf(parameter.shape);
+      onProgress?.(done, total);
+      if (unsettled > 64 * 2 ** 20) {
+        // Staging copies behind mapped buffers are freed only once the GPU has taken them.
+        await this.device.idle();
+        this.device.pool.trim();
+        unsettled = 0;
+      }
+    }
+    await this.device.idle();
+    this.device.pool.trim();
+  }
+
+  /** File → mapped GPU buffer, piece by piece; other storage types are converted on the GPU. */
+  async #stream(
+    parameter: Parameter,
+    sources: readonly string[],
+    dtype: StorageType,
+    wanted: "f32" | "f16",
+  ): Promise<Tensor> {
+    const { file, path } = this.#options;
+    if (!file) throw new Error("Cannot stream weights without a file");
+    const each = sizeOf(parameter.parts[0].shape) * (dtype === "F32" ? 4 : 2);
+    const bytes = Math.max(4, each * sources.length);
+    const buffer = this.device.pool.acquireMapped(bytes);
+    try {
+      const mapped = new Uint8Array(buffer.gpu.getMappedRange());
+      for (const [i, source] of sources.entries()) {
+        const target = mapped.subarray(i * each, (i + 1) * each);
+        await file.read(source, target);
+        checkFinite(target, dtype, source, path ?? "");
+      }
+    } catch (error) {
+      buffer.gpu.unmap();
+      this.device.pool.release(buffer);
+      throw error;
+    }
+    buffer.gpu.unmap();
+    if (dtype === "F32" && wanted === "f32") return Tensor.over(this.device, buffer, parameter.shape);
+    const raw = Tensor.over(this.device, buffer, [Math.ceil(bytes / 4)], "u32");
+    const value = convert(raw, dtype, parameter.shape, wanted);
+    raw.release();
+    return value;
+  }
+
+  /** Values by way of the CPU: drawn ones, and the rarer storage types. */
+  async #assemble(
+    parameter: Parameter,
+    sources: readonly (string | undefined)[],
+    wanted: "f32" | "f16",
+  ): Promise<Tensor> {
+    const all = new Float32Array(sizeOf(parameter.shape));
+    for (const [i, { key, shape, offset }] of parameter.parts.entries()) {
+      const source = sources[i];
+      if (source === undefined) {
+        all.set(draw(parameter.init, sizeOf(shape), this.#options.seed ?? 0, key), offset);
+        continue;
+      }
+      const { file, path } = this.#options;
+      const entry = file?.tensors.get(source);
+      if (!file || !entry) throw new Error(`Cannot load ${path}: ${source} is gone`);
+      const bytes = new Uint8Array(entry.bytes);
+      await file.read(source, bytes);
+      const values = toF32(entry.dtype as Dtype, bytes);
+      checkFinite(
+        new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+        "F32",
+        source,
+        path ?? "",
+      );
+      all.set(values, offset);
+    }
+    const tensor = Tensor.from(this.device, all, parameter.shape);
+    if (wanted === "f32") return tensor;
+    const half = convert(tensor, "F32", parameter.shape, "f16");
+    tensor.release();
+    return half;
+  }
+
+  dispose(): void {
+    for (const { parameter } of this.#parameters) parameter.dispose();
+  }
+}
+
+/** By the exponent's bits: all ones is an infinity or a NaN. */
+function checkFinite(bytes: Uint8Array, dtype: StorageType, key: string, path: string): void {
+  const at =
+    dtype === "F32"
+      ? firstWith(new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2), 0x7f800000)
+      : firstWith(
+          new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 1),
+          dtype === "F16" ? 0x7c00 : 0x7f80,
+        );
+  if (at >= 0)
+    throw new Error(`Cannot load ${path}: ${key} holds a value that is not finite, at element ${at}`);
+}
+
+function firstWith(words: Uint32Array | Uint16Array, mask: number): number {
+  for (let i = 0; i < words.length; i++) if ((words[i] & mask) === mask) return i;
+  return -1;
+}

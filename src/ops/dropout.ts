@@ -1,0 +1,30 @@
+import { twin } from "../gpu/kernel.ts";
+import { record } from "../tensor/tape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { gridFor } from "./grid.ts";
+
+const k = twin("dropout");
+const WG = 64;
+
+function apply(x: Tensor, rate: number, seed: number): Tensor {
+  const y = x.like();
+  const quads = Math.ceil(x.size / 4);
+  const dims = { quads, seed, dropBelow: Math.round(rate * 2 ** 32), keep: 1 / (1 - rate) };
+  k.run("forward", { x, y }, dims, gridFor(quads, WG), { overrides: { WG } });
+  return y;
+}
+
+/**
+ * Zeros a share `rate` of x and scales the rest by 1/(1 − rate).   x (…) → y (…)
+ *
+ * Without `source`, or at rate 0, it is x itself. Each call draws one seed from `source`; no mask is stored.
+ */
+export function dropout(
+  x: Tensor,
+  rate: number,
+  source: { readonly next: () => number } | undefined,
+): Tensor {
+  if (!source || rate === 0) return x;
+  const seed = source.next();
+  return record("dropout", [x], apply(x, rate, seed), [], (dy) => [apply(dy, rate, seed)]);
+}

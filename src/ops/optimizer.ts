@@ -1,0 +1,122 @@
+/** Steps of an optimiser on single tensors: the twin of kernels/optimizer.wgsl. They have no gradient. */
+import type { Device } from "../gpu/device.ts";
+import { twin } from "../gpu/kernel.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { gridFor } from "./grid.ts";
+
+const k = twin("optimizer");
+const SPLITS = 64;
+const none = {
+  N: 0,
+  quads: 0,
+  slot: 0,
+  count: 0,
+  first: 0,
+  decoupled: 0,
+  rate: 0,
+  beta1: 0,
+  beta2: 0,
+  eps: 0,
+  decay: 0,
+  rest1: 0,
+  rest2: 0,
+  correction1: 1,
+  correction2: 1,
+  maxNorm: 0,
+  unscale: 1,
+};
+
+const width = (device: Device) => (device.info.cpu ? 8 : 256);
+
+/** [scale, norm, 1 if all finite]: what a step multiplies gradients by. Stays on the GPU. */
+export type Clip = Tensor;
+
+/**
+ * The global norm of some gradients and the factor that clips it to `maxNorm`, as torch's clip_grad_norm_.
+ *
+ * The gradients may carry a loss scale; `unscale`, its inverse, becomes part of the factor. Sums are in a fixed order.
+ */
+export function clipNorm(
+  device: Device,
+  gradients: readonly Tensor[],
+  maxNorm = Number.POSITIVE_INFINITY,
+  unscale = 1,
+): Clip {
+  const sums = Tensor.empty(device, [Math.max(1, gradients.length) * SPLITS]);
+  const overrides = { WG: width(device) };
+  for (const [i, gradient] of gradients.entries()) {
+    k.run("squares", { gradient, sums }, { ...none, N: gradient.size, slot: i * SPLITS }, [SPLITS], {
+      overrides,
+    });
+  }
+  const clipOut = Tensor.empty(device, [3]);
+  const dims = { ...none, count: gradients.length * SPLITS, maxNorm: Math.min(maxNorm, 3e38), unscale };
+  k.run("settle", { summed: sums, clipOut }, dims, [1], { overrides });
+  return clipOut;
+}
+
+/** The gradient after clipping.   (…) → (…) */
+export function clipped(gradient: Tensor, clip: Clip): Tensor {
+  const y = gradient.like();
+  const quads = Math.ceil(gradient.size / 4);
+  const overrides = { WG: width(gradient.device) };
+  k.run("scale", { g: gradient, clip, p: y }, { ...none, quads }, gridFor(quads, overrides.WG), {
+    overrides,
+  });
+  return y;
+}
+
+export interface AdamStep {
+  readonly rate: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly decay: number;
+  /** Number of this step, from 1. */
+  readonly step: number;
+  /** True: AdamW. False: the decay joins the gradient, as torch's Adam. */
+  readonly decoupled: boolean;
+}
+
+/** One Adam or AdamW step in place, as torch defines it. p, m, v and g have one shape. */
+export function adamStep(p: Tensor, g: Tensor, m: Tensor, v: Tensor, clip: Clip, s: AdamStep): void {
+  const quads = Math.ceil(p.size / 4);
+  const { rate, beta1, beta2, eps, decay, step } = s;
+  const corrections = { correction1: 1 - beta1 ** step, correction2: 1 - beta2 ** step };
+  const dims = {
+    ...none,
+    quads,
+    decoupled: s.decoupled ? 1 : 0,
+    rate,
+    beta1,
+    beta2,
+    rest1: 1 - beta1,
+    rest2: 1 - beta2,
+    eps,
+    decay,
+    ...corrections,
+  };
+  const overrides = { WG: width(p.device) };
+  k.run("adam", { g, clip, p, m, v }, dims, gridFor(quads, overrides.WG), { overrides });
+}
+
+/** One step of SGD with momentum in place, as torch defines it (dampening 0). */
+export function sgdStep(
+  p: Tensor,
+  g: Tensor,
+  m: Tensor,
+  clip: Clip,
+  s: { rate: number; momentum: number; decay: number; step: number },
+): void {
+  const quads = Math.ceil(p.size / 4);
+  const dims = {
+    ...none,
+    quads,
+    first: s.step === 1 ? 1 : 0,
+    rate: s.rate,
+    beta1: s.momentum,
+    decay: s.decay,
+  };
+  const overrides = { WG: width(p.device) };
+  k.run("sgd", { g, clip, p, m }, dims, gridFor(quads, overrides.WG), { overrides });
+}

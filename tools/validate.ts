@@ -1,0 +1,71 @@
+/** wavegate validate: runs reference cases and compares every stored tensor. */
+import { openDevice } from "../src/gpu/device.ts";
+import { currentHost } from "../src/host/current.ts";
+import { defineVerb, isMain, runVerb } from "./cli.ts";
+import { formatTable } from "./format.ts";
+import type { Stage } from "./validate/compare.ts";
+import { validateModel } from "./validate/models.ts";
+import { validateOperators } from "./validate/operators.ts";
+
+export const verb = defineVerb({
+  name: "validate",
+  summary: "compare a model or single operations with what PyTorch computed",
+  usage: "CASE…",
+  example: "wavegate validate test/reference/hubert-tiny-stable test/reference/ops",
+  options: {
+    adapter: { type: "string", value: "NAME", help: "part of the adapter's name" },
+    all: { type: "boolean", help: "print every stage, also where a case has more than 60" },
+  },
+  operands: { min: 1, max: Number.POSITIVE_INFINITY },
+  async main({ values, operands, print, printJson, progress }) {
+    const host = await currentHost();
+    for (const folder of operands) {
+      if ((await host.kind(folder)) !== "directory")
+        throw new Error(`Cannot validate ${folder}: it is no folder`);
+    }
+    const device = await openDevice(host, { adapter: values.adapter });
+    const bar = progress("validating", operands.length, "cases");
+    const cases: { case: string; pass: boolean; stages: Stage[] }[] = [];
+    for (const folder of operands) {
+      const single = (await host.kind(`${folder}/index.json`)) === "file";
+      const stages = await (single ? validateOperators : validateModel)(
+        host,
+        device,
+        folder.replace(/\/+$/, ""),
+      );
+      if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
+      cases.push({ case: folder, pass: stages.every((s) => s.pass), stages });
+      bar.update(cases.length);
+    }
+    bar.stop();
+    for (const c of cases) show(c.case, c.stages, values.all, print);
+    printJson({ cases });
+    device.dispose();
+    return cases.every((c) => c.pass) ? 0 : 1;
+  },
+});
+
+function show(name: string, stages: readonly Stage[], all: boolean, print: (line?: string) => void): void {
+  const failed = stages.filter((s) => !s.pass);
+  const rows =
+    all || stages.length <= 60 ? stages : [...stages.filter((s) => !s.pass || s.kind === "forward")];
+  print(name);
+  const cells = rows.map((s) => [
+    s.name,
+    s.kind,
+    s.maxAbs.toExponential(2),
+    s.relL2.toExponential(2),
+    s.cosine.toFixed(7),
+    s.pass ? "pass" : "DEPARTS",
+  ]);
+  for (const line of formatTable(["stage", "kind", "max |Δ|", "rel L2", "cosine", "verdict"], cells))
+    print(`  ${line}`);
+  if (rows.length < stages.length) print(`  … and ${stages.length - rows.length} gradients that pass`);
+  print(
+    failed.length
+      ? `  ${failed.length} of ${stages.length} stages depart from PyTorch; the first is ${failed[0].name}`
+      : `  all ${stages.length} stages agree with PyTorch`,
+  );
+}
+
+if (isMain(import.meta)) await runVerb(verb);

@@ -1,0 +1,356 @@
+/** Runs the model of a case folder and compares every tensor that the folder stores. */
+import type { Device } from "../../src/gpu/device.ts";
+import type { Host } from "../../src/host/host.ts";
+import { isObject, readJson } from "../../src/io/config.ts";
+import { openSafetensors } from "../../src/io/safetensors.ts";
+import { BertForSequenceClassification, type BertInput, BertModel } from "../../src/models/bert.ts";
+import { CmGI, cmgiConfig } from "../../src/models/cmgi.ts";
+import { bertConfig, ConfigReader, type HubertConfig, hubertConfig } from "../../src/models/config.ts";
+import { EmotionRecognizer, emotionConfig } from "../../src/models/emotion.ts";
+import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../src/models/hubert.ts";
+import { spellings } from "../../src/models/keys.ts";
+import type { Mode } from "../../src/nn/mode.ts";
+import { Weights } from "../../src/nn/weights.ts";
+import { crossEntropy } from "../../src/ops/cross_entropy.ts";
+import { ctcLoss } from "../../src/ops/ctc.ts";
+import { add, full } from "../../src/ops/elementwise.ts";
+import { dot } from "../../src/ops/reduce.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { grad } from "../../src/tensor/tape.ts";
+import { Tensor } from "../../src/tensor/tensor.ts";
+import { CaseTensors, filesOf } from "./case.ts";
+import { type Evidence, judge, type Stage } from "./compare.ts";
+
+const LIMIT = 1e-4;
+
+/** A run of a case's model on its inputs: the stages it shows, and where its loss and gradients come from. */
+interface Run {
+  /** Tensors whose gradients the case may ask for, by the name after `grad_input.`. */
+  readonly leaves: Readonly<Record<string, Tensor>>;
+  /** Runs forward; stages go to `mode.observe`, the return is what is differentiated, with the gradients to start from. */
+  readonly forward: (mode: Mode) => { loss?: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] };
+  /** Integer stages that need no GPU. */
+  readonly counts?: Readonly<Record<string, readonly number[]>>;
+}
+
+type Built = (inputs: CaseTensors, outputs: string, masked: boolean) => Promise<Run>;
+
+export async function validateModel(host: Host, device: Device, folder: string): Promise<Stage[]> {
+  const json = await readJson(host, `${folder}/config.json`);
+  const caseInfo = (await host.kind(`${folder}/case.json`))
+    ? await readJson(host, `${folder}/case.json`)
+    : {};
+  const inputs = await CaseTensors.open(host, `${folder}/inputs.safetensors`);
+  const sharded = (await host.list(folder)).includes("model.safetensors.index.json");
+  const models = sharded
+    ? ["model.safetensors.index.json"]
+    : (await filesOf(host, folder, "model")).filter((n) => !/-\d+-of-\d+/.test(n));
+  const outputs = (await filesOf(host, folder, "outputs")).map((n) => n.slice(0, -".safetensors".length));
+  const plain = outputs.filter((n) => !n.endsWith("_f64") || !outputs.includes(n.slice(0, -4)));
+  if (models.length === 0 || plain.length === 0)
+    throw new Error(`Cannot validate ${folder}: it should hold model.safetensors and outputs.safetensors`);
+  const stages: Stage[] = [];
+  for (const model of models) {
+    const variant = sharded ? "" : model.slice("model".length, -".safetensors".length).replace(/^\./, "");
+    for (const output of variant ? plain.slice(0, 1) : plain) {
+      const truth = outputs.includes(`${output}_f64`)
+        ? await CaseTensors.open(host, `${folder}/${output}_f64.safetensors`)
+        : undefined;
+      const torch = await CaseTensors.open(host, `${folder}/${output}.safetensors`);
+      const label = [variant, output === "outputs" ? "" : output].filter(Boolean).join("/");
+      const found = await compareRun(host, device, {
+        folder,
+        model,
+        output,
+        json,
+        caseInfo,
+        inputs,
+        truth,
+        torch,
+      });
+      stages.push(...found.map((s) => (label ? { ...s, name: `${label}: ${s.name}` } : s)));
+      await truth?.close();
+      await torch.close();
+    }
+  }
+  await inputs.close();
+  return stages;
+}
+
+interface Job {
+  readonly folder: string;
+  readonly model: string;
+  readonly output: string;
+  readonly json: Record<string, unknown>;
+  readonly caseInfo: Record<string, unknown>;
+  readonly inputs: CaseTensors;
+  readonly truth?: CaseTensors;
+  readonly torch: CaseTensors;
+}
+
+async function compareRun(host: Host, device: Device, job: Job): Promise<Stage[]> {
+  const { folder, model, json, inputs, truth, torch } = job;
+  const path = `${folder}/${model}`;
+  const file = await openSafetensors(host, path);
+  const weights = new Weights(device, { file, path, spellings });
+  const seen = new Map<string, Tensor>();
+  const names = [...new Set([...torch.names, ...(truth?.names ?? [])])];
+  const observe = (name: string, t: Tensor) => {
+    if (names.includes(name) && !seen.has(name)) seen.set(name, t.keep());
+  };
+  const gradients = new Map<string, Float32Array>();
+  let counts: Run["counts"];
+  try {
+    const build = builder(weights, json, folder, file.tensors);
+    await weights.load();
+    const run = await build(inputs, job.output, maskPassed(job));
+    counts = run.counts;
+    const probabilities = names.some((n) => n.startsWith("attentions."));
+    if (names.some((n) => n.startsWith("grad"))) {
+      const leaves = [...weights.parameters.map((p) => p.value), ...Object.values(run.leaves)];
+      const result = grad(device, leaves, () => {
+        const { loss, seeds } = run.forward({ observe });
+        return { loss: loss ?? seeds[0][0], seeds };
+      });
+      for (const parameter of weights.parameters) {
+        const g = await result.gradients.get(parameter.value)?.read();
+        if (!g) continue;
+        for (const { key, offset, shape } of parameter.parts) {
+          const name = [key, ...spellings(key)].find((k) => names.includes(`grad.${k}`));
+          if (name)
+            gradients.set(`grad.${name}`, g.subarray(offset, offset + shape.reduce((a, b) => a * b, 1)));
+        }
+      }
+      for (const [name, leaf] of Object.entries(run.leaves)) {
+        const g = await result.gradients.get(leaf)?.read();
+        if (g) gradients.set(`grad_input.${name}`, g);
+      }
+      for (const g of result.gradients.values()) g.release();
+    }
+    // Probabilities have no gradient, so they are shown by a second, plain run; so is everything where none is asked for.
+    if (probabilities || gradients.size === 0) {
+      scope(device, () => {
+        run.forward({ observe, probabilities });
+      });
+    }
+    const evidence: Evidence[] = [];
+    const order = [...seen.keys(), ...names.filter((n) => !seen.has(n))].filter((n) => names.includes(n));
+    for (const name of order) {
+      const best = truth?.has(name) ? truth : torch;
+      const wanted = await best.read(name);
+      const kind = name.startsWith("grad") ? "gradient" : "forward";
+      const got =
+        counts?.[name] ?? gradients.get(name) ?? (await readStage(seen.get(name), best.shape(name)));
+      evidence.push({
+        name,
+        kind,
+        got,
+        truth: wanted,
+        torch: best === truth && torch.has(name) ? await torch.read(name) : undefined,
+      });
+    }
+    return judge(evidence, LIMIT);
+  } finally {
+    for (const t of seen.values()) t.release();
+    weights.dispose();
+    await file.close();
+  }
+}
+
+/** Frames are channels-last here; the cases store convolution outputs (B, C, T). */
+async function readStage(
+  stage: Tensor | undefined,
+  shape: readonly number[],
+): Promise<Float32Array | undefined> {
+  if (!stage) return undefined;
+  const values = await stage.read();
+  const [B, T, C] = stage.shape;
+  if (stage.shape.length !== 3 || shape[1] !== C || shape[2] !== T || T === C) return values;
+  const turned = new Float32Array(values.length);
+  for (let b = 0; b < B; b++)
+    for (let t = 0; t < T; t++)
+      for (let c = 0; c < C; c++) turned[(b * C + c) * T + t] = values[(b * T + t) * C + c];
+  return turned;
+}
+
+/** Was transformers given the attention mask in this run? case.json says so for each file of outputs. */
+function maskPassed({ caseInfo, output }: Job): boolean {
+  const info = caseInfo[output];
+  if (isObject(info) && typeof info.attention_mask_passed === "boolean") return info.attention_mask_passed;
+  return true;
+}
+
+function builder(
+  weights: Weights,
+  json: Record<string, unknown>,
+  folder: string,
+  keys: ReadonlyMap<string, unknown>,
+): Built {
+  const path = `${folder}/config.json`;
+  const config = new ConfigReader(json, path);
+  if (config.has("hubert") && config.has("cmgi")) return wholeSystem(weights, config, json);
+  if (config.has("d_s") && config.has("d_t")) return fusionHead(weights, config);
+  const kind = config.choice("model_type", ["hubert", "wav2vec2", "bert"]);
+  return kind === "bert"
+    ? bert(weights, config, keys)
+    : acoustic(weights, hubertConfig(config), keys.has("lm_head.weight"));
+}
+
+const ones = (like: Tensor) => full(like.device, like.shape, 1);
+
+async function cotangents(inputs: CaseTensors, name: string, device: Device): Promise<Tensor | undefined> {
+  const key = `cotangent.${name}`;
+  return inputs.has(key) ? Tensor.from(device, await inputs.read(key), inputs.shape(key)) : undefined;
+}
+
+function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): Built {
+  const withHead = ctc ? new HubertForCTC(weights.root, config) : undefined;
+  const base = withHead?.hubert ?? new HubertModel(weights.root.at(config.prefix), config);
+  return async (inputs, output, masked) => {
+    const { device } = weights;
+    const [B, samples] = inputs.shape("input_values");
+    const audio = Tensor.from(device, await inputs.read("input_values"), [B, samples]);
+    const attention = await inputs.rows("attention_mask");
+    const spec = output.endsWith("_spec");
+    const all = attention.map(() => samples);
+    const lengths = attention.map((row) => row.reduce((a, b) => a + b, 0));
+    const T = frameCount(config, samples);
+    const counted = masked ? lengths : all;
+    const frames = counted.map((n) => frameCount(config, n));
+    const kept = spec ? (await inputs.rows("mask_time_indices")).flat().map((v) => 1 - v) : undefined;
+    const input: HubertInput = {
+      audio,
+      lengths: masked ? lengths : undefined,
+      keepFrames: kept && Tensor.from(device, Uint32Array.from(kept), [B, T]),
+    };
+    const labels = inputs.has("labels")
+      ? (await inputs.rows("labels")).map((row) => row.filter((id) => id >= 0))
+      : undefined;
+    const cotangent = await cotangents(inputs, "last_hidden_state", device);
+    return {
+      leaves: { input_values: audio },
+      counts: {
+        output_lengths: frames,
+        feature_attention_mask: frames.flatMap((n) => Array.from({ length: T }, (_, t) => (t < n ? 1 : 0))),
+      },
+      forward: (mode) => {
+        if (withHead && labels && !spec) {
+          const { logits } = withHead.forward(input, mode);
+          const options = { blank: config.blank, zeroInfinity: config.ctcZeroInfinity };
+          const loss = ctcLoss(logits, labels, frames, { ...options, reduction: config.ctcReduction });
+          mode.observe?.("loss", loss);
+          mode.observe?.(
+            "loss_per_sample",
+            ctcLoss(logits, labels, frames, { ...options, reduction: "none" }),
+          );
+          return { loss, seeds: [[loss, ones(loss)]] };
+        }
+        const { hidden } = base.forward(input, mode);
+        return cotangent ? seeded(mode, [[hidden, cotangent]]) : { seeds: [] };
+      },
+    };
+  };
+}
+
+/** A loss that is a sum of products with fixed cotangents. */
+function seeded(mode: Mode, seeds: readonly (readonly [Tensor, Tensor])[]): ReturnType<Run["forward"]> {
+  const loss = seeds.map(([y, c]) => dot(y, c)).reduce((a, b) => add(a, b));
+  mode.observe?.("loss", loss);
+  return { loss, seeds };
+}
+
+function bert(weights: Weights, config: ConfigReader, keys: ReadonlyMap<string, unknown>): Built {
+  const classifies = keys.has("classifier.weight");
+  const head = classifies ? new BertForSequenceClassification(weights.root, bertConfig(config)) : undefined;
+  const pooler = [...keys.keys()].some((k) => k.endsWith("pooler.dense.weight"));
+  const base = head?.bert ?? new BertModel(weights.root.at("bert"), bertConfig(config), { pooler });
+  return async (inputs) => {
+    const { device } = weights;
+    const input = await bertInput(inputs, "attention_mask");
+    const labels = inputs.has("labels") ? await inputs.integers("labels") : undefined;
+    const lastSeed = await cotangents(inputs, "last_hidden_state", device);
+    const poolSeed = await cotangents(inputs, "pooler_output", device);
+    return {
+      leaves: {},
+      forward: (mode) => {
+        if (head && labels) {
+          const loss = crossEntropy(head.forward(input, mode).logits, labels);
+          mode.observe?.("loss", loss);
+          return { loss, seeds: [[loss, ones(loss)]] };
+        }
+        const { hidden } = base.forward(input, mode);
+        const pooled = pooler ? base.pool(hidden, mode) : undefined;
+        const seeds: (readonly [Tensor, Tensor])[] = [];
+        if (lastSeed) seeds.push([hidden, lastSeed]);
+        if (pooled && poolSeed) seeds.push([pooled, poolSeed]);
+        return seeds.length ? seeded(mode, seeds) : { seeds };
+      },
+    };
+  };
+}
+
+async function bertInput(inputs: CaseTensors, mask: string): Promise<BertInput> {
+  return {
+    ids: await inputs.rows("input_ids"),
+    mask: inputs.has(mask) ? await inputs.rows(mask) : undefined,
+    types: inputs.has("token_type_ids") ? await inputs.rows("token_type_ids") : undefined,
+  };
+}
+
+function fusionHead(weights: Weights, config: ConfigReader): Built {
+  const head = new CmGI(weights.root.at("cmgi"), cmgiConfig(config));
+  return async (inputs) => {
+    const { device } = weights;
+    const tensor = async (name: string) => Tensor.from(device, await inputs.read(name), inputs.shape(name));
+    const mask = async (name: string) =>
+      Tensor.from(device, Uint32Array.from(await inputs.integers(name)), inputs.shape(name));
+    const [xS, xT, maskS, maskT] = [
+      await tensor("x_s"),
+      await tensor("x_t"),
+      await mask("mask_s"),
+      await mask("mask_t"),
+    ];
+    const labels = await inputs.integers("labels");
+    return {
+      leaves: { x_s: xS, x_t: xT },
+      forward: (mode) => {
+        const loss = crossEntropy(head.forward({ xS, xT, maskS, maskT }, mode).logits, labels);
+        mode.observe?.("loss", loss);
+        return { loss, seeds: [[loss, ones(loss)]] };
+      },
+    };
+  };
+}
+
+function wholeSystem(weights: Weights, config: ConfigReader, json: Record<string, unknown>): Built {
+  const system = new EmotionRecognizer(weights.root, emotionConfig(config));
+  const hubert = system.config.hubert;
+  if (!hubert) throw new Error("Cannot validate: the case has no HuBERT");
+  const lambda = typeof json.ctc_lambda === "number" ? json.ctc_lambda : config.number("alpha");
+  const blank = typeof json.blank === "number" ? json.blank : hubert.blank;
+  return async (inputs) => {
+    const { device } = weights;
+    const audio = Tensor.from(device, await inputs.read("input_values"), inputs.shape("input_values"));
+    const lengths = (await inputs.rows("attention_mask")).map((row) => row.reduce((a, b) => a + b, 0));
+    const words = await bertInput(inputs, "text_mask");
+    const labels = (await inputs.rows("labels")).map((row) => row.filter((id) => id >= 0));
+    const emotion = await inputs.integers("emotion");
+    return {
+      leaves: { input_values: audio },
+      forward: (mode) => {
+        const heard = system.listen({ audio, lengths }, mode);
+        const { logits } = system.judge(heard, words, mode);
+        if (!heard.ctcLogits) throw new Error("Cannot validate: the case has no CTC head");
+        const ce = crossEntropy(logits, emotion);
+        const ctc = ctcLoss(heard.ctcLogits, labels, heard.frames, {
+          blank,
+          reduction: "mean",
+          zeroInfinity: hubert.ctcZeroInfinity,
+        });
+        const loss = add(ce, ctc, 1, lambda);
+        for (const [name, t] of Object.entries({ ce, ctc, loss })) mode.observe?.(name, t);
+        return { loss, seeds: [[loss, ones(loss)]] };
+      },
+    };
+  };
+}
