@@ -26,7 +26,7 @@ fn slope(kind: u32, v: vec4f) -> vec4f {
   switch (kind) {
     case 1u: { return gelu_exact_slope(v); }
     case 2u: { return gelu_tanh_slope(v); }
-    case 3u: { let t = tanh_safe(v); return 1.0 - t * t; }
+    case 3u: { return tanh_slope(v); }
     case 4u: { return select(vec4f(0.0), vec4f(1.0), v > vec4f(0.0)); }
     case 5u: { return sigmoid(v) * sigmoid(-v); }
     default: { return vec4f(1.0); }

@@ -2,7 +2,8 @@
 //   forward          x (B,T,C) w b (C)                       -> y (B,T,C) mean rstd (B,G)
 //   backward         dy x (B,T,C) w (C) mean rstd (B,G)      -> dx (B,T,C)
 //   backward_params  dy x (B,T,C) mean rstd (B,G)            -> dw db (B,C)     one thread a channel of a sample
-// The statistics run over T and the C/G channels of the group.   WG: threads a group, a power of two.
+// The statistics run over T and the C/G channels of the group, and all is counted from the group's first element (`mean`
+// too), so that a large mean costs no precision.   WG: threads a group, a power of two.
 override WG: u32 = 8;
 
 struct Dims { B: u32, T: u32, C: u32, G: u32, eps: f32 }
@@ -35,16 +36,17 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let s = wg.y;
   let each = d.C / d.G;
   let n = d.T * each;
+  let origin = x[at(s, g, 0u)];
   var sum = 0.0;
-  for (var i = t; i < n; i += WG) { sum += x[at(s, g, i)]; }
+  for (var i = t; i < n; i += WG) { sum += x[at(s, g, i)] - origin; }
   let mu = workgroup_sum(t, sum) / f32(n);
   var squares = 0.0;
-  for (var i = t; i < n; i += WG) { let v = x[at(s, g, i)] - mu; squares += v * v; }
+  for (var i = t; i < n; i += WG) { let v = x[at(s, g, i)] - origin - mu; squares += v * v; }
   let r = 1.0 / sqrt(workgroup_sum(t, squares) / f32(n) + d.eps);
   for (var i = t; i < n; i += WG) {
     let c = g * each + i % each;
     let j = at(s, g, i);
-    y[j] = (x[j] - mu) * r * w[c] + b[c];
+    y[j] = (x[j] - origin - mu) * r * w[c] + b[c];
   }
   if (t == 0u) {
     mean[s * d.G + g] = mu;
@@ -58,6 +60,7 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t
   let s = wg.y;
   let each = d.C / d.G;
   let n = d.T * each;
+  let origin = x[at(s, g, 0u)];
   let mu = savedMean[s * d.G + g];
   let r = savedRstd[s * d.G + g];
   var sum = 0.0;
@@ -66,13 +69,13 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t
     let j = at(s, g, i);
     let v = dy[j] * w[g * each + i % each];
     sum += v;
-    along += v * (x[j] - mu) * r;
+    along += v * (x[j] - origin - mu) * r;
   }
   let meanG = workgroup_sum(t, sum) / f32(n);
   let meanAlong = workgroup_sum(t, along) / f32(n);
   for (var i = t; i < n; i += WG) {
     let j = at(s, g, i);
-    dx[j] = r * (dy[j] * w[g * each + i % each] - meanG - (x[j] - mu) * r * meanAlong);
+    dx[j] = r * (dy[j] * w[g * each + i % each] - meanG - (x[j] - origin - mu) * r * meanAlong);
   }
 }
 
@@ -81,12 +84,14 @@ fn backward_params(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_i
   let c = wg.x * WG + t;
   let s = wg.y;
   if (c >= d.C) { return; }
-  let g = s * d.G + c / (d.C / d.G);
+  let group = c / (d.C / d.G);
+  let g = s * d.G + group;
+  let origin = x[at(s, group, 0u)];
   var sumW = 0.0;
   var sumB = 0.0;
   for (var i = 0u; i < d.T; i++) {
     let j = (s * d.T + i) * d.C + c;
-    sumW += dy[j] * (x[j] - savedMean[g]) * savedRstd[g];
+    sumW += dy[j] * (x[j] - origin - savedMean[g]) * savedRstd[g];
     sumB += dy[j];
   }
   dw[s * d.C + c] = sumW;

@@ -35,14 +35,20 @@ fn tanh_safe(x: vec4f) -> vec4f {
   return select(big, small, abs(x) < vec4f(0.25));
 }
 
+// 1 - tanh(x)^2, as sigmoids keep the precision that the difference would lose.
+fn tanh_slope(x: vec4f) -> vec4f {
+  return 4.0 * sigmoid(2.0 * x) * sigmoid(-2.0 * x);
+}
+
+// 0.5·(1 + tanh u) = sigmoid(2u).
 fn gelu_tanh(x: vec4f) -> vec4f {
-  return 0.5 * x * (1.0 + tanh_safe(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+  return x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x));
 }
 
 fn gelu_tanh_slope(x: vec4f) -> vec4f {
-  let t = tanh_safe(0.7978845608028654 * (x + 0.044715 * x * x * x));
-  let inner = 0.7978845608028654 * (1.0 + 0.134145 * x * x);
-  return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner;
+  let u = 1.5957691216057308 * (x + 0.044715 * x * x * x);
+  let inner = 1.5957691216057308 * (1.0 + 0.134145 * x * x);
+  return sigmoid(u) * (1.0 + x * sigmoid(-u) * inner);
 }
 
 // kind: 0 none, 1 exact, 2 tanh, 3 the hyperbolic tangent itself (BERT's pooler), 4 relu, 5 sigmoid.
