@@ -98,6 +98,12 @@ fn kept(b: u32, h: u32, tq: u32, tk: u32) -> f32 {
   return select(0.0, d.keep, random_bits(d.seed, index) >= d.dropBelow);
 }
 
+// The weight of a key by its score, rebuilt from lse. In a sample without an open key lse is LOWEST too (the log is lost
+// in so large a number), and the difference would say 1.
+fn weigh(score: f32, z: f32) -> f32 {
+  return select(exp(score - z), 1.0 / f32(d.Tk), z <= LOWEST);
+}
+
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let t = wg.x * WG + lane;
@@ -196,7 +202,7 @@ fn probabilities(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_ind
   var s = 0.0;
   for (var c = 0u; c < d.quads; c++) { s = chain(load_q(x, c), load_k(y, c), s); }
   s = select(LOWEST, s * d.scale, open(b, tk) > 0.0);
-  p[(b * d.H + h) * d.Tq * d.Tk + i] = exp(s - savedLse[(b * d.H + h) * d.Tq + tq]);
+  p[(b * d.H + h) * d.Tq * d.Tk + i] = weigh(s, savedLse[(b * d.H + h) * d.Tq + tq]);
 }
 
 @compute @workgroup_size(WG)
@@ -266,7 +272,7 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
 #endunroll
 #endif
 #unroll j 16
-    s[$j] = select(0.0, exp(s[$j] - z) * (kept(b, h, t, k0 + $ju) * g[$j] - del) * d.scale, k0 + $ju < d.Tk);
+    s[$j] = select(0.0, weigh(s[$j], z) * (kept(b, h, t, k0 + $ju) * g[$j] - del) * d.scale, k0 + $ju < d.Tk);
 #endunroll
     for (var c = 0u; c < d.quads; c++) {
       var sum = load_dq(mine, c);
@@ -339,7 +345,7 @@ fn backward_kv(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index
     {
       let tq = min(q0 + $ju, d.Tq - 1u);
       let stat = (b * d.H + h) * d.Tq + tq;
-      let weight = select(0.0, exp(select(LOWEST, s[$j] * d.scale, isOpen) - savedLse[stat]), q0 + $ju < d.Tq);
+      let weight = select(0.0, weigh(select(LOWEST, s[$j] * d.scale, isOpen), savedLse[stat]), q0 + $ju < d.Tq);
       let keep = kept(b, h, tq, t);
       s[$j] = weight * keep;
       g[$j] = weight * (keep * g[$j] - savedDelta[stat]) * d.scale;

@@ -59,7 +59,7 @@ export class Twin {
 
 export const twin = (name: string): Twin => new Twin(name);
 
-/** Identifiers that `entry` reaches through the functions it calls. */
+/** Identifiers that `entry` reaches through the functions it calls. A local named as a binding counts as that binding. */
 function reachable(text: string, entry: string): Set<string> {
   const bodies = new Map<string, string>();
   for (const m of text.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
