@@ -11,38 +11,48 @@ struct Dims { pairs: u32, kind: u32, to16: u32 }
 
 #include "lib/grid.wgsl"
 
-// Two halves to two floats by bits: unpack2x16float may flush subnormals.
-fn from_half(h: u32) -> f32 {
+// All by bits: unpack2x16float may flush subnormals, pack2x16float may round towards zero, and a float on its way through
+// a register may be flushed too.
+fn from_half(h: u32) -> u32 {
   let magnitude = (h & 0x7fffu) << 13u;
   let sign = (h & 0x8000u) << 16u;
-  if ((h & 0x7c00u) == 0x7c00u) { return bitcast<f32>(sign | 0x7f800000u | (magnitude & 0x7fffffu)); }
+  if ((h & 0x7c00u) == 0x7c00u) { return sign | 0x7f800000u | (magnitude & 0x7fffffu); }
   if ((h & 0x7c00u) == 0u) {
-    let small = f32(h & 0x3ffu) * 5.9604644775390625e-8;
-    return select(small, -small, sign != 0u);
+    return sign | bitcast<u32>(f32(h & 0x3ffu) * 5.9604644775390625e-8);
   }
-  return bitcast<f32>(sign | (magnitude + 0x38000000u));
+  return sign | (magnitude + 0x38000000u);
+}
+
+// To the nearest half, ties to even.
+fn to_half(f: u32) -> u32 {
+  let sign = (f >> 16u) & 0x8000u;
+  let magnitude = f & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) { return sign | 0x7e00u; }
+  if (magnitude >= 0x477ff000u) { return sign | 0x7c00u; }
+  if (magnitude < 0x38800000u) { return sign | u32(round(bitcast<f32>(magnitude) * 16777216.0)); }
+  return sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u);
 }
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.pairs) { return; }
-  var a: f32;
-  var b: f32;
+  var a: u32;
+  var b: u32;
   if (d.kind == 0u) {
-    a = bitcast<f32>(x[i] << 16u);
-    b = bitcast<f32>(x[i] & 0xffff0000u);
+    a = x[i] << 16u;
+    b = x[i] & 0xffff0000u;
   } else if (d.kind == 1u) {
     a = from_half(x[i] & 0xffffu);
     b = from_half(x[i] >> 16u);
   } else {
-    a = bitcast<f32>(x[2u * i]);
-    b = bitcast<f32>(x[2u * i + 1u]);
+    a = x[2u * i];
+    b = x[2u * i + 1u];
   }
   if (d.to16 != 0u) {
-    y[i] = pack2x16float(vec2f(a, b));
+    y[i] = to_half(a) | (to_half(b) << 16u);
   } else {
-    y[2u * i] = bitcast<u32>(a);
-    y[2u * i + 1u] = bitcast<u32>(b);
+    y[2u * i] = a;
+    y[2u * i + 1u] = b;
   }
 }
