@@ -30,9 +30,13 @@ fn squashed(x: f32) -> f32 {
   return sigmoid(vec4f(x)).x;
 }
 
-// Slope of squashed() where its value is v.
-fn slope(v: f32) -> f32 {
-  return select(1.0, v * (1.0 - v), d.squash != 0u);
+// 1 - squashed(x), and its slope: by the sigmoid of -x, which keeps the precision that the difference would lose.
+fn rest(x: f32) -> f32 {
+  return select(1.0 - x, squashed(-x), d.squash != 0u);
+}
+
+fn slope(x: f32) -> f32 {
+  return select(1.0, squashed(x) * squashed(-x), d.squash != 0u);
 }
 
 @compute @workgroup_size(WG)
@@ -49,8 +53,8 @@ fn join_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) grou
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.N * d.C) { return; }
   let at = (i / d.C) * 2u * d.C + i % d.C;
-  ds[i] = dy[at] * slope(squashed(s[i]));
-  dc[i] = dy[at + d.C] * slope(squashed(c[i]));
+  ds[i] = dy[at] * slope(s[i]);
+  dc[i] = dy[at + d.C] * slope(c[i]);
 }
 
 @compute @workgroup_size(WG)
@@ -59,9 +63,9 @@ fn blend(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3
   if (i >= d.N * d.C) { return; }
   let n = i / d.C;
   let at = n * 2u * d.C + i % d.C;
-  let G = squashed(g[(n / d.gPeriod) * d.C + i % d.C]);
-  y[at] = s[i] * G;
-  y[at + d.C] = c[i] * (1.0 - G);
+  let gate = g[(n / d.gPeriod) * d.C + i % d.C];
+  y[at] = s[i] * squashed(gate);
+  y[at + d.C] = c[i] * rest(gate);
 }
 
 @compute @workgroup_size(WG)
@@ -70,10 +74,10 @@ fn blend_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) gro
   if (i >= d.N * d.C) { return; }
   let n = i / d.C;
   let at = n * 2u * d.C + i % d.C;
-  let G = squashed(g[(n / d.gPeriod) * d.C + i % d.C]);
-  ds[i] = dy[at] * G;
-  dc[i] = dy[at + d.C] * (1.0 - G);
-  dg[i] = (dy[at] * s[i] - dy[at + d.C] * c[i]) * slope(G);
+  let gate = g[(n / d.gPeriod) * d.C + i % d.C];
+  ds[i] = dy[at] * squashed(gate);
+  dc[i] = dy[at + d.C] * rest(gate);
+  dg[i] = (dy[at] * s[i] - dy[at + d.C] * c[i]) * slope(gate);
 }
 
 @compute @workgroup_size(WG)
