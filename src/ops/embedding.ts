@@ -1,5 +1,5 @@
 import { twin } from "../gpu/kernel.ts";
-import { checkShape } from "../tensor/shape.ts";
+import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { gridFor } from "./grid.ts";
@@ -39,6 +39,8 @@ export function embedding(
 ): Tensor {
   const [V, C] = w.shape;
   const N = ids.length;
+  if (sizeOf(shape) !== N)
+    throw new TypeError(`Cannot run embedding: ${N} ids do not fill the shape ${showShape(shape)}`);
   const bad = ids.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < V));
   if (bad >= 0)
     throw new RangeError(

@@ -3,6 +3,7 @@ import { twin } from "../gpu/kernel.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { full } from "./elementwise.ts";
 import { gridFor } from "./grid.ts";
 import { columnSum } from "./reduce.ts";
 
@@ -67,10 +68,8 @@ export function slice(x: Tensor, start: number, width: number): Tensor {
   const y = x.like(shape);
   run("slice", { x, y }, sizeOf(shape), { C, Cy: width, start });
   return record("slice", [x], y, [], (dy) => {
-    const before = dy.like([...shape.slice(0, -1), start]);
-    const after = dy.like([...shape.slice(0, -1), C - start - width]);
-    for (const t of [before, after]) t.write(new Float32Array(t.size));
-    return [concat([before, dy, after].filter((t) => t.size > 0))];
+    const zeros = (columns: number) => full(dy.device, [...shape.slice(0, -1), columns], 0);
+    return [concat([zeros(start), dy, zeros(C - start - width)].filter((t) => t.size > 0))];
   });
 }
 
