@@ -1,0 +1,16 @@
+/** The device of a test file. */
+import { after } from "node:test";
+import { type Device, type DeviceOptions, openDevice } from "../src/gpu/device.ts";
+import { currentHost } from "../src/host/current.ts";
+
+/**
+ * Opens the adapter whose name contains WAVEGATE_ADAPTER, or else the first; it is disposed after the file's last test.
+ *
+ * Call it below all imports of ops: a device reads the kernels that were declared before.
+ */
+export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
+  const adapter = process.env.WAVEGATE_ADAPTER;
+  const device = await openDevice(await currentHost(), { ...options, ...(adapter ? { adapter } : {}) });
+  after(() => device.dispose());
+  return device;
+}
