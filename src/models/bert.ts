@@ -113,7 +113,8 @@ export class BertModel {
   }
 }
 
-function bertLayer(weights: WeightScope, config: BertConfig): EncoderLayer {
+/** One layer of the encoder, post-norm. */
+export function bertLayer(weights: WeightScope, config: BertConfig): EncoderLayer {
   const { hiddenSize: C, heads, intermediateSize, hiddenAct, layerNormEps: eps, dropout: rates } = config;
   const names = { qkv: ["self.query", "self.key", "self.value"], out: "output.dense" } as const;
   return new EncoderLayer(

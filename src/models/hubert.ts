@@ -25,7 +25,8 @@ import { EncoderLayer } from "./encoder_layer.ts";
 export const frameCount = (config: HubertConfig, samples: number): number =>
   config.convKernel.reduce((n, k, i) => convFrames(n, k, config.convStride[i]), samples);
 
-class FeatureExtractor {
+/** The stack of strided convolutions that turns audio into frames. */
+export class FeatureExtractor {
   readonly #convs: Conv1d[];
   readonly #norms: (LayerNorm | ChannelNorm | undefined)[];
   readonly #config: HubertConfig;

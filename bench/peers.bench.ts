@@ -1,0 +1,88 @@
+/**
+ * Wavegate beside other engines, every workload in a process of its own, one after the other in this run, on the same
+ * adapter. bench/peers/README.md says how to install the peers and make the data; a peer that is not there is named.
+ *
+ *   npm run bench -- peers                 all workloads
+ *   WORKLOADS=enc12,conv npm run bench -- peers
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { formatTable } from "../tools/format.ts";
+
+const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+const python = process.env.PYTHON ?? "python3";
+const runs = process.env.RUNS ?? "3";
+const workloads = (process.env.WORKLOADS ?? "enc2,enc12,conv,mm1024,train2").split(",");
+const engines: { name: string; command: string[]; skips?: string[] }[] = [
+  { name: "wavegate", command: [process.execPath, "--import", "tsx", at("workloads.ts")] },
+  { name: "jax-js", command: [process.execPath, at("peers/jaxjs.mjs")] },
+  { name: "tfjs-webgpu", command: [process.execPath, at("peers/tfjs.mjs")] },
+  { name: "onnxruntime webgpu", command: [process.execPath, at("peers/ort_node.mjs")], skips: ["train2"] },
+  { name: "PyTorch CPU", command: [python, at("peers/pytorch.py")] },
+];
+
+interface Line {
+  readonly firstMs: number;
+  readonly medianMs: number;
+  readonly coldMs?: number;
+  readonly relL2: number;
+  readonly error?: string;
+}
+
+function run(command: string[], workload: string): Line | string {
+  // No shader cache: firstMs and coldMs are what a new user sees.
+  const env = { ...process.env, MESA_SHADER_CACHE_DISABLE: "1", OMP_WAIT_POLICY: "passive" };
+  const [program, ...args] = command;
+  const done = spawnSync(program, [...args, workload, "--runs", runs], {
+    env,
+    encoding: "utf8",
+    cwd: at(".."),
+  });
+  const json = done.stdout?.split("\n").find((l) => l.startsWith("{"));
+  if (!json) return done.stderr?.trim().split("\n").at(-1) ?? String(done.error);
+  const line = JSON.parse(json) as Line;
+  return line.error ?? line;
+}
+
+if (!existsSync(at("peers/data/io.safetensors"))) {
+  console.error(
+    "bench: Cannot compare: bench/peers/data is not there; bench/peers/README.md says how to make it",
+  );
+  process.exit(1);
+}
+for (const workload of workloads) {
+  console.log(`\n${workload}`);
+  const rows: (string | number)[][] = [];
+  let best = Number.POSITIVE_INFINITY;
+  let bestCold = Number.POSITIVE_INFINITY;
+  let ours: Line | undefined;
+  for (const { name, command, skips } of engines) {
+    if (skips?.includes(workload)) continue;
+    const line = run(command, workload);
+    if (typeof line === "string") {
+      rows.push([name, "-", "-", "-", line.slice(0, 70)]);
+      continue;
+    }
+    if (name === "wavegate") ours = line;
+    else if (name !== "PyTorch CPU") {
+      best = Math.min(best, line.medianMs);
+      bestCold = Math.min(bestCold, line.coldMs ?? Number.POSITIVE_INFINITY);
+    }
+    rows.push([
+      name,
+      Math.round(line.medianMs),
+      Math.round(line.firstMs),
+      line.coldMs ? Math.round(line.coldMs) : "-",
+      line.relL2.toExponential(1),
+    ]);
+  }
+  for (const row of formatTable(["engine", "median ms", "first ms", "cold ms", "rel L2"], rows))
+    console.log(`  ${row}`);
+  if (ours && Number.isFinite(best)) {
+    const cold =
+      ours.coldMs && Number.isFinite(bestCold) ? `, cold start ${(ours.coldMs / bestCold).toFixed(2)}` : "";
+    console.log(`  wavegate / best WebGPU peer: ${(ours.medianMs / best).toFixed(2)}${cold}`);
+  }
+}
