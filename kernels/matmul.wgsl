@@ -86,20 +86,30 @@ fn columnB(n: u32, z: u32) -> u32 {
   return z * d.bZ + min(n, d.N - 1u) * d.bRow;
 }
 
+// llvmpipe runs every branch under a mask, so the rarer activations are a module of their own.
+fn tail(v: vec4f) -> vec4f {
+#if ${rare}
+  return activate(d.activation, v);
+#else
+  if (d.activation == 0u) { return v; }
+  return gelu_exact(v);
+#endif
+}
+
 fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   if (m >= d.M || n >= d.N) { return; }
   let at = z * d.yZ + m * d.yRow + n;
   var v = sum * d.alpha;
 #if ${vec}
   if (d.hasBias != 0u) { v += bias[(z * d.biasZ + n) >> 2u]; }
-  v = activate(d.activation, v);
+  v = tail(v);
   if (d.hasResidual != 0u) { v += residual[at >> 2u]; }
   if (d.accumulate != 0u) { v += y[at >> 2u]; }
   y[at >> 2u] = v;
 #else
   let count = min(4u, d.N - n);
   for (var e = 0u; e < count; e++) { if (d.hasBias != 0u) { v[e] += bias[z * d.biasZ + n + e]; } }
-  v = activate(d.activation, v);
+  v = tail(v);
   for (var e = 0u; e < count; e++) {
     var out = v[e];
     if (d.hasResidual != 0u) { out += residual[at + e]; }

@@ -14,6 +14,10 @@ Needs torch, transformers, safetensors and numpy; nothing of Wavegate itself.
     python tools/reference.py --random hubert-tiny-stable --seed 7 --out case
     python tools/reference.py --random ops --seed 7 --out case
     python tools/reference.py --random e2e-full --seconds 2 --batch 2 --grad-norm-only --out case
+    python tools/reference.py --random e2e-tiny --audio a.wav --no-grad --out model   (a Wavegate model and its case)
+
+  a Wavegate model folder: speech, the words it decodes, and the emotion
+    python tools/reference.py --model weights/default --audio a.wav --no-grad --no-model --out weights/default/reference
 
 A case holds config.json, model.safetensors, inputs.safetensors, outputs.safetensors (PyTorch float32),
 outputs_f64.safetensors (the same model in float64: the truth) and case.json, which says how far PyTorch's
@@ -33,7 +37,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tokenizers import BertWordPieceTokenizer
 from torch import nn
 
 F64_STAYS = ("loss", "loss_per_sample", "logits", "last_hidden_state", "pooler_output",
@@ -69,8 +74,8 @@ class Case:
             seen.add(v.data_ptr())
         save_file(out, self.dir / f"{name}.safetensors", metadata={"format": "pt"})
 
-    def json(self, name: str, value: dict, indent=1):
-        text = json.dumps(value, indent=indent, sort_keys=True)
+    def json(self, name: str, value: dict, indent=1, sort=True):
+        text = json.dumps(value, indent=indent, sort_keys=sort)
         (self.dir / name).write_text(text + "\n")
 
     def outputs(self, name: str, f32: dict, f64: dict | None, store_f64=True):
@@ -661,8 +666,9 @@ class SingleHead(nn.Module):
 class Fusion(nn.Module):
     """Cross-modal gated interaction: self-attention, cross-attention, temporal gate, masked mean, classifier."""
 
-    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int):
+    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int = 4, bounded=False):
         super().__init__()
+        self.bounded = bounded
         self.sa_s, self.sa_t = SingleHead(d, d_s), SingleHead(d, d_t)
         self.ca_s, self.ca_t = SingleHead(d, d), SingleHead(d, d)
         self.gate_s, self.gate_t = nn.Linear(2 * d, d), nn.Linear(2 * d, d)
@@ -673,7 +679,8 @@ class Fusion(nn.Module):
         found = {"s_s": s, "s_t": t, "c_s": self.ca_s(s, t, mask_t), "c_t": self.ca_t(t, s, mask_s)}
         for b, own, mask in (("s", s, mask_s), ("t", t, mask_t)):
             cross = found[f"c_{b}"]
-            found[f"gate_{b}"] = gate = getattr(self, f"gate_{b}")(torch.cat([own, cross], -1).sigmoid())
+            f, both = getattr(self, f"gate_{b}"), torch.cat([own, cross], -1)
+            found[f"gate_{b}"] = gate = f(both).sigmoid() if self.bounded else f(both.sigmoid())
             found[f"output_{b}"] = out = torch.cat([own * gate, cross * (1 - gate)], -1)
             real = mask[..., None].to(out.dtype)
             found[f"pooled_{b}"] = (out * real).sum(1) / real.sum(1)
@@ -692,9 +699,19 @@ class Recognizer(nn.Module):
         self.cmgi, self.lm_head = Fusion(**widths), nn.Linear(hubert.hidden_size, hubert.vocab_size)
         self.ctc_lambda = ctc_lambda
 
-    def run(self, inputs: dict) -> tuple[dict, torch.Tensor]:
-        found, config = {}, self.hubert.config
-        x_s = found["acoustic_hidden"] = self.hubert(inputs["input_values"], inputs["attention_mask"]).last_hidden_state
+    def listen(self, inputs: dict, conv: bool) -> dict:
+        with Trace() as trace:
+            if conv:
+                for i, block in enumerate(self.hubert.feature_extractor.conv_layers):
+                    trace.output(block, f"conv.{i}")
+                trace.output(self.hubert.feature_projection, "feat_proj")
+                trace.output(self.hubert.encoder.pos_conv_embed, "pos_conv")
+            hidden = self.hubert(inputs["input_values"], inputs["attention_mask"]).last_hidden_state
+        return {**trace.tensors, "acoustic_hidden": hidden}
+
+    def run(self, inputs: dict, conv=False) -> tuple[dict, torch.Tensor]:
+        found, config = self.listen(inputs, conv), self.hubert.config
+        x_s = found["acoustic_hidden"]
         x_t = found["text_hidden"] = self.bert(inputs["input_ids"], inputs["text_mask"],
                                                inputs["token_type_ids"]).last_hidden_state
         mask_s = self.hubert._get_feature_vector_attention_mask(x_s.shape[1], inputs["attention_mask"]).long()
@@ -731,33 +748,114 @@ def cmgi_case(case: Case, options):
     case.info.pop("params_without_grad", None)
 
 
-def e2e_case(case: Case, options):
-    rng, full = np.random.default_rng(options.seed), options.random == "e2e-full"
+def random_system(options):
+    """Recognizer with seeded weights, its CmGI settings, and the vocabularies of its CTC head and of its BERT."""
+    full = options.random == "e2e-full"
     hubert = transformers.HubertConfig(**(LARGE if full else {**TINY, **STABLE, "num_hidden_layers": 2}), **QUIET)
     bert = transformers.BertConfig(**({} if full else {**TINY_BERT, "vocab_size": 200, "hidden_size": 48,
                                                        "num_hidden_layers": 2}), **QUIET_BERT)
     d = options.widths[0] if options.widths else 768 if full else 16
     widths = {"d": d, "d_s": hubert.hidden_size, "d_t": bert.hidden_size, "num_classes": 4}
-    model = randomize(Recognizer(hubert, bert, widths, 0.1), options.seed).eval()
-    lengths = lengths_for(rng, round(options.seconds * RATE), options.batch, options.exact)
-    inputs = acoustic_inputs([synthetic_audio(rng, n) for n in lengths], True)
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    pairs = [f"##{c}{v}" for c in letters if c not in "aeiou" for v in "aeiou"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "'", *letters, *(f"##{c}" for c in letters), *pairs]
+    pieces += [f"[unused{i}]" for i in range(bert.vocab_size - len(pieces))]
+    return randomize(Recognizer(hubert, bert, widths, 0.1), options.seed).eval(), widths, CTC_TOKENS, pieces
+
+
+CTC_TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
+
+
+def is_system(source: str) -> bool:
+    path = Path(source) / "config.json"
+    return path.is_file() and "cmgi" in json.loads(path.read_text())
+
+
+def load_system(source: str):
+    """The same of a Wavegate model folder."""
+    folder = Path(source)
+    config = json.loads((folder / "config.json").read_text())
+    settings = config["cmgi"]
+    for key, only in (("interaction", "cmgi"), ("gate", "temporal"), ("heads", 1)):
+        if settings.get(key, only) != only:
+            raise Failure(f"Cannot use {source}: {key} of its cmgi is {settings[key]!r}, only {only!r} is known here")
+    widths = {k: settings[k] for k in ("d", "d_s", "d_t", "num_classes", "bounded") if k in settings}
+    parts = [cls.from_dict(config[name]) for cls, name in ((transformers.HubertConfig, "hubert"),
+                                                           (transformers.BertConfig, "bert"))]
+    model = Recognizer(*parts, widths, config.get("ctc_lambda", config.get("alpha", 0.1))).eval()
+    saved = {saved_name(k): v for k, v in load_file(folder / "model.safetensors").items()}
+    missing = [saved_name(k) for k in model.state_dict() if saved_name(k) not in saved]
+    if missing:
+        raise Failure(f"Cannot use {source}: its weights lack {', '.join(missing[:4])}")
+    model.load_state_dict({k: saved[saved_name(k)].float() for k in model.state_dict()})
+    ids = json.loads((folder / "vocab.json").read_text())
+    pieces = (folder / "vocab.txt").read_text().splitlines()
+    return model, widths, sorted(ids, key=ids.get), pieces
+
+
+def spoken(model, inputs: dict, tokens: list[str], pieces: list[str]) -> tuple[list[str], dict]:
+    """The words that the CTC head writes, greedily decoded, and the ids that BERT reads of them."""
+    with torch.no_grad():
+        logits = model.lm_head(model.listen(inputs, False)["acoustic_hidden"])
+    frames = model.hubert._get_feat_extract_output_lengths(inputs["attention_mask"].sum(-1)).tolist()
+    texts = []
+    for row, n in zip(logits.argmax(-1), frames):
+        text = "".join(tokens[i] for i in torch.unique_consecutive(row[:n]).tolist() if not tokens[i].startswith("<"))
+        texts.append(" ".join(text.replace("|", " ").split()))
+    tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)})
+    tokenizer.enable_truncation(model.bert.config.max_position_embeddings)
+    rows = [tokenizer.encode(text).ids for text in texts]
+    ids, mask = (torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long) for _ in range(2))
+    for i, row in enumerate(rows):
+        ids[i, :len(row)], mask[i, :len(row)] = torch.tensor(row), 1
+    return texts, {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+
+
+def e2e_case(case: Case, options):
+    rng = np.random.default_rng(options.seed)
+    model, widths, tokens, pieces = load_system(options.model) if options.model else random_system(options)
+    hubert, bert = model.hubert.config, model.bert.config
+    if options.audio:
+        raw = [read_wav(p) for p in options.audio]
+        lengths = [len(x) for x in raw]
+    else:
+        lengths = lengths_for(rng, round(options.seconds * RATE), options.batch, options.exact)
+        raw = [synthetic_audio(rng, n) for n in lengths]
+    settings = preprocessor_of(options.model, hubert)
+    inputs = acoustic_inputs(raw, settings["do_normalize"])
     frames = model.hubert._get_feat_extract_output_lengths(torch.tensor(lengths)).tolist()
-    text = text_inputs(rng, lengths_for(rng, options.tokens, options.batch, options.exact), bert.vocab_size, 2)
+    if min(frames) < 1:
+        raise Failure(f"Cannot use audio of {min(lengths)} samples: it is shorter than one frame")
+    if options.audio:
+        case.info["decoded"], text = spoken(model, inputs, tokens, pieces)
+        case.info["audio"] = [Path(p).name for p in options.audio]
+    else:
+        rows = lengths_for(rng, round(options.tokens), len(raw), options.exact)
+        text = text_inputs(rng, rows, bert.vocab_size, 2)
     inputs.update(input_ids=text["input_ids"], text_mask=text["attention_mask"], token_type_ids=text["token_type_ids"],
-                  labels=ctc_labels(rng, frames, hubert), emotion=torch.from_numpy(rng.integers(0, 4, options.batch)))
+                  labels=ctc_labels(rng, frames, hubert), emotion=torch.from_numpy(rng.integers(0, 4, len(raw))))
     case.info["loss"] = ("cross_entropy(mean) + ctc_lambda * ctc(mean: each sample divided by its target length, "
                          "then batch mean)")
     parts = {name: json.loads(config.to_json_string()) for name, config in (("hubert", hubert), ("bert", bert))}
-    case.json("config.json", {**parts, "cmgi": widths, "ctc_lambda": 0.1, "blank": hubert.pad_token_id})
+    config = {**parts, "cmgi": widths, "ctc_lambda": model.ctc_lambda, "blank": hubert.pad_token_id}
+    if options.audio and not options.no_model:
+        config.update(model_type="wavegate", modalities="both", asr=True, alpha=model.ctc_lambda,
+                      labels=["angry", "happy", "sad", "neutral"])
+        case.json("vocab.json", {token: i for i, token in enumerate(tokens)}, sort=False)
+        (case.dir / "vocab.txt").write_text("\n".join(pieces) + "\n")
+        case.json("preprocessor_config.json", settings)
+    if not options.no_model:
+        case.json("config.json", config)
+        case.tensors("model", state_of(model, options.keys == "parametrized"))
     case.tensors("inputs", inputs)
-    case.tensors("model", state_of(model, options.keys == "parametrized"))
     if options.grad_norm_only:
         found, loss = model.run(inputs)
         loss.backward()
         case.info.update(loss_f32=loss.item(), grad_norm_f32=grad_norm(model))
         case.tensors("outputs", {k: found[k] for k in ("loss", "ce", "ctc", "cmgi.logits")})
     else:
-        write_outputs(case, model, inputs, {"outputs": (model.run, (), True)}, options)
+        conv = bool(options.audio)
+        write_outputs(case, model, inputs, {"outputs": (lambda x: model.run(x, conv), (), True)}, options)
         case.info.pop("params_without_grad", None)
 
 
@@ -1063,6 +1161,8 @@ def arguments(argv):
     p.add_argument("--no-grad", action="store_true", help="forward only")
     p.add_argument("--no-f64", action="store_true", help="no float64 truth (half the time, a third of the memory)")
     p.add_argument("--grad-norm-only", action="store_true", help="e2e: loss and total gradient norm, no tensors but the results")
+    p.add_argument("--no-model", action="store_true",
+                   help="e2e: write inputs and outputs alone, for a case that lies in its model's own folder")
     p.add_argument("--adamw-steps", type=int, metavar="N", help="also the losses of N AdamW steps on the same batch")
     p.add_argument("--widths", type=int, nargs=3, metavar=("D", "D_S", "D_T"), help="cmgi: common, acoustic and text width")
     p.add_argument("--keys", "--legacy-keys", dest="keys", nargs="?", const="weight_norm", default="weight_norm",
@@ -1074,8 +1174,11 @@ def arguments(argv):
     options = p.parse_args(argv)
     if options.text and not options.model:
         p.error("--text needs --model, whose tokenizer it uses")
-    if options.grad_norm_only and not (options.random or "").startswith("e2e"):
+    options.system = (options.random or "").startswith("e2e") or bool(options.model and is_system(options.model))
+    if options.grad_norm_only and not options.system:
         p.error("--grad-norm-only is for --random e2e-tiny and e2e-full")
+    if options.no_model and not options.system:
+        p.error("--no-model is for whole systems")
     for name in ("batch", "seconds", "tokens", "threads"):
         if (getattr(options, name) or 1) <= 0:
             p.error(f"--{name} should be above 0")
@@ -1107,8 +1210,10 @@ def main(argv=None) -> int:
         case = Case(options.out, options.seed)
         if options.random == "ops":
             ops_case(case, options)
-        elif options.random in FUSION:
-            (cmgi_case if options.random == "cmgi" else e2e_case)(case, options)
+        elif options.system:
+            e2e_case(case, options)
+        elif options.random == "cmgi":
+            cmgi_case(case, options)
         else:
             model = load_model(options.model) if options.model else random_model(options.random, options.seed)
             (bert_case if model.config.model_type == "bert" else acoustic_case)(case, model, options, options.model)

@@ -264,7 +264,9 @@ export class KernelLibrary {
       const first = info.messages.find((m) => m.type === "error");
       const line = first?.lineNum ?? Number(/:(\d+):\d+/.exec(error.message)?.[1] ?? 0);
       const where = line > 0 ? `\n${excerpt(text, line)}` : "";
-      return new Error(`Cannot compile kernel ${key}: ${first?.message ?? error.message}${where}`);
+      // wgpu draws the source over several lines; ours follows anyway.
+      const said = (first?.message ?? error.message).trim().split("\n", 1)[0];
+      return new Error(`Cannot compile kernel ${key}: ${said}${where}`);
     });
     return new Pipeline(`${name}.${entry}`, face, layout, pipeline);
   }
