@@ -15,7 +15,7 @@ import { activation } from "../ops/activation.ts";
 import { convFrames } from "../ops/conv1d.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, reshape } from "../ops/elementwise.ts";
-import { maskRows } from "../ops/frames.ts";
+import { maskRows, transpose } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { HubertConfig } from "./config.ts";
@@ -47,8 +47,34 @@ export class FeatureExtractor {
     });
   }
 
-  /** audio (B, samples) → (B, T, C) */
-  forward(audio: Tensor, mode: Mode): Tensor {
+  /**
+   * audio (B, samples) → (B, T, C)
+   *
+   * Where the first convolution's result would not fit into one binding (LARGE beyond 20 s, where an
+   * adapter binds 128 MiB), the audio goes through in overlapping stretches. With layer norms that changes no frame.
+   */
+  forward(audio: Tensor, mode: Mode, largest = audio.device.limits.maxStorageBufferBindingSize): Tensor {
+    const [B, samples] = audio.shape;
+    const { convKernel, convStride, convDim, featExtractNorm } = this.#config;
+    const widest = 4 * B * convDim[0] * convFrames(samples, convKernel[0], convStride[0]);
+    const stretches = featExtractNorm === "layer" ? Math.ceil(widest / (0.9 * largest)) : 1;
+    if (stretches === 1) return this.#stretch(audio, mode);
+    const hop = convStride.reduce((a, b) => a * b, 1);
+    const field = convKernel.reduceRight((n, k, i) => (n - 1) * convStride[i] + k, 1);
+    const T = frameCount(this.#config, samples);
+    const step = Math.ceil(T / stretches);
+    const parts: Tensor[] = [];
+    for (let t = 0; t < T; t += step) {
+      const frames = Math.min(step, T - t);
+      const y = scope(audio.device, () =>
+        this.#stretch(slice(audio, t * hop, (frames - 1) * hop + field), {}),
+      );
+      parts.push(reshape(y, [B, frames * y.shape[2]]));
+    }
+    return reshape(concat(parts), [B, T, convDim[convDim.length - 1]]);
+  }
+
+  #stretch(audio: Tensor, mode: Mode): Tensor {
     let x = reshape(audio, [...audio.shape, 1]);
     for (const [i, conv] of this.#convs.entries()) {
       x = scope(x.device, () => {
@@ -76,6 +102,8 @@ export interface HubertInput {
   readonly lengths?: readonly number[];
   /** (B, T) u32, 0 = a frame to be replaced by `masked_spec_embed` (SpecAugment). */
   readonly keepFrames?: Tensor;
+  /** (B, hidden) u32, 0 = a channel to be zeroed in all frames (SpecAugment). */
+  readonly keepFeatures?: Tensor;
 }
 
 export interface HubertOutput {
@@ -127,12 +155,12 @@ export class HubertModel {
     const { audio, lengths } = input;
     const { device } = audio;
     const { config } = this;
-    const features = this.#extractor.forward(audio, mode);
+    const features = scope(device, () => this.#extractor.forward(audio, mode));
     const [B, T] = features.shape;
     const frames = lengths ? lengths.map((n) => frameCount(config, n)) : Array<number>(B).fill(T);
     const mask = lengths ? frameMask(features, frames) : undefined;
     mode.observe?.("extract_features", features);
-    let x = scope(device, () => this.#embed(features, mask, input.keepFrames, mode));
+    let x = scope(device, () => this.#embed(features, mask, input, mode));
     for (const [i, layer] of this.#layers.entries()) {
       mode.observe?.(`hidden_states.${i}`, x);
       // LayerDrop (Fan et al. 2019): while training a layer is left out with this probability.
@@ -149,12 +177,14 @@ export class HubertModel {
   }
 
   /** Convolution features → what the first layer sees. */
-  #embed(features: Tensor, mask: Tensor | undefined, keepFrames: Tensor | undefined, mode: Mode): Tensor {
+  #embed(features: Tensor, mask: Tensor | undefined, input: HubertInput, mode: Mode): Tensor {
+    const { keepFrames, keepFeatures } = input;
     const { dropout: rates, stableLayerNorm, hiddenAct } = this.config;
     const normed = this.#projectionNorm ? this.#projectionNorm.forward(features) : features;
     let x = dropout(this.#projection.forward(normed), rates.featProj, mode.training);
     mode.observe?.("feat_proj", x);
     if (keepFrames) x = maskRows(x, keepFrames, this.#maskedSpecEmbed.value);
+    if (keepFeatures) x = transpose(maskRows(transpose(x), keepFeatures));
     if (mask) x = maskRows(x, mask);
     const position = activation(this.#position.forward(x), hiddenAct);
     mode.observe?.("pos_conv", position);
