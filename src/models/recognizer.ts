@@ -1,0 +1,277 @@
+/**
+ * Recordings in; words and an emotion out. One object for a whole model folder: it normalises, pads, listens, decodes,
+ * reads the words back in and judges.
+ */
+import type { Device } from "../gpu/device.ts";
+import type { Host } from "../host/host.ts";
+import { normalize, SAMPLE_RATE } from "../io/audio.ts";
+import { decodeBeam, decodeGreedy, type Transcript } from "../io/decode.ts";
+import { Weights } from "../nn/weights.ts";
+import { reshape } from "../ops/elementwise.ts";
+import { maskedMean } from "../ops/reduce.ts";
+import { logSoftmax, softmax } from "../ops/softmax.ts";
+import { scope } from "../tensor/scope.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { largestBytes, mayPad, planBatches } from "./batches.ts";
+import type { BertInput } from "./bert.ts";
+import { EmotionRecognizer, type Heard } from "./emotion.ts";
+import { type ModelFolder, openModelFolder } from "./folder.ts";
+import { HubertForCTC, type HubertInput } from "./hubert.ts";
+import { spellings } from "./keys.ts";
+
+export interface Recognition {
+  readonly seconds: number;
+  /** Where the model writes words. */
+  readonly transcript?: Transcript;
+  /** Where the model names an emotion: its label and the probability of every label. */
+  readonly emotion?: string;
+  readonly probabilities?: Readonly<Record<string, number>>;
+  /** Mean of the gate over real frames, and over subwords: how much counts what is the modality's own. */
+  readonly gates?: { readonly acoustic: number; readonly text: number };
+}
+
+export interface RecognizerOptions {
+  /** f16 halves the bytes of most weights; needs the adapter's shader-f16. */
+  readonly dtype?: "f32" | "f16";
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface RecognizeOptions {
+  /** Width of the prefix beam search; greedy where left out. */
+  readonly beam?: number;
+  /** Most recordings in a batch. 8 by default. */
+  readonly batch?: number;
+  readonly onProgress?: (done: number) => void;
+}
+
+/**
+ * Loads a model folder, given by its path or already opened, and closes its weights. Throws one line that names what is
+ * missing or wrong.
+ */
+export async function openRecognizer(
+  host: Host,
+  device: Device,
+  folder: string | ModelFolder,
+  { dtype, onProgress }: RecognizerOptions = {},
+): Promise<Recognizer> {
+  const model = typeof folder === "string" ? await openModelFolder(host, folder) : folder;
+  let weights: Weights | undefined;
+  try {
+    weights = new Weights(device, { file: model.weights, path: model.path, spellings, dtype });
+    const recognizer = new Recognizer(weights, model);
+    await weights.load(onProgress);
+    return recognizer;
+  } catch (error) {
+    weights?.dispose();
+    throw error;
+  } finally {
+    await model.weights.close();
+  }
+}
+
+export class Recognizer {
+  readonly model: ModelFolder;
+  readonly device: Device;
+  readonly #weights: Weights;
+  readonly #listen: (input: HubertInput) => Heard;
+  readonly #judge: EmotionRecognizer["judge"] | undefined;
+
+  /** Builds the layers; the caller loads the weights. */
+  constructor(weights: Weights, model: ModelFolder) {
+    this.model = model;
+    this.device = weights.device;
+    this.#weights = weights;
+    if (model.emotion) {
+      const system = new EmotionRecognizer(weights.root, model.emotion);
+      this.#listen = (input) => system.listen(input);
+      this.#judge = (heard, words) => system.judge(heard, words);
+    } else {
+      const ctc = new HubertForCTC(weights.root, model.hubert);
+      this.#listen = (input) => {
+        const { logits, ...heard } = ctc.forward(input);
+        return { ...heard, ctcLogits: logits };
+      };
+    }
+  }
+
+  /** Keys in the checkpoint that no layer asked for. */
+  get unused(): string[] {
+    return this.#weights.unused;
+  }
+
+  /** Seconds of the longest recording whose tensors this adapter binds. */
+  get longest(): number {
+    const perSecond = largestBytes(this.model.hubert, 60 * SAMPLE_RATE) / 60;
+    return Math.floor((10 * this.#bytes) / perSecond) / 10;
+  }
+
+  get #bytes(): number {
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
+    return Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  }
+
+  /** Recognises recordings: mono, 16 kHz, not yet normalised. Results stand in the order of `audios`. */
+  async recognize(
+    audios: readonly Float32Array[],
+    { beam, batch = 8, onProgress }: RecognizeOptions = {},
+  ): Promise<Recognition[]> {
+    for (const { length } of audios) this.check(length);
+    const lengths = audios.map((a) => a.length);
+    const results: Recognition[] = [];
+    let done = 0;
+    for (const indices of planBatches(lengths, this.model.hubert, { batch, bytes: this.#bytes })) {
+      const found = await this.#batch(
+        indices.map((i) => audios[i]),
+        beam,
+      );
+      for (const [k, i] of indices.entries()) results[i] = found[k];
+      done += indices.length;
+      onProgress?.(done);
+    }
+    return results;
+  }
+
+  /** Throws a RangeError if so many samples are more than the adapter takes at once. */
+  check(samples: number): void {
+    const seconds = samples / SAMPLE_RATE;
+    if (largestBytes(this.model.hubert, samples) > this.#bytes)
+      throw new RangeError(
+        `Cannot hear ${seconds.toFixed(1)} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
+      );
+  }
+
+  async #batch(audios: readonly Float32Array[], beam: number | undefined): Promise<Recognition[]> {
+    const { device } = this;
+    const heard = scope(device, () => {
+      const { hidden, mask, frames, ctcLogits } = this.#listen(this.#pad(audios));
+      return { hidden, mask, frames, logProbs: ctcLogits && logSoftmax(ctcLogits) };
+    });
+    try {
+      const transcripts = await this.#decode(heard.logProbs, heard.frames, beam);
+      const words = transcripts && (await this.#words(transcripts));
+      const judged = scope(device, () => this.#feel(heard, words));
+      const [probabilities, gateS, gateT] = await Promise.all(
+        [judged?.probabilities, judged?.gateS, judged?.gateT].map(take),
+      );
+      const labels = this.model.emotion?.labels ?? [];
+      return audios.map((audio, b) => ({
+        seconds: audio.length / SAMPLE_RATE,
+        ...(transcripts ? { transcript: transcripts[b] } : {}),
+        ...(probabilities ? named(labels, row(probabilities, b, audios.length)) : {}),
+        ...(gateS && gateT
+          ? {
+              gates: {
+                acoustic: mean(row(gateS, b, audios.length)),
+                text: mean(row(gateT, b, audios.length)),
+              },
+            }
+          : {}),
+      }));
+    } finally {
+      for (const t of [heard.hidden, heard.mask, heard.logProbs]) t?.release();
+    }
+  }
+
+  #pad(audios: readonly Float32Array[]): HubertInput {
+    const lengths = audios.map((a) => a.length);
+    const longest = Math.max(...lengths);
+    const all = new Float32Array(audios.length * longest);
+    audios.forEach((audio, b) => {
+      all.set(this.model.normalize ? normalize(audio) : audio, b * longest);
+    });
+    const padded = lengths.some((n) => n < longest);
+    if (padded && !mayPad(this.model.hubert))
+      throw new Error(
+        "Cannot hear recordings of several lengths at once: this model's group norm sees padding",
+      );
+    return {
+      audio: Tensor.from(this.device, all, [audios.length, longest]),
+      lengths: padded ? lengths : undefined,
+    };
+  }
+
+  async #decode(
+    logProbs: Tensor | undefined,
+    frames: readonly number[],
+    beam: number | undefined,
+  ): Promise<Transcript[] | undefined> {
+    const { vocabulary } = this.model;
+    if (!logProbs || !vocabulary) return undefined;
+    const [, T, V] = logProbs.shape;
+    const values = await logProbs.read();
+    if (values.some(Number.isNaN)) throw new Error("Cannot decode: the model's logits are not finite");
+    return frames.map((n, b) => {
+      const own = values.subarray(b * T * V, (b * T + n) * V);
+      return beam ? decodeBeam(own, vocabulary, { beamWidth: beam }) : decodeGreedy(own, vocabulary);
+    });
+  }
+
+  /** Texts → BERT's ids, padded. */
+  async #words(transcripts: readonly Transcript[]): Promise<BertInput | undefined> {
+    const { tokenizer, emotion } = this.model;
+    if (!tokenizer || !emotion?.bert) return undefined;
+    const { maxPositions: most, padTokenId } = emotion.bert;
+    const rows = await Promise.all(
+      transcripts.map(async ({ text }) => {
+        const { ids } = await tokenizer.encode(text);
+        // Too long: the end goes, [SEP] stays.
+        return ids.length <= most ? ids : [...ids.slice(0, most - 1), ids[ids.length - 1]];
+      }),
+    );
+    const T = Math.max(...rows.map((r) => r.length));
+    const fill = (r: readonly number[], value: number) => [...r, ...Array<number>(T - r.length).fill(value)];
+    return {
+      ids: rows.map((r) => fill(r, padTokenId)),
+      mask: rows.map((r) => fill(Array<number>(r.length).fill(1), 0)),
+    };
+  }
+
+  /** Frames and words → probabilities (B, classes) and the gates' means over time (B, d). */
+  #feel(heard: Heard, words: BertInput | undefined) {
+    if (!this.#judge) return undefined;
+    const { logits, gates } = this.#judge(heard, words);
+    const over = (gate: Tensor, mask: Tensor | undefined) => {
+      const [B, T, d] = gate.shape;
+      if (T === 1) return reshape(gate, [B, d]);
+      return maskedMean(gate, mask ?? flags(this.device, Array(B).fill(Array(T).fill(1))));
+    };
+    return {
+      probabilities: softmax(logits),
+      gateS: gates && over(gates.s, heard.mask),
+      gateT: gates && over(gates.t, words?.mask && flags(this.device, words.mask)),
+    };
+  }
+
+  dispose(): void {
+    this.#weights.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Reads a tensor and lets go of it. */
+async function take(tensor: Tensor | undefined): Promise<Float32Array | undefined> {
+  if (!tensor) return undefined;
+  try {
+    return await tensor.read();
+  } finally {
+    tensor.release();
+  }
+}
+
+/** A mask (B, T). */
+const flags = (device: Device, rows: readonly (readonly number[])[]) =>
+  Tensor.from(device, Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
+const row = (values: Float32Array, b: number, B: number) =>
+  values.subarray((b * values.length) / B, ((b + 1) * values.length) / B);
+const mean = (values: Float32Array) => values.reduce((a, v) => a + v, 0) / values.length;
+
+function named(labels: readonly string[], p: Float32Array) {
+  if (!p.every(Number.isFinite)) throw new Error("Cannot judge: the model's probabilities are not finite");
+  return {
+    emotion: labels[p.indexOf(Math.max(...p))],
+    probabilities: Object.fromEntries(labels.map((label, i) => [label, p[i]])),
+  };
+}

@@ -1,0 +1,42 @@
+/** How a verb opens its device: the options that all of them share. */
+import { type Device, openDevice } from "../src/gpu/device.ts";
+import type { Host } from "../src/host/host.ts";
+import { UsageError } from "./cli.ts";
+import { vulkanDrivers } from "./vulkan.ts";
+
+export const deviceOptions = {
+  adapter: { type: "string", value: "NAME", help: "part of the adapter's name" },
+  implementation: {
+    type: "string",
+    choices: ["built-in", "dawn"],
+    help: "which WebGPU, where the runtime has two",
+  },
+  memory: { type: "number", value: "MIB", help: "most MiB of GPU buffers" },
+} as const;
+
+export interface DeviceChoice {
+  adapter?: string;
+  implementation?: "built-in" | "dawn";
+  memory?: number;
+}
+
+/** Throws UsageError at a limit that is none; an Error where there is no adapter. */
+export async function openChosenDevice(host: Host, choice: DeviceChoice): Promise<Device> {
+  const { adapter, implementation, memory } = choice;
+  if (memory !== undefined && !(memory > 0))
+    throw new UsageError(`Cannot read --memory ${memory}: it is a number of MiB above 0`);
+  checkDrivers();
+  return openDevice(host, {
+    adapter,
+    implementation,
+    ...(memory === undefined ? {} : { memoryLimit: memory * 2 ** 20 }),
+  });
+}
+
+/** Dawn itself says so in three lines and a stack trace. */
+export function checkDrivers(): void {
+  if (vulkanDrivers()?.length === 0)
+    throw new Error(
+      "Cannot open a GPU: no Vulkan driver is installed; `wavegate doctor` says how to get one",
+    );
+}
