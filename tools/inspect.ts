@@ -1,0 +1,151 @@
+/** wavegate inspect: what a safetensors file or a model folder holds. */
+import { currentHost } from "../src/host/current.ts";
+import { BITS, type Dtype, toF32 } from "../src/io/dtype.ts";
+import { openSafetensors, type Safetensors, type TensorEntry } from "../src/io/safetensors.ts";
+import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
+import { formatBytes, formatTable } from "./format.ts";
+
+/** Tensors are read in pieces of so many bytes: a file larger than memory will do. */
+const PIECE = 4 * 2 ** 20;
+
+export const verb = defineVerb({
+  name: "inspect",
+  summary: "keys, shapes, dtypes, bytes and statistics of a safetensors file",
+  usage: "FILE.safetensors|FOLDER",
+  example: "wavegate inspect model.safetensors --match 'layers.0.*weight'",
+  options: {
+    match: { type: "string", value: "REGEX", help: "only keys that match" },
+    keys: { type: "boolean", help: "no statistics: reads the header alone" },
+  },
+  operands: { min: 1 },
+  async main({ values, operands: [path], print, printJson, progress }) {
+    const wanted = pattern(values.match);
+    const file = await openSafetensors(await currentHost(), path);
+    try {
+      const entries = [...file.tensors].filter(([key]) => wanted.test(key));
+      const total = entries.reduce((sum, [, entry]) => sum + entry.bytes, 0);
+      const bar = progress("reading", total / 2 ** 20, "MiB");
+      const tensors: Row[] = [];
+      let done = 0;
+      for (const [key, entry] of entries) {
+        const statistics = values.keys
+          ? undefined
+          : await examine(file, key, entry, (bytes) => bar.update((done + bytes) / 2 ** 20, key));
+        done += entry.bytes;
+        tensors.push({ key, dtype: entry.dtype, shape: entry.shape, bytes: entry.bytes, ...statistics });
+      }
+      bar.stop();
+      const summary = {
+        files: [...new Set(entries.map(([, entry]) => entry.file))],
+        tensors: tensors.length,
+        of: file.tensors.size,
+        elements: tensors.reduce((sum, row) => sum + elements(row), 0),
+        bytes: total,
+      };
+      show(tensors, summary, file.metadata, print);
+      printJson({ ...summary, metadata: file.metadata, tensors });
+    } finally {
+      await file.close();
+    }
+    return 0;
+  },
+});
+
+/** Over the finite values; of nothing, where there are none or the format is not read. */
+export interface Statistics {
+  readonly min?: number;
+  readonly max?: number;
+  readonly mean?: number;
+  readonly std?: number;
+  readonly nan?: number;
+  readonly inf?: number;
+}
+
+interface Row extends Statistics {
+  readonly key: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
+
+const elements = ({ shape }: Row) => shape.reduce((a, b) => a * b, 1);
+
+/** Formats whose values toF32() gives. */
+const readable = (dtype: Dtype) => BITS[dtype] >= 8 && dtype !== "C64" && !dtype.endsWith("FNUZ");
+
+/** Moments of the pieces are merged (Chan et al. 1979), which loses nothing where the mean is far from zero. */
+async function examine(
+  file: Safetensors,
+  key: string,
+  { dtype, bytes }: TensorEntry,
+  onProgress: (bytes: number) => void,
+): Promise<Statistics> {
+  if (!readable(dtype)) return {};
+  let [min, max, mean, squares, count, nan, inf] = [Infinity, -Infinity, 0, 0, 0, 0, 0];
+  const piece = new Uint8Array(Math.min(PIECE, bytes));
+  for (let at = 0; at < bytes; at += PIECE) {
+    const part = piece.subarray(0, Math.min(PIECE, bytes - at));
+    await file.read(key, part, at);
+    const values = toF32(dtype, part);
+    let [sum, n] = [0, 0];
+    for (const v of values) {
+      if (Number.isFinite(v)) {
+        sum += v;
+        n++;
+        if (v < min) min = v;
+        if (v > max) max = v;
+      } else if (Number.isNaN(v)) nan++;
+      else inf++;
+    }
+    if (n > 0) {
+      const own = sum / n;
+      let deviation = 0;
+      for (const v of values) if (Number.isFinite(v)) deviation += (v - own) ** 2;
+      const delta = own - mean;
+      squares += deviation + (delta * delta * count * n) / (count + n);
+      mean += (delta * n) / (count + n);
+      count += n;
+    }
+    onProgress(at + part.length);
+  }
+  return count > 0 ? { min, max, mean, std: Math.sqrt(squares / count), nan, inf } : { nan, inf };
+}
+
+function pattern(text: string | undefined): RegExp {
+  try {
+    return new RegExp(text ?? "");
+  } catch (error) {
+    throw new UsageError(`Cannot read --match ${text}: ${(error as Error).message}`);
+  }
+}
+
+function show(
+  tensors: readonly Row[],
+  summary: { files: string[]; tensors: number; of: number; elements: number; bytes: number },
+  metadata: Readonly<Record<string, string>>,
+  print: (line?: string) => void,
+): void {
+  const figure = (v: number | undefined) => (v === undefined ? "-" : Number(v.toPrecision(4)).toString());
+  const examined = tensors.some((row) => row.nan !== undefined);
+  const header = ["key", "dtype", "shape", "bytes"];
+  const rows = tensors.map((row) => {
+    const cells = [row.key, row.dtype, `(${row.shape.join(", ")})`, formatBytes(row.bytes)];
+    if (!examined) return cells;
+    const wild = (row.nan ?? 0) + (row.inf ?? 0);
+    return [...cells, ...[row.min, row.max, row.mean, row.std].map(figure), wild === 0 ? "0" : `${wild}`];
+  });
+  if (rows.length > 0)
+    for (const line of formatTable(
+      examined ? [...header, "min", "max", "mean", "std", "NaN/inf"] : header,
+      rows,
+    ))
+      print(line);
+  for (const [key, value] of Object.entries(metadata)) print(`metadata  ${key}: ${value}`);
+  const share = summary.tensors === summary.of ? "" : ` of ${summary.of}`;
+  const shards = summary.files.length > 1 ? ` in ${summary.files.length} files` : "";
+  print(
+    `${summary.tensors}${share} tensors, ${summary.elements.toLocaleString("en")} elements, ${formatBytes(summary.bytes)}${shards}`,
+  );
+}
+
+if (isMain(import.meta)) await runVerb(verb);
