@@ -1,4 +1,5 @@
 /** BERT, a mirror of transformers' `BertModel` and `BertForSequenceClassification` (modeling_bert.py). */
+import type { Device } from "../gpu/device.ts";
 import { SelfAttention } from "../nn/attention.ts";
 import { FeedForward } from "../nn/feed_forward.ts";
 import { Linear } from "../nn/linear.ts";
@@ -32,7 +33,7 @@ export interface BertOutput {
 }
 
 class Embeddings {
-  readonly #words: Parameter;
+  readonly words: Parameter;
   readonly #positions: Parameter;
   readonly #types: Parameter;
   readonly #norm: LayerNorm;
@@ -42,7 +43,7 @@ class Embeddings {
     const { hiddenSize: C } = config;
     const normal = { kind: "normal", std: 0.02 } as const;
     const table = (name: string, rows: number) => weights.pack([`${name}.weight`], [rows, C], normal, true);
-    this.#words = table("word_embeddings", config.vocabSize);
+    this.words = table("word_embeddings", config.vocabSize);
     this.#positions = table("position_embeddings", config.maxPositions);
     this.#types = table("token_type_embeddings", config.typeVocabSize);
     this.#norm = new LayerNorm(weights.at("LayerNorm"), C, config.layerNormEps);
@@ -53,7 +54,7 @@ class Embeddings {
     const [B, T] = [ids.length, ids[0].length];
     if (T > this.#config.maxPositions)
       throw new RangeError(`Cannot run BERT: ${T} tokens exceed its ${this.#config.maxPositions} positions`);
-    const words = embedding(this.#words.value, ids.flat(), [B, T], { paddingIndex: this.#config.padTokenId });
+    const words = embedding(this.words.value, ids.flat(), [B, T], { paddingIndex: this.#config.padTokenId });
     const typed = embedding(this.#types.value, types?.flat() ?? new Array<number>(B * T).fill(0), [B, T], {
       plus: words,
     });
@@ -65,14 +66,14 @@ class Embeddings {
 
 export class BertModel {
   readonly config: BertConfig;
-  readonly #device;
+  readonly device: Device;
   readonly #embeddings: Embeddings;
   readonly #layers: EncoderLayer[];
   readonly #pooler: Linear | undefined;
 
   constructor(weights: WeightScope, config: BertConfig, options: { pooler?: boolean } = {}) {
     this.config = config;
-    this.#device = weights.device;
+    this.device = weights.device;
     this.#embeddings = new Embeddings(weights.at("embeddings"), config);
     this.#layers = Array.from({ length: config.layers }, (_, i) =>
       bertLayer(weights.at("encoder").at(`layer.${i}`), config),
@@ -82,8 +83,13 @@ export class BertModel {
       : undefined;
   }
 
+  /** (V, hidden): a masked-word head is tied to it. */
+  get wordEmbeddings(): Parameter {
+    return this.#embeddings.words;
+  }
+
   forward(input: BertInput, mode: Mode = {}): BertOutput {
-    const device = this.#device;
+    const { device } = this;
     const [B, T] = [input.ids.length, input.ids[0].length];
     const flags = input.mask ? Uint32Array.from(input.mask.flat()) : new Uint32Array(B * T).fill(1);
     const mask = Tensor.from(device, flags, [B, T]);

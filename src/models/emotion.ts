@@ -8,9 +8,11 @@
  *
  * Where words are wanted and not given, they are decoded between two synchronous halves: listen(), then judge().
  */
+import type { Device } from "../gpu/device.ts";
 import { Linear } from "../nn/linear.ts";
 import type { Mode } from "../nn/mode.ts";
 import type { WeightScope } from "../nn/weights.ts";
+import { dropout } from "../ops/dropout.ts";
 import { maskedMean } from "../ops/reduce.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { type BertInput, BertModel } from "./bert.ts";
@@ -62,6 +64,7 @@ export interface Heard extends HubertOutput {
 
 export class EmotionRecognizer {
   readonly config: EmotionConfig;
+  readonly device: Device;
   readonly hubert: HubertModel | undefined;
   readonly bert: BertModel | undefined;
   readonly cmgi: CmGI | undefined;
@@ -71,6 +74,7 @@ export class EmotionRecognizer {
   constructor(weights: WeightScope, config: EmotionConfig) {
     const { hubert, bert, cmgi, labels } = config;
     this.config = config;
+    this.device = weights.device;
     this.hubert = hubert && new HubertModel(weights.at(hubert.prefix), hubert);
     this.bert = bert && new BertModel(weights.at("bert"), bert);
     this.cmgi = cmgi && new CmGI(weights.at("cmgi"), cmgi);
@@ -87,7 +91,8 @@ export class EmotionRecognizer {
     if (!this.hubert) throw new Error("Cannot listen: this system reads text only");
     const heard = this.hubert.forward(input, mode);
     mode.observe?.("acoustic_hidden", heard.hidden);
-    const ctcLogits = this.#ctcHead?.forward(heard.hidden);
+    const rate = this.hubert.config.dropout.final;
+    const ctcLogits = this.#ctcHead?.forward(dropout(heard.hidden, rate, mode.training));
     if (ctcLogits) mode.observe?.("ctc_logits", ctcLogits);
     return { ...heard, ctcLogits };
   }

@@ -15,7 +15,7 @@ import { activation } from "../ops/activation.ts";
 import { convFrames } from "../ops/conv1d.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, reshape } from "../ops/elementwise.ts";
-import { maskRows, transpose } from "../ops/frames.ts";
+import { concat, maskRows, slice, transpose } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { HubertConfig } from "./config.ts";

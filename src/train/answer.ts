@@ -1,0 +1,100 @@
+/** A system's answers to utterances as in use: words from the speech itself, emotions from both. */
+import type { Utterance } from "../corpora/corpus.ts";
+import { decodeGreedy } from "../io/decode.ts";
+import type { EmotionRecognizer, Heard } from "../models/emotion.ts";
+import { crossEntropy } from "../ops/cross_entropy.ts";
+import { ctcLoss } from "../ops/ctc.ts";
+import { scope } from "../tensor/scope.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { type Batch, type Reader, readWords } from "./examples.ts";
+
+export interface UtteranceAnswer {
+  readonly utterance: Utterance;
+  /** One for each class, adding up to 1. */
+  readonly probabilities: readonly number[];
+  /** Recognised words; absent where the system recognises none. */
+  readonly hypothesis?: string;
+}
+
+export interface BatchAnswer {
+  readonly answers: readonly UtteranceAnswer[];
+  /** Mean cross-entropy of the emotions, and of the characters where the system recognises words. */
+  readonly losses: { readonly emotion: number; readonly ctc?: number };
+}
+
+/**
+ * Answers a batch in two synchronous halves around one read: speech → characters, then words and frames → emotion.
+ *
+ * A system that reads but does not hear is given the true words.
+ */
+export async function answerBatch(
+  system: EmotionRecognizer,
+  batch: Batch,
+  reader: Reader,
+): Promise<BatchAnswer> {
+  const { vocabulary, tokenizer } = reader;
+  const heard = system.hubert && listen(system, batch);
+  let hypotheses: string[] | undefined;
+  let ctc: number | undefined;
+  if (heard?.heard.ctcLogits && heard.ctc && vocabulary) {
+    const { ctcLogits, frames } = heard.heard;
+    const [, T, V] = ctcLogits.shape;
+    const values = await ctcLogits.read();
+    [ctc] = await heard.ctc.read();
+    hypotheses = frames.map(
+      (n, b) => decodeGreedy(values.subarray(b * T * V, (b * T + n) * V), vocabulary).text,
+    );
+  }
+  const words =
+    hypotheses && system.bert && tokenizer
+      ? await readWords(tokenizer, hypotheses, reader.maxTokens)
+      : batch.words;
+  const { device } = system;
+  const judged = scope(device, () => {
+    const { logits } = system.judge(heard?.heard, words);
+    return { logits, ce: crossEntropy(logits, batch.labels) };
+  });
+  const logits = await judged.logits.read();
+  const [emotion] = await judged.ce.read();
+  for (const t of [judged.logits, judged.ce, ...(heard?.tensors ?? [])]) t.release();
+  const classes = system.config.labels.length;
+  return {
+    answers: batch.utterances.map((utterance, b) => ({
+      utterance,
+      probabilities: softmax(logits.subarray(b * classes, (b + 1) * classes)),
+      hypothesis: hypotheses?.[b],
+    })),
+    losses: { emotion, ctc },
+  };
+}
+
+function listen(
+  system: EmotionRecognizer,
+  batch: Batch,
+): { heard: Heard; ctc: Tensor | undefined; tensors: Tensor[] } {
+  const { device } = system;
+  const kept = scope(device, () => {
+    const audio = Tensor.from(device, batch.audio, [batch.lengths.length, batch.samples]);
+    const heard = system.listen({ audio, lengths: batch.lengths });
+    const ctc =
+      heard.ctcLogits &&
+      ctcLoss(heard.ctcLogits, batch.targets, heard.frames, {
+        blank: system.config.hubert?.blank,
+        zeroInfinity: true,
+      });
+    return { ...heard, ctc };
+  });
+  const { ctc, ...heard } = kept;
+  return {
+    heard,
+    ctc,
+    tensors: [heard.hidden, heard.mask, heard.ctcLogits, ctc].filter((t) => t !== undefined),
+  };
+}
+
+function softmax(logits: Float32Array): number[] {
+  const most = Math.max(...logits);
+  const powers = Array.from(logits, (x) => Math.exp(x - most));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((p) => p / sum);
+}

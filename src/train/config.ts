@@ -1,0 +1,140 @@
+/** What a training run is told to do: RUN/config.json. Checked by schema; complaints name the key. */
+import * as v from "valibot";
+import { isObject } from "../io/config.ts";
+
+const whole = (least: number) => v.pipe(v.number(), v.integer(), v.minValue(least));
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+const positive = v.pipe(v.number(), v.gtValue(0));
+
+/** A Hugging Face config; src/models/config.ts checks what is in it. */
+const architecture = v.record(v.string(), v.unknown());
+
+const stage = v.strictObject({
+  epochs: whole(0),
+  batch: v.strictObject({
+    /** Most utterances of a micro-batch. */
+    items: whole(1),
+    /** Most padded seconds of a micro-batch. */
+    seconds: v.optional(positive),
+  }),
+  /** Micro-batches of an update. */
+  accumulate: whole(1),
+  /** Rates of the pretrained encoders and of the fresh heads. */
+  rate: v.strictObject({
+    encoder: v.pipe(v.number(), v.minValue(0)),
+    heads: v.pipe(v.number(), v.minValue(0)),
+  }),
+  decay: v.pipe(v.number(), v.minValue(0)),
+  /** Largest global norm of the gradients. */
+  clip: positive,
+  schedule: v.strictObject({ kind: v.picklist(["linear", "newbob", "constant"]), warmup: share }),
+  /** Parts whose weights stay: the convolutions, or everything below the heads. */
+  freeze: v.array(v.picklist(["cnn", "hubert", "bert", "ctc"])),
+  /** α in L = α·L_CTC + (1 − α)·L_E. */
+  alpha: share,
+  ctcReduction: v.picklist(["mean", "sum"]),
+  labelSmoothing: share,
+  /** Which dev figure chooses the epoch; "last" keeps the last. */
+  select: v.picklist(["ua", "wer", "loss", "last"]),
+  /** f16 products with f32 masters and a loss scale, where the adapter has shader-f16. */
+  precision: v.picklist(["f32", "f16"]),
+  /** Recompute the insides of a transformer layer in the backward pass instead of keeping them. */
+  recompute: v.boolean(),
+});
+
+export const schema = v.strictObject({
+  /** The preset that the values came from. */
+  preset: v.string(),
+  system: v.string(),
+  data: v.string(),
+  /** The session held out: fold 1 tests on the first. */
+  fold: whole(1),
+  /** Share of the training dialogues that selects the epoch. */
+  dev: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
+  seed: whole(0),
+  stages: v.array(v.picklist([0, 1, 2])),
+  /** Folders of pretrained checkpoints. */
+  from: v.strictObject({ hubert: v.optional(v.string()), bert: v.optional(v.string()) }),
+  model: v.strictObject({
+    hubert: v.optional(architecture),
+    bert: v.optional(architecture),
+    cmgi: v.optional(architecture),
+  }),
+  /** Longer clips are left out of training. */
+  maxSeconds: positive,
+  /** Lines of the corpus's text.txt that stage 0 reads. */
+  sentences: whole(1),
+  stage0: stage,
+  stage1: stage,
+  stage2: stage,
+  checkpoints: v.strictObject({
+    /** How many are kept besides the best. */
+    keep: whole(1),
+    /** Updates between two; 0: one an epoch. */
+    every: whole(0),
+  }),
+});
+
+export type TrainConfig = v.InferOutput<typeof schema>;
+export type StageConfig = v.InferOutput<typeof stage>;
+/** 0: masked words on plain text. 1: characters and emotion from speech. 2: the whole system. */
+export type StageNumber = 0 | 1 | 2;
+
+export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
+  ({ 0: config.stage0, 1: config.stage1, 2: config.stage2 })[stage];
+
+/** Checks a config. Throws one line that names the first bad key, what it holds and what it should. */
+export function checkConfig(value: unknown, source: string): TrainConfig {
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const key = v.getDotPath(issue) ?? "the config";
+  const unknown = issue.type === "strict_object" && issue.expected === "never";
+  throw new SyntaxError(
+    unknown
+      ? `Cannot use ${source}: there is no key ${key}`
+      : `Cannot use ${source}: ${key} is ${show(issue.input)} but should be ${wanted(issue)}`,
+  );
+}
+
+const show = (value: unknown) => (value === undefined ? "absent" : (JSON.stringify(value) ?? String(value)));
+
+function wanted({ type, expected, requirement }: v.BaseIssue<unknown>): string {
+  if (type === "integer") return "a whole number";
+  if (type === "min_value") return `at least ${requirement}`;
+  if (type === "gt_value") return `more than ${requirement}`;
+  if (type === "max_value") return `at most ${requirement}`;
+  if (type === "lt_value") return `less than ${requirement}`;
+  return expected?.replaceAll('"', "") ?? type;
+}
+
+/**
+ * Sets values by dotted keys: "stage1.rate.heads=1e-3". A value is JSON where it reads as such, else text. Throws for a
+ * text without "=" or a key inside something that is no object.
+ */
+export function applySettings(config: TrainConfig, settings: readonly string[]): unknown {
+  const out = structuredClone(config) as Record<string, unknown>;
+  for (const setting of settings) {
+    const at = setting.indexOf("=");
+    if (at <= 0) throw new SyntaxError(`Cannot read --set ${setting}: expected key=value`);
+    const path = setting.slice(0, at).split(".");
+    const last = path.pop() as string;
+    let place = out;
+    for (const part of path) {
+      const next = place[part];
+      if (!isObject(next))
+        throw new SyntaxError(`Cannot read --set ${setting}: there is no ${part} in the config`);
+      place = next;
+    }
+    place[last] = parseValue(setting.slice(at + 1));
+  }
+  return out;
+}
+
+function parseValue(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

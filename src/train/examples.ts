@@ -1,0 +1,109 @@
+/** From utterances to what a step reads: normalised audio, CTC targets, token ids, labels. */
+import { LABELS, type Utterance } from "../corpora/corpus.ts";
+import type { Host } from "../host/host.ts";
+import { normalize, readWav } from "../io/audio.ts";
+import type { BertTokenizer } from "../io/tokenizer.ts";
+import type { CtcVocabulary } from "../io/vocabulary.ts";
+import type { BertInput } from "../models/bert.ts";
+import { roundLength } from "./batches.ts";
+
+export interface Batch {
+  readonly utterances: readonly Utterance[];
+  /** (B, samples): each utterance normalised, then padded with zeros. */
+  readonly audio: Float32Array;
+  readonly samples: number;
+  readonly lengths: readonly number[];
+  /** CTC ids of each transcript. */
+  readonly targets: readonly (readonly number[])[];
+  /** Class numbers; −100, which no loss counts, where there is none. */
+  readonly labels: readonly number[];
+  /** The true words, tokenised; absent where the system reads none. */
+  readonly words?: BertInput;
+  /** Of speech, without padding. */
+  readonly seconds: number;
+}
+
+export interface Reader {
+  readonly host: Host;
+  readonly vocabulary?: CtcVocabulary;
+  readonly tokenizer?: BertTokenizer;
+  /** Most tokens of a text, [CLS] and [SEP] included. */
+  readonly maxTokens: number;
+  /** False: the audio stays empty, for systems that read only. */
+  readonly audio: boolean;
+  /** Told of every file that cannot be read any more; its utterance is left out. */
+  readonly onProblem?: (id: string, message: string) => void;
+}
+
+/** Reads the utterances of a batch; undefined where not one of them can be read. */
+export async function readBatch(reader: Reader, wanted: readonly Utterance[]): Promise<Batch | undefined> {
+  const { host, vocabulary, tokenizer, onProblem } = reader;
+  const clips = await Promise.all(
+    wanted.map(async (utterance) => {
+      if (!reader.audio) return { utterance, samples: new Float32Array(0) };
+      try {
+        return { utterance, samples: normalize((await readWav(host, utterance.wav)).samples) };
+      } catch (error) {
+        if (!onProblem) throw error;
+        onProblem(utterance.id, (error as Error).message);
+        return undefined;
+      }
+    }),
+  );
+  const read = clips.filter((clip) => clip !== undefined);
+  if (read.length === 0) return undefined;
+  const samples = roundLength(Math.max(...read.map((clip) => clip.samples.length)));
+  const audio = new Float32Array(reader.audio ? read.length * samples : 0);
+  for (const [b, clip] of read.entries()) audio.set(clip.samples, b * samples);
+  const utterances = read.map((clip) => clip.utterance);
+  return {
+    utterances,
+    audio,
+    samples,
+    lengths: read.map((clip) => clip.samples.length),
+    targets: utterances.map((u) => vocabulary?.encode(u.words) ?? []),
+    labels: utterances.map((u) => (u.label === undefined ? -100 : LABELS.indexOf(u.label))),
+    words:
+      tokenizer &&
+      (await readWords(
+        tokenizer,
+        utterances.map((u) => u.words),
+        reader.maxTokens,
+      )),
+    seconds: read.reduce((sum, clip) => sum + clip.samples.length, 0) / 16000,
+  };
+}
+
+/** Normalised texts as BERT reads them: lower-cased, tokenised, padded to one length. */
+export async function readWords(
+  tokenizer: BertTokenizer,
+  texts: readonly string[],
+  most: number,
+): Promise<BertInput> {
+  const rows = await Promise.all(
+    texts.map(async (text) => cutTokens((await tokenizer.encode(text.toLowerCase())).ids, most)),
+  );
+  return padRows(rows, tokenizer.padId);
+}
+
+/** A text that is too long loses its end, but not [SEP]. */
+export const cutTokens = (ids: readonly number[], most: number): readonly number[] =>
+  ids.length <= most ? ids : [...ids.slice(0, most - 1), ids[ids.length - 1]];
+
+/** Rows of ids padded to the longest, with their mask. */
+export function padRows(rows: readonly (readonly number[])[], pad: number): BertInput {
+  const T = Math.max(...rows.map((row) => row.length));
+  const fill = (row: readonly number[], value: number) => [
+    ...row,
+    ...new Array<number>(T - row.length).fill(value),
+  ];
+  return {
+    ids: rows.map((row) => fill(row, pad)),
+    mask: rows.map((row) =>
+      fill(
+        row.map(() => 1),
+        0,
+      ),
+    ),
+  };
+}

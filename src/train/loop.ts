@@ -1,0 +1,254 @@
+/**
+ * Trains one stage: epochs of updates, dev figures after each, checkpoints from which a run goes on as if it had never
+ * stopped. Everything random is a function of (seed, stage, step), so the state is weights, moments and a few counts.
+ */
+import type { Device } from "../gpu/device.ts";
+import { AdamW } from "./adamw.ts";
+import { loadOptimizer, saveOptimizer, saveWeights } from "./checkpoint.ts";
+import type { StageConfig, StageNumber } from "./config.ts";
+import { firstBadTensor } from "./diagnose.ts";
+import type { Lengths, RunFolder } from "./run_folder.ts";
+import { type NewBobState, newBob, scheduleFactor } from "./schedule.ts";
+import { trainingStream } from "./seeds.ts";
+import type { DevResult, Task } from "./task.ts";
+import { update } from "./update.ts";
+
+/** The best epoch of a stage so far. */
+export interface Best {
+  /** Name of its folder in best/. */
+  readonly folder: string;
+  readonly epoch: number;
+  readonly score: number;
+}
+
+/** state.json of a checkpoint. */
+export interface LoopState {
+  readonly stage: StageNumber;
+  /** Epoch and batch to go on with; the epoch is the stage's number of epochs where the stage is done. */
+  readonly epoch: number;
+  readonly batch: number;
+  /** Updates done in this stage. */
+  readonly step: number;
+  readonly newBob: NewBobState;
+  readonly lossScale: number;
+  /** Updates since a step was skipped, after which the loss scale may grow. */
+  readonly steady: number;
+  /** Updates of each parameter. */
+  readonly updates: Readonly<Record<string, number>>;
+  readonly bests: Readonly<Record<string, Best>>;
+  readonly lengths: Lengths;
+}
+
+/** What is told after every update. */
+export interface StepReport {
+  readonly stage: StageNumber;
+  readonly epoch: number;
+  readonly epochs: number;
+  readonly step: number;
+  readonly total: number;
+  readonly loss: number;
+  readonly parts: Readonly<Record<string, number>>;
+  readonly gradientNorm: number;
+  /** Seconds of speech, or sentences, in this update. */
+  readonly amount: number;
+  readonly seconds: number;
+  /** Of GPU buffers. */
+  readonly bytes: number;
+}
+
+export interface StageOptions<B> {
+  readonly device: Device;
+  readonly run: RunFolder;
+  readonly task: Task<B>;
+  readonly stage: StageNumber;
+  readonly config: StageConfig;
+  readonly seed: number;
+  readonly checkpoints: { readonly keep: number; readonly every: number };
+  /** The checkpoint to go on from, if it is of this stage. Its weights are loaded already. */
+  readonly from?: { readonly folder: string; readonly state: LoopState };
+  /** Bests of the stages before. */
+  readonly bests: Readonly<Record<string, Best>>;
+  /** Which group of rates a parameter belongs to, by its key. */
+  readonly isHead: (key: string) => boolean;
+  readonly signal: AbortSignal;
+  readonly onStep?: (report: StepReport) => void;
+  readonly onDev?: (epoch: number, dev: DevResult, best: boolean) => void;
+}
+
+export interface StageResult {
+  /** False: interrupted, after a checkpoint. */
+  readonly finished: boolean;
+  readonly bests: Readonly<Record<string, Best>>;
+}
+
+/** f16's gradients underflow below 6e-8: losses are scaled up by this at first, down at each overflow. */
+const FIRST_SCALE = 2 ** 16;
+const GROW_AFTER = 2000;
+
+export async function trainStage<B>(options: StageOptions<B>): Promise<StageResult> {
+  const { device, run, task, stage, config, seed, checkpoints, from, isHead, signal } = options;
+  const { epochs, accumulate, schedule, rate, decay, clip } = config;
+  const optimizer = new AdamW(device, task.parameters, {
+    clip,
+    rate: (key) => (isHead(key) ? rate.heads : rate.encoder),
+    decay: () => decay,
+  });
+  let state: LoopState = from?.state ?? {
+    stage,
+    epoch: 0,
+    batch: 0,
+    step: 0,
+    newBob: { factor: 1 },
+    lossScale: config.precision === "f16" ? FIRST_SCALE : 1,
+    steady: 0,
+    updates: {},
+    bests: options.bests,
+    lengths: {},
+  };
+  const save = async () => {
+    await run.checkpoint(
+      "checkpoints",
+      `stage${stage}-${String(state.step).padStart(7, "0")}`,
+      async (folder) => {
+        await saveWeights(run.host, `${folder}/model.safetensors`, task.parameters);
+        await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, optimizer);
+        return { ...state, updates: optimizer.steps, lengths: await run.flush() };
+      },
+    );
+    await run.prune(checkpoints.keep);
+  };
+  try {
+    if (from) {
+      await loadOptimizer(run.host, `${from.folder}/optimizer.safetensors`, optimizer, from.state.updates);
+    }
+    const plans = Array.from({ length: epochs }, (_, epoch) => task.plan(epoch));
+    const total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
+    let saved = from !== undefined;
+    while (state.epoch < epochs) {
+      const plan = plans[state.epoch];
+      let next = state.batch < plan.length ? loadGroup(task, plan, state.batch, accumulate) : undefined;
+      while (next) {
+        const started = performance.now();
+        const batches = await next;
+        const after = state.batch + accumulate;
+        next = after < plan.length ? loadGroup(task, plan, after, accumulate) : undefined;
+        next?.catch(() => {}); // awaited in the next turn, where it may throw
+        const step = state.step + 1;
+        const factor =
+          scheduleFactor(step, { ...schedule, total }) *
+          (schedule.kind === "newbob" ? state.newBob.factor : 1);
+        state = { ...state, step, batch: after };
+        if (batches.length > 0) {
+          const { lossScale } = state;
+          const mode = (micro: number) => ({ training: trainingStream(seed, "step", stage, step, micro) });
+          const result = await update(device, task, optimizer, batches, { factor, lossScale, mode });
+          if (!result.finite) {
+            if (lossScale === 1 || lossScale < 2 ** -14) await stop(device, options, batches, mode, step);
+            optimizer.undo();
+            state = { ...state, lossScale: lossScale / 2, steady: 0 };
+          } else if (lossScale !== 1 && state.steady + 1 >= GROW_AFTER) {
+            state = { ...state, lossScale: lossScale * 2, steady: 0 };
+          } else {
+            state = { ...state, steady: state.steady + 1 };
+          }
+          const seconds = (performance.now() - started) / 1000;
+          const bytes = device.pool.statistics.allocated;
+          const { loss, parts, gradientNorm } = result;
+          run.metrics({
+            ...{ stage, step, epoch: state.epoch, loss, ...parts, gradient_norm: gradientNorm },
+            ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
+            ...(lossScale === 1 ? {} : { loss_scale: lossScale, skipped: !result.finite }),
+            ...{ seconds, bytes },
+          });
+          const amount = batches.reduce((n, batch) => n + task.amount(batch), 0);
+          const { epoch } = state;
+          options.onStep?.({
+            ...{ stage, epoch, epochs, step, total, loss, parts, gradientNorm, amount, seconds, bytes },
+          });
+        }
+        saved = false;
+        if (signal.aborted) {
+          await save();
+          return { finished: false, bests: state.bests };
+        }
+        if (next && checkpoints.every > 0 && step % checkpoints.every === 0) {
+          await save();
+          saved = true;
+        }
+      }
+      try {
+        state = await endEpoch(options, state);
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        await save(); // the epoch's updates are done: going on begins with its figures
+        return { finished: false, bests: state.bests };
+      }
+      await save();
+      saved = true;
+    }
+    if (!saved || (epochs === 0 && !from)) await save();
+    return { finished: true, bests: state.bests };
+  } finally {
+    optimizer.dispose();
+  }
+}
+
+/** The micro-batches of one update; those of which nothing can be read are left out. */
+async function loadGroup<B>(
+  task: Task<B>,
+  plan: readonly (readonly number[])[],
+  from: number,
+  count: number,
+): Promise<B[]> {
+  const batches = await Promise.all(plan.slice(from, from + count).map((indices) => task.load(indices)));
+  return batches.filter((batch) => batch !== undefined);
+}
+
+/** Judges the epoch on the dev set and keeps its model if none was better. */
+async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<LoopState> {
+  const { run, task, stage, config, onDev } = options;
+  const { epoch, step } = state;
+  const next = { ...state, epoch: epoch + 1, batch: 0 };
+  const dev = await task.evaluate(options.signal);
+  if (dev) {
+    run.metrics({
+      ...{ stage, step, epoch },
+      ...Object.fromEntries(Object.entries(dev).map(([name, value]) => [`dev_${name}`, value])),
+    });
+  }
+  const score = dev && config.select !== "last" ? scoreOf(dev, config.select) : epoch;
+  const best = state.bests[stage];
+  const better = best === undefined || score >= best.score;
+  let bests = state.bests;
+  if (better) {
+    const folder = `stage${stage}-epoch${String(epoch + 1).padStart(3, "0")}`;
+    await run.checkpoint("best", folder, async (path) => {
+      await task.save(path);
+      return { stage, epoch, score, dev };
+    });
+    bests = { ...bests, [stage]: { folder, epoch, score } };
+  }
+  if (dev) onDev?.(epoch, dev, better);
+  return { ...next, bests, newBob: dev ? newBob(state.newBob, dev.loss) : state.newBob };
+}
+
+function scoreOf(dev: DevResult, select: "ua" | "wer" | "loss"): number {
+  const value = dev[select] ?? dev.loss;
+  return select === "ua" && dev.ua !== undefined ? value : -value;
+}
+
+/** Ends a run whose loss or gradient is not finite, naming the first tensor that was not. */
+async function stop<B>(
+  device: Device,
+  { task, stage, run }: StageOptions<B>,
+  batches: readonly B[],
+  mode: (micro: number) => { training: { next: () => number } },
+  step: number,
+): Promise<never> {
+  await run.flush();
+  for (const [micro, batch] of batches.entries()) {
+    const name = await firstBadTensor(device, task, batch, mode(micro));
+    if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite`);
+  }
+  throw new Error(`Stopped at step ${step} of stage ${stage}: the sum over its micro-batches is not finite`);
+}

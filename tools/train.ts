@@ -1,0 +1,192 @@
+/** `wavegate train`: trains a system of the paper stage by stage, or goes on with a run. */
+import process from "node:process";
+import { LABELS, summarizeProblems } from "../src/corpora/corpus.ts";
+import { examine } from "../src/corpora/examine.ts";
+import { folds } from "../src/corpora/folds.ts";
+import { readIemocap } from "../src/corpora/iemocap.ts";
+import { score } from "../src/evaluate/metrics.ts";
+import { totalEdits, wer, wordEdits } from "../src/evaluate/wer.ts";
+import { openDevice } from "../src/gpu/device.ts";
+import { currentHost } from "../src/host/current.ts";
+import type { Host } from "../src/host/host.ts";
+import { readJson } from "../src/io/config.ts";
+import { PRESETS, type PresetName, trainConfig } from "../src/recipes.ts";
+import type { UtteranceAnswer } from "../src/train/answer.ts";
+import { applySettings, checkConfig, type StageNumber, type TrainConfig } from "../src/train/config.ts";
+import type { StepReport } from "../src/train/loop.ts";
+import { type TrainData, trainRun } from "../src/train/run.ts";
+import { RunFolder } from "../src/train/run_folder.ts";
+import { SYSTEMS } from "../src/train/systems.ts";
+import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
+import { formatBytes, formatSeconds } from "./format.ts";
+import type { Progress } from "./progress.ts";
+
+/** Seconds between two lines where stderr is no terminal. */
+const LINE_EVERY = 10;
+
+export const verb = defineVerb({
+  name: "train",
+  summary: "Trains a system of the paper, or goes on with a run.",
+  usage: `--system NAME --data DIR --out RUN [options]
+       wavegate train --resume --out RUN`,
+  example: "wavegate train --system both-cmgi --preset small --data corpus/mini --fold 5 --out runs/small",
+  interruptible: true,
+  options: {
+    system: { type: "string", choices: Object.keys(SYSTEMS), help: "what is heard, read and fused" },
+    data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
+    out: { type: "string", value: "RUN", help: "folder of the run" },
+    fold: { type: "number", value: "N", default: 5, help: "session held out for the test" },
+    stage: {
+      type: "string",
+      choices: ["0", "1", "2", "both"],
+      default: "both",
+      help: "0: words alone, 1: speech, 2: the whole; both: all that the system needs",
+    },
+    preset: {
+      type: "string",
+      choices: Object.keys(PRESETS) as PresetName[],
+      default: "safe",
+      help: "recipe to start from",
+    },
+    hubert: { type: "string", value: "DIR", help: "Hugging Face folder of the speech encoder" },
+    bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
+    set: { type: "string", value: "KEY=VALUE", multiple: true, help: "change a key of the recipe" },
+    resume: { type: "boolean", help: "go on with the run in --out" },
+    adapter: { type: "string", value: "NAME", help: "part of the adapter's name" },
+  },
+  async main(context) {
+    const { values, print, printJson, note, signal } = context;
+    const { out, resume } = values;
+    if (out === undefined) throw new UsageError("Cannot train without --out RUN");
+    const host = await currentHost();
+    const path = out.replace(/\/+$/, "");
+    const config = resume ? await resumed(host, path, values.set) : started(values);
+    const onlyText = config.stages.every((stage) => stage === 0);
+    const data = onlyText ? undefined : await openData(host, config, note);
+    const run = resume ? await RunFolder.open(host, path) : await RunFolder.create(host, path, config);
+    const device = await openDevice(host, { adapter: values.adapter });
+    const shown = display(context, run);
+    const begin = performance.now();
+    try {
+      run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
+      if (data) run.log(`problems: ${summarizeProblems(data.examined.problems) || "none"}`);
+      const finished = await trainRun({
+        ...{ device, run, config, data, root: config.data, resume, signal, measure },
+        ...shown.handlers,
+      });
+      const seconds = (performance.now() - begin) / 1000;
+      run.log(finished ? `finished after ${formatSeconds(seconds)}` : "interrupted");
+      print(
+        finished
+          ? `${path}/model: trained in ${formatSeconds(seconds)}`
+          : `${path}: stopped after ${formatSeconds(seconds)}; --resume --out ${path} goes on`,
+      );
+      printJson({ run: path, finished, seconds });
+    } catch (error) {
+      run.log(`failed: ${(error as Error).message.split("\n")[0]}`);
+      throw error;
+    } finally {
+      shown.stop();
+      await run.flush().catch(() => {});
+      device.dispose();
+    }
+  },
+});
+
+type Values = Context<typeof verb.options>["values"];
+
+function started(values: Values): TrainConfig {
+  const { system, data, fold, stage, preset, hubert, bert, set } = values;
+  if (system === undefined) throw new UsageError("Cannot train without --system NAME");
+  if (data === undefined) throw new UsageError("Cannot train without --data DIR");
+  const config = trainConfig({
+    ...{ preset, system, fold, hubert, bert },
+    data: data.replace(/\/+$/, ""),
+    stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
+  });
+  return checkConfig(applySettings(config, set), set.length > 0 ? "the recipe with --set" : "the recipe");
+}
+
+async function resumed(host: Host, path: string, set: readonly string[]): Promise<TrainConfig> {
+  if (set.length > 0) throw new UsageError("Cannot change a run with --set: it goes on as it began");
+  return checkConfig(await readJson(host, `${path}/config.json`), `${path}/config.json`);
+}
+
+/** Reads and examines the corpus. What is wrong with it is told, and training goes on. */
+async function openData(host: Host, config: TrainConfig, note: (line: string) => void): Promise<TrainData> {
+  const corpus = await readIemocap(host, config.data);
+  const examined = await examine(host, corpus, { maxTrainingSeconds: config.maxSeconds });
+  const { problems, utterances } = examined;
+  if (problems.length > 0)
+    note(`${problems.length} problems in ${config.data}: ${summarizeProblems(problems)}`);
+  for (const { id, kind, handled } of problems.slice(0, 10)) note(`  ${id}: ${kind}, ${handled}`);
+  if (problems.length > 10) note(`  and ${problems.length - 10} more; wavegate corpus check lists them`);
+  const all = folds(utterances, { dev: config.dev, seed: config.seed });
+  const fold = all[config.fold - 1];
+  if (!fold)
+    throw new RangeError(`Cannot hold out fold ${config.fold}: ${config.data} has ${all.length} sessions`);
+  return { examined, fold, root: config.data };
+}
+
+/** UA, WA and WER of the dev set. */
+function measure(answers: readonly UtteranceAnswer[]) {
+  const labelled = answers.filter((a) => a.utterance.label !== undefined);
+  const truth = labelled.map((a) => LABELS.indexOf(a.utterance.label!));
+  const predicted = labelled.map((a) => a.probabilities.indexOf(Math.max(...a.probabilities)));
+  const { ua, wa } = score(truth, predicted, LABELS.length);
+  if (answers.some((a) => a.hypothesis === undefined)) return { ua, wa };
+  const edits = answers.map((a) => wordEdits({ reference: a.utterance.words, hypothesis: a.hypothesis! }));
+  return { ua, wa, wer: wer(totalEdits(edits)) };
+}
+
+/** A bar on a terminal, a line now and then elsewhere; both in the log. */
+function display({ progress, note }: Context<typeof verb.options>, run: RunFolder) {
+  let bar: Progress | undefined;
+  let shownStage: StageNumber | undefined;
+  let [lastLine, amount, seconds] = [performance.now(), 0, 0];
+  const say = (line: string) => {
+    run.log(line);
+    note(`${process.stderr.isTTY ? "\r\x1b[K" : ""}${line}`);
+  };
+  const describe = (r: StepReport) => {
+    const parts = Object.entries({ loss: r.loss, ...r.parts }).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+    const unit = r.stage === 0 ? "sentences/s" : "audio s/s";
+    const rate = `${(amount / seconds).toPrecision(3)} ${unit}`;
+    return `${parts.join("  ")}  norm ${r.gradientNorm.toPrecision(3)}  ${rate}  ${formatBytes(r.bytes)}`;
+  };
+  return {
+    stop: () => bar?.stop(),
+    handlers: {
+      onStage(stage: StageNumber, parameters: number, trained: number) {
+        say(`stage ${stage}: ${parameters} parameters, ${trained} of them trained`);
+      },
+      onStep(r: StepReport) {
+        if (shownStage !== r.stage) {
+          bar?.stop();
+          bar = progress(`stage ${r.stage}`, r.total);
+          shownStage = r.stage;
+        }
+        amount += r.amount;
+        seconds += r.seconds;
+        bar?.update(r.step, describe(r));
+        const now = performance.now();
+        if (now - lastLine > 1000 * LINE_EVERY) {
+          const left = formatSeconds(((r.total - r.step) * seconds) / Math.max(1, r.step));
+          const line = `stage ${r.stage}  epoch ${r.epoch + 1}/${r.epochs}  step ${r.step}/${r.total}  ${describe(r)}  ${left} left`;
+          if (process.stderr.isTTY) run.log(line);
+          else say(line);
+          lastLine = now;
+        }
+      },
+      onDev(stage: StageNumber, epoch: number, dev: Readonly<Record<string, number>>, best: boolean) {
+        const figures = Object.entries(dev).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+        say(`stage ${stage}  epoch ${epoch + 1}  dev ${figures.join("  ")}${best ? "  best" : ""}`);
+      },
+      onProblem(id: string, message: string) {
+        say(`${id}: left out of its batch: ${message}`);
+      },
+    },
+  };
+}
+
+if (isMain(import.meta)) await runVerb(verb);
