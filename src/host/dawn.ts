@@ -47,9 +47,10 @@ async function byName(adapter: string, flags: string[], create: (flags: string[]
   return create([...flags, `adapter=${name}`]);
 }
 
-export function noAdapter(adapter: string, names: string[]): Error {
+/** The error bears the names that there are. */
+export function noAdapter(adapter: string, names: string[]): Error & { available: string[] } {
   const available = names.length > 0 ? `available are ${names.join(", ")}` : "none is available";
-  return new Error(`Cannot find adapter '${adapter}': ${available}`);
+  return Object.assign(new Error(`Cannot find adapter '${adapter}': ${available}`), { available: names });
 }
 
 const firstLine = (error: unknown) =>

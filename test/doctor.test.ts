@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import process from "node:process";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { vulkanDrivers } from "../tools/vulkan.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "wavegate-doctor-"));
+after(() => rmSync(folder, { recursive: true }));
+const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
+
+function doctor(args: string[], env: Record<string, string> = {}) {
+  return spawnSync(process.execPath, [...runtime, "tools/doctor.ts", ...args], {
+    cwd: root,
+    encoding: "utf8",
+    env: { ...process.env, ...env },
+  });
+}
+
+test("doctor finds the adapter, and four operators right to 1e-5", () => {
+  const { status, stdout } = doctor(["--json"]);
+  assert.equal(status, 0);
+  const found = JSON.parse(stdout);
+  assert.match(found.host, /^(Node|Deno) \d/);
+  assert.ok(found.adapters.length >= 1);
+  assert.ok(found.adapter.name.length > 0);
+  assert.equal(typeof found.adapter.features.f16, "boolean");
+  assert.ok(found.adapter.limits.maxStorageBufferBindingSize >= 2 ** 27);
+  assert.deepEqual(
+    found.selfTest.map((t: { operator: string; pass: boolean }) => [t.operator, t.pass]),
+    [
+      ["matmul", true],
+      ["attention", true],
+      ["layerNorm", true],
+      ["ctc", true],
+    ],
+  );
+  for (const { relL2 } of found.selfTest) assert.ok(relL2 > 0 && relL2 < 1e-5);
+  assert.ok(found.speed.gflops > 0 && found.speed.gigabytesPerSecond > 0);
+});
+
+test("doctor says what to install where there is no driver, with status 1", {
+  skip: process.platform !== "linux",
+}, () => {
+  const { status, stdout, stderr } = doctor(["--json"], { VK_DRIVER_FILES: join(folder, "absent.json") });
+  assert.equal(status, 1);
+  assert.match(
+    stderr,
+    /^wavegate doctor: Cannot find a WebGPU adapter: no Vulkan driver is installed; install [^\n]+\n$/,
+  );
+  assert.equal(JSON.parse(stdout).adapter, null);
+});
+
+test("doctor lists what there is where an adapter of that name is not", () => {
+  const { status, stderr } = doctor(["--adapter", "voodoo"]);
+  assert.equal(status, 1);
+  const own = stderr.split("\n").filter((line) => line.startsWith("wavegate"));
+  assert.equal(own.length, 1);
+  assert.match(own[0], /Cannot find adapter 'voodoo': available are ./);
+});
+
+test("vulkanDrivers() looks where the loader does", { skip: process.platform !== "linux" }, () => {
+  const manifest = (name: string) =>
+    JSON.stringify({ ICD: { library_path: `${name}.so`, api_version: "1.3.0" } });
+  const drivers = join(folder, "data", "vulkan", "icd.d");
+  mkdirSync(drivers, { recursive: true });
+  for (const name of ["b", "a"]) writeFileSync(join(drivers, `${name}.json`), manifest(name));
+  writeFileSync(join(drivers, "broken.json"), "{");
+  writeFileSync(join(drivers, "readme.txt"), manifest("no"));
+  const libraries = (env: NodeJS.ProcessEnv) => vulkanDrivers(env)?.map((driver) => driver.library);
+  const nowhere = { XDG_CONFIG_HOME: folder, XDG_CONFIG_DIRS: folder, XDG_DATA_HOME: folder };
+  assert.deepEqual(libraries({ VK_DRIVER_FILES: drivers }), ["a.so", "b.so"]);
+  assert.deepEqual(libraries({ VK_ICD_FILENAMES: [join(drivers, "b.json"), "/nowhere"].join(delimiter) }), [
+    "b.so",
+  ]);
+  const found = libraries({ ...nowhere, XDG_DATA_DIRS: join(folder, "data") }) ?? [];
+  assert.deepEqual(found.slice(-2), ["a.so", "b.so"]);
+});

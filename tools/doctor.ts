@@ -1,0 +1,171 @@
+/** wavegate doctor: what this machine offers, whether it computes rightly, and what would make it better. */
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { freemem, totalmem } from "node:os";
+import process from "node:process";
+import type { Device } from "../src/gpu/device.ts";
+import { currentHost } from "../src/host/current.ts";
+import type { Host } from "../src/host/host.ts";
+import { defineVerb, isMain, runVerb } from "./cli.ts";
+import { deviceOptions, openChosenDevice } from "./device.ts";
+import { type SelfTest, selfTest } from "./doctor/self_test.ts";
+import { measureSpeed } from "./doctor/speed.ts";
+import { formatBytes } from "./format.ts";
+import { byHand, readOsRelease } from "./mesa.mjs";
+import { vulkanDrivers } from "./vulkan.ts";
+
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupsPerDimension",
+] as const;
+
+/** HuBERT-large on 15 s wants this much in one binding. */
+const ROOMY = 96 * 2 ** 20;
+
+export const verb = defineVerb({
+  name: "doctor",
+  summary: "host, adapters, features, limits; a numeric self-test; advice",
+  usage: "[options]",
+  example: "wavegate doctor --adapter nvidia",
+  options: deviceOptions,
+  async main({ values, print, printJson }) {
+    const host = await currentHost();
+    const drivers = vulkanDrivers();
+    const machine = {
+      host: host.describe(),
+      dawn: dawnVersion(),
+      memory: { total: totalmem(), free: freemem() },
+      drivers,
+    };
+    const row = (name: string, value: string) => print(`${name.padEnd(11)} ${value}`);
+    row("host", machine.host);
+    row(
+      "webgpu",
+      `Dawn by npm webgpu ${machine.dawn}${host.name === "deno" ? "; wgpu, built into Deno" : ""}`,
+    );
+    row("memory", `${formatBytes(machine.memory.total)}, ${formatBytes(machine.memory.free)} free`);
+    for (const { manifest, apiVersion } of drivers ?? []) row("driver", `${manifest} (Vulkan ${apiVersion})`);
+
+    const names = drivers?.length === 0 ? [] : await adapterNames(host, values.implementation);
+    if (names.length === 0) {
+      const error = remedy(drivers?.length);
+      printJson({ ...machine, adapters: [], adapter: null, error });
+      throw new Error(error);
+    }
+    row("adapters", names.join(", "));
+    const device = await openChosenDevice(host, values);
+    const adapter = await describe(host, device, values);
+    showAdapter(adapter, row);
+
+    const tests = await selfTest(device);
+    for (const { operator, relL2, pass } of tests)
+      row(
+        "self-test",
+        `${operator.padEnd(9)} ${relL2.toExponential(1)} from float64  ${pass ? "pass" : "FAILS"}`,
+      );
+    const speed = await measureSpeed(device);
+    row(
+      "speed",
+      `${speed.gflops.toPrecision(3)} GFLOP/s (1024³ product), ${speed.gigabytesPerSecond.toPrecision(3)} GB/s (copy)`,
+    );
+    const advice = advise(device, tests);
+    for (const line of advice) row("advice", line);
+    printJson({ ...machine, adapters: names, adapter, selfTest: tests, speed, advice });
+    device.dispose();
+    return tests.every((test) => test.pass) ? 0 : 1;
+  },
+});
+
+type Choice = { adapter?: string; implementation?: "built-in" | "dawn" };
+
+/** All that can be asked for by name. */
+async function adapterNames(host: Host, implementation: Choice["implementation"]): Promise<string[]> {
+  try {
+    await host.gpu({ adapter: "\u0001", implementation });
+    return [];
+  } catch (error) {
+    const { available } = error as { available?: string[] };
+    if (!available) throw error;
+    return [...new Set(available)];
+  }
+}
+
+async function describe(host: Host, device: Device, { adapter: name, implementation }: Choice) {
+  const gpu = await host.gpu({ adapter: name, implementation });
+  const adapter = await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
+  const info = adapter?.info;
+  return {
+    name: device.info.name,
+    /** Where the implementation tells the driver and its version, it does so here. */
+    description: info?.description ?? "",
+    vendor: device.info.vendor,
+    architecture: device.info.architecture,
+    cpu: device.info.cpu,
+    subgroups: {
+      smallest: info?.subgroupMinSize,
+      largest: info?.subgroupMaxSize,
+      used: device.info.subgroup,
+    },
+    features: {
+      f16: device.info.f16,
+      subgroups: device.gpu.features.has("subgroups"),
+      timestamps: device.info.timestamps,
+    },
+    limits: Object.fromEntries(LIMITS.map((limit) => [limit, device.limits[limit]])),
+    bufferMemory: device.info.cpu ? host.freeMemory() : undefined,
+  };
+}
+
+function showAdapter(
+  adapter: Awaited<ReturnType<typeof describe>>,
+  row: (name: string, value: string) => void,
+): void {
+  const { features, subgroups, limits } = adapter;
+  row("adapter", `${adapter.name}${adapter.cpu ? " (on the CPU)" : ""}`);
+  row("", [adapter.description, adapter.vendor, adapter.architecture].filter(Boolean).join(", "));
+  const has = Object.entries(features).map(([name, there]) => `${there ? "" : "no "}${name}`);
+  row("features", has.join(", "));
+  row(
+    "subgroups",
+    `${subgroups.smallest ?? "?"} to ${subgroups.largest ?? "?"} lanes, ${subgroups.used || "none"} used`,
+  );
+  for (const [name, value] of Object.entries(limits))
+    row("limit", `${name} ${/Size$/.test(name) ? formatBytes(value) : value}`);
+  if (adapter.bufferMemory)
+    row("limit", `GPU buffers ${formatBytes(adapter.bufferMemory)}, which is main memory`);
+}
+
+function advise({ info, limits }: Device, tests: readonly SelfTest[]): string[] {
+  const wrong = tests.filter((test) => !test.pass).map((test) => test.operator);
+  return [
+    wrong.length > 0 && `${wrong.join(", ")} miscomputed: update the driver, or choose another --adapter`,
+    info.cpu && "this adapter is the CPU; a GPU with its own driver is many times faster",
+    !info.f16 && "no f16: weights stay f32, twice the memory",
+    !info.timestamps && "no timestamps: `wavegate profile` cannot time kernels here",
+    limits.maxStorageBufferBindingSize < ROOMY &&
+      `one binding holds ${formatBytes(limits.maxStorageBufferBindingSize)}: long recordings will not fit`,
+  ].filter((line) => line !== false);
+}
+
+/** What to install, by what is there: nothing, or drivers that do not work. */
+function remedy(drivers: number | undefined): string {
+  const found = "Cannot find a WebGPU adapter";
+  if (drivers === undefined) return `${found}: install the graphics driver of this machine's GPU`;
+  const why = `no Vulkan driver ${drivers === 0 ? "is installed" : "that is installed works"}`;
+  return `${found}: ${why}; ${byHand(readOsRelease())}`;
+}
+
+function dawnVersion(): string {
+  try {
+    const path = createRequire(import.meta.url).resolve("webgpu/package.json");
+    return JSON.parse(readFileSync(path, "utf8")).version;
+  } catch {
+    return `not installed for ${process.platform} ${process.arch}`;
+  }
+}
+
+if (isMain(import.meta)) await runVerb(verb);
