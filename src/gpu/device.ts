@@ -4,7 +4,8 @@
  * What awaits: openDevice, precompile, read, idle. Everything between only records.
  */
 import type { GpuOptions, Host } from "../host/host.ts";
-import { declaredKernels, KernelLibrary } from "./kernel.ts";
+import { declaredKernels } from "./kernel.ts";
+import { KernelLibrary } from "./library.ts";
 import { Pool, type PoolBuffer, sizeClass, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
 import { Recorder } from "./recorder.ts";
@@ -191,14 +192,13 @@ export class Device {
   }
 
   /**
-   * Compiles what `body` would run. The body records for real, so pass inputs of the shape that will be used; its
-   * dispatches are submitted, because a CPU adapter translates a kernel only when it first runs.
+   * Compiles side by side every pipeline that `body` would run, and reports each. `body` records as usual, but nothing is
+   * dispatched: the tensors it makes hold no results. A CPU adapter does part of the work only at a kernel's first run.
    */
-  async precompile(body: () => void, onProgress?: (compiled: number) => void): Promise<void> {
-    const before = this.counters.pipelines;
-    body();
-    onProgress?.(this.counters.pipelines - before);
-    await this.idle();
+  async precompile(body: () => void, onProgress?: (compiled: number, total: number) => void): Promise<void> {
+    await this.kernels.precompile(body, onProgress);
+    await Promise.all(this.#watched);
+    this.check();
   }
 
   /** Runs `body` with `label` in front of the profiler's rows. */

@@ -107,3 +107,31 @@ export function excerpt(text: string, line: number, around = 3): string {
     .map((l, i) => `${from + i + 1 === line ? ">" : " "} ${String(from + i + 1).padStart(4)} ${l}`)
     .join("\n");
 }
+
+/** Identifiers that `entry` reaches through the functions it calls. A local named as a binding counts as that binding. */
+export function reachable(text: string, entry: string): Set<string> {
+  const bodies = new Map<string, string>();
+  for (const m of text.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
+    const open = text.indexOf("{", m.index);
+    let depth = 0;
+    let end = open;
+    for (; end < text.length; end++) {
+      if (text[end] === "{") depth++;
+      else if (text[end] === "}" && --depth === 0) break;
+    }
+    bodies.set(m[1], text.slice(m.index, end + 1));
+  }
+  const seen = new Set<string>();
+  const queue = [entry];
+  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
+    const body = bodies.get(name);
+    if (body === undefined) continue;
+    // Not what stands behind a dot: `wg.y` names no binding y.
+    for (const id of body.matchAll(/(?<![.\w])[A-Za-z_]\w*/g)) {
+      if (seen.has(id[0])) continue;
+      seen.add(id[0]);
+      queue.push(id[0]);
+    }
+  }
+  return seen;
+}

@@ -1,0 +1,114 @@
+import type { Device } from "./device.ts";
+import type { Bound, Grid } from "./kernel.ts";
+import type { PoolBuffer } from "./pool.ts";
+import type { DimsField, Interface } from "./wgsl.ts";
+
+const setters = {
+  u32: (v: DataView, at: number, x: number) => v.setUint32(at, x, true),
+  i32: (v: DataView, at: number, x: number) => v.setInt32(at, x, true),
+  f32: (v: DataView, at: number, x: number) => v.setFloat32(at, x, true),
+};
+
+function countKeys(record: object): number {
+  let count = 0;
+  for (const _ in record) count++;
+  return count;
+}
+
+/** One compiled entry point with its layout, and the bind groups made for it so far. */
+export class Pipeline {
+  readonly label: string;
+  readonly #interface: Interface;
+  readonly #layout: GPUBindGroupLayout;
+  readonly #pipeline: GPUComputePipeline;
+  readonly #groups = new Map<string, GPUBindGroup>();
+
+  constructor(label: string, face: Interface, layout: GPUBindGroupLayout, pipeline: GPUComputePipeline) {
+    this.label = label;
+    this.#interface = face;
+    this.#layout = layout;
+    this.#pipeline = pipeline;
+  }
+
+  run(
+    device: Device,
+    bound: Readonly<Record<string, Bound>>,
+    dims: Readonly<Record<string, number>>,
+    grid: Grid,
+  ): void {
+    const { bindings } = this.#interface;
+    const buffers: PoolBuffer[] = [];
+    let key = "";
+    let writable: Set<number> | undefined;
+    for (const b of bindings) {
+      if (b.access === "uniform") continue;
+      const buffer = bound[b.name]?.buffer;
+      if (!buffer) throw new Error(`Cannot run ${this.label}: no buffer was given for ${b.name}`);
+      if (b.access === "read_write") {
+        writable ??= new Set();
+        if (writable.has(buffer.id))
+          throw new Error(`Cannot run ${this.label}: ${b.name} shares its buffer with another output`);
+        writable.add(buffer.id);
+      }
+      buffers.push(buffer);
+      key += `${buffer.id},`;
+    }
+    // All that is bound was given: one more name is one that the kernel does not know.
+    const unknown =
+      countKeys(bound) > buffers.length &&
+      Object.keys(bound).find((n) => !bindings.some((b) => b.name === n));
+    if (unknown) throw new Error(`Cannot run ${this.label}: the kernel binds no ${unknown}`);
+    let at = 0;
+    for (const b of bindings) {
+      if (b.access === "uniform") continue;
+      const buffer = buffers[at++];
+      if (b.access === "read" && writable?.has(buffer.id))
+        throw new Error(`Cannot run ${this.label}: input ${b.name} shares its buffer with an output`);
+    }
+    const [x, y = 1, z = 1] = grid;
+    const most = device.limits.maxComputeWorkgroupsPerDimension;
+    if (x > most || y > most || z > most)
+      throw new RangeError(
+        `Cannot run ${this.label}: a grid of ${x}×${y}×${z} workgroups exceeds ${most} in one dimension`,
+      );
+    if (x === 0 || y === 0 || z === 0) return;
+    const group = this.#groups.get(key) ?? this.#bind(device, key, buffers);
+    const { offset, view } = device.recorder.slot();
+    this.#fill(view, dims);
+    device.recorder.dispatch(
+      { pipeline: this.#pipeline, group, buffers, grid: [x, y, z], label: device.profileLabel(this.label) },
+      offset,
+    );
+  }
+
+  /** Drops the bind groups that name a destroyed buffer. */
+  forget(id: number): void {
+    for (const key of this.#groups.keys()) if (`,${key}`.includes(`,${id},`)) this.#groups.delete(key);
+  }
+
+  #fill(view: DataView, dims: Readonly<Record<string, number>>): void {
+    const fields: readonly DimsField[] = this.#interface.dims;
+    for (let i = 0; i < fields.length; i++) {
+      const value = dims[fields[i].name];
+      if (value === undefined)
+        throw new Error(`Cannot run ${this.label}: Dims.${fields[i].name} was not given`);
+      setters[fields[i].type](view, 4 * i, value);
+    }
+    const unknown =
+      countKeys(dims) > fields.length && Object.keys(dims).find((n) => !fields.some((f) => f.name === n));
+    if (unknown) throw new Error(`Cannot run ${this.label}: Dims has no ${unknown}`);
+  }
+
+  #bind(device: Device, key: string, buffers: readonly PoolBuffer[]): GPUBindGroup {
+    let at = 0;
+    const entries = this.#interface.bindings.map((b) => ({
+      binding: b.binding,
+      resource:
+        b.access === "uniform" ? { buffer: device.recorder.arena, size: 256 } : { buffer: buffers[at++].gpu },
+    }));
+    const group = device.gpu.createBindGroup({ label: this.label, layout: this.#layout, entries });
+    device.counters.bindGroups++;
+    this.#groups.set(key, group);
+    return group;
+  }
+}
