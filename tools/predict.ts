@@ -1,12 +1,11 @@
 /** wavegate predict: words and emotion of recordings. */
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { type Audio, readWav } from "../src/io/audio.ts";
 import { openModelFolder } from "../src/models/folder.ts";
 import { openRecognizer, type Recognition, type Recognizer } from "../src/models/recognizer.ts";
+import { boxed } from "./box.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
@@ -165,13 +164,6 @@ function boxedModel(): string {
   const found = boxed("default") ?? boxed("demo");
   if (!found) throw new UsageError("Cannot run without --model DIR: no model is in the box");
   return found;
-}
-
-/** A folder under weights/, one level up in a checkout and two in an installed package. */
-export function boxed(name: string): string | undefined {
-  return [`../weights/${name}`, `../../weights/${name}`]
-    .map((path) => fileURLToPath(new URL(path, import.meta.url)))
-    .find((path) => existsSync(`${path}/config.json`));
 }
 
 function record(file: string, { seconds, transcript, ...rest }: Recognition) {

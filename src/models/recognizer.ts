@@ -6,6 +6,7 @@ import type { Device } from "../gpu/device.ts";
 import type { Host } from "../host/host.ts";
 import { normalize, SAMPLE_RATE } from "../io/audio.ts";
 import { decodeBeam, decodeGreedy, type Transcript } from "../io/decode.ts";
+import type { Mode } from "../nn/mode.ts";
 import { Weights } from "../nn/weights.ts";
 import { reshape } from "../ops/elementwise.ts";
 import { maskedMean } from "../ops/reduce.ts";
@@ -41,6 +42,8 @@ export interface RecognizeOptions {
   readonly beam?: number;
   /** Most recordings in a batch. 8 by default. */
   readonly batch?: number;
+  /** Shown every stage of every batch, as Mode.observe is, and `input_values` and `probabilities` besides. */
+  readonly observe?: Mode["observe"];
   readonly onProgress?: (done: number) => void;
 }
 
@@ -73,7 +76,7 @@ export class Recognizer {
   readonly model: ModelFolder;
   readonly device: Device;
   readonly #weights: Weights;
-  readonly #listen: (input: HubertInput) => Heard;
+  readonly #listen: (input: HubertInput, mode: Mode) => Heard;
   readonly #judge: EmotionRecognizer["judge"] | undefined;
 
   /** Builds the layers; the caller loads the weights. */
@@ -83,12 +86,12 @@ export class Recognizer {
     this.#weights = weights;
     if (model.emotion) {
       const system = new EmotionRecognizer(weights.root, model.emotion);
-      this.#listen = (input) => system.listen(input);
-      this.#judge = (heard, words) => system.judge(heard, words);
+      this.#listen = (input, mode) => system.listen(input, mode);
+      this.#judge = (heard, words, mode) => system.judge(heard, words, mode);
     } else {
       const ctc = new HubertForCTC(weights.root, model.hubert);
-      this.#listen = (input) => {
-        const { logits, ...heard } = ctc.forward(input);
+      this.#listen = (input, mode) => {
+        const { logits, ...heard } = ctc.forward(input, mode);
         return { ...heard, ctcLogits: logits };
       };
     }
@@ -113,17 +116,15 @@ export class Recognizer {
   /** Recognises recordings: mono, 16 kHz, not yet normalised. Results stand in the order of `audios`. */
   async recognize(
     audios: readonly Float32Array[],
-    { beam, batch = 8, onProgress }: RecognizeOptions = {},
+    { beam, batch = 8, observe, onProgress }: RecognizeOptions = {},
   ): Promise<Recognition[]> {
     for (const { length } of audios) this.check(length);
     const lengths = audios.map((a) => a.length);
     const results: Recognition[] = [];
     let done = 0;
     for (const indices of planBatches(lengths, this.model.hubert, { batch, bytes: this.#bytes })) {
-      const found = await this.#batch(
-        indices.map((i) => audios[i]),
-        beam,
-      );
+      const own = indices.map((i) => audios[i]);
+      const found = await this.#batch(own, beam, { observe });
       for (const [k, i] of indices.entries()) results[i] = found[k];
       done += indices.length;
       onProgress?.(done);
@@ -140,16 +141,22 @@ export class Recognizer {
       );
   }
 
-  async #batch(audios: readonly Float32Array[], beam: number | undefined): Promise<Recognition[]> {
+  async #batch(
+    audios: readonly Float32Array[],
+    beam: number | undefined,
+    mode: Mode,
+  ): Promise<Recognition[]> {
     const { device } = this;
     const heard = scope(device, () => {
-      const { hidden, mask, frames, ctcLogits } = this.#listen(this.#pad(audios));
+      const input = this.#pad(audios);
+      mode.observe?.("input_values", input.audio);
+      const { hidden, mask, frames, ctcLogits } = this.#listen(input, mode);
       return { hidden, mask, frames, logProbs: ctcLogits && logSoftmax(ctcLogits) };
     });
     try {
       const transcripts = await this.#decode(heard.logProbs, heard.frames, beam);
       const words = transcripts && (await this.#words(transcripts));
-      const judged = scope(device, () => this.#feel(heard, words));
+      const judged = scope(device, () => this.#feel(heard, words, mode));
       const [probabilities, gateS, gateT] = await Promise.all(
         [judged?.probabilities, judged?.gateS, judged?.gateT].map(take),
       );
@@ -227,16 +234,18 @@ export class Recognizer {
   }
 
   /** Frames and words → probabilities (B, classes) and the gates' means over time (B, d). */
-  #feel(heard: Heard, words: BertInput | undefined) {
+  #feel(heard: Heard, words: BertInput | undefined, mode: Mode) {
     if (!this.#judge) return undefined;
-    const { logits, gates } = this.#judge(heard, words);
+    const { logits, gates } = this.#judge(heard, words, mode);
     const over = (gate: Tensor, mask: Tensor | undefined) => {
       const [B, T, d] = gate.shape;
       if (T === 1) return reshape(gate, [B, d]);
       return maskedMean(gate, mask ?? flags(this.device, Array(B).fill(Array(T).fill(1))));
     };
+    const probabilities = softmax(logits);
+    mode.observe?.("probabilities", probabilities);
     return {
-      probabilities: softmax(logits),
+      probabilities,
       gateS: gates && over(gates.s, heard.mask),
       gateT: gates && over(gates.t, words?.mask && flags(this.device, words.mask)),
     };

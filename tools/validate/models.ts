@@ -158,7 +158,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<Stage[]
 }
 
 /** Frames are channels-last here; the cases store convolution outputs (B, C, T). */
-async function readStage(
+export async function readStage(
   stage: Tensor | undefined,
   shape: readonly number[],
 ): Promise<Float32Array | undefined> {
