@@ -63,6 +63,7 @@ const HUBERT_SMALL: Json = {
   conv_dim: [64, 96, 128],
   conv_kernel: [160, 5, 3],
   conv_stride: [20, 4, 4],
+  conv_init: "gabor",
   num_feat_extract_layers: 3,
   hidden_size: 128,
   num_hidden_layers: 4,
@@ -123,6 +124,7 @@ const PAPER_STAGE: StageConfig = {
   alpha: 0.1,
   ctcReduction: "mean",
   labelSmoothing: 0,
+  augment: { speed: 0, tilt: 0, noise: 0 },
   select: "ua",
   precision: "f32",
   recompute: false,
@@ -173,6 +175,7 @@ const SMALL_STAGE: StageConfig = {
   accumulate: 1,
   rate: { encoder: 1.5e-3, heads: 1.5e-3 },
   alpha: 0.5,
+  augment: { speed: 0.12, tilt: 0.2, noise: 0.05 },
   select: "wer",
 };
 

@@ -94,6 +94,8 @@ export interface HubertConfig {
   readonly convKernel: readonly number[];
   readonly convStride: readonly number[];
   readonly convBias: boolean;
+  /** How fresh filters of the first convolution begin; ours, not Hugging Face's. */
+  readonly convInit: "normal" | "gabor";
   /** "layer": layer norm after every convolution (LARGE). "group": one group norm after the first (BASE). */
   readonly featExtractNorm: "layer" | "group";
   readonly featExtractActivation: ActivationKind;
@@ -157,6 +159,7 @@ export function hubertConfig(c: ConfigReader): HubertConfig {
     convKernel,
     convStride,
     convBias: c.boolean("conv_bias", false),
+    convInit: c.choice("conv_init", ["normal", "gabor"], "normal"),
     featExtractNorm: c.choice("feat_extract_norm", ["layer", "group"], "group"),
     featExtractActivation: c.activation("feat_extract_activation"),
     featProjLayerNorm: prefix === "wav2vec2" || c.boolean("feat_proj_layer_norm", true),

@@ -39,6 +39,7 @@ export class FeatureExtractor {
       (O, i) =>
         new Conv1d(layer(i).at("conv"), i === 0 ? 1 : convDim[i - 1], O, convKernel[i], convBias, {
           stride: convStride[i],
+          init: i === 0 && config.convInit === "gabor" ? { kind: "gabor", taps: convKernel[0] } : undefined,
         }),
     );
     this.#norms = convDim.map((C, i) => {

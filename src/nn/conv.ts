@@ -2,7 +2,7 @@ import { type ConvOptions, conv1d, packWeight } from "../ops/conv1d.ts";
 import { weightNorm } from "../ops/weight_norm.ts";
 import { isRecording } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { Derived, type Parameter } from "./parameter.ts";
+import { Derived, type Init, type Parameter } from "./parameter.ts";
 import type { WeightScope } from "./weights.ts";
 
 /** A convolution over frames.   x (B, T, C) → (B, To, O) */
@@ -12,13 +12,18 @@ export class Conv1d {
   readonly #packed: Derived;
   readonly #options: ConvOptions;
 
-  constructor(weights: WeightScope, C: number, O: number, k: number, bias: boolean, options: ConvOptions) {
+  constructor(
+    weights: WeightScope,
+    C: number,
+    O: number,
+    k: number,
+    bias: boolean,
+    { init, ...options }: ConvOptions & { readonly init?: Init },
+  ) {
     const groups = options.groups ?? 1;
     // Kaiming's normal rule, as in Hugging Face's _init_weights for convolutions.
-    this.weight = weights.get("weight", [O, C / groups, k], {
-      kind: "normal",
-      std: Math.sqrt(2 / ((C / groups) * k)),
-    });
+    const usual: Init = { kind: "normal", std: Math.sqrt(2 / ((C / groups) * k)) };
+    this.weight = weights.get("weight", [O, C / groups, k], init ?? usual);
     this.bias = bias
       ? weights.get("bias", [O], { kind: "uniform", bound: Math.sqrt(groups / (C * k)) })
       : undefined;

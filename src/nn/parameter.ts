@@ -16,7 +16,9 @@ export type Init =
   | { readonly kind: "zeros" }
   | { readonly kind: "ones" }
   | { readonly kind: "normal"; readonly std: number }
-  | { readonly kind: "uniform"; readonly bound: number };
+  | { readonly kind: "uniform"; readonly bound: number }
+  /** Filters of `taps` samples at 16 kHz in pairs of cosine and sine, from low to high: ears that need not be learned. */
+  | { readonly kind: "gabor"; readonly taps: number };
 
 /**
  * A trained tensor. Several checkpoint tensors of equal width may be packed into one parameter (query, key and value),

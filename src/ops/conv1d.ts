@@ -99,7 +99,9 @@ export function conv1d(
   const Og = O / G;
   const g: Geometry = { B, T, C, G, To, k, Kp, stride, padding, dilation, O };
   // Rows of the unfolded matrix: the frames themselves, overlapping, where nothing stands in the way.
-  const overlap = Cg % 4 === 0 && dilation === 1;
+  // Kernels load four floats at a time, so rows must begin at multiples of four.
+  const whole = G === 1 && padding === 0 && [stride * Cg, k * Cg, T * Cg].every((n) => n % 4 === 0);
+  const overlap = (Cg % 4 === 0 || whole) && dilation === 1;
   const Tp = overlap ? (G === 1 && padding === 0 ? T : (To - 1) * stride + k) : To;
   const regrouped = { ...g, To: Tp };
   const a = !overlap

@@ -10,7 +10,9 @@ import { add } from "../ops/elementwise.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { answerBatch, type UtteranceAnswer } from "./answer.ts";
 import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
+import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, type Reader, readBatch } from "./examples.ts";
+import { uniformStream } from "./seeds.ts";
 import { specAugment } from "./spec_augment.ts";
 import type { DevResult, Losses, Task } from "./task.ts";
 
@@ -26,6 +28,7 @@ export interface EmotionTaskOptions {
   readonly alpha: number;
   readonly ctcReduction: Reduction & ("mean" | "sum");
   readonly labelSmoothing: number;
+  readonly augment: Augmentation;
   /** Scores answers; from the floor above. */
   readonly measure: (answers: readonly UtteranceAnswer[]) => { ua: number; wa: number; wer?: number };
   readonly save: (folder: string) => Promise<void>;
@@ -48,10 +51,12 @@ export class EmotionTask implements Task<Batch> {
     return planEpoch(this.#seconds, this.#o.batch, this.#o.seed, epoch);
   }
 
-  load(indices: readonly number[]): Promise<Batch | undefined> {
+  load(indices: readonly number[], epoch: number): Promise<Batch | undefined> {
+    const { reader, train, augment, seed } = this.#o;
     return readBatch(
-      this.#o.reader,
-      indices.map((i) => this.#o.train[i]),
+      reader,
+      indices.map((i) => train[i]),
+      (samples, id) => augmented(samples, augment, uniformStream("augment", seed, epoch, id)),
     );
   }
 

@@ -35,14 +35,19 @@ export interface Reader {
   readonly onProblem?: (id: string, message: string) => void;
 }
 
-/** Reads the utterances of a batch; undefined where not one of them can be read. */
-export async function readBatch(reader: Reader, wanted: readonly Utterance[]): Promise<Batch | undefined> {
+/** Reads the utterances of a batch, each changed by `change`; undefined where not one of them can be read. */
+export async function readBatch(
+  reader: Reader,
+  wanted: readonly Utterance[],
+  change?: (samples: Float32Array, id: string) => Float32Array,
+): Promise<Batch | undefined> {
   const { host, vocabulary, tokenizer, onProblem } = reader;
   const clips = await Promise.all(
     wanted.map(async (utterance) => {
       if (!reader.audio) return { utterance, samples: new Float32Array(0) };
       try {
-        return { utterance, samples: normalize((await readWav(host, utterance.wav)).samples) };
+        const { samples } = await readWav(host, utterance.wav);
+        return { utterance, samples: normalize(change ? change(samples, utterance.id) : samples) };
       } catch (error) {
         if (!onProblem) throw error;
         onProblem(utterance.id, (error as Error).message);

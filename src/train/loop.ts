@@ -126,12 +126,13 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     let saved = from !== undefined;
     while (state.epoch < epochs) {
       const plan = plans[state.epoch];
-      let next = state.batch < plan.length ? loadGroup(task, plan, state.batch, accumulate) : undefined;
+      let next = state.batch < plan.length ? loadGroup(task, plan, state, accumulate) : undefined;
       while (next) {
         const started = performance.now();
         const batches = await next;
         const after = state.batch + accumulate;
-        next = after < plan.length ? loadGroup(task, plan, after, accumulate) : undefined;
+        next =
+          after < plan.length ? loadGroup(task, plan, { ...state, batch: after }, accumulate) : undefined;
         next?.catch(() => {}); // awaited in the next turn, where it may throw
         const step = state.step + 1;
         const factor =
@@ -197,10 +198,12 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
 async function loadGroup<B>(
   task: Task<B>,
   plan: readonly (readonly number[])[],
-  from: number,
+  { epoch, batch: from }: LoopState,
   count: number,
 ): Promise<B[]> {
-  const batches = await Promise.all(plan.slice(from, from + count).map((indices) => task.load(indices)));
+  const batches = await Promise.all(
+    plan.slice(from, from + count).map((indices) => task.load(indices, epoch)),
+  );
   return batches.filter((batch) => batch !== undefined);
 }
 

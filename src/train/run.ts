@@ -232,6 +232,7 @@ function emotionTask(
     alpha: parsed.alpha,
     ctcReduction: options.ctcReduction,
     labelSmoothing: options.labelSmoothing,
+    augment: options.augment,
     measure,
     save: async (folder) => {
       await writeFiles(host, folder, files);

@@ -17,7 +17,7 @@ export interface Task<B> {
   /** Batches of an epoch; equal epochs give equal batches. */
   plan(epoch: number): readonly (readonly number[])[];
   /** Reads a batch; undefined where nothing of it can be used. */
-  load(indices: readonly number[]): Promise<B | undefined>;
+  load(indices: readonly number[], epoch: number): Promise<B | undefined>;
   /** Seconds of speech in a batch, or sentences, for the rate that is shown. */
   amount(batch: B): number;
   /** Runs forward. Synchronous; recorded where a tape runs. */

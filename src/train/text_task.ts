@@ -78,10 +78,10 @@ export class TextTask implements Task<TextBatch> {
     );
   }
 
-  async load(indices: readonly number[]): Promise<TextBatch> {
+  async load(indices: readonly number[], epoch: number): Promise<TextBatch> {
     return this.#batch(
       indices.map((i) => this.#o.train[i]),
-      seedOf("mask", this.#o.seed, ...indices.slice(0, 4)),
+      seedOf("mask", this.#o.seed, epoch, indices[0]),
     );
   }
 
