@@ -13,12 +13,21 @@ export interface ProfileRow {
   readonly milliseconds: number;
 }
 
+/** One dispatch, in nanoseconds of the GPU's own clock. */
+export interface ProfileEvent {
+  readonly label: string;
+  readonly begin: number;
+  readonly end: number;
+}
+
 export class Profiler {
   readonly #set: GPUQuerySet;
   readonly #resolved: GPUBuffer;
   readonly #device: GPUDevice;
   #labels: string[] = [];
   #pending: { labels: string[]; staging: GPUBuffer }[] = [];
+  /** Every dispatch that was collected, in order. */
+  readonly events: ProfileEvent[] = [];
   readonly #rows = new Map<string, { count: number; nanoseconds: number }>();
 
   constructor(device: GPUDevice) {
@@ -51,6 +60,7 @@ export class Profiler {
       await wait(() => staging.mapAsync(1));
       const times = new BigInt64Array(staging.getMappedRange());
       labels.forEach((label, i) => {
+        this.events.push({ label, begin: Number(times[2 * i]), end: Number(times[2 * i + 1]) });
         const row = this.#rows.get(label) ?? { count: 0, nanoseconds: 0 };
         row.count++;
         row.nanoseconds += Math.max(0, Number(times[2 * i + 1] - times[2 * i]));

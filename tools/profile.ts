@@ -1,0 +1,179 @@
+/** wavegate profile: where the GPU's time goes in a forward pass. */
+import type { Device } from "../src/gpu/device.ts";
+import type { ProfileEvent, ProfileRow } from "../src/gpu/profiler.ts";
+import { currentHost } from "../src/host/current.ts";
+import { SAMPLE_RATE, SHORTEST_SAMPLES } from "../src/io/audio.ts";
+import { readJson } from "../src/io/config.ts";
+import { openSafetensors, type Safetensors } from "../src/io/safetensors.ts";
+import { BertModel } from "../src/models/bert.ts";
+import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
+import { HubertForCTC, HubertModel } from "../src/models/hubert.ts";
+import { spellings } from "../src/models/keys.ts";
+import { draw } from "../src/nn/random.ts";
+import { Weights } from "../src/nn/weights.ts";
+import { scope } from "../src/tensor/scope.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
+import { boxed } from "./box.ts";
+import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
+import { deviceOptions, openChosenDevice } from "./device.ts";
+import { formatBytes, formatSeconds, formatTable } from "./format.ts";
+
+export const verb = defineVerb({
+  name: "profile",
+  summary: "time of every kernel in a forward pass",
+  usage: "[FOLDER] [options]   (a model, or a case of validate; by default the model in the box)",
+  example: "wavegate profile my-hubert --seconds 10 --trace trace.json",
+  options: {
+    ...deviceOptions,
+    dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
+    seconds: { type: "number", value: "N", default: 3, help: "length of the noise that is heard" },
+    tokens: { type: "number", value: "N", default: 32, help: "subwords that are read" },
+    detail: { type: "boolean", help: "every layer by itself" },
+    trace: { type: "string", value: "FILE", help: "also every dispatch, for chrome://tracing or Perfetto" },
+  },
+  operands: { max: 1 },
+  async main({ values, operands, print, printJson }) {
+    const samples = Math.round(values.seconds * SAMPLE_RATE);
+    if (!(samples >= SHORTEST_SAMPLES))
+      throw new UsageError(`Cannot read --seconds ${values.seconds}: at least 0.025 are needed`);
+    if (!(Number.isInteger(values.tokens) && values.tokens >= 1))
+      throw new UsageError(`Cannot read --tokens ${values.tokens}: it is a whole number of at least 1`);
+    const folder = operands[0] ?? boxed("default") ?? boxed("demo");
+    if (!folder) throw new UsageError("Cannot run without FOLDER: no model is in the box");
+    const host = await currentHost();
+    const configPath = `${folder}/config.json`;
+    const config = new ConfigReader(await readJson(host, configPath), configPath);
+    const file = await openSafetensors(host, folder);
+    const device = await openChosenDevice(host, values);
+    const weights = new Weights(device, { file, path: folder, spellings, dtype: values.dtype });
+    const forward = build(weights, config, file, samples, values.tokens);
+    await weights.load();
+    await file.close();
+
+    const run = async () => {
+      const start = performance.now();
+      scope(device, forward);
+      await device.idle();
+      return performance.now() - start;
+    };
+    const first = await run();
+    const [{ dispatches }, made] = [device.recorder, { ...device.counters }];
+    const wall = await run();
+    const count = device.recorder.dispatches - dispatches;
+    const created = device.counters.pipelines - made.pipelines + device.counters.bindGroups - made.bindGroups;
+    const { rows, events } = await profile(device, run);
+    const shown = values.detail ? rows : byKind(rows);
+    const total = rows.reduce((sum, row) => sum + row.milliseconds, 0);
+    const peak = device.pool.statistics.peak;
+
+    const cells = shown.map((row) => [
+      row.label,
+      row.count,
+      row.milliseconds.toFixed(2),
+      `${((100 * row.milliseconds) / total).toFixed(1)} %`,
+    ]);
+    for (const line of formatTable(["kernel", "runs", "GPU ms", "share"], cells)) print(line);
+    print();
+    print(`${count} dispatches, ${formatSeconds(total / 1000)} of GPU time, on ${device.info.name}`);
+    print(
+      `wall ${formatSeconds(first / 1000)} the first time, ${formatSeconds(wall / 1000)} the second, which made ${created} pipelines and bind groups; peak ${formatBytes(peak)}`,
+    );
+    if (values.trace) {
+      const trace = await host.createAtomic(values.trace);
+      await trace.write(new TextEncoder().encode(JSON.stringify(traceOf(events))));
+      await trace.commit();
+      print(`wrote ${values.trace}`);
+    }
+    printJson({
+      adapter: device.info.name,
+      dispatches: count,
+      first,
+      wall,
+      gpu: total,
+      created,
+      peak,
+      rows: shown,
+    });
+    weights.dispose();
+    device.dispose();
+    return 0;
+  },
+});
+
+/** The forward pass of whatever the folder holds. */
+function build(
+  weights: Weights,
+  config: ConfigReader,
+  file: Safetensors,
+  samples: number,
+  tokens: number,
+): () => void {
+  const { device, root } = weights;
+  const noise = draw({ kind: "normal", std: 1 }, samples, 1, "noise");
+  const hear = () => ({ audio: Tensor.from(device, noise, [1, samples]) });
+  const read = (most: number, vocabulary: number) => ({
+    ids: [Array.from({ length: Math.min(tokens, most) }, (_, i) => (i * 37 + 1) % vocabulary)],
+  });
+  if (config.has("hubert") || config.has("bert")) {
+    const system = new EmotionRecognizer(root, emotionConfig(config));
+    const { hubert, bert } = system.config;
+    return () => {
+      const heard = hubert && system.listen(hear());
+      system.judge(heard, bert && read(bert.maxPositions, bert.vocabSize));
+    };
+  }
+  if (config.choice("model_type", ["hubert", "wav2vec2", "bert"]) === "bert") {
+    const settings = bertConfig(config);
+    const bert = new BertModel(root.at("bert"), settings);
+    return () => void bert.forward(read(settings.maxPositions, settings.vocabSize));
+  }
+  const settings = hubertConfig(config);
+  const model = file.tensors.has("lm_head.weight")
+    ? new HubertForCTC(root, settings)
+    : new HubertModel(root.at(settings.prefix), settings);
+  return () => void model.forward(hear());
+}
+
+async function profile(
+  device: Device,
+  run: () => Promise<number>,
+): Promise<{ rows: ProfileRow[]; events: readonly ProfileEvent[] }> {
+  device.startProfile();
+  const { profiler } = device.recorder;
+  await run();
+  const rows = await device.endProfile();
+  return { rows, events: profiler?.events ?? [] };
+}
+
+/** Layers that differ by their number alone, together. */
+function byKind(rows: readonly ProfileRow[]): ProfileRow[] {
+  const kinds = new Map<string, ProfileRow>();
+  for (const { label, count, milliseconds } of rows) {
+    const kind = label.replace(/\.\d+(?=[./])/g, ".*");
+    const known = kinds.get(kind);
+    kinds.set(kind, {
+      label: kind,
+      count: count + (known?.count ?? 0),
+      milliseconds: milliseconds + (known?.milliseconds ?? 0),
+    });
+  }
+  return [...kinds.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+}
+
+/** Trace event format: complete events, in microseconds from the first one's begin. */
+function traceOf(events: readonly ProfileEvent[]) {
+  const start = Math.min(...events.map((e) => e.begin));
+  return {
+    traceEvents: events.map(({ label, begin, end }) => ({
+      name: label,
+      ph: "X",
+      ts: (begin - start) / 1000,
+      dur: Math.max(0, end - begin) / 1000,
+      pid: 1,
+      tid: 1,
+    })),
+  };
+}
+
+if (isMain(import.meta)) await runVerb(verb);
