@@ -76,9 +76,10 @@ export class Recorder {
   }
 
   /** Writes from the CPU. Recorded work that names the buffer is submitted first, else it would see the new bytes. */
-  upload(to: PoolBuffer, bytes: Uint8Array<ArrayBuffer>, toByte = 0): void {
+  upload(to: PoolBuffer, bytes: Uint8Array, toByte = 0): void {
     if (to.lastUse === this.#serial) this.flush();
-    this.#device.queue.writeBuffer(to.gpu, toByte, bytes);
+    // Never over shared memory: Tensor.write() copies that first.
+    this.#device.queue.writeBuffer(to.gpu, toByte, bytes as Uint8Array<ArrayBuffer>);
   }
 
   flush(): void {
