@@ -1,9 +1,10 @@
 /** wavegate validate: runs reference cases and compares every stored tensor. */
-import { openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
+import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatTable } from "./format.ts";
 import type { Stage } from "./validate/compare.ts";
+import { type Cost, describeCost } from "./validate/cost.ts";
 import { validateModel } from "./validate/models.ts";
 import { validateOperators } from "./validate/operators.ts";
 
@@ -13,32 +14,35 @@ export const verb = defineVerb({
   usage: "CASE…",
   example: "wavegate validate test/reference/hubert-tiny-stable test/reference/ops",
   options: {
-    adapter: { type: "string", value: "NAME", help: "part of the adapter's name" },
+    ...deviceOptions,
     all: { type: "boolean", help: "print every stage, also where a case has more than 60" },
   },
   operands: { min: 1, max: Number.POSITIVE_INFINITY },
   async main({ values, operands, print, printJson, progress }) {
     const host = await currentHost();
-    for (const folder of operands) {
+    const folders = operands.map((folder) => folder.replace(/(?<=.)\/+$/, ""));
+    for (const folder of folders) {
       if ((await host.kind(folder)) !== "directory")
         throw new Error(`Cannot validate ${folder}: it is no folder`);
+      const names = await host.list(folder);
+      if (!names.includes("index.json") && !names.includes("config.json"))
+        throw new Error(`Cannot validate ${folder}: it holds neither config.json nor index.json`);
     }
-    const device = await openDevice(host, { adapter: values.adapter });
-    const bar = progress("validating", operands.length, "cases");
+    const device = await openChosenDevice(host, values);
+    const bar = progress("validating", folders.length, "cases");
     const cases: { case: string; pass: boolean; stages: Stage[] }[] = [];
-    for (const folder of operands) {
+    for (const [i, folder] of folders.entries()) {
       const single = (await host.kind(`${folder}/index.json`)) === "file";
-      const stages = await (single ? validateOperators : validateModel)(
-        host,
-        device,
-        folder.replace(/\/+$/, ""),
-      );
+      const { stages, cost }: { stages: Stage[]; cost?: Cost } = single
+        ? { stages: await validateOperators(host, device, folder) }
+        : await validateModel(host, device, folder);
       if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
-      cases.push({ case: folder, pass: stages.every((s) => s.pass), stages });
+      cases.push({ case: operands[i], pass: stages.every((s) => s.pass), stages });
       bar.update(cases.length);
+      bar.stop();
+      show(operands[i], stages, values.all, print);
+      if (cost) print(`  ${describeCost(cost)}, on ${device.info.name}`);
     }
-    bar.stop();
-    for (const c of cases) show(c.case, c.stages, values.all, print);
     printJson({ cases });
     device.dispose();
     return cases.every((c) => c.pass) ? 0 : 1;
@@ -47,8 +51,7 @@ export const verb = defineVerb({
 
 function show(name: string, stages: readonly Stage[], all: boolean, print: (line?: string) => void): void {
   const failed = stages.filter((s) => !s.pass);
-  const rows =
-    all || stages.length <= 60 ? stages : [...stages.filter((s) => !s.pass || s.kind === "forward")];
+  const rows = all || stages.length <= 60 ? stages : stages.filter((s) => !s.pass || s.kind === "forward");
   print(name);
   const cells = rows.map((s) => [
     s.name,

@@ -20,6 +20,7 @@ import { grad } from "../../src/tensor/tape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { CaseTensors, filesOf } from "./case.ts";
 import { type Evidence, judge, type Stage } from "./compare.ts";
+import { type Cost, resetPeak, watchMemory } from "./cost.ts";
 
 const LIMIT = 1e-4;
 
@@ -35,7 +36,12 @@ interface Run {
 
 type Built = (inputs: CaseTensors, outputs: string, masked: boolean) => Promise<Run>;
 
-export async function validateModel(host: Host, device: Device, folder: string): Promise<Stage[]> {
+/** The stages of all variants, and the cost of the first. */
+export async function validateModel(
+  host: Host,
+  device: Device,
+  folder: string,
+): Promise<{ stages: Stage[]; cost?: Cost }> {
   const json = await readJson(host, `${folder}/config.json`);
   const caseInfo = (await host.kind(`${folder}/case.json`))
     ? await readJson(host, `${folder}/case.json`)
@@ -50,6 +56,7 @@ export async function validateModel(host: Host, device: Device, folder: string):
   if (models.length === 0 || plain.length === 0)
     throw new Error(`Cannot validate ${folder}: it should hold model.safetensors and outputs.safetensors`);
   const stages: Stage[] = [];
+  let cost: Cost | undefined;
   for (const model of models) {
     const variant = sharded ? "" : model.slice("model".length, -".safetensors".length).replace(/^\./, "");
     for (const output of variant ? plain.slice(0, 1) : plain) {
@@ -68,13 +75,14 @@ export async function validateModel(host: Host, device: Device, folder: string):
         truth,
         torch,
       });
-      stages.push(...found.map((s) => (label ? { ...s, name: `${label}: ${s.name}` } : s)));
+      cost ??= found.cost;
+      stages.push(...found.stages.map((s) => (label ? { ...s, name: `${label}: ${s.name}` } : s)));
       await truth?.close();
       await torch.close();
     }
   }
   await inputs.close();
-  return stages;
+  return { stages, cost };
 }
 
 interface Job {
@@ -88,7 +96,7 @@ interface Job {
   readonly torch: CaseTensors;
 }
 
-async function compareRun(host: Host, device: Device, job: Job): Promise<Stage[]> {
+async function compareRun(host: Host, device: Device, job: Job): Promise<{ stages: Stage[]; cost: Cost }> {
   const { folder, model, json, inputs, truth, torch } = job;
   const path = `${folder}/${model}`;
   const file = await openSafetensors(host, path);
@@ -102,16 +110,22 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<Stage[]
   let counts: Run["counts"];
   try {
     const build = builder(weights, json, folder, file.tensors);
-    await weights.load();
+    resetPeak(device);
+    const memory = await watchMemory((sample) => weights.load(sample));
     const run = await build(inputs, job.output, maskPassed(job));
     counts = run.counts;
     const probabilities = names.some((n) => n.startsWith("attentions."));
-    if (names.some((n) => n.startsWith("grad"))) {
+    const backward = names.some((n) => n.startsWith("grad"));
+    const start = performance.now();
+    let seconds: number | undefined;
+    if (backward) {
       const leaves = [...weights.parameters.map((p) => p.value), ...Object.values(run.leaves)];
       const result = grad(device, leaves, () => {
         const { loss, seeds } = run.forward({ observe });
         return { loss: loss ?? seeds[0][0], seeds };
       });
+      await device.idle();
+      seconds = (performance.now() - start) / 1000;
       for (const parameter of weights.parameters) {
         const g = await result.gradients.get(parameter.value)?.read();
         if (!g) continue;
@@ -132,7 +146,10 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<Stage[]
       scope(device, () => {
         run.forward({ observe, probabilities });
       });
+      await device.idle();
     }
+    seconds ??= (performance.now() - start) / 1000;
+    const cost: Cost = { seconds, backward, gpuPeak: device.pool.statistics.peak, ...memory };
     const evidence: Evidence[] = [];
     const order = [...seen.keys(), ...names.filter((n) => !seen.has(n))].filter((n) => names.includes(n));
     for (const name of order) {
@@ -149,7 +166,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<Stage[]
         torch: best === truth && torch.has(name) ? await torch.read(name) : undefined,
       });
     }
-    return judge(evidence, LIMIT);
+    return { stages: judge(evidence, LIMIT), cost };
   } finally {
     for (const t of seen.values()) t.release();
     weights.dispose();
