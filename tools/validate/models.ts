@@ -339,7 +339,8 @@ function fusionHead(weights: Weights, config: ConfigReader): Built {
   };
 }
 
-function wholeSystem(weights: Weights, config: ConfigReader, json: Record<string, unknown>): Built {
+/** HuBERT, CTC head, BERT and CmGI of an e2e case. */
+export function wholeSystem(weights: Weights, config: ConfigReader, json: Record<string, unknown>): Built {
   const system = new EmotionRecognizer(weights.root, emotionConfig(config));
   const hubert = system.config.hubert;
   if (!hubert) throw new Error("Cannot validate: the case has no HuBERT");
