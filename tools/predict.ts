@@ -1,17 +1,13 @@
 /** wavegate predict: words and emotion of recordings. */
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
-import type { Host } from "../src/host/host.ts";
-import { type Audio, readWav } from "../src/io/audio.ts";
 import { openModelFolder } from "../src/models/folder.ts";
 import { openRecognizer, type Recognition, type Recognizer } from "../src/models/recognizer.ts";
 import { boxed } from "./box.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
-
-/** Recordings are read and recognised in windows of so many files or seconds, so that a corpus need not fit in memory. */
-const WINDOW = { files: 64, seconds: 600 };
+import { type Complain, findRecordings, readWindows, type Recording } from "./predict/recordings.ts";
 
 const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
@@ -36,120 +32,71 @@ export const verb = defineVerb({
         throw new UsageError(`Cannot read --${name} ${value}: it is a whole number of at least 1`);
     }
     const host = await currentHost();
-    const complaints = new Map<string, string>();
-    const complain = (path: string, error: unknown) => {
-      const message = (error as Error).message.split("\n")[0];
-      complaints.set(path, message);
-      note(`wavegate predict: ${message}`);
+    const failed: { file: string; error: string }[] = [];
+    const complain: Complain = (file, problem) => {
+      const error = (problem as Error).message.split("\n")[0];
+      failed.push({ file, error });
+      note(`wavegate predict: ${error}`);
     };
-    const paths = await expand(host, operands, complain);
+    const paths = await findRecordings(host, operands, complain);
     const model = await openModelFolder(host, values.model ?? boxedModel());
-    const files: unknown[] = [];
+    const heard: ReturnType<typeof record>[] = [];
     const bar = progress("recognising", paths.length, "files");
-    let device: Device | undefined;
-    let recognizer: Recognizer | undefined;
-    let [audioSeconds, elapsed] = [0, 0];
-    try {
-      for await (const window of windows(host, paths, complain)) {
-        if (!device && model.path === boxed("demo")) note(UNTRAINED);
-        device ??= await openChosenDevice(host, values);
-        recognizer ??= await openRecognizer(host, device, model, { dtype: values.dtype });
-        const heard = window.filter(({ path, audio }) => accepts(recognizer!, path, audio, complain));
-        const start = performance.now();
-        const found = await recognizer.recognize(
-          heard.map(({ audio }) => audio.samples),
-          {
-            beam: values.beam,
-            batch: values.batch,
-            onProgress: (done) => bar.update(files.length + done),
-          },
-        );
-        elapsed += (performance.now() - start) / 1000;
-        bar.stop();
-        heard.forEach(({ path }, i) => {
-          audioSeconds += found[i].seconds;
-          files.push(record(path, found[i]));
-          if (!json) for (const line of lines(path, found[i])) print(line);
-        });
+    const run: Run = { elapsed: 0 };
+    for await (const window of readWindows(host, paths, complain)) {
+      if (!run.recognizer) {
+        run.device = await openChosenDevice(host, values);
+        run.recognizer = await openRecognizer(host, run.device, model, { dtype: values.dtype });
+        if (model.path === boxed("demo")) note(UNTRAINED);
       }
-    } finally {
-      bar.stop();
-      await model.weights.close();
-    }
-    for (const [file, error] of complaints) files.push({ file, error });
-    if (device && audioSeconds > 0) {
-      const pace = elapsed / audioSeconds;
-      print(
-        `${audioSeconds.toFixed(1)} s of audio in ${formatSeconds(elapsed)}, ${formatSeconds(pace)} per second of audio, on ${device.info.name}`,
+      const fitting = window.filter((recording) => fits(run.recognizer!, recording, complain));
+      const start = performance.now();
+      const found = await run.recognizer.recognize(
+        fitting.map(({ audio }) => audio.samples),
+        {
+          beam: values.beam,
+          batch: values.batch,
+          onProgress: (done) => bar.update(heard.length + failed.length + done),
+        },
       );
+      run.elapsed += (performance.now() - start) / 1000;
+      bar.stop();
+      fitting.forEach(({ path }, i) => {
+        heard.push(record(path, found[i]));
+        if (!json) for (const line of lines(path, found[i])) print(line);
+      });
     }
+    await model.weights.close();
+    const total = heard.reduce((sum, { seconds }) => sum + seconds, 0);
+    const adapter = run.device?.info.name;
+    if (total > 0)
+      print(
+        `${total.toFixed(1)} s of audio in ${formatSeconds(run.elapsed)}, ${formatSeconds(run.elapsed / total)} per second of audio, on ${adapter}`,
+      );
+    const files = [...heard, ...failed];
     printJson({
       model: model.path,
-      adapter: device?.info.name,
+      adapter,
       dtype: values.dtype,
       files,
-      audioSeconds,
-      seconds: elapsed,
+      audioSeconds: total,
+      seconds: run.elapsed,
     });
-    recognizer?.dispose();
-    device?.dispose();
-    return complaints.size > 0 ? 1 : 0;
+    run.recognizer?.dispose();
+    run.device?.dispose();
+    return failed.length > 0 ? 1 : 0;
   },
 });
 
-type Complain = (path: string, error: unknown) => void;
-
-/** Files as they are, folders as the WAV files below them. */
-async function expand(host: Host, operands: readonly string[], complain: Complain): Promise<string[]> {
-  const walk = async (folder: string): Promise<string[]> => {
-    const found: string[] = [];
-    for (const name of await host.list(folder)) {
-      const path = `${folder.replace(/\/+$/, "")}/${name}`;
-      if ((await host.kind(path)) === "directory") found.push(...(await walk(path)));
-      else if (/\.wav$/i.test(name)) found.push(path);
-    }
-    return found;
-  };
-  const paths: string[] = [];
-  for (const operand of operands) {
-    if ((await host.kind(operand)) !== "directory") {
-      paths.push(operand);
-      continue;
-    }
-    const below = await walk(operand);
-    if (below.length === 0)
-      complain(operand, new Error(`Cannot find a recording in ${operand}: no *.wav is below it`));
-    paths.push(...below);
-  }
-  return paths;
+/** Opened when the first recording has been read: bad input needs no GPU. */
+interface Run {
+  device?: Device;
+  recognizer?: Recognizer;
+  /** Seconds of recognising alone. */
+  elapsed: number;
 }
 
-interface Read {
-  readonly path: string;
-  readonly audio: Audio;
-}
-
-/** Reads recordings a window at a time; those that cannot be read are complained of and left out. */
-async function* windows(host: Host, paths: readonly string[], complain: Complain): AsyncGenerator<Read[]> {
-  let window: Read[] = [];
-  let seconds = 0;
-  for (const path of paths) {
-    try {
-      const audio = await readWav(host, path);
-      window.push({ path, audio });
-      seconds += audio.seconds;
-    } catch (error) {
-      complain(path, error);
-    }
-    if (window.length >= WINDOW.files || seconds >= WINDOW.seconds) {
-      yield window;
-      [window, seconds] = [[], 0];
-    }
-  }
-  if (window.length > 0) yield window;
-}
-
-function accepts(recognizer: Recognizer, path: string, audio: Audio, complain: Complain): boolean {
+function fits(recognizer: Recognizer, { path, audio }: Recording, complain: Complain): boolean {
   try {
     recognizer.check(audio.samples.length);
     return true;
