@@ -20,6 +20,9 @@ import { type ModelFolder, openModelFolder } from "./folder.ts";
 import { HubertForCTC, type HubertInput } from "./hubert.ts";
 import { spellings } from "./keys.ts";
 
+/** A batch whose largest tensor is this large fills any GPU; a larger one only takes memory. */
+const MOST_BATCH_BYTES = 512 * 2 ** 20;
+
 export interface Recognition {
   readonly seconds: number;
   /** Where the model writes words. */
@@ -122,7 +125,8 @@ export class Recognizer {
     const lengths = audios.map((a) => a.length);
     const results: Recognition[] = [];
     let done = 0;
-    for (const indices of planBatches(lengths, this.model.hubert, { batch, bytes: this.#bytes })) {
+    const bytes = Math.min(this.#bytes, MOST_BATCH_BYTES);
+    for (const indices of planBatches(lengths, this.model.hubert, { batch, bytes })) {
       const own = indices.map((i) => audios[i]);
       const found = await this.#batch(own, beam, { observe });
       for (const [k, i] of indices.entries()) results[i] = found[k];
