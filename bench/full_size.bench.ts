@@ -12,31 +12,10 @@ import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts"
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { uniform } from "../src/nn/random.ts";
 import { Weights } from "../src/nn/weights.ts";
+import { BERT_BASE, HUBERT_LARGE } from "../src/recipes.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { formatBytes } from "../tools/format.ts";
-
-const hubertLarge = {
-  model_type: "hubert",
-  conv_dim: [512, 512, 512, 512, 512, 512, 512],
-  conv_kernel: [10, 3, 3, 3, 3, 2, 2],
-  conv_stride: [5, 2, 2, 2, 2, 2, 2],
-  conv_bias: true,
-  feat_extract_norm: "layer",
-  do_stable_layer_norm: true,
-  hidden_size: 1024,
-  num_hidden_layers: 24,
-  num_attention_heads: 16,
-  intermediate_size: 4096,
-  vocab_size: 32,
-};
-const bertBase = {
-  vocab_size: 30522,
-  hidden_size: 768,
-  num_hidden_layers: 12,
-  num_attention_heads: 12,
-  intermediate_size: 3072,
-};
 
 /** CPU time of the main thread in milliseconds; the driver's workers are threads of their own. Linux keeps it in /proc. */
 function threadCpu(): number {
@@ -96,7 +75,7 @@ const host = await currentHost();
 {
   const device = await openDevice(host);
   const weights = new Weights(device, { seed: 1 });
-  const model = new HubertForCTC(weights.root, hubertConfig(new ConfigReader(hubertLarge, "HuBERT-large")));
+  const model = new HubertForCTC(weights.root, hubertConfig(new ConfigReader(HUBERT_LARGE, "HuBERT-large")));
   const next = uniform(2);
   const audio = Tensor.from(
     device,
@@ -109,7 +88,10 @@ const host = await currentHost();
 {
   const device = await openDevice(host);
   const weights = new Weights(device, { seed: 1 });
-  const model = new BertModel(weights.root.at("bert"), bertConfig(new ConfigReader(bertBase, "BERT-base")));
+  const model = new BertModel(
+    weights.root.at("bert"),
+    bertConfig(new ConfigReader({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base")),
+  );
   const ids = [Array.from({ length: 128 }, (_, i) => 1000 + 7 * i)];
   await measure("BERT-base, 128 tokens", device, weights, () => model.forward({ ids }).hidden);
   device.dispose();

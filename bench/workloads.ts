@@ -8,13 +8,14 @@ import { type Device, openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { openSafetensors, readF32 } from "../src/io/safetensors.ts";
 import { bertLayer } from "../src/models/bert.ts";
-import { type BertConfig, bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { FeatureExtractor } from "../src/models/hubert.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { add, full, scale } from "../src/ops/elementwise.ts";
 import { matmul } from "../src/ops/matmul.ts";
 import { adamStep } from "../src/ops/optimizer.ts";
 import { dot } from "../src/ops/reduce.ts";
+import { BERT_BASE, HUBERT_LARGE } from "../src/recipes.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { grad, untracked } from "../src/tensor/tape.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
@@ -23,34 +24,8 @@ import { distance } from "../tools/validate/compare.ts";
 const DATA = new URL("peers/data/", import.meta.url).pathname;
 const host = await currentHost();
 
-const bertBase: BertConfig = bertConfig(
-  new ConfigReader(
-    {
-      vocab_size: 30522,
-      hidden_size: 768,
-      num_hidden_layers: 12,
-      num_attention_heads: 12,
-      intermediate_size: 3072,
-    },
-    "BERT-base",
-  ),
-);
-const hubertLarge = hubertConfig(
-  new ConfigReader(
-    {
-      conv_dim: [512, 512, 512, 512, 512, 512, 512],
-      conv_kernel: [10, 3, 3, 3, 3, 2, 2],
-      conv_stride: [5, 2, 2, 2, 2, 2, 2],
-      conv_bias: true,
-      feat_extract_norm: "layer",
-      hidden_size: 1024,
-      num_hidden_layers: 24,
-      num_attention_heads: 16,
-      intermediate_size: 4096,
-    },
-    "HuBERT-large",
-  ),
-);
+const bertBase = bertConfig(new ConfigReader({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base"));
+const hubertLarge = hubertConfig(new ConfigReader(HUBERT_LARGE, "HuBERT-large"));
 
 /** The data's names for what BERT and HuBERT call by Hugging Face's keys. */
 const shortNames: readonly (readonly [RegExp, string])[] = [

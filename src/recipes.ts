@@ -9,7 +9,7 @@ import { systemOf } from "./train/systems.ts";
 type Json = Readonly<Record<string, unknown>>;
 
 /** HuBERT-large and BERT-base, for fresh weights; a checkpoint folder brings its own config. */
-const HUBERT_LARGE: Json = {
+export const HUBERT_LARGE: Json = {
   model_type: "hubert",
   conv_dim: [512, 512, 512, 512, 512, 512, 512],
   conv_kernel: [10, 3, 3, 3, 3, 2, 2],
@@ -42,7 +42,7 @@ const HUBERT_LARGE: Json = {
   mask_feature_prob: 0,
 };
 
-const BERT_BASE: Json = {
+export const BERT_BASE: Json = {
   model_type: "bert",
   hidden_size: 768,
   num_hidden_layers: 12,
