@@ -35,4 +35,7 @@ export {
 } from "./models/config.ts";
 export { EMOTIONS, type EmotionConfig, EmotionRecognizer, emotionConfig } from "./models/emotion.ts";
 export { frameCount, HubertForCTC, type HubertInput, HubertModel } from "./models/hubert.ts";
+export { openModelFolder } from "./models/folder.ts";
+export { openRecognizer, type Recognizer } from "./models/recognizer.ts";
 export { spellings } from "./models/keys.ts";
+export { AdamW, type AdamWOptions } from "./train/adamw.ts";

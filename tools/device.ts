@@ -1,4 +1,6 @@
 /** How a verb opens its device: the options that all of them share. */
+import { closeSync, openSync } from "node:fs";
+import process from "node:process";
 import { type Device, openDevice } from "../src/gpu/device.ts";
 import type { Host } from "../src/host/host.ts";
 import { UsageError } from "./cli.ts";
@@ -26,11 +28,41 @@ export async function openChosenDevice(host: Host, choice: DeviceChoice): Promis
   if (memory !== undefined && !(memory > 0))
     throw new UsageError(`Cannot read --memory ${memory}: it is a number of MiB above 0`);
   checkDrivers();
-  return openDevice(host, {
-    adapter,
-    implementation,
-    ...(memory === undefined ? {} : { memoryLimit: memory * 2 ** 20 }),
-  });
+  return withoutNativeNoise(() =>
+    openDevice(host, {
+      adapter,
+      implementation,
+      ...(memory === undefined ? {} : { memoryLimit: memory * 2 ** 20 }),
+    }),
+  );
+}
+
+/**
+ * Runs `open` while file descriptor 2 leads nowhere: on a CPU adapter Dawn writes two warnings about limits there, from
+ * native code that takes no switch, and a verb's stderr is for its own lines. Where descriptors cannot be reopened by
+ * name (not Node on Linux, or stderr is a socket) the warnings stay.
+ */
+async function withoutNativeNoise<T>(open: () => Promise<T>): Promise<T> {
+  // Deno keeps its own hold on descriptor 2.
+  if (process.platform !== "linux" || "Deno" in globalThis) return open();
+  let kept: number;
+  try {
+    kept = openSync("/proc/self/fd/2", "a");
+  } catch {
+    return open();
+  }
+  // The lowest free number is taken: closing 2 makes the next file 2.
+  const lead = (path: string) => {
+    closeSync(2);
+    openSync(path, "a");
+  };
+  lead("/dev/null");
+  try {
+    return await open();
+  } finally {
+    lead(`/proc/self/fd/${kept}`);
+    closeSync(kept);
+  }
 }
 
 /** Dawn itself says so in three lines and a stack trace. */

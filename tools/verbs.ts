@@ -11,7 +11,7 @@ const KNOWN = {
   train: "train a system of the paper, or go on with a run",
   evaluate: "UA, WA, WER and the confusion matrix of a model on a corpus",
   corpus: "make or check a corpus",
-  profile: "time of every kernel in a forward pass or a training step",
+  profile: "time of every kernel in a forward pass",
 };
 
 // The same folder holds .ts in a checkout and .js in an installed package.

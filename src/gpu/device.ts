@@ -96,7 +96,10 @@ export class Device {
     this.gpu = gpu;
     this.limits = gpu.limits;
     const { info } = adapter;
-    const name = info.description || info.device || info.architecture || info.vendor || "unnamed adapter";
+    // Software adapters: Dawn names the driver and its version in the description, wgpu the driver alone in the device.
+    const software = [info.description, info.device].find((text) => /llvmpipe|swiftshader/i.test(text));
+    const name =
+      software || info.description || info.device || info.architecture || info.vendor || "unnamed adapter";
     const lanes = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0;
     const cpu =
       info.isFallbackAdapter === true ||
@@ -104,7 +107,7 @@ export class Device {
     // lavapipe reports 32 lanes where LP_NATIVE_VECTOR_WIDTH is 1024, but its compute shaders never run more than 16.
     const usable = cpu ? Math.min(lanes, 16) : lanes;
     this.info = {
-      name: /llvmpipe|swiftshader/i.test(info.device) ? info.device : name,
+      name,
       vendor: info.vendor,
       architecture: info.architecture,
       cpu,

@@ -3,15 +3,16 @@ import { convFrames } from "../ops/conv1d.ts";
 import type { HubertConfig } from "./config.ts";
 
 /**
- * Bytes of the largest tensor that `samples` samples become. That is nearly always the first convolution's output: 2 KB
- * for every 5 samples in the published models.
+ * Bytes of the largest tensor that `samples` samples become and that must be in one piece. With a group norm that is
+ * the first convolution's output, 2 KB for every 5 samples in the published models; with layer norms the convolutions
+ * go by stretches (FeatureExtractor), and the inside of a feed-forward is the largest.
  */
 export function largestBytes(config: HubertConfig, samples: number): number {
-  const { convDim, convKernel, convStride, hiddenSize, intermediateSize } = config;
+  const { convDim, convKernel, convStride, featExtractNorm, hiddenSize, intermediateSize } = config;
   let [frames, most] = [samples, 0];
   convDim.forEach((C, i) => {
     frames = convFrames(frames, convKernel[i], convStride[i]);
-    most = Math.max(most, frames * C);
+    if (featExtractNorm === "group") most = Math.max(most, frames * C);
   });
   return 4 * Math.max(most, frames * Math.max(intermediateSize, 3 * hiddenSize));
 }
