@@ -107,7 +107,8 @@ export class Recognizer {
 
   /** Seconds of the longest recording whose tensors this adapter binds. */
   get longest(): number {
-    const perSecond = largestBytes(this.model.hubert, 60 * SAMPLE_RATE) / 60;
+    // Over an hour, so that the frames lost at the end do not count.
+    const perSecond = largestBytes(this.model.hubert, 3600 * SAMPLE_RATE) / 3600;
     return Math.floor((10 * this.#bytes) / perSecond) / 10;
   }
 
