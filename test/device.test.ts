@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { openDevice } from "../src/gpu/device.ts";
+import { currentHost } from "../src/host/current.ts";
+import { add, full, scale } from "../src/ops/elementwise.ts";
+import { scope } from "../src/tensor/scope.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
+import { testDevice } from "./device.ts";
+
+const device = await testDevice();
+
+test("openDevice() finds an adapter by a part of its name in any case, and lists those at hand where none fits", async () => {
+  const part = device.info.name.slice(0, 6).toUpperCase();
+  const named = await openDevice(await currentHost(), { adapter: part });
+  assert.equal(named.info.name, device.info.name);
+  named.dispose();
+  await assert.rejects(openDevice(await currentHost(), { adapter: "no such adapter" }), {
+    message: /^Cannot find adapter 'no such adapter': available are ./,
+  });
+});
+
+test("Device takes more dispatches than one submit holds, in order", async () => {
+  const y = scope(device, () => {
+    let sum = full(device, [5], 0);
+    for (let i = 0; i < 300; i++) sum = add(sum, full(device, [5], i));
+    return sum;
+  });
+  assert.deepEqual(await y.read(), new Float32Array(5).fill((299 * 300) / 2));
+  y.release();
+});
+
+test("Device reads many tensors at once, and parts of one", async () => {
+  const tensors = Array.from({ length: 9 }, (_, i) => full(device, [i + 1], i));
+  const values = await Promise.all(tensors.map((t) => t.read()));
+  for (const [i, v] of values.entries()) assert.deepEqual(v, new Float32Array(i + 1).fill(i));
+  const ramp = Tensor.from(device, Float32Array.of(1, 2, 3, 4), [4]);
+  assert.deepEqual([...new Float32Array(await device.read(ramp.buffer, 8, 4))], [2, 3]);
+  assert.equal((await device.read(ramp.buffer, 0)).byteLength, 0);
+  for (const t of [...tensors, ramp]) t.release();
+});
+
+test("Device.precompile() makes the pipelines that the body needs, so that the next run makes none", async () => {
+  const own = await testDevice();
+  const body = () => scope(own, () => void scale(full(own, [9], 1), 2));
+  let compiled = 0;
+  await own.precompile(body, (n) => {
+    compiled = n;
+  });
+  assert.equal(compiled, 2);
+  const { pipelines } = own.counters;
+  body();
+  await own.idle();
+  assert.equal(own.counters.pipelines, pipelines);
+});
+
+test("Device profiles dispatches by label, longest first", async (t) => {
+  if (!device.info.timestamps) {
+    t.diagnostic(`${device.info.name} has no timestamps: it must say so`);
+    assert.throws(() => device.startProfile(), { message: /^Cannot profile: .* has no timestamp-query$/ });
+    return;
+  }
+  device.startProfile();
+  scope(device, () => {
+    const x = full(device, [100_000], 1);
+    device.labelled("outer", () => device.labelled("inner", () => [scale(x, 2), scale(x, 3)]));
+  });
+  const rows = await device.endProfile();
+  const counts = Object.fromEntries(rows.map((r) => [r.label, r.count]));
+  assert.deepEqual(counts, { "outer.inner/elementwise.scale": 2, "elementwise.fill": 1 });
+  assert.ok(
+    rows.every((r, i) => r.milliseconds >= 0 && (i === 0 || r.milliseconds <= rows[i - 1].milliseconds)),
+  );
+});
+
+test("Device says that the GPU was lost", async () => {
+  const own = await testDevice();
+  const x = full(own, [4], 1);
+  await own.idle();
+  own.gpu.destroy();
+  await own.gpu.lost;
+  await assert.rejects(x.read(), { message: /^Lost the GPU \(.+\): / });
+});
+
+test("Device says that it was disposed", async () => {
+  const own = await openDevice(await currentHost());
+  const x = full(own, [4], 1);
+  own.dispose();
+  own.dispose();
+  await assert.rejects(x.read(), { message: "Cannot use the device: it was disposed" });
+});

@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { twin } from "../src/gpu/kernel.ts";
+import { KernelLibrary } from "../src/gpu/library.ts";
+import { full } from "../src/ops/elementwise.ts";
+import "../src/ops/layer_norm.ts";
+import { scope } from "../src/tensor/scope.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
+import { testDevice } from "./device.ts";
+
+const device = await testDevice();
+const k = twin("elementwise");
+const dims = { quads: 1, alpha: 1, beta: 1 };
+
+/** Runs elementwise.add with what `change` makes of four good arguments. */
+function add(change: {
+  buffers?: Record<string, Tensor | undefined>;
+  dims?: Record<string, number | undefined>;
+  grid?: readonly [number];
+}) {
+  scope(device, () => {
+    const good = { a: full(device, [4], 1), b: full(device, [4], 2), y: full(device, [4], 0) };
+    const given = <T>(of: Record<string, T | undefined>) =>
+      Object.fromEntries(Object.entries(of).filter(([, v]) => v !== undefined)) as Record<string, T>;
+    k.run(
+      "add",
+      given({ ...good, ...change.buffers }),
+      given({ ...dims, ...change.dims }),
+      change.grid ?? [1],
+    );
+  });
+}
+
+test("Twin.run() says which buffer is missing, unknown or shared", () => {
+  const [t, u] = [full(device, [4], 1), full(device, [4], 1)];
+  const says = (buffers: Record<string, Tensor | undefined>, message: string) =>
+    assert.throws(() => add({ buffers }), { message: `Cannot run elementwise.add: ${message}` });
+  says({ b: undefined }, "no buffer was given for b");
+  says({ c: t }, "the kernel binds no c");
+  says({ a: t, y: t }, "input a shares its buffer with an output");
+  assert.doesNotThrow(() => add({ buffers: { a: t, b: t, y: u } }), "two inputs may be one buffer");
+  for (const each of [t, u]) each.release();
+});
+
+test("Twin.run() says which outputs share a buffer", () => {
+  const t = full(device, [1, 4], 1);
+  const norm = twin("layer_norm");
+  const buffers = { x: full(device, [1, 4], 1), w: t, b: t, y: full(device, [4], 0) };
+  const mean = full(device, [1], 0);
+  const given = { ...buffers, mean, rstd: mean };
+  assert.throws(
+    () =>
+      norm.run("forward", given, { N: 1, C: 1, width: 4, eps: 0, activation: 0, step: 0 }, [1], {
+        flags: { vec: true },
+      }),
+    { message: "Cannot run layer_norm.forward: rstd shares its buffer with another output" },
+  );
+  for (const each of [t, buffers.x, buffers.y, mean]) each.release();
+});
+
+test("Twin.run() says which dimension is missing or unknown", () => {
+  assert.throws(() => add({ dims: { alpha: undefined } }), {
+    message: "Cannot run elementwise.add: Dims.alpha was not given",
+  });
+  assert.throws(() => add({ dims: { gamma: 1 } }), {
+    message: "Cannot run elementwise.add: Dims has no gamma",
+  });
+});
+
+test("Twin.run() can go on after many refused dispatches", async () => {
+  for (let i = 0; i < 300; i++) assert.throws(() => add({ dims: { alpha: undefined } }));
+  const y = full(device, [4], 3);
+  assert.deepEqual([...(await y.read())], [3, 3, 3, 3]);
+  y.release();
+});
+
+test("Twin.run() refuses a grid beyond the adapter's limit, and records nothing for an empty one", () => {
+  const most = device.limits.maxComputeWorkgroupsPerDimension;
+  assert.throws(() => add({ grid: [most + 1] }), {
+    name: "RangeError",
+    message: `Cannot run elementwise.add: a grid of ${most + 1}×1×1 workgroups exceeds ${most} in one dimension`,
+  });
+  const before = device.recorder.dispatches;
+  add({ grid: [0] });
+  assert.equal(device.recorder.dispatches - before, 3, "the three fills alone");
+});
+
+const broken = `
+struct Dims { N: u32 }
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<uniform> d: Dims;
+override WG: u32 = 8;
+@compute @workgroup_size(WG)
+fn forward(@builtin(global_invocation_id) id: vec3u) {
+  y[id.x] = f32(d.N) + undefined_name; // \${T}
+}`;
+
+test("KernelLibrary shows kernel, flags, constants and the source line where WGSL does not compile", async () => {
+  const own = await testDevice();
+  const library = new KernelLibrary(own, new Map([["broken.wgsl", broken]]));
+  library.pipeline("broken", "forward", { flags: { T: "f32" }, overrides: { WG: 16 } });
+  await assert.rejects(own.idle(), (error: Error) => {
+    const [first, ...source] = error.message.split("\n");
+    assert.match(first, /^Cannot compile kernel broken\.forward \{"T":"f32"\} \{"WG":16\}: /);
+    assert.match(first, /undefined_name/);
+    assert.ok(
+      source.some((line) => /^> +\d+ .*f32\(d\.N\) \+ undefined_name/.test(line)),
+      `no marked source line in:\n${error.message}`,
+    );
+    return true;
+  });
+});
+
+test("KernelLibrary compiles each combination of entry point, flags and constants once", () => {
+  const before = device.counters.pipelines;
+  const variant = { overrides: { WG: 32 } };
+  const once = device.kernels.pipeline("elementwise", "add", variant);
+  assert.equal(device.kernels.pipeline("elementwise", "add", variant), once);
+  assert.notEqual(device.kernels.pipeline("elementwise", "add", { overrides: { WG: 16 } }), once);
+  assert.equal(device.counters.pipelines - before, 2);
+});
+
+test("Twin.run() needs a buffer, and a kernel that was declared before the device was opened", () => {
+  assert.throws(() => k.run("fill", {}, dims, [1]), {
+    message: "Cannot run elementwise.fill: no buffer was given",
+  });
+  const y = full(device, [4], 0);
+  assert.throws(() => twin("late").run("forward", { y }, {}, [1]), {
+    message: /^Cannot compile late\.forward .*: kernels\/late\.wgsl was not read when the device was opened$/,
+  });
+  y.release();
+});

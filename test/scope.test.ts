@@ -1,0 +1,136 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { sizeClass } from "../src/gpu/pool.ts";
+import { add, full, scale } from "../src/ops/elementwise.ts";
+import { scope } from "../src/tensor/scope.ts";
+import { grad } from "../src/tensor/tape.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
+import { testDevice } from "./device.ts";
+
+const device = await testDevice();
+const live = () => device.pool.statistics.live;
+const ones = () => full(device, [100], 1);
+
+test("scope() frees all that was made inside but what it returns, in objects, arrays and maps too", async () => {
+  const before = live();
+  const kept = scope(device, () => {
+    const [a, b, c, d] = [ones(), ones(), ones(), ones()];
+    scale(a, 2);
+    return { a, list: [b, { c }], map: new Map([["d", d]]), number: 3, nothing: null };
+  });
+  assert.equal(live() - before, 4 * sizeClass(400));
+  for (const t of [
+    kept.a,
+    kept.list[0] as Tensor,
+    (kept.list[1] as { c: Tensor }).c,
+    kept.map.get("d") as Tensor,
+  ]) {
+    assert.equal((await t.read())[99], 1);
+    t.release();
+  }
+  assert.equal(live(), before);
+});
+
+test("scope() inside a scope passes what it returns to the outer one", () => {
+  const before = live();
+  scope(device, () => {
+    const inner = scope(device, () => add(ones(), ones()));
+    assert.ok(live() > before);
+    scope(device, () => scale(inner, 2));
+  });
+  assert.equal(live(), before);
+});
+
+test("scope() frees everything where its body throws", () => {
+  const before = live();
+  assert.throws(
+    () =>
+      scope(device, () => {
+        ones();
+        scope(device, () => {
+          ones();
+          throw new Error("inside");
+        });
+      }),
+    { message: "inside" },
+  );
+  assert.equal(live(), before);
+  scope(device, ones).release();
+  assert.equal(live(), before, "the stack of scopes is whole");
+});
+
+test("scope() refuses a body that returns a Promise, and frees what it made", () => {
+  const before = live();
+  assert.throws(() => scope(device, async () => ones()), {
+    name: "TypeError",
+    message: "Cannot end a scope: its body returned a Promise, but must be synchronous",
+  });
+  assert.equal(live(), before);
+});
+
+test("scope() ends a tensor: using it later says so", () => {
+  let lost: Tensor | undefined;
+  scope(device, () => {
+    lost = ones();
+  });
+  assert.throws(() => scale(lost as Tensor, 2), {
+    message: "Cannot use a tensor of shape (100): its scope has ended",
+  });
+});
+
+test("Tensor.keep() outlives the scope until release()", () => {
+  const before = live();
+  let held: Tensor | undefined;
+  scope(device, () => {
+    held = ones().keep();
+  });
+  assert.ok(live() > before);
+  held?.release();
+  assert.equal(live(), before);
+});
+
+test("Tensor.reshaped() shares the buffer, which lives as long as either", async () => {
+  const before = live();
+  const view = scope(device, () => ones().reshaped([10, 10]));
+  assert.equal((await view.read()).length, 100);
+  view.release();
+  assert.equal(live(), before);
+});
+
+test("Tensor.from() and write() refuse data of another length", () => {
+  scope(device, () => {
+    assert.throws(() => Tensor.from(device, new Float32Array(5), [2, 3]), {
+      name: "TypeError",
+      message: "Cannot make a tensor of shape (2, 3) from 5 values",
+    });
+    assert.throws(() => ones().write(new Float32Array(99)), {
+      message: "Cannot write 99 values to a tensor of shape (100)",
+    });
+  });
+});
+
+test("Tensor.read() refuses integers, readIntegers() floats", async () => {
+  const ids = Tensor.from(device, Int32Array.of(-1, 7), [2]);
+  await assert.rejects(ids.read(), { message: "Cannot read a i32 tensor as f32: use readIntegers()" });
+  assert.deepEqual([...(await ids.readIntegers())], [-1, 7]);
+  const y = ones();
+  await assert.rejects(y.readIntegers(), { message: "Cannot read a f32 tensor as integers" });
+  for (const t of [ids, y]) t.release();
+});
+
+test("scope() around grad() leaves no byte alive, whether it ends well or not", () => {
+  const before = live();
+  const step = (fail: boolean) =>
+    scope(device, () => {
+      const x = ones();
+      grad(device, [x], () => {
+        const y = scale(scale(x, 2), 3);
+        if (fail) throw new Error("inside grad");
+        return { loss: y, seeds: [[y, ones()]] };
+      });
+    });
+  step(false);
+  assert.equal(live(), before);
+  assert.throws(() => step(true), { message: "inside grad" });
+  assert.equal(live(), before);
+});
