@@ -2,7 +2,7 @@
 import type { Examined } from "../corpora/examine.ts";
 import type { Fold } from "../corpora/folds.ts";
 import type { Device } from "../gpu/device.ts";
-import { readJson } from "../io/config.ts";
+import { isObject, readJson } from "../io/config.ts";
 import { openSafetensors, type Safetensors } from "../io/safetensors.ts";
 import { bertConfig, ConfigReader } from "../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../models/emotion.ts";
@@ -127,11 +127,13 @@ async function build(
   const bertFolder = stage === 2 ? (bestOf(0) ?? config.from.bert) : config.from.bert;
   const readsText = stage === 0 || (stage === 2 && recipe.modalities !== "acoustic");
   const assets = await openAssets(host, config.from.hubert, readsText ? (bertFolder ?? root) : undefined);
-  const merged = async (folder: string | undefined, own: Json | undefined): Promise<Json> => ({
-    ...(folder === undefined ? {} : await readJson(host, `${folder}/config.json`)),
-    ...own,
-  });
-  const bert = readsText ? await merged(bertFolder, config.model.bert) : undefined;
+  // A folder that train wrote has the configs of both encoders in one.
+  const merged = async (part: "hubert" | "bert", folder: string | undefined): Promise<Json> => {
+    const json = folder === undefined ? {} : await readJson(host, `${folder}/config.json`);
+    const own = json[part];
+    return { ...(isObject(own) ? own : json), ...config.model[part] };
+  };
+  const bert = readsText ? await merged("bert", bertFolder) : undefined;
   if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
   const where = `${run.path}/config.json`;
 
@@ -168,7 +170,7 @@ async function build(
             assets,
           )
         : emotionTask(options, weights, assets, stage, {
-            hubert: await merged(config.from.hubert, config.model.hubert),
+            hubert: await merged("hubert", config.from.hubert),
             bert,
           });
     await weights.load();
