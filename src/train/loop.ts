@@ -84,6 +84,8 @@ export interface StageResult {
 /** f16's gradients underflow below 6e-8: losses are scaled up by this at first, down at each overflow. */
 const FIRST_SCALE = 2 ** 16;
 const GROW_AFTER = 2000;
+/** Milliseconds between two writes of the metrics, for those who watch. */
+const FLUSH_EVERY = 2000;
 
 export async function trainStage<B>(options: StageOptions<B>): Promise<StageResult> {
   const { device, run, task, stage, config, seed, checkpoints, from, isHead, signal } = options;
@@ -124,6 +126,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     const plans = Array.from({ length: epochs }, (_, epoch) => task.plan(epoch));
     const total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
     let saved = from !== undefined;
+    let flushed = performance.now();
     while (state.epoch < epochs) {
       const plan = plans[state.epoch];
       let next = state.batch < plan.length ? loadGroup(task, plan, state, accumulate) : undefined;
@@ -168,6 +171,10 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
           });
         }
         saved = false;
+        if (performance.now() - flushed > FLUSH_EVERY) {
+          await run.flush();
+          flushed = performance.now();
+        }
         if (signal.aborted) {
           await save();
           return { finished: false, bests: state.bests };
