@@ -1,9 +1,10 @@
 import { add } from "../ops/elementwise.ts";
 import { dropout } from "../ops/dropout.ts";
+import { recomputed } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { SelfAttention } from "../nn/attention.ts";
 import type { FeedForward } from "../nn/feed_forward.ts";
-import type { Mode } from "../nn/mode.ts";
+import { type Mode, replayable } from "../nn/mode.ts";
 import type { LayerNorm } from "../nn/norm.ts";
 
 export interface LayerParts {
@@ -30,6 +31,14 @@ export class EncoderLayer {
   }
 
   forward(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
+    if (!mode.recompute) return this.#run(x, mask, mode, name);
+    const choices = replayable(mode.training);
+    return recomputed(x.device, mask ? [mask] : [], () =>
+      this.#run(x, mask, { ...mode, training: choices() }, name),
+    );
+  }
+
+  #run(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     const { attention, attentionNorm, feedForward, feedForwardNorm } = this.#parts;
     const h0 = this.#preNorm ? attentionNorm.forward(x) : x;
     const h1 = this.#join(x, mode, (residual) => attention.forward(h0, mask, mode, name, residual));

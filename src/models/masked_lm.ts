@@ -29,7 +29,7 @@ export class BertForMaskedLM {
     const { hidden } = this.bert.forward(input, mode);
     const activation = this.bert.config.hiddenAct;
     const h = this.#norm.forward(this.#transform.forward(hidden, { activation }));
-    const logits = linear(h, this.bert.wordEmbeddings.value, this.#bias.value);
+    const logits = linear(h, this.bert.wordEmbeddings.operand, this.#bias.value);
     mode.observe?.("logits", logits);
     return logits;
   }

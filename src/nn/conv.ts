@@ -1,6 +1,6 @@
 import { type ConvOptions, conv1d, packWeight } from "../ops/conv1d.ts";
 import { weightNorm } from "../ops/weight_norm.ts";
-import { isRecording } from "../tensor/tape.ts";
+import { isTracked } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Derived, type Init, type Parameter } from "./parameter.ts";
 import type { WeightScope } from "./weights.ts";
@@ -32,7 +32,7 @@ export class Conv1d {
   }
 
   forward(x: Tensor): Tensor {
-    const packed = this.#packed.get(isRecording(x.device));
+    const packed = this.#packed.get(isTracked(this.weight.value));
     return conv1d(x, this.weight.value, this.bias?.value, this.#options, packed);
   }
 }
@@ -59,9 +59,9 @@ export class WeightNormConv1d {
   }
 
   forward(x: Tensor): Tensor {
-    const recording = isRecording(x.device);
-    const weight = this.#weight.get(recording);
-    const packed = recording ? packWeight(weight, this.#options.groups) : this.#packed.get(false);
+    const tracked = isTracked(this.g.value) || isTracked(this.v.value);
+    const weight = this.#weight.get(tracked);
+    const packed = tracked ? packWeight(weight, this.#options.groups) : this.#packed.get(false);
     return conv1d(x, weight, this.bias.value, this.#options, packed);
   }
 }

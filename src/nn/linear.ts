@@ -19,7 +19,7 @@ export class Linear {
   }
 
   forward(x: Tensor, options?: LinearOptions): Tensor {
-    return linear(x, this.weight.value, this.bias?.value, options);
+    return linear(x, this.weight.operand, this.bias?.value, options);
   }
 }
 
@@ -41,6 +41,6 @@ export class PackedLinear {
   }
 
   forward(x: Tensor): Tensor {
-    return linear(x, this.weight.value, this.bias?.value);
+    return linear(x, this.weight.operand, this.bias?.value);
   }
 }

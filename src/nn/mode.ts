@@ -10,9 +10,27 @@ export interface Mode {
   readonly probabilities?: boolean;
   /** Present while training: turns dropout, LayerDrop and SpecAugment on. */
   readonly training?: Training;
+  /** Transformer layers keep nothing for the backward pass but their inputs, and run twice. */
+  readonly recompute?: boolean;
 }
 
 /** Random choices of a training step; every call of next() is another stream of the same step. */
 export interface Training {
   readonly next: () => number;
+}
+
+/** Gives the same choices every time it is asked: what a part that runs twice draws from. */
+export function replayable(training: Training | undefined): () => Training | undefined {
+  const drawn: number[] = [];
+  return () => {
+    let at = 0;
+    return (
+      training && {
+        next() {
+          if (at === drawn.length) drawn.push(training.next());
+          return drawn[at++];
+        },
+      }
+    );
+  };
 }

@@ -1,5 +1,7 @@
+import { halved } from "../ops/convert.ts";
 import type { Shape } from "../tensor/shape.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";
+import { isTracked } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** One tensor of a checkpoint inside a parameter: rows stacked one part under the other. */
@@ -29,15 +31,21 @@ export class Parameter {
   readonly shape: Shape;
   readonly init: Init;
   trainable = true;
+  /** "f16": products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. */
+  products: "f32" | "f16" = "f32";
   /** Counts the changes of the value; what is derived from it compares. */
   version = 0;
   #value: Tensor | undefined;
+  /** What was computed from the value and kept; it goes with it. */
+  readonly derived: Derived[] = [];
+  readonly #half: Derived;
 
   constructor(keys: readonly string[], shape: Shape, init: Init) {
     const each = sizeOf(shape);
     this.parts = keys.map((key, i) => ({ key, shape, offset: i * each }));
     this.shape = keys.length === 1 ? shape : [shape[0] * keys.length, ...shape.slice(1)];
     this.init = init;
+    this.#half = new Derived([this], () => halved(this.value));
   }
 
   /** The first key: a parameter's name in messages. */
@@ -49,6 +57,12 @@ export class Parameter {
     if (!this.#value)
       throw new Error(`Cannot use ${this.key} ${showShape(this.shape)}: its weights were not loaded`);
     return this.#value;
+  }
+
+  /** What products read. */
+  get operand(): Tensor {
+    const { value } = this;
+    return this.products === "f16" && value.dtype === "f32" ? this.#half.get(isTracked(value)) : value;
   }
 
   /** Takes over a tensor as the value; the one before is released. */
@@ -65,6 +79,7 @@ export class Parameter {
   dispose(): void {
     this.#value?.release();
     this.#value = undefined;
+    for (const d of this.derived) d.dispose();
   }
 }
 
@@ -78,11 +93,12 @@ export class Derived {
   constructor(from: readonly Parameter[], make: () => Tensor) {
     this.#from = from;
     this.#make = make;
+    for (const parameter of from) parameter.derived.push(this);
   }
 
-  /** The kept value; while a gradient must reach the parameters, a fresh one on the tape. */
-  get(recording: boolean): Tensor {
-    if (recording) return this.#make();
+  /** The kept value; where a gradient must reach the parameters, a fresh one on the tape. */
+  get(tracked: boolean): Tensor {
+    if (tracked) return this.#make();
     const versions = this.#from.map((p) => p.version).join();
     if (!this.#value || versions !== this.#versions) {
       this.#value?.release();
@@ -90,5 +106,10 @@ export class Derived {
       this.#versions = versions;
     }
     return this.#value;
+  }
+
+  dispose(): void {
+    this.#value?.release();
+    this.#value = undefined;
   }
 }

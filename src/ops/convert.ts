@@ -1,4 +1,5 @@
 import { twin } from "../gpu/kernel.ts";
+import { record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { gridFor } from "./grid.ts";
 
@@ -25,4 +26,9 @@ export function convert(raw: Tensor, from: StorageType, shape: readonly number[]
     { overrides: { WG } },
   );
   return y;
+}
+
+/** An f16 copy of an f32 weight for products; its gradient, which stays f32, is the weight's. */
+export function halved(w: Tensor): Tensor {
+  return record("halved", [w], convert(w, "F32", w.shape, "f16"), [], (dy) => [dy]);
 }

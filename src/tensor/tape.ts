@@ -26,7 +26,12 @@ interface Entry {
 interface Tape {
   readonly tracked: Set<Tensor>;
   readonly entries: Entry[];
+  /** A tape that only looks: it keeps no entries, but notes which tensors of the tape around it are used. */
+  readonly looksFrom?: { readonly around: Tape; readonly used: Set<Tensor> };
 }
+
+const tracks = (tape: Tape, tensor: Tensor): boolean =>
+  tape.tracked.has(tensor) || (tape.looksFrom !== undefined && tracks(tape.looksFrom.around, tensor));
 
 const tapes = new WeakMap<Device, Tape>();
 
@@ -34,7 +39,10 @@ const tapes = new WeakMap<Device, Tape>();
 export const isRecording = (device: Device): boolean => tapes.has(device);
 
 /** Does a gradient flow into this tensor? */
-export const isTracked = (tensor: Tensor): boolean => tapes.get(tensor.device)?.tracked.has(tensor) ?? false;
+export function isTracked(tensor: Tensor): boolean {
+  const tape = tapes.get(tensor.device);
+  return tape !== undefined && tracks(tape, tensor);
+}
 
 /**
  * Puts an op on the tape and returns its output.
@@ -49,8 +57,13 @@ export function record(
   backward: Backward,
 ): Tensor {
   const tape = tapes.get(output.device);
-  if (!tape?.entries || !inputs.some((t) => tape.tracked.has(t))) return output;
+  if (!tape || !inputs.some((t) => tracks(tape, t))) return output;
   tape.tracked.add(output);
+  if (tape.looksFrom) {
+    const { around, used } = tape.looksFrom;
+    for (const t of inputs) if (tracks(around, t)) used.add(t);
+    return output;
+  }
   for (const t of [...saved, ...inputs, output]) t.keep();
   tape.entries.push({ name, inputs, output, saved, backward });
   return output;
@@ -72,6 +85,34 @@ export function untracked<T>(device: Device, body: () => T): T {
   } finally {
     if (tape) tapes.set(device, tape);
   }
+}
+
+/**
+ * Runs `body` and keeps nothing of its insides: the backward runs it again (activation checkpointing, Chen et al. 2016).
+ * One more forward buys the memory of all that the insides would have saved.
+ *
+ * `body` must compute the same each time. `holds` are the tensors it reads that no gradient reaches, masks for one.
+ */
+export function recomputed(device: Device, holds: readonly Tensor[], body: () => Tensor): Tensor {
+  const around = tapes.get(device);
+  if (!around) return body();
+  const used = new Set<Tensor>();
+  let output: Tensor;
+  tapes.set(device, { tracked: new Set(), entries: [], looksFrom: { around, used } });
+  try {
+    output = body();
+  } finally {
+    tapes.set(device, around);
+  }
+  const inputs = [...used];
+  if (inputs.length === 0 || inputs.includes(output)) return output;
+  return record("recomputed", inputs, output, holds, (dy) => {
+    const { gradients } = grad(device, inputs, () => {
+      const again = body();
+      return { loss: again, seeds: [[again, dy]] };
+    });
+    return inputs.map((t) => gradients.get(t));
+  });
 }
 
 /** Adds two gradients; given by the ops floor, above this one. */

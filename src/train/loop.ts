@@ -144,7 +144,10 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
         state = { ...state, step, batch: after };
         if (batches.length > 0) {
           const { lossScale } = state;
-          const mode = (micro: number) => ({ training: trainingStream(seed, "step", stage, step, micro) });
+          const mode = (micro: number) => ({
+            training: trainingStream(seed, "step", stage, step, micro),
+            recompute: config.recompute,
+          });
           const result = await update(device, task, optimizer, batches, { factor, lossScale, mode });
           if (!result.finite) {
             if (lossScale === 1 || lossScale < 2 ** -14) await stop(device, options, batches, mode, step);

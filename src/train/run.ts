@@ -174,7 +174,11 @@ async function build(
             bert,
           });
     await weights.load();
-    freeze(weights.parameters, stageOf(config, stage).freeze);
+    const { freeze: frozen, precision } = stageOf(config, stage);
+    freeze(weights.parameters, frozen);
+    if (precision === "f16" && !device.info.f16)
+      throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
+    for (const parameter of weights.parameters) parameter.products = precision;
     return { weights, task: task as Task<unknown> };
   } finally {
     for (const file of files) await file.close();
