@@ -6,7 +6,7 @@ import { crossEntropy } from "../ops/cross_entropy.ts";
 import { ctcLoss } from "../ops/ctc.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { type Batch, type Reader, readWords } from "./examples.ts";
+import { type Batch, boundTargets, type Reader, readWords } from "./examples.ts";
 
 export interface UtteranceAnswer {
   readonly utterance: Utterance;
@@ -78,7 +78,7 @@ function listen(
     const heard = system.listen({ audio, lengths: batch.lengths });
     const ctc =
       heard.ctcLogits &&
-      ctcLoss(heard.ctcLogits, batch.targets, heard.frames, {
+      ctcLoss(heard.ctcLogits, boundTargets(batch.targets, heard.frames), heard.frames, {
         blank: system.config.hubert?.blank,
         zeroInfinity: true,
       });

@@ -115,7 +115,8 @@ function wanted({ type, expected, requirement }: v.BaseIssue<unknown>): string {
  * text without "=" or a key inside something that is no object.
  */
 export function applySettings(config: TrainConfig, settings: readonly string[]): unknown {
-  const out = structuredClone(config) as Record<string, unknown>;
+  // Not structuredClone: stages share parts of their recipes, and a setting is for one of them.
+  const out: Record<string, unknown> = JSON.parse(JSON.stringify(config));
   for (const setting of settings) {
     const at = setting.indexOf("=");
     if (at <= 0) throw new SyntaxError(`Cannot read --set ${setting}: expected key=value`);

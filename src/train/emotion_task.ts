@@ -11,7 +11,7 @@ import { Tensor } from "../tensor/tensor.ts";
 import { answerBatch, type UtteranceAnswer } from "./answer.ts";
 import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
 import { type Augmentation, augmented } from "./augment.ts";
-import { type Batch, type Reader, readBatch } from "./examples.ts";
+import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
 import { uniformStream } from "./seeds.ts";
 import { specAugment } from "./spec_augment.ts";
 import type { DevResult, Losses, Task } from "./task.ts";
@@ -70,7 +70,7 @@ export class EmotionTask implements Task<Batch> {
     const { logits } = system.judge(heard, batch.words, mode);
     const emotion = crossEntropy(logits, batch.labels, { labelSmoothing });
     if (!heard?.ctcLogits) return { loss: emotion, parts: { emotion } };
-    const ctc = ctcLoss(heard.ctcLogits, batch.targets, heard.frames, {
+    const ctc = ctcLoss(heard.ctcLogits, boundTargets(batch.targets, heard.frames), heard.frames, {
       blank: system.config.hubert?.blank,
       reduction: ctcReduction,
       // A transcript that is too long for its frames has no CTC loss, but an emotion all the same.

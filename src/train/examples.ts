@@ -112,3 +112,16 @@ export function padRows(rows: readonly (readonly number[])[], pad: number): Bert
     ),
   };
 }
+
+/**
+ * CTC targets in which one that is too long for its frames, whatever its length, is replaced by a short one that is so
+ * too: it counts as no loss, and takes no room.
+ */
+export const boundTargets = (
+  targets: readonly (readonly number[])[],
+  frames: readonly number[],
+): (readonly number[])[] =>
+  targets.map((ids, b) =>
+    // Equal labels need a blank between them: n of them take 2n − 1 frames.
+    ids.length > frames[b] ? new Array<number>((frames[b] >> 1) + 2).fill(ids[0]) : ids,
+  );

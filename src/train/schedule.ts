@@ -20,7 +20,8 @@ export function scheduleFactor(step: number, { kind, warmup, total }: ScheduleOp
   const rise = Math.round(warmup * total);
   if (step < rise) return step / rise;
   if (kind !== "linear") return 1;
-  return Math.max(0, (total - step + 1) / Math.max(1, total - rise + 1));
+  const full = Math.max(1, rise);
+  return Math.max(0, (total - step + 1) / Math.max(1, total - full + 1));
 }
 
 /** What NewBob remembers between epochs. */
