@@ -651,26 +651,31 @@ def write_outputs(case: Case, model, inputs: dict, runs: dict, options):
 # ------------------------------------------------------------------- the fusion head, and the system as a whole
 
 
-class SingleHead(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V, padded keys at -inf; no biases."""
+class Attention(nn.Module):
+    """softmax(Q K^T / sqrt(d / heads)) V, padded keys at -inf; no biases, no projection behind."""
 
-    def __init__(self, d: int, width: int):
+    def __init__(self, d: int, width: int, heads: int):
         super().__init__()
+        self.heads = heads
         self.w_q, self.w_k, self.w_v = (nn.Linear(width, d, bias=False) for _ in range(3))
 
     def forward(self, query, other, mask):
-        score = self.w_q(query) @ self.w_k(other).transpose(1, 2) / math.sqrt(self.w_q.out_features)
-        return score.masked_fill(mask[:, None] == 0, -math.inf).softmax(-1) @ self.w_v(other)
+        def split(x):
+            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        q, k, v = split(self.w_q(query)), split(self.w_k(other)), split(self.w_v(other))
+        score = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        found = score.masked_fill(mask[:, None, None] == 0, -math.inf).softmax(-1) @ v
+        return found.transpose(1, 2).flatten(2)
 
 
 class Fusion(nn.Module):
     """Cross-modal gated interaction: self-attention, cross-attention, temporal gate, masked mean, classifier."""
 
-    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int = 4, bounded=False):
+    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int = 4, bounded=False, heads=1):
         super().__init__()
         self.bounded = bounded
-        self.sa_s, self.sa_t = SingleHead(d, d_s), SingleHead(d, d_t)
-        self.ca_s, self.ca_t = SingleHead(d, d), SingleHead(d, d)
+        self.sa_s, self.sa_t = Attention(d, d_s, heads), Attention(d, d_t, heads)
+        self.ca_s, self.ca_t = Attention(d, d, heads), Attention(d, d, heads)
         self.gate_s, self.gate_t = nn.Linear(2 * d, d), nn.Linear(2 * d, d)
         self.classifier = nn.Linear(4 * d, num_classes)
 
@@ -776,10 +781,10 @@ def load_system(source: str):
     folder = Path(source)
     config = json.loads((folder / "config.json").read_text())
     settings = config["cmgi"]
-    for key, only in (("interaction", "cmgi"), ("gate", "temporal"), ("heads", 1)):
+    for key, only in (("interaction", "cmgi"), ("gate", "temporal")):
         if settings.get(key, only) != only:
             raise Failure(f"Cannot use {source}: {key} of its cmgi is {settings[key]!r}, only {only!r} is known here")
-    widths = {k: settings[k] for k in ("d", "d_s", "d_t", "num_classes", "bounded") if k in settings}
+    widths = {k: settings[k] for k in ("d", "d_s", "d_t", "num_classes", "bounded", "heads") if k in settings}
     parts = [cls.from_dict(config[name]) for cls, name in ((transformers.HubertConfig, "hubert"),
                                                            (transformers.BertConfig, "bert"))]
     model = Recognizer(*parts, widths, config.get("ctc_lambda", config.get("alpha", 0.1))).eval()
