@@ -1,4 +1,8 @@
-/** Runs that are killed and go on: the same weights and the same metrics as a run that was never stopped. */
+/**
+ * Runs that are killed and go on: the same weights and the same metrics as a run that was never stopped.
+ *
+ *   WAVEGATE_KILLS=10 WAVEGATE_KILL_SEED=7 npm test -- resume
+ */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
@@ -6,29 +10,30 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { uniform } from "./reference.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 
-const KILLS = Number(process.env.WAVEGATE_KILLS ?? 3);
+const KILLS = Number(process.env.WAVEGATE_KILLS ?? 4);
 const root = fileURLToPath(new URL("..", import.meta.url));
 const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
 
 let corpus: TinyRelease;
 let runs: string;
-/** How long the unbroken run took: kills fall within it. */
-let milliseconds: number;
 
 interface Ended {
   readonly status: number | null;
+  readonly signal: string | null;
   readonly stderr: string;
 }
 
-/** Starts `wavegate train`; `stop` sends a signal after some milliseconds. */
-function train(
+/** Starts `wavegate train`; `stop` sends a signal a while after so many new checkpoints stand in RUN. */
+async function train(
   args: readonly string[],
-  stop?: { signal: "SIGKILL" | "SIGINT"; after: number },
+  stop?: { out: string; signal: "SIGKILL" | "SIGINT"; checkpoints: number; milliseconds: number },
 ): Promise<Ended> {
+  const before = stop && (await checkpoints(stop.out));
   const child = spawn(process.execPath, [...runtime, "tools/train.ts", ...args], {
     cwd: root,
     stdio: ["ignore", "ignore", "pipe"],
@@ -37,28 +42,36 @@ function train(
   child.stderr.on("data", (chunk) => {
     stderr += chunk;
   });
-  const timer = stop && setTimeout(() => child.kill(stop.signal), stop.after);
-  return new Promise((resolve) =>
-    child.on("close", (status) => {
-      clearTimeout(timer);
-      resolve({ status, stderr });
-    }),
+  const ended = new Promise<Ended>((resolve) =>
+    child.on("close", (status, signal) => resolve({ status, signal, stderr })),
   );
+  if (stop && before) {
+    let running = true;
+    ended.then(() => {
+      running = false;
+    });
+    const passed = async () => (await checkpoints(stop.out)).filter((name) => !before.includes(name)).length;
+    while (running && (await passed()) < stop.checkpoints) await sleep(5);
+    await sleep(stop.milliseconds);
+    child.kill(stop.signal);
+  }
+  return await ended;
 }
+
+/** Folders in RUN/checkpoints, finished or not; the run keeps two. */
+const checkpoints = (out: string) => readdir(join(out, "checkpoints")).catch((): string[] => []);
 
 const start = (out: string) => [
   ...["--system", "both-cmgi", "--preset", "nano", "--data", corpus.root, "--fold", "3", "--out", out],
-  ...["--set", "sentences=80", "--set", "stage0.batch.items=16", "--set", "checkpoints.every=3"],
+  ...["--set", "sentences=80", "--set", "stage0.batch.items=16", "--set", "checkpoints.every=1"],
   ...["--set", "stage1.batch.items=4", "--set", "stage2.batch.items=4", "--set", "stage2.accumulate=2"],
 ];
 
 before(async () => {
   corpus = await tinyRelease();
   runs = await mkdtemp(join(tmpdir(), "wavegate-runs-"));
-  const begin = performance.now();
   const { status, stderr } = await train(start(join(runs, "whole")));
   assert.equal(status, 0, stderr);
-  milliseconds = performance.now() - begin;
 });
 
 after(async () => {
@@ -89,23 +102,25 @@ async function same(run: string): Promise<void> {
 test(`train --resume ends with the same bits after ${KILLS} SIGKILLs at random moments`, async () => {
   const next = uniform(Number(process.env.WAVEGATE_KILL_SEED ?? 5));
   const out = join(runs, "killed");
-  let begun = false;
+  let args = start(out);
   for (let kill = 0; kill < KILLS; kill++) {
-    const args = begun ? ["--resume", "--out", out] : start(out);
-    // From before the first step to near the end: a kill may also find nothing saved yet.
-    const { status } = await train(args, { signal: "SIGKILL", after: milliseconds * (0.3 + 0.6 * next()) });
-    begun ||= (await readdir(out).catch((): string[] => [])).includes("config.json");
-    if (status === 0) break;
+    // Before the first step, between steps, and while a checkpoint is written.
+    const stop = { out, checkpoints: next() < 0.25 ? 0 : 1, milliseconds: 400 * next() };
+    const { signal, stderr } = await train(args, { ...stop, signal: "SIGKILL" });
+    assert.equal(signal, "SIGKILL", `the run ended before kill ${kill + 1}: ${stderr}`);
+    if ((await readdir(out).catch((): string[] => [])).includes("config.json"))
+      args = ["--resume", "--out", out];
   }
-  const { status, stderr } = await train(begun ? ["--resume", "--out", out] : start(out));
+  const { status, stderr } = await train(args);
   assert.equal(status, 0, stderr);
   await same("killed");
 });
 
 test("train saves and stops at Ctrl-C, and --resume ends with the same bits", async () => {
   const out = join(runs, "stopped");
-  const stopped = await train(start(out), { signal: "SIGINT", after: milliseconds * 0.6 });
-  assert.equal(stopped.status, 130, stopped.stderr);
+  const stop = { out, signal: "SIGINT" as const, checkpoints: 2, milliseconds: 30 };
+  const stopped = await train(start(out), stop);
+  assert.equal(stopped.status, 130, `${stopped.status} ${stopped.signal}: ${stopped.stderr}`);
   const { status, stderr } = await train(["--resume", "--out", out]);
   assert.equal(status, 0, stderr);
   await same("stopped");
