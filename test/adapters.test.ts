@@ -49,13 +49,18 @@ test("operators agree with float64 on lavapipe with vectors of 1024 bits", async
     );
     return;
   }
+  // wgpu offers no subgroups: the width reaches no kernel of products and attention there, and compiling their tiles so
+  // wide takes minutes.
+  const wide = underDeno ? ["ctc", "layer_norm"] : ops;
+  if (underDeno)
+    console.log("adapters: products and attention do not depend on the width through wgpu: Node tests them");
   // The adapter's name carries the width, so asking for it proves that the setting arrived.
-  const { status, output } = await runTests(ops, {
+  const { status, output } = await runTests(wide, {
     LP_NATIVE_VECTOR_WIDTH: "1024",
     WAVEGATE_ADAPTER: "1024 bits",
   });
   assert.equal(status, 0, output);
-  assert.ok(passed(output) > 60, output);
+  assert.ok(passed(output) > (underDeno ? 20 : 60), output);
 });
 
 test("operators agree with float64 on SwiftShader", async () => {
