@@ -120,7 +120,9 @@ test("train saves and stops at Ctrl-C, and --resume ends with the same bits", as
   const out = join(runs, "stopped");
   const stop = { out, signal: "SIGINT" as const, checkpoints: 2, milliseconds: 30 };
   const stopped = await train(start(out), stop);
-  assert.equal(stopped.status, 130, `${stopped.status} ${stopped.signal}: ${stopped.stderr}`);
+  // Deno reports a child that was sent a signal as killed by it, however it ended.
+  if (!("Deno" in globalThis)) assert.equal(stopped.status, 130, stopped.stderr);
+  assert.match(await readFile(join(out, "log.txt"), "utf8"), /interrupted\n$/);
   const { status, stderr } = await train(["--resume", "--out", out]);
   assert.equal(status, 0, stderr);
   await same("stopped");
