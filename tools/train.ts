@@ -6,7 +6,6 @@ import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { score } from "../src/evaluate/metrics.ts";
 import { totalEdits, wer, wordEdits } from "../src/evaluate/wer.ts";
-import { openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { readJson } from "../src/io/config.ts";
@@ -18,6 +17,7 @@ import { type TrainData, trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { SYSTEMS } from "../src/train/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
+import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds } from "./format.ts";
 import type { Progress } from "./progress.ts";
 
@@ -52,7 +52,7 @@ export const verb = defineVerb({
     bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
     set: { type: "string", value: "KEY=VALUE", multiple: true, help: "change a key of the recipe" },
     resume: { type: "boolean", help: "go on with the run in --out" },
-    adapter: { type: "string", value: "NAME", help: "part of the adapter's name" },
+    ...deviceOptions,
   },
   async main(context) {
     const { values, print, printJson, note, signal } = context;
@@ -64,7 +64,7 @@ export const verb = defineVerb({
     const onlyText = config.stages.every((stage) => stage === 0);
     const data = onlyText ? undefined : await openData(host, config, note);
     const run = resume ? await RunFolder.open(host, path) : await RunFolder.create(host, path, config);
-    const device = await openDevice(host, { adapter: values.adapter });
+    const device = await openChosenDevice(host, values);
     const shown = display(context, run);
     const begin = performance.now();
     try {
