@@ -15,8 +15,9 @@ import { fileURLToPath } from "node:url";
 import { uniform } from "./reference.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 
-/** wgpu compiles every kernel anew in each process: one kill has to do there. */
-const KILLS = Number(process.env.WAVEGATE_KILLS ?? ("Deno" in globalThis ? 1 : 4));
+/** wgpu compiles every kernel anew in each process: there one kill and one stage have to do. */
+const slow = "Deno" in globalThis;
+const KILLS = Number(process.env.WAVEGATE_KILLS ?? (slow ? 1 : 4));
 const root = fileURLToPath(new URL("..", import.meta.url));
 const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
 
@@ -63,7 +64,18 @@ async function train(
 const checkpoints = (out: string) => readdir(join(out, "checkpoints")).catch((): string[] => []);
 
 const start = (out: string) => [
-  ...["--system", "both-cmgi", "--preset", "nano", "--data", corpus.root, "--fold", "3", "--out", out],
+  ...[
+    "--system",
+    slow ? "acoustic-asr" : "both-cmgi",
+    "--preset",
+    "nano",
+    "--data",
+    corpus.root,
+    "--fold",
+    "3",
+    "--out",
+    out,
+  ],
   ...["--set", "sentences=80", "--set", "stage0.batch.items=16", "--set", "checkpoints.every=1"],
   ...["--set", "stage1.batch.items=4", "--set", "stage2.batch.items=4", "--set", "stage2.accumulate=2"],
 ];
