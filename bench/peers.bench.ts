@@ -14,12 +14,16 @@ import { formatTable } from "../tools/format.ts";
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const python = process.env.PYTHON ?? "python3";
 const runs = process.env.RUNS ?? "3";
-const workloads = (process.env.WORKLOADS ?? "enc2,enc12,conv,mm1024,train2").split(",");
+const workloads = (process.env.WORKLOADS ?? "enc2,enc12,conv,mm1024,train2,trainh2").split(",");
 const engines: { name: string; command: string[]; skips?: string[] }[] = [
   { name: "wavegate", command: [process.execPath, "--import", "tsx", at("workloads.ts")] },
   { name: "jax-js", command: [process.execPath, at("peers/jaxjs.mjs")] },
   { name: "tfjs-webgpu", command: [process.execPath, at("peers/tfjs.mjs")] },
-  { name: "onnxruntime webgpu", command: [process.execPath, at("peers/ort_node.mjs")], skips: ["train2"] },
+  {
+    name: "onnxruntime webgpu",
+    command: [process.execPath, at("peers/ort_node.mjs")],
+    skips: ["train2", "trainh2"],
+  },
   { name: "PyTorch CPU", command: [python, at("peers/pytorch.py")] },
 ];
 

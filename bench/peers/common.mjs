@@ -9,8 +9,11 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 
 export const DATA = fileURLToPath(new URL("data/", import.meta.url));
-export const WORKLOADS = ["mm1024", "enc2", "enc12", "conv", "train2"];
-export const [LAYERS, HIDDEN, HEADS, TOKENS] = [12, 768, 12, 128];
+export const WORKLOADS = ["mm1024", "enc2", "enc12", "conv", "train2", "trainh2"];
+export const [LAYERS, HIDDEN, TOKENS] = [12, 768, 128];
+/** The two kinds of layer: BERT-base's over 128 tokens, HuBERT-large's over 3 s. Weights in data/WEIGHTS.safetensors. */
+export const BERT = { weights: "enc", hidden: HIDDEN, heads: 12, tokens: TOKENS, eps: 1e-12, preNorm: false };
+export const HUBERT = { weights: "hub", hidden: 1024, heads: 16, tokens: 149, eps: 1e-5, preNorm: true };
 /** [kernel, stride] of HuBERT's seven convolutions. */
 export const CONV = [
   [10, 5],

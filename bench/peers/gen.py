@@ -5,8 +5,10 @@
     python gen.py --no-onnx
 
   enc.safetensors    layers.N.{q,k,v,o,f1,f2,ln1,ln2}.{weight,bias}   BERT-base encoder, post-LN, weights (out, in)
+  hub.safetensors    the same names: two layers of HuBERT-large, pre-LN
   conv.safetensors   c.N.{weight,bias}, n.N.{weight,bias}             HuBERT-large conv stack
-  io.safetensors     a, b -> ab; x -> y2, y12; wav -> yconv; x, target -> losses.adamw, losses.adam (4 steps)
+  io.safetensors     a, b -> ab; x -> y2, y12; wav -> yconv; x, target -> losses.adamw, losses.adam (4 steps);
+                     xh, targeth -> losses.h.adamw, losses.h.adam
 """
 import argparse
 import math
@@ -22,25 +24,39 @@ LAYERS, HIDDEN, HEADS, INNER, TOKENS = 12, 768, 12, 3072, 128
 CONV = [(10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)]  # kernel, stride
 
 
+HUBERT = dict(hidden=1024, heads=16, inner=4096, eps=1e-5, pre_norm=True)  # over 149 frames, 3 s
+FRAMES = 149
+
+
 class Layer(nn.Module):
-    def __init__(self):
+    def __init__(self, hidden=HIDDEN, heads=HEADS, inner=INNER, eps=1e-12, pre_norm=False):
         super().__init__()
-        self.q, self.k, self.v, self.o = (nn.Linear(HIDDEN, HIDDEN) for _ in range(4))
-        self.f1, self.f2 = nn.Linear(HIDDEN, INNER), nn.Linear(INNER, HIDDEN)
-        self.ln1, self.ln2 = nn.LayerNorm(HIDDEN, eps=1e-12), nn.LayerNorm(HIDDEN, eps=1e-12)
+        self.heads, self.pre_norm = heads, pre_norm
+        self.q, self.k, self.v, self.o = (nn.Linear(hidden, hidden) for _ in range(4))
+        self.f1, self.f2 = nn.Linear(hidden, inner), nn.Linear(inner, hidden)
+        self.ln1, self.ln2 = nn.LayerNorm(hidden, eps=eps), nn.LayerNorm(hidden, eps=eps)
+
+    def attend(self, x):
+        B, T, C = x.shape
+        q, k, v = (f(x).view(B, T, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        p = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(C // self.heads), -1)
+        return self.o((p @ v).transpose(1, 2).reshape(B, T, C))
+
+    def feed(self, x):
+        return self.f2(F.gelu(self.f1(x)))
 
     def forward(self, x):
-        B, T, _ = x.shape
-        q, k, v = (f(x).view(B, T, HEADS, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
-        p = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(HIDDEN // HEADS), -1)
-        x = self.ln1(x + self.o((p @ v).transpose(1, 2).reshape(B, T, HIDDEN)))
-        return self.ln2(x + self.f2(F.gelu(self.f1(x))))
+        if self.pre_norm:
+            x = x + self.attend(self.ln1(x))
+            return x + self.feed(self.ln2(x))
+        x = self.ln1(x + self.attend(x))
+        return self.ln2(x + self.feed(x))
 
 
 class Encoder(nn.Module):
-    def __init__(self, layers: int):
+    def __init__(self, layers: int, **shape):
         super().__init__()
-        self.layers = nn.ModuleList(Layer() for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(**shape) for _ in range(layers))
 
     def forward(self, x):
         for layer in self.layers:
@@ -86,8 +102,8 @@ def seeded(model):
     return model.eval()
 
 
-def encoder(layers: int, weights: dict) -> Encoder:
-    model = Encoder(layers)
+def encoder(layers: int, weights: dict, **shape) -> Encoder:
+    model = Encoder(layers, **shape)
     model.load_state_dict({k: v.clone() for k, v in weights.items() if int(k.split(".")[1]) < layers})
     return model.eval()
 
@@ -120,6 +136,12 @@ def main():
     for name, cls, decay in (("adamw", torch.optim.AdamW, 0.01), ("adam", torch.optim.Adam, 0.0)):
         model = encoder(2, weights)
         io[f"losses.{name}"] = losses(model, cls(model.parameters(), lr=1e-3, weight_decay=decay), io["x"], io["target"])
+    hub = seeded(Encoder(2, **HUBERT)).state_dict()
+    io.update(xh=randn(6, 1, FRAMES, HUBERT["hidden"]), targeth=randn(7, 1, FRAMES, HUBERT["hidden"]))
+    for name, cls, decay in (("adamw", torch.optim.AdamW, 0.01), ("adam", torch.optim.Adam, 0.0)):
+        model = encoder(2, hub, **HUBERT)
+        io[f"losses.h.{name}"] = losses(model, cls(model.parameters(), lr=1e-3, weight_decay=decay), io["xh"], io["targeth"])
+    save_file(hub, DATA / "hub.safetensors")
     save_file(weights, DATA / "enc.safetensors")
     save_file(conv.state_dict(), DATA / "conv.safetensors")
     save_file({k: v.contiguous() for k, v in io.items()}, DATA / "io.safetensors")

@@ -2,7 +2,18 @@
 import { adapter } from "./webgpu.mjs"; // first: jax-js looks for navigator.gpu when it is loaded
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { arguments_, CONV, HEADS, HIDDEN, LAYERS, measure, TOKENS, tensors, transposed } from "./common.mjs";
+import {
+  arguments_,
+  BERT,
+  CONV,
+  HIDDEN,
+  HUBERT,
+  LAYERS,
+  measure,
+  TOKENS,
+  tensors,
+  transposed,
+} from "./common.mjs";
 
 const {
   init,
@@ -27,8 +38,8 @@ const array = ({ shape, data }, as = shape) => np.array(data).reshape(as);
 const common = { peer: "jax-js", version, runs, adapter };
 
 /** Weights of the first n layers, (in, out): jax-js multiplies faster so. */
-function parameters(n) {
-  const weights = tensors("enc", (key) => Number(key.split(".")[1]) < n);
+function parameters(n, shape = BERT) {
+  const weights = tensors(shape.weights, (key) => Number(key.split(".")[1]) < n);
   return Array.from({ length: n }, (_, i) => {
     const prefix = `layers.${i}.`;
     const own = Object.entries(weights).filter(([key]) => key.startsWith(prefix));
@@ -38,24 +49,36 @@ function parameters(n) {
 
 // jax-js counts references by hand: an array is consumed by its first use, `.ref` keeps it for another.
 const linear = (x, p, name) => np.matmul(x, p[`${name}.weight`]).add(p[`${name}.bias`]);
-const layerNorm = (x, p, name) =>
-  nn.standardize(x, -1, { epsilon: 1e-12 }).mul(p[`${name}.weight`]).add(p[`${name}.bias`]);
+const layerNorm = (x, p, name, epsilon) =>
+  nn.standardize(x, -1, { epsilon }).mul(p[`${name}.weight`]).add(p[`${name}.bias`]);
 
-function layer(x, p) {
+function attend(x, p, { tokens, heads, hidden }) {
   const [q, k, v] = ["q", "k", "v"].map((name) =>
-    linear(x.ref, p, name).reshape([TOKENS, HEADS, HIDDEN / HEADS]),
+    linear(x.ref, p, name).reshape([tokens, heads, hidden / heads]),
   );
-  const heads = (t) => np.transpose(t, [1, 0, 2]);
-  const scores = np.matmul(heads(q), np.transpose(k, [1, 2, 0])).mul(1 / Math.sqrt(HIDDEN / HEADS));
+  x.dispose();
+  const split = (t) => np.transpose(t, [1, 0, 2]);
+  const scores = np.matmul(split(q), np.transpose(k, [1, 2, 0])).mul(1 / Math.sqrt(hidden / heads));
   const context = np
-    .transpose(np.matmul(nn.softmax(scores, -1), heads(v)), [1, 0, 2])
-    .reshape([TOKENS, HIDDEN]);
-  x = layerNorm(x.add(linear(context, p, "o")), p, "ln1");
-  const inner = nn.gelu(linear(x.ref, p, "f1"), { approximate: false });
-  return layerNorm(x.add(linear(inner, p, "f2")), p, "ln2");
+    .transpose(np.matmul(nn.softmax(scores, -1), split(v)), [1, 0, 2])
+    .reshape([tokens, hidden]);
+  return linear(context, p, "o");
 }
 
-const encode = (params, x) => params.reduce(layer, x);
+const feed = (x, p) => linear(nn.gelu(linear(x, p, "f1"), { approximate: false }), p, "f2");
+
+function layer(x, p, shape) {
+  const { eps, preNorm } = shape;
+  if (preNorm) {
+    const h = x.ref.add(attend(layerNorm(x, p, "ln1", eps), p, shape));
+    return h.ref.add(feed(layerNorm(h, p, "ln2", eps), p));
+  }
+  const h = layerNorm(x.ref.add(attend(x, p, shape)), p, "ln1", eps);
+  return layerNorm(h.ref.add(feed(h, p)), p, "ln2", eps);
+}
+
+const encoding = (shape) => (params, x) => params.reduce((h, p) => layer(h, p, shape), x);
+const encode = encoding(BERT);
 
 async function encoder(workload, n) {
   const [params, x, forward] = [parameters(n), array(io.x, [TOKENS, HIDDEN]), jit(encode)];
@@ -107,42 +130,60 @@ const workloads = {
     });
   },
 
-  async train2() {
-    let params = parameters(2);
-    let [mean, square] = [0, 1].map(() => tree.map((p) => np.zeros(p.shape), tree.ref(params)));
-    const [x, target] = [array(io.x, [TOKENS, HIDDEN]), array(io.target, [TOKENS, HIDDEN])];
-    const loss = (params, x, target) => np.mean(np.square(encode(params, x).sub(target)));
-    // The bias corrections come in as arrays, so that a new step is not a new trace.
-    const adamw = jit((params, mean, square, c1, c2, x, target) => {
-      const [value, grads] = valueAndGrad(loss)(tree.ref(params), x, target);
-      const m2 = tree.map((m, g) => m.mul(0.9).add(g.mul(0.1)), mean, tree.ref(grads));
-      const v2 = tree.map((v, g) => v.mul(0.999).add(np.square(g).mul(0.001)), square, grads);
-      const update = (p, m, v) =>
-        p.mul(1 - 1e-3 * 0.01).sub(
-          m
-            .div(c1.ref)
-            .mul(1e-3)
-            .div(np.sqrt(v.div(c2.ref)).add(1e-8)),
-        );
-      const p2 = tree.map(update, params, tree.ref(m2), tree.ref(v2));
-      c1.dispose();
-      c2.dispose();
-      return [value, p2, m2, v2];
-    });
-    let t = 0;
-    const run = async () => {
-      t++;
-      const corrections = [np.array(1 - 0.9 ** t), np.array(1 - 0.999 ** t)];
-      let value;
-      [value, params, mean, square] = adamw(params, mean, square, ...corrections, x.ref, target.ref);
-      const found = await value.data();
-      await blockUntilReady(tree.ref(params));
-      return found;
-    };
-    const want = io["losses.adamw"].data;
-    await measure({ ...common, workload: "train2", want, run, training: true, optimizer: "AdamW" });
+  train2: () =>
+    train(
+      "train2",
+      BERT,
+      array(io.x, [TOKENS, HIDDEN]),
+      array(io.target, [TOKENS, HIDDEN]),
+      io["losses.adamw"].data,
+    ),
+  trainh2: () => {
+    const { tokens, hidden } = HUBERT;
+    return train(
+      "trainh2",
+      HUBERT,
+      array(io.xh, [tokens, hidden]),
+      array(io.targeth, [tokens, hidden]),
+      io["losses.h.adamw"].data,
+    );
   },
 };
+
+async function train(workload, shape, x, target, want) {
+  let params = parameters(2, shape);
+  let [mean, square] = [0, 1].map(() => tree.map((p) => np.zeros(p.shape), tree.ref(params)));
+  const encode = encoding(shape);
+  const loss = (params, x, target) => np.mean(np.square(encode(params, x).sub(target)));
+  // The bias corrections come in as arrays, so that a new step is not a new trace.
+  const adamw = jit((params, mean, square, c1, c2, x, target) => {
+    const [value, grads] = valueAndGrad(loss)(tree.ref(params), x, target);
+    const m2 = tree.map((m, g) => m.mul(0.9).add(g.mul(0.1)), mean, tree.ref(grads));
+    const v2 = tree.map((v, g) => v.mul(0.999).add(np.square(g).mul(0.001)), square, grads);
+    const update = (p, m, v) =>
+      p.mul(1 - 1e-3 * 0.01).sub(
+        m
+          .div(c1.ref)
+          .mul(1e-3)
+          .div(np.sqrt(v.div(c2.ref)).add(1e-8)),
+      );
+    const p2 = tree.map(update, params, tree.ref(m2), tree.ref(v2));
+    c1.dispose();
+    c2.dispose();
+    return [value, p2, m2, v2];
+  });
+  let t = 0;
+  const run = async () => {
+    t++;
+    const corrections = [np.array(1 - 0.9 ** t), np.array(1 - 0.999 ** t)];
+    let value;
+    [value, params, mean, square] = adamw(params, mean, square, ...corrections, x.ref, target.ref);
+    const found = await value.data();
+    await blockUntilReady(tree.ref(params));
+    return found;
+  };
+  await measure({ ...common, workload, want, run, training: true, optimizer: "AdamW" });
+}
 
 for (const name of names) await workloads[name]();
 process.exit();

@@ -6,7 +6,7 @@ import statistics
 import time
 
 import torch
-from gen import DATA, LAYERS, ConvStack, encoder
+from gen import DATA, HUBERT, LAYERS, ConvStack, encoder
 from safetensors.torch import load_file
 
 def measure(workload, runs, run, want, **more):
@@ -34,7 +34,7 @@ def measure(workload, runs, run, want, **more):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ["mm1024", "enc2", "enc12", "conv", "train2"]
+    names = ["mm1024", "enc2", "enc12", "conv", "train2", "trainh2"]
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(names) + "; default: all")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -45,18 +45,20 @@ def main():
     torch.set_num_threads(options.threads)
     io, weights = load_file(DATA / "io.safetensors"), load_file(DATA / "enc.safetensors")
     for name in options.workloads or names:
-        if name == "train2":
-            model = encoder(2, weights)
+        if name in ("train2", "trainh2"):
+            h, shape = ("h", HUBERT) if name == "trainh2" else ("", {})
+            model = encoder(2, load_file(DATA / "hub.safetensors") if h else weights, **shape)
+            x, target, want = io[f"x{h}"], io[f"target{h}"], io["losses.h.adamw" if h else "losses.adamw"]
             optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
 
             def step():
                 optimizer.zero_grad()
-                loss = (model(io["x"]) - io["target"]).square().mean()
+                loss = (model(x) - target).square().mean()
                 loss.backward()
                 optimizer.step()
                 return loss.detach()
 
-            measure(name, options.runs, step, io["losses.adamw"], optimizer="AdamW")
+            measure(name, options.runs, step, want, optimizer="AdamW")
             continue
         if name == "mm1024":
             run, want = lambda: io["a"] @ io["b"], io["ab"]

@@ -2,7 +2,18 @@
 import { adapter } from "./webgpu.mjs"; // first: the backend looks for navigator.gpu when it is loaded
 import { createRequire } from "node:module";
 import process from "node:process";
-import { arguments_, CONV, HEADS, HIDDEN, LAYERS, measure, TOKENS, tensors, transposed } from "./common.mjs";
+import {
+  arguments_,
+  BERT,
+  CONV,
+  HIDDEN,
+  HUBERT,
+  LAYERS,
+  measure,
+  TOKENS,
+  tensors,
+  transposed,
+} from "./common.mjs";
 
 const require = createRequire(import.meta.url);
 const tf = require("@tensorflow/tfjs"); // tfjs-core alone has no gradients
@@ -16,8 +27,8 @@ const common = { peer: "tfjs-webgpu", version: tf.version_core, runs, adapter };
 const tensor = ({ shape, data }, as = shape) => tf.tensor(data, as);
 
 /** Weights of the first n layers as variables, (in, out) as its own converter would write them. */
-function parameters(n) {
-  const own = Object.entries(tensors("enc", (key) => Number(key.split(".")[1]) < n));
+function parameters(n, shape = BERT) {
+  const own = Object.entries(tensors(shape.weights, (key) => Number(key.split(".")[1]) < n));
   return Object.fromEntries(own.map(([key, w]) => [key, tf.variable(tensor(transposed(w)))]));
 }
 
@@ -27,18 +38,27 @@ function normalized(x, gain, shift, eps) {
 }
 
 const gelu = (x) => tf.mul(tf.mul(x, 0.5), tf.add(1, tf.erf(tf.mul(x, Math.SQRT1_2))));
-const heads = (t) => tf.transpose(tf.reshape(t, [TOKENS, HEADS, HIDDEN / HEADS]), [1, 0, 2]);
 
-function encode(p, x, n) {
+function encode(p, x, n, { tokens, heads, hidden, eps, preNorm } = BERT) {
+  const split = (t) => tf.transpose(tf.reshape(t, [tokens, heads, hidden / heads]), [1, 0, 2]);
   for (let i = 0; i < n; i++) {
     const w = (name) => p[`layers.${i}.${name}.weight`];
     const b = (name) => p[`layers.${i}.${name}.bias`];
     const linear = (x, name) => tf.add(tf.matMul(x, w(name)), b(name));
-    const [q, k, v] = ["q", "k", "v"].map((name) => heads(linear(x, name)));
-    const probs = tf.softmax(tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(HIDDEN / HEADS)));
-    const context = tf.reshape(tf.transpose(tf.matMul(probs, v), [1, 0, 2]), [TOKENS, HIDDEN]);
-    x = normalized(tf.add(x, linear(context, "o")), w("ln1"), b("ln1"), 1e-12);
-    x = normalized(tf.add(x, linear(gelu(linear(x, "f1")), "f2")), w("ln2"), b("ln2"), 1e-12);
+    const norm = (x, name) => normalized(x, w(name), b(name), eps);
+    const attend = (x) => {
+      const [q, k, v] = ["q", "k", "v"].map((name) => split(linear(x, name)));
+      const probs = tf.softmax(tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(hidden / heads)));
+      return linear(tf.reshape(tf.transpose(tf.matMul(probs, v), [1, 0, 2]), [tokens, hidden]), "o");
+    };
+    const feed = (x) => linear(gelu(linear(x, "f1")), "f2");
+    if (preNorm) {
+      x = tf.add(x, attend(norm(x, "ln1")));
+      x = tf.add(x, feed(norm(x, "ln2")));
+    } else {
+      x = norm(tf.add(x, attend(x)), "ln1");
+      x = norm(tf.add(x, feed(x)), "ln2");
+    }
   }
   return x;
 }
@@ -91,24 +111,23 @@ const workloads = {
     await measure({ ...common, workload: "conv", want: io.yconv.data, run });
   },
 
-  async train2() {
-    const [p, x, target] = [
-      parameters(2),
-      tensor(io.x, [TOKENS, HIDDEN]),
-      tensor(io.target, [TOKENS, HIDDEN]),
-    ];
-    const optimizer = tf.train.adam(1e-3, 0.9, 0.999, 1e-8);
-    const loss = () => tf.mean(tf.square(tf.sub(encode(p, x, 2), target)));
-    const run = async () => {
-      const cost = optimizer.minimize(loss, true, Object.values(p));
-      const data = await cost.data();
-      cost.dispose();
-      return data;
-    };
-    const want = io["losses.adam"].data;
-    await measure({ ...common, workload: "train2", want, run, training: true, optimizer: "Adam" });
-  },
+  train2: () => train("train2", BERT, io.x, io.target, io["losses.adam"].data),
+  trainh2: () => train("trainh2", HUBERT, io.xh, io.targeth, io["losses.h.adam"].data),
 };
+
+async function train(workload, shape, input, wanted, want) {
+  const size = [shape.tokens, shape.hidden];
+  const [p, x, target] = [parameters(2, shape), tensor(input, size), tensor(wanted, size)];
+  const optimizer = tf.train.adam(1e-3, 0.9, 0.999, 1e-8);
+  const loss = () => tf.mean(tf.square(tf.sub(encode(p, x, 2, shape), target)));
+  const run = async () => {
+    const cost = optimizer.minimize(loss, true, Object.values(p));
+    const data = await cost.data();
+    cost.dispose();
+    return data;
+  };
+  await measure({ ...common, workload, want, run, training: true, optimizer: "Adam" });
+}
 
 for (const name of names) await workloads[name]();
 process.exit();

@@ -195,7 +195,8 @@ export class HubertModel {
   }
 }
 
-function hubertLayer(weights: WeightScope, config: HubertConfig): EncoderLayer {
+/** One layer of the encoder, pre-norm in the LARGE form. */
+export function hubertLayer(weights: WeightScope, config: HubertConfig): EncoderLayer {
   const { hiddenSize: C, heads, intermediateSize, hiddenAct, layerNormEps: eps, dropout: rates } = config;
   const names = { qkv: ["q_proj", "k_proj", "v_proj"], out: "out_proj" } as const;
   const feed = weights.at("feed_forward");
