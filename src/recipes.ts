@@ -193,16 +193,18 @@ const small: Preset = {
   maxSeconds: 12,
   sentences: 50_000,
   stage0: { ...PAPER_TEXT, epochs: 1, batch: { items: 64 }, rate: { encoder: 1e-3, heads: 1e-3 } },
+  // An hour of speech from eight speakers: what varies a voice keeps the model from learning just these.
   stage1: {
     ...FRESH_STAGE,
-    epochs: 20,
+    epochs: 40,
     batch: { items: 8, seconds: 28 },
     rate: { encoder: 1e-3, heads: 1e-3 },
+    alpha: 0.7,
+    augment: { speed: 0.2, tilt: 0.3, noise: 0.08 },
   },
-  // An hour of speech from eight speakers: what varies a voice keeps the model from learning just these.
   stage2: {
     ...FRESH_FUSION,
-    epochs: 6,
+    epochs: 8,
     rate: { encoder: 3e-4, heads: 6e-4 },
     alpha: 0.4,
     decay: 0.05,

@@ -82,8 +82,10 @@ test("formatTable() aligns names left and figures right", () => {
 });
 
 test("progressLine() shows share, rate, time left and the note", () => {
-  const line = progressLine("train", 25, 100, 10, "clips", "loss 1.2");
+  const line = progressLine("train", 25, 100, 10, { unit: "clips", note: "loss 1.2" });
   assert.match(line, /^train {2}\[█{5} {15}\] {3}25 % {2}2\.5 clips\/s {2}30\.0 s left {2}loss 1\.2$/);
+  const resumed = progressLine("train", 60, 100, 10, { unit: "clips", from: 50 });
+  assert.match(resumed, /1 clips\/s {2}40\.0 s left$/, "what was done before counts in no rate");
 });
 
 test("startProgress() is silent without a terminal and in the first second", () => {

@@ -1,13 +1,13 @@
 /**
  * Runs that are killed and go on: the same weights and the same metrics as a run that was never stopped.
  *
- *   WAVEGATE_KILLS=10 WAVEGATE_KILL_SEED=7 npm test -- resume
+ *   WAVEGATE_KILLS=10 WAVEGATE_KILL_SEED=7 WAVEGATE_KILL_CORPUS=corpus/nano npm test -- resume
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -81,7 +81,8 @@ const start = (out: string) => [
 ];
 
 before(async () => {
-  corpus = await tinyRelease();
+  const given = process.env.WAVEGATE_KILL_CORPUS;
+  corpus = given ? { root: resolve(given), remove: async () => {} } : await tinyRelease();
   runs = await mkdtemp(join(tmpdir(), "wavegate-runs-"));
   const { status, stderr } = await train(start(join(runs, "whole")));
   assert.equal(status, 0, stderr);

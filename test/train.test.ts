@@ -11,16 +11,20 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { writeWav16 } from "../src/io/wav.ts";
+import { scale } from "../src/ops/elementwise.ts";
 import { trainConfig } from "../src/recipes.ts";
 import { AdamW } from "../src/train/adamw.ts";
 import { augmented } from "../src/train/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/train/batches.ts";
 import { applySettings, checkConfig } from "../src/train/config.ts";
+import type { Batch } from "../src/train/examples.ts";
+import { trainStage } from "../src/train/loop.ts";
 import { trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { newBob, scheduleFactor } from "../src/train/schedule.ts";
 import { seedOf, trainingStream, uniformStream } from "../src/train/seeds.ts";
 import { maskSpans } from "../src/train/spec_augment.ts";
+import type { Task } from "../src/train/task.ts";
 import { crc32c, TensorBoardEvents } from "../src/train/tensorboard.ts";
 import { update } from "../src/train/update.ts";
 import { testDevice } from "./device.ts";
@@ -355,16 +359,59 @@ test("a full disk ends the run with one clear line and the last checkpoint whole
     assert.ok(left.length > 0, "no checkpoint is left");
     for (const name of left) {
       const folder = join(run, "checkpoints", name);
-      assert.deepEqual((await readdir(folder)).sort(), [
-        "model.safetensors",
-        "optimizer.safetensors",
-        "state.json",
-      ]);
+      const files = await readdir(folder);
+      for (const file of ["config.json", "model.safetensors", "optimizer.safetensors", "state.json"])
+        assert.ok(files.includes(file), `${name} lacks ${file}`);
       for (const file of ["model", "optimizer"])
         await (await openSafetensors(host, join(folder, `${file}.safetensors`))).close();
     }
   });
   await release.remove();
+});
+
+test("in f16 a step that overflows is skipped and halves the loss scale, and the stage goes on", {
+  skip: !device.info.f16 && "no shader-f16",
+}, async () => {
+  const { weights, task } = await tinySystem(device, "acoustic", 1);
+  for (const parameter of weights.parameters) parameter.products = "f16";
+  const last = weights.parameters.at(-1)!;
+  const before = await last.value.read();
+  // A loss so steep that the squares of its gradient go beyond f32 at the first scales.
+  const steep: Task<Batch> = {
+    parameters: task.parameters,
+    plan: () => Array.from({ length: 16 }, (_, i) => [i]),
+    load: async ([i]) => tinyBatch(2, 0.6, i),
+    amount: () => 1,
+    losses: (batch, mode) => ({ loss: scale(task.losses(batch, mode).loss, 1e15), parts: {} }),
+    evaluate: async () => undefined,
+    save: (folder) => task.save(folder),
+  };
+  await temporary(async (folder) => {
+    const run = await RunFolder.create(host, join(folder, "run"), {});
+    const config = { ...nano().stage1, epochs: 1, precision: "f16" as const, select: "last" as const };
+    await trainStage({
+      ...{ device, run, task: steep, stage: 1 as const, config, seed: 1, bests: {} },
+      checkpoints: { keep: 1, every: 0 },
+      isHead: () => true,
+      signal: new AbortController().signal,
+    });
+    await run.flush();
+    const lines = (await readFile(join(run.path, "metrics.jsonl"), "utf8")).trimEnd().split("\n");
+    const steps = lines.map((line) => JSON.parse(line) as { loss_scale: number; skipped: boolean });
+    const skipped = steps.filter((step) => step.skipped).length;
+    assert.ok(skipped > 1 && skipped < 12, `${skipped} of ${steps.length} steps were skipped`);
+    let expected = 2 ** 16;
+    for (const { loss_scale, skipped } of steps) {
+      assert.equal(loss_scale, expected);
+      if (skipped) expected /= 2;
+    }
+    const [name] = await readdir(join(run.path, "checkpoints"));
+    const state = JSON.parse(await readFile(join(run.path, "checkpoints", name, "state.json"), "utf8"));
+    assert.equal(state.lossScale, expected);
+    assert.equal(state.updates[last.key], 16 - skipped, "skipped steps count as no update");
+  });
+  assert.notDeepEqual(await last.value.read(), before, "no step changed a weight");
+  weights.dispose();
 });
 
 test("trainRun() names the first tensor that is not finite", async () => {

@@ -52,7 +52,7 @@ export interface Context<O extends Options = Options> {
   /** A line on stderr. */
   note(line: string): void;
   /** A bar on a terminal's stderr, if the work lasts over a second. `unit` as in "12.3 clips/s". */
-  progress(label: string, total: number, unit?: string): Progress;
+  progress(label: string, total: number, options?: { unit?: string; from?: number }): Progress;
   /** Aborted by the first Ctrl-C, where the verb is `interruptible`. */
   signal: AbortSignal;
 }
@@ -186,7 +186,7 @@ function context<O extends Options>(
     print: (line = "") => void (json || process.stdout.write(`${line}\n`)),
     printJson: (value) => void (json && process.stdout.write(`${JSON.stringify(value)}\n`)),
     note: (line) => void process.stderr.write(`${line}\n`),
-    progress: (label, total, unit) => startProgress(label, total, { unit, hidden: json }),
+    progress: (label, total, options) => startProgress(label, total, { ...options, hidden: json }),
   };
 }
 

@@ -83,7 +83,7 @@ async function make(
       synthesise: speech.synthesise,
       onClip(done, total) {
         signal.throwIfAborted();
-        bar ??= progress("make", total, "clips");
+        bar ??= progress("make", total, { unit: "clips" });
         bar.update(done);
       },
     });
@@ -108,7 +108,7 @@ async function make(
 }
 
 async function measure(host: Host, corpus: Corpus, { progress, signal }: Output): Promise<Oracle> {
-  const bar = progress("measure", corpus.utterances.length, "clips");
+  const bar = progress("measure", corpus.utterances.length, { unit: "clips" });
   try {
     return await measureOracle(host, corpus, (done) => {
       signal.throwIfAborted();

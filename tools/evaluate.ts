@@ -52,7 +52,7 @@ export const verb = defineVerb({
     const device = await openChosenDevice(host, values);
     const { system, reader } = await openSystem(host, device, model);
     const answers: Answer[] = [];
-    const bar = progress("evaluating", fold.test.length, "clips");
+    const bar = progress("evaluating", fold.test.length, { unit: "clips" });
     for (const indices of planInOrder(
       fold.test.map((u) => u.seconds ?? 0),
       { items: values.batch },

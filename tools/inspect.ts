@@ -24,7 +24,7 @@ export const verb = defineVerb({
     try {
       const entries = [...file.tensors].filter(([key]) => wanted.test(key));
       const total = entries.reduce((sum, [, entry]) => sum + entry.bytes, 0);
-      const bar = progress("reading", total / 2 ** 20, "MiB");
+      const bar = progress("reading", total / 2 ** 20, { unit: "MiB" });
       const tensors: Row[] = [];
       let done = 0;
       for (const [key, entry] of entries) {

@@ -41,7 +41,7 @@ export const verb = defineVerb({
     const paths = await findRecordings(host, operands, complain);
     const model = await openModelFolder(host, values.model ?? boxedModel());
     const heard: ReturnType<typeof record>[] = [];
-    const bar = progress("recognising", paths.length, "files");
+    const bar = progress("recognising", paths.length, { unit: "files" });
     const run: Run = { elapsed: 0 };
     for await (const window of readWindows(host, paths, complain)) {
       if (!run.recognizer) {

@@ -1,4 +1,4 @@
-/** A progress bar on a terminal's stderr: percentage, rate and time left. */
+/** A progress bar on a terminal's stderr: percentage, rate and time left. Work may begin at `from` of its total. */
 import process from "node:process";
 import { formatSeconds } from "./format.ts";
 
@@ -15,7 +15,7 @@ const REDRAW_MS = 100;
 export function startProgress(
   label: string,
   total: number,
-  { unit = "", hidden = false, stream = process.stderr, now = () => performance.now() } = {},
+  { unit = "", from = 0, hidden = false, stream = process.stderr, now = () => performance.now() } = {},
 ): Progress {
   if (hidden || !stream.isTTY) return { update() {}, stop() {} };
   const begin = now();
@@ -25,7 +25,7 @@ export function startProgress(
       const time = now();
       if (time - begin < QUIET_MS || (time - drawn < REDRAW_MS && done < total)) return;
       drawn = time;
-      const line = progressLine(label, done, total, (time - begin) / 1000, unit, note);
+      const line = progressLine(label, done, total, (time - begin) / 1000, { unit, from, note });
       stream.write(`\r\x1b[K${line.slice(0, (stream.columns ?? 80) - 1)}`);
     },
     stop() {
@@ -41,14 +41,13 @@ export function progressLine(
   done: number,
   total: number,
   seconds: number,
-  unit = "",
-  note = "",
+  { unit = "", from = 0, note = "" } = {},
 ) {
   const share = total > 0 ? Math.min(1, done / total) : 0;
   const cells = 20;
   const bar = "█".repeat(Math.floor(share * cells)).padEnd(cells);
-  const rate = seconds > 0 ? done / seconds : 0;
-  const left = share > 0 ? `${formatSeconds((seconds / share) * (1 - share))} left` : "";
+  const rate = seconds > 0 ? (done - from) / seconds : 0;
+  const left = rate > 0 ? `${formatSeconds(Math.max(0, total - done) / rate)} left` : "";
   const speed = unit ? `${Number(rate.toPrecision(3))} ${unit}/s` : "";
   const percent = `${Math.floor(share * 100)} %`.padStart(5);
   return [label, `[${bar}]`, percent, speed, left, note].filter(Boolean).join("  ");

@@ -142,8 +142,9 @@ function measure(answers: readonly UtteranceAnswer[]) {
 /** A bar on a terminal, a line now and then elsewhere; both in the log. */
 function display({ progress, note }: Context<typeof verb.options>, run: RunFolder) {
   let bar: Progress | undefined;
-  let shownStage: StageNumber | undefined;
-  let [lastLine, amount, seconds] = [performance.now(), 0, 0];
+  let lastLine = performance.now();
+  // Of this stage, as far as this process has done it: a resumed run begins at a later step.
+  let [steps, amount, seconds] = [0, 0, 0];
   const say = (line: string) => {
     run.log(line);
     note(`${process.stderr.isTTY ? "\r\x1b[K" : ""}${line}`);
@@ -159,19 +160,19 @@ function display({ progress, note }: Context<typeof verb.options>, run: RunFolde
     handlers: {
       onStage(stage: StageNumber, parameters: number, trained: number) {
         say(`stage ${stage}: ${parameters} parameters, ${trained} of them trained`);
+        bar?.stop();
+        bar = undefined;
+        [steps, amount, seconds] = [0, 0, 0];
       },
       onStep(r: StepReport) {
-        if (shownStage !== r.stage) {
-          bar?.stop();
-          bar = progress(`stage ${r.stage}`, r.total);
-          shownStage = r.stage;
-        }
+        bar ??= progress(`stage ${r.stage}`, r.total, { from: r.step - 1 });
+        steps++;
         amount += r.amount;
         seconds += r.seconds;
         bar?.update(r.step, describe(r));
         const now = performance.now();
         if (now - lastLine > 1000 * LINE_EVERY) {
-          const left = formatSeconds(((r.total - r.step) * seconds) / Math.max(1, r.step));
+          const left = formatSeconds(((r.total - r.step) * seconds) / steps);
           const line = `stage ${r.stage}  epoch ${r.epoch + 1}/${r.epochs}  step ${r.step}/${r.total}  ${describe(r)}  ${left} left`;
           if (process.stderr.isTTY) run.log(line);
           else say(line);

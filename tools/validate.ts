@@ -29,7 +29,7 @@ export const verb = defineVerb({
         throw new Error(`Cannot validate ${folder}: it holds neither config.json nor index.json`);
     }
     const device = await openChosenDevice(host, values);
-    const bar = progress("validating", folders.length, "cases");
+    const bar = progress("validating", folders.length, { unit: "cases" });
     const cases: { case: string; pass: boolean; stages: Stage[] }[] = [];
     for (const [i, folder] of folders.entries()) {
       const single = (await host.kind(`${folder}/index.json`)) === "file";

@@ -4,7 +4,7 @@
  */
 import type { Device } from "../gpu/device.ts";
 import { AdamW } from "./adamw.ts";
-import { loadOptimizer, saveOptimizer, saveWeights } from "./checkpoint.ts";
+import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import type { StageConfig, StageNumber } from "./config.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import type { Lengths, RunFolder } from "./run_folder.ts";
@@ -90,6 +90,7 @@ const FLUSH_EVERY = 2000;
 export async function trainStage<B>(options: StageOptions<B>): Promise<StageResult> {
   const { device, run, task, stage, config, seed, checkpoints, from, isHead, signal } = options;
   const { epochs, accumulate, schedule, rate, decay, clip } = config;
+  const scaled = config.precision === "f16";
   const optimizer = new AdamW(device, task.parameters, {
     clip,
     rate: (key) => (isHead(key) ? rate.heads : rate.encoder),
@@ -101,7 +102,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     batch: 0,
     step: 0,
     newBob: { factor: 1 },
-    lossScale: config.precision === "f16" ? FIRST_SCALE : 1,
+    lossScale: scaled ? FIRST_SCALE : 1,
     steady: 0,
     updates: {},
     bests: options.bests,
@@ -112,7 +113,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
       "checkpoints",
       `stage${stage}-${String(state.step).padStart(7, "0")}`,
       async (folder) => {
-        await saveWeights(run.host, `${folder}/model.safetensors`, task.parameters);
+        await task.save(folder);
         await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, optimizer);
         return { ...state, updates: optimizer.steps, lengths: await run.flush() };
       },
@@ -150,10 +151,10 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
           });
           const result = await update(device, task, optimizer, batches, { factor, lossScale, mode });
           if (!result.finite) {
-            if (lossScale === 1 || lossScale < 2 ** -14) await stop(device, options, batches, mode, step);
+            if (!scaled || lossScale < 2 ** -14) await stop(device, options, batches, mode, step);
             optimizer.undo();
             state = { ...state, lossScale: lossScale / 2, steady: 0 };
-          } else if (lossScale !== 1 && state.steady + 1 >= GROW_AFTER) {
+          } else if (scaled && state.steady + 1 >= GROW_AFTER) {
             state = { ...state, lossScale: lossScale * 2, steady: 0 };
           } else {
             state = { ...state, steady: state.steady + 1 };
@@ -164,7 +165,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
           run.metrics({
             ...{ stage, step, epoch: state.epoch, loss, ...parts, gradient_norm: gradientNorm },
             ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
-            ...(lossScale === 1 ? {} : { loss_scale: lossScale, skipped: !result.finite }),
+            ...(scaled ? { loss_scale: lossScale, skipped: !result.finite } : {}),
             ...{ seconds, bytes },
           });
           const amount = batches.reduce((n, batch) => n + task.amount(batch), 0);

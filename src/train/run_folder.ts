@@ -1,8 +1,9 @@
 /**
  * RUN: config.json, metrics.jsonl, log.txt, TensorBoard events, checkpoints/, best/, model/.
  *
- * A checkpoint is a folder that holds state.json, which is written last; one without it was never finished and is
- * removed. The state says how long the other files were, so that a resumed run cuts off what came after.
+ * A checkpoint is a model folder with the optimiser's state and state.json, which is written last; one without it was
+ * never finished and is removed. The state says how long the other files were, so that a resumed run cuts off what came
+ * after.
  */
 import type { Host } from "../host/host.ts";
 import { readJson } from "../io/config.ts";
