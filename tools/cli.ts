@@ -197,9 +197,17 @@ function help<O extends Options>({ name, summary, usage, example, options }: Ver
     help: { type: "boolean", short: "h", help: "this text" },
   };
   const rows = Object.entries(all).map(([key, option]) => {
-    const value = option.type === "boolean" ? "" : ` ${option.choices?.join("|") ?? option.value ?? "VALUE"}`;
+    const choices = option.choices?.join("|");
+    // A long list of choices would push every line to the right: it follows the help.
+    const listed = choices !== undefined && choices.length > 24;
+    const value =
+      option.type === "boolean" ? "" : ` ${(listed ? undefined : choices) ?? option.value ?? "VALUE"}`;
     const preset = option.default === undefined ? "" : ` (${option.default})`;
-    return [`  ${option.short ? `-${option.short}, ` : ""}--${key}${value}`, `${option.help}${preset}`];
+    const rest = listed ? `\n${" ".repeat(8)}${option.choices?.join(", ")}` : "";
+    return [
+      `  ${option.short ? `-${option.short}, ` : ""}--${key}${value}`,
+      `${option.help}${preset}${rest}`,
+    ];
   });
   const width = Math.max(...rows.map(([left]) => left.length));
   const lines = rows.map(([left, right]) => `${left.padEnd(width)}  ${right}`);

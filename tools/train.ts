@@ -32,7 +32,12 @@ export const verb = defineVerb({
   example: "wavegate train --system both-cmgi --preset small --data corpus/mini --fold 5 --out runs/small",
   interruptible: true,
   options: {
-    system: { type: "string", choices: Object.keys(SYSTEMS), help: "what is heard, read and fused" },
+    system: {
+      type: "string",
+      value: "NAME",
+      choices: Object.keys(SYSTEMS),
+      help: "what is heard, read and fused",
+    },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
     out: { type: "string", value: "RUN", help: "folder of the run" },
     fold: { type: "number", value: "N", default: 5, help: "session held out for the test" },
