@@ -1,5 +1,4 @@
 /** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
-import type { Label } from "../src/corpora/corpus.ts";
 import { summarizeProblems } from "../src/corpora/corpus.ts";
 import { examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
@@ -10,11 +9,8 @@ import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { readJson } from "../src/io/config.ts";
-import { openSafetensors } from "../src/io/safetensors.ts";
-import { openBertTokenizer } from "../src/io/tokenizer.ts";
-import { openCtcVocabulary } from "../src/io/vocabulary.ts";
-import { ConfigReader } from "../src/models/config.ts";
-import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
+import { EmotionRecognizer } from "../src/models/emotion.ts";
+import { openModelFolder } from "../src/models/folder.ts";
 import { spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { answerBatch } from "../src/train/answer.ts";
@@ -44,13 +40,12 @@ export const verb = defineVerb({
     const corpus = await readIemocap(host, data);
     const { utterances, problems } = await examine(host, corpus);
     if (problems.length > 0) note(`${problems.length} problems in ${data}: ${summarizeProblems(problems)}`);
-    const fold = folds(utterances)[wanted - 1];
-    if (!fold)
-      throw new UsageError(
-        `Cannot evaluate fold ${wanted}: ${data} has ${folds(utterances).length} sessions`,
-      );
+    const all = folds(utterances);
+    const fold = all[wanted - 1];
+    if (!fold) throw new UsageError(`Cannot evaluate fold ${wanted}: ${data} has ${all.length} sessions`);
     const device = await openChosenDevice(host, values);
-    const { system, reader } = await openSystem(host, device, model);
+    const { system, reader: plain } = await openSystem(host, device, model);
+    const reader: Reader = { ...plain, onProblem: (id, said) => note(`${id}: left out: ${said}`) };
     const answers: Answer[] = [];
     const bar = progress("evaluating", fold.test.length, { unit: "clips" });
     for (const indices of planInOrder(
@@ -58,14 +53,13 @@ export const verb = defineVerb({
       { items: values.batch },
     )) {
       const batch = await readBatch(
-        { ...reader, onProblem: (id, said) => note(`${id}: left out: ${said}`) },
+        reader,
         indices.map((i) => fold.test[i]),
       );
       if (!batch) continue;
       for (const answer of (await answerBatch(system, batch, reader)).answers) {
         const { label } = answer.utterance;
-        if (label !== undefined)
-          answers.push({ ...answer, utterance: { ...answer.utterance, label: label as Label } });
+        if (label !== undefined) answers.push({ ...answer, utterance: { ...answer.utterance, label } });
       }
       bar.update(answers.length);
     }
@@ -91,28 +85,33 @@ export const verb = defineVerb({
   },
 });
 
+/** A whole system, its weights on the GPU, and how utterances are read for it. */
 async function openSystem(
   host: Host,
   device: Device,
-  folder: string,
+  path: string,
 ): Promise<{ system: EmotionRecognizer; reader: Reader }> {
-  const path = `${folder}/config.json`;
-  const config = emotionConfig(new ConfigReader(await readJson(host, path), path));
-  const file = await openSafetensors(host, folder);
-  const weights = new Weights(device, { file, path: folder, spellings });
-  const system = new EmotionRecognizer(weights.root, config);
-  await weights.load();
-  await file.close();
-  return {
-    system,
-    reader: {
-      host,
-      vocabulary: config.asr ? await openCtcVocabulary(host, folder) : undefined,
-      tokenizer: config.bert ? await openBertTokenizer(host, folder) : undefined,
-      maxTokens: config.bert?.maxPositions ?? 0,
-      audio: config.hubert !== undefined,
-    },
-  };
+  const {
+    emotion,
+    hubert,
+    vocabulary,
+    tokenizer,
+    normalize,
+    weights: file,
+  } = await openModelFolder(host, path);
+  try {
+    if (!emotion) throw new Error(`Cannot evaluate ${path}: a plain CTC model names no emotions`);
+    const weights = new Weights(device, { file, path, spellings });
+    const system = new EmotionRecognizer(weights.root, emotion);
+    await weights.load();
+    const maxTokens = emotion.bert?.maxPositions ?? 0;
+    return {
+      system,
+      reader: { host, vocabulary, tokenizer, maxTokens, normalize, audio: hubert !== undefined },
+    };
+  } finally {
+    await file.close();
+  }
 }
 
 /** What simple methods reach on this corpus, this session held out. */

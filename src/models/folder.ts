@@ -1,6 +1,6 @@
 /**
- * A model folder: everything that turns recordings into words and an emotion, read and checked as far as that goes
- * without a GPU.
+ * A model folder: everything that turns recordings or texts into words and an emotion, read and checked as far as that
+ * goes without a GPU.
  *
  * Two forms. A whole system: `config.json` with `hubert`, `bert`, `cmgi` (see emotion.ts), `model.safetensors`,
  * `vocab.json` for CTC, `vocab.txt` or `tokenizer.json` for BERT, `preprocessor_config.json`. Or a plain `HubertForCTC`
@@ -17,7 +17,8 @@ import { type EmotionConfig, emotionConfig } from "./emotion.ts";
 
 export interface ModelFolder {
   readonly path: string;
-  readonly hubert: HubertConfig;
+  /** Absent for a system that only reads. */
+  readonly hubert?: HubertConfig;
   /** Absent for a plain CTC model. */
   readonly emotion?: EmotionConfig;
   /** Present where the model writes words. */
@@ -29,6 +30,10 @@ export interface ModelFolder {
   readonly weights: Safetensors;
 }
 
+export type HearingModel = ModelFolder & { readonly hubert: HubertConfig };
+
+export const canHear = (model: ModelFolder): model is HearingModel => model.hubert !== undefined;
+
 /** Opens a model folder. Throws one line that names the file at fault; the caller closes `weights`. */
 export async function openModelFolder(host: Host, path: string): Promise<ModelFolder> {
   if ((await host.kind(path)) !== "directory") throw new Error(`Cannot open model ${path}: it is no folder`);
@@ -38,15 +43,14 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   if (plain) config.choice("model_type", ["wavegate", "hubert", "wav2vec2"]);
   const emotion = plain ? undefined : emotionConfig(config);
   const hubert = emotion ? emotion.hubert : hubertConfig(config);
-  if (!hubert) throw config.complaint("hubert", "an object: a system without ears cannot take recordings");
   if (emotion?.cmgi && emotion.cmgi.classes !== emotion.labels.length)
     throw config.part("cmgi").complaint("num_classes", `the number of labels, ${emotion.labels.length}`);
   const readsWords = emotion !== undefined && emotion.modalities !== "acoustic";
   const writesWords = emotion ? emotion.asr : true;
-  if (readsWords && !writesWords)
+  if (hubert && readsWords && !writesWords)
     throw config.complaint("asr", "true: a system that reads words must hear them first");
   const vocabulary = writesWords ? await openCtcVocabulary(host, path) : undefined;
-  if (vocabulary && vocabulary.size !== hubert.vocabSize)
+  if (vocabulary && hubert && vocabulary.size !== hubert.vocabSize)
     throw new RangeError(
       `Cannot use ${path}/vocab.json: it holds ${vocabulary.size} tokens, but the CTC head has vocab_size ${hubert.vocabSize}`,
     );

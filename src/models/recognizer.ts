@@ -16,9 +16,10 @@ import { Tensor } from "../tensor/tensor.ts";
 import { largestBytes, mayPad, planBatches } from "./batches.ts";
 import type { BertInput } from "./bert.ts";
 import { EmotionRecognizer, type Heard } from "./emotion.ts";
-import { type ModelFolder, openModelFolder } from "./folder.ts";
+import { canHear, type HearingModel, type ModelFolder, openModelFolder } from "./folder.ts";
 import { HubertForCTC, type HubertInput } from "./hubert.ts";
 import { spellings } from "./keys.ts";
+import { readWords } from "./words.ts";
 
 /** A batch whose largest tensor is this large fills any GPU; a larger one only takes memory. */
 const MOST_BATCH_BYTES = 512 * 2 ** 20;
@@ -63,6 +64,8 @@ export async function openRecognizer(
   const model = typeof folder === "string" ? await openModelFolder(host, folder) : folder;
   let weights: Weights | undefined;
   try {
+    if (!canHear(model))
+      throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, dtype });
     const recognizer = new Recognizer(weights, model);
     await weights.load(onProgress);
@@ -76,14 +79,14 @@ export async function openRecognizer(
 }
 
 export class Recognizer {
-  readonly model: ModelFolder;
+  readonly model: HearingModel;
   readonly device: Device;
   readonly #weights: Weights;
   readonly #listen: (input: HubertInput, mode: Mode) => Heard;
   readonly #judge: EmotionRecognizer["judge"] | undefined;
 
   /** Builds the layers; the caller loads the weights. */
-  constructor(weights: Weights, model: ModelFolder) {
+  constructor(weights: Weights, model: HearingModel) {
     this.model = model;
     this.device = weights.device;
     this.#weights = weights;
@@ -218,24 +221,11 @@ export class Recognizer {
     });
   }
 
-  /** Texts → BERT's ids, padded. */
   async #words(transcripts: readonly Transcript[]): Promise<BertInput | undefined> {
     const { tokenizer, emotion } = this.model;
     if (!tokenizer || !emotion?.bert) return undefined;
-    const { maxPositions: most, padTokenId } = emotion.bert;
-    const rows = await Promise.all(
-      transcripts.map(async ({ text }) => {
-        const { ids } = await tokenizer.encode(text);
-        // Too long: the end goes, [SEP] stays.
-        return ids.length <= most ? ids : [...ids.slice(0, most - 1), ids[ids.length - 1]];
-      }),
-    );
-    const T = Math.max(...rows.map((r) => r.length));
-    const fill = (r: readonly number[], value: number) => [...r, ...Array<number>(T - r.length).fill(value)];
-    return {
-      ids: rows.map((r) => fill(r, padTokenId)),
-      mask: rows.map((r) => fill(Array<number>(r.length).fill(1), 0)),
-    };
+    const texts = transcripts.map(({ text }) => text);
+    return await readWords(tokenizer, texts, emotion.bert.maxPositions);
   }
 
   /** Frames and words → probabilities (B, classes) and the gates' means over time (B, d). */

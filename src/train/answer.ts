@@ -2,11 +2,12 @@
 import type { Utterance } from "../corpora/corpus.ts";
 import { decodeGreedy } from "../io/decode.ts";
 import type { EmotionRecognizer, Heard } from "../models/emotion.ts";
+import { readWords } from "../models/words.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { ctcLoss } from "../ops/ctc.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { type Batch, boundTargets, type Reader, readWords } from "./examples.ts";
+import { type Batch, boundTargets, type Reader } from "./examples.ts";
 
 export interface UtteranceAnswer {
   readonly utterance: Utterance;

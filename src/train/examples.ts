@@ -5,6 +5,7 @@ import { normalize, readWav } from "../io/audio.ts";
 import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { CtcVocabulary } from "../io/vocabulary.ts";
 import type { BertInput } from "../models/bert.ts";
+import { readWords } from "../models/words.ts";
 import { roundLength } from "./batches.ts";
 
 export interface Batch {
@@ -31,6 +32,8 @@ export interface Reader {
   readonly maxTokens: number;
   /** False: the audio stays empty, for systems that read only. */
   readonly audio: boolean;
+  /** False: the audio is not brought to zero mean and unit variance. */
+  readonly normalize?: boolean;
   /** Told of every file that cannot be read any more; its utterance is left out. */
   readonly onProblem?: (id: string, message: string) => void;
 }
@@ -47,7 +50,8 @@ export async function readBatch(
       if (!reader.audio) return { utterance, samples: new Float32Array(0) };
       try {
         const { samples } = await readWav(host, utterance.wav);
-        return { utterance, samples: normalize(change ? change(samples, utterance.id) : samples) };
+        const changed = change ? change(samples, utterance.id) : samples;
+        return { utterance, samples: reader.normalize === false ? changed : normalize(changed) };
       } catch (error) {
         if (!onProblem) throw error;
         onProblem(utterance.id, (error as Error).message);
@@ -76,40 +80,6 @@ export async function readBatch(
         reader.maxTokens,
       )),
     seconds: read.reduce((sum, clip) => sum + clip.samples.length, 0) / 16000,
-  };
-}
-
-/** Normalised texts as BERT reads them: lower-cased, tokenised, padded to one length. */
-export async function readWords(
-  tokenizer: BertTokenizer,
-  texts: readonly string[],
-  most: number,
-): Promise<BertInput> {
-  const rows = await Promise.all(
-    texts.map(async (text) => cutTokens((await tokenizer.encode(text.toLowerCase())).ids, most)),
-  );
-  return padRows(rows, tokenizer.padId);
-}
-
-/** A text that is too long loses its end, but not [SEP]. */
-export const cutTokens = (ids: readonly number[], most: number): readonly number[] =>
-  ids.length <= most ? ids : [...ids.slice(0, most - 1), ids[ids.length - 1]];
-
-/** Rows of ids padded to the longest, with their mask. */
-export function padRows(rows: readonly (readonly number[])[], pad: number): BertInput {
-  const T = Math.max(...rows.map((row) => row.length));
-  const fill = (row: readonly number[], value: number) => [
-    ...row,
-    ...new Array<number>(T - row.length).fill(value),
-  ];
-  return {
-    ids: rows.map((row) => fill(row, pad)),
-    mask: rows.map((row) =>
-      fill(
-        row.map(() => 1),
-        0,
-      ),
-    ),
   };
 }
 

@@ -4,13 +4,13 @@ import { normalizeTranscript } from "../io/text.ts";
 import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { BertInput } from "../models/bert.ts";
 import type { BertForMaskedLM } from "../models/masked_lm.ts";
+import { cutTokens, padRows } from "../models/words.ts";
 import type { Mode } from "../nn/mode.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { reshape } from "../ops/elementwise.ts";
 import { scope } from "../tensor/scope.ts";
 import { planEpoch } from "./batches.ts";
-import { cutTokens, padRows } from "./examples.ts";
 import { seedOf, uniformStream } from "./seeds.ts";
 import type { DevResult, Losses, Task } from "./task.ts";
 
