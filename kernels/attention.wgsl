@@ -191,18 +191,18 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 
 @compute @workgroup_size(WG)
 fn probabilities(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = wg.x * WG + lane;
-  let h = wg.y;
-  let b = wg.z;
-  if (i >= d.Tq * d.Tk) { return; }
-  let tq = i / d.Tk;
-  let tk = i % d.Tk;
+  let tk = wg.x * WG + lane;
+  let tq = wg.y;
+  let h = wg.z % d.H;
+  let b = wg.z / d.H;
+  if (tk >= d.Tk) { return; }
   let x = place(b, tq, d.Tq, d.qRow, d.qStart, h);
   let y = place(b, tk, d.Tk, d.kRow, d.kStart, h);
   var s = 0.0;
   for (var c = 0u; c < d.quads; c++) { s = chain(load_q(x, c), load_k(y, c), s); }
   s = select(LOWEST, s * d.scale, open(b, tk) > 0.0);
-  p[(b * d.H + h) * d.Tq * d.Tk + i] = weigh(s, savedLse[(b * d.H + h) * d.Tq + tq]);
+  let row = wg.z * d.Tq + tq;
+  p[row * d.Tk + tk] = weigh(s, savedLse[row]);
 }
 
 @compute @workgroup_size(WG)

@@ -30,6 +30,7 @@ struct Stats { peak: f32, sum: f32, weight: f32, mass: f32 }
 #include "lib/workgroup_sum.wgsl"
 
 const NAN_BITS = 0x7fc00000u;
+const INF_BITS = 0x7f800000u;
 
 fn class_weight(c: u32) -> f32 {
 #if ${weighted}
@@ -72,7 +73,7 @@ fn rows(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
     let valid = goal >= 0 && goal < i32(d.V);
     let bits = select(NAN_BITS, bitcast<u32>(mass * log(sum) - along), valid);
     lossesOut[n] = select(0u, bits, counts);
-    statsOut[n] = Stats(peak, sum, select(0.0, class_weight(u32(max(goal, 0))), counts && valid), mass);
+    statsOut[n] = Stats(peak, sum, select(0.0, class_weight(u32(clamp(goal, 0, i32(d.V) - 1))), counts && valid), mass);
   }
 }
 
@@ -80,10 +81,10 @@ fn rows(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
 fn reduce(@builtin(local_invocation_index) t: u32) {
   var sum = 0.0;
   var weights = 0.0;
-  var odd = 0;
+  var odd = 0; // 1: a row is infinite, 2: one is NaN
   for (var n = t; n < d.N; n += WG) {
     weights += stats[n].weight;
-    if ((losses[n] & 0x7f800000u) == 0x7f800000u) { odd = 1; } else { sum += bitcast<f32>(losses[n]); }
+    if ((losses[n] & 0x7f800000u) != 0x7f800000u) { sum += bitcast<f32>(losses[n]); } else { odd = max(odd, select(2, 1, losses[n] == INF_BITS)); }
   }
   sum = workgroup_sum(t, sum);
   weights = workgroup_sum(t, weights);
@@ -93,7 +94,7 @@ fn reduce(@builtin(local_invocation_index) t: u32) {
     totalOut[0] = divisor;
     // No row counts: 0/0.
     let bits = select(bitcast<u32>(sum / select(divisor, 1.0, divisor == 0.0)), NAN_BITS, divisor == 0.0);
-    loss[0] = select(bits, NAN_BITS, odd != 0);
+    loss[0] = select(select(bits, INF_BITS, odd == 1), NAN_BITS, odd == 2);
   }
 }
 

@@ -48,10 +48,10 @@ fn a4(base: u32, at: u32, length: u32) -> vec4f {
 #if ${vec}
   return a[(base + at) >> 2u];
 #else
-  let i = base + at;
+  let last = length - 1u;
   return vec4f(
-    select(0.0, a[i], at < length), select(0.0, a[i + 1u], at + 1u < length),
-    select(0.0, a[i + 2u], at + 2u < length), select(0.0, a[i + 3u], at + 3u < length));
+    select(0.0, a[base + min(at, last)], at < length), select(0.0, a[base + min(at + 1u, last)], at + 1u < length),
+    select(0.0, a[base + min(at + 2u, last)], at + 2u < length), select(0.0, a[base + min(at + 3u, last)], at + 3u < length));
 #endif
 }
 
@@ -59,25 +59,51 @@ fn b4(base: u32, at: u32, length: u32) -> vec4f {
 #if ${vec}
   return vec4f(b[(base + at) >> 2u]);
 #else
-  let i = base + at;
+  let last = length - 1u;
   return vec4f(
-    select(0.0, f32(b[i]), at < length), select(0.0, f32(b[i + 1u]), at + 1u < length),
-    select(0.0, f32(b[i + 2u]), at + 2u < length), select(0.0, f32(b[i + 3u]), at + 3u < length));
+    select(0.0, f32(b[base + min(at, last)]), at < length), select(0.0, f32(b[base + min(at + 1u, last)]), at + 1u < length),
+    select(0.0, f32(b[base + min(at + 2u, last)]), at + 2u < length), select(0.0, f32(b[base + min(at + 3u, last)]), at + 3u < length));
+#endif
+}
+
+// One element of A and of B.
+fn a1(i: u32) -> f32 {
+#if ${vec}
+  return a[i >> 2u][i & 3u];
+#else
+  return a[i];
+#endif
+}
+
+fn b1(i: u32) -> f32 {
+#if ${vec}
+  return f32(b[i >> 2u][i & 3u]);
+#else
+  return f32(b[i]);
+#endif
+}
+
+// The quad at `at` of a run, or the last one: what lies beyond is not stored, but must not be read out of bounds.
+fn inside(at: u32, length: u32) -> u32 {
+#if ${vec}
+  return min(at, length - 4u);
+#else
+  return at;
 #endif
 }
 
 // Row k of a (K,M) A: four m's. Rows past K count as zero; B is then read at row K-1, which is finite if B is.
 fn a4ofRow(k: u32, m: u32, z: u32) -> vec4f {
-  return select(vec4f(0.0), a4(z * d.aZ + min(k, d.K - 1u) * d.aRow, m, d.M), k < d.K);
+  return select(vec4f(0.0), a4(z * d.aZ + min(k, d.K - 1u) * d.aRow, inside(m, d.M), d.M), k < d.K);
 }
 
 // Row k of a (K,N) B: four n's.
 fn b4ofRow(k: u32, n: u32, z: u32) -> vec4f {
   let r = min(k, d.K - 1u);
 #if ${mappedB}
-  return b4(z * d.bZ + (r / d.bRows) * d.bBatch + (r % d.bRows) * d.bRow, n, d.N);
+  return b4(z * d.bZ + (r / d.bRows) * d.bBatch + (r % d.bRows) * d.bRow, inside(n, d.N), d.N);
 #else
-  return b4(z * d.bZ + r * d.bRow, n, d.N);
+  return b4(z * d.bZ + r * d.bRow, inside(n, d.N), d.N);
 #endif
 }
 
@@ -107,15 +133,22 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   if (d.accumulate != 0u) { v += y[at >> 2u]; }
   y[at >> 2u] = v;
 #else
+  // By constant indexes: FXC refuses to store to a component that it does not know.
   let count = min(4u, d.N - n);
-  for (var e = 0u; e < count; e++) { if (d.hasBias != 0u) { v[e] += bias[z * d.biasZ + n + e]; } }
-  v = tail(v);
-  for (var e = 0u; e < count; e++) {
-    var out = v[e];
-    if (d.hasResidual != 0u) { out += residual[at + e]; }
-    if (d.accumulate != 0u) { out += y[at + e]; }
-    y[at + e] = out;
+  if (d.hasBias != 0u) {
+#unroll e 4
+    if ($eu < count) { v[$e] += bias[z * d.biasZ + n + $eu]; }
+#endunroll
   }
+  v = tail(v);
+#unroll e 4
+  if ($eu < count) {
+    var out = v[$e];
+    if (d.hasResidual != 0u) { out += residual[at + $eu]; }
+    if (d.accumulate != 0u) { out += y[at + $eu]; }
+    y[at + $eu] = out;
+  }
+#endunroll
 #endif
 }
 
@@ -204,8 +237,9 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 }
 #else
 const STEP = 16u;
-var<workgroup> tileA: array<vec4f, 256>;
-var<workgroup> tileB: array<vec4f, 256>;
+const WIDE = 17u; // a quad more than a row of a tile has: neighbours in k lie in different banks
+var<workgroup> tileA: array<vec4f, 272>;
+var<workgroup> tileB: array<vec4f, 272>;
 
 @compute @workgroup_size(16, 16)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) t: u32) {
@@ -213,33 +247,36 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_id) local
   let n0 = wg.x * 64u;
   let z = wg.z;
   var acc: array<vec4f, 4>;
+#unroll r 4
 #if ${transA}
 #else
-  let row = rowA(m0 + t / 4u, z);
+  let row$r = rowA(m0 + (t / 16u) * 4u + $ru, z);
 #endif
 #if ${transB}
-  let column = columnB(n0 + t / 4u, z);
+  let column$r = columnB(n0 + (t / 16u) * 4u + $ru, z);
 #endif
+#endunroll
   for (var k0 = 0u; k0 < d.K; k0 += STEP) {
-    // Tiles are [k][quad of m or n]. A run along k is turned over while it is stored; past K it must be zero.
+    // Tiles are [k][quad of m or n]. A thread stores whole quads, also where k is contiguous: on Metal and D3D writing one
+    // component of a workgroup vector writes them all. Past K it must be zero.
+    let within = k0 + t % 16u < d.K;
+    let k = min(k0 + t % 16u, d.K - 1u);
+    let turned = (t % 16u) * WIDE + t / 16u;
+    let straight = (t / 16u) * WIDE + t % 16u;
 #if ${transA}
-    tileA[t] = a4ofRow(k0 + t / 16u, m0 + (t % 16u) * 4u, z);
+    tileA[straight] = a4ofRow(k0 + t / 16u, m0 + (t % 16u) * 4u, z);
 #else
-    let ka = k0 + (t % 4u) * 4u;
-    let va = select(vec4f(0.0), a4(row, ka, d.K), ka < d.K);
-    for (var e = 0u; e < 4u; e++) { tileA[((t % 4u) * 4u + e) * 16u + t / 16u][(t / 4u) % 4u] = va[e]; }
+    tileA[turned] = select(vec4f(0.0), vec4f(a1(row0 + k), a1(row1 + k), a1(row2 + k), a1(row3 + k)), within);
 #endif
 #if ${transB}
-    let kb = k0 + (t % 4u) * 4u;
-    let vb = select(vec4f(0.0), b4(column, kb, d.K), kb < d.K);
-    for (var e = 0u; e < 4u; e++) { tileB[((t % 4u) * 4u + e) * 16u + t / 16u][(t / 4u) % 4u] = vb[e]; }
+    tileB[turned] = select(vec4f(0.0), vec4f(b1(column0 + k), b1(column1 + k), b1(column2 + k), b1(column3 + k)), within);
 #else
-    tileB[t] = b4ofRow(k0 + t / 16u, n0 + (t % 16u) * 4u, z);
+    tileB[straight] = b4ofRow(k0 + t / 16u, n0 + (t % 16u) * 4u, z);
 #endif
     workgroupBarrier();
     for (var k = 0u; k < STEP; k++) {
-      let va4 = tileA[k * 16u + local.y];
-      let vb4 = tileB[k * 16u + local.x];
+      let va4 = tileA[k * WIDE + local.y];
+      let vb4 = tileB[k * WIDE + local.x];
       acc[0] = fma(vec4f(va4.x), vb4, acc[0]);
       acc[1] = fma(vec4f(va4.y), vb4, acc[1]);
       acc[2] = fma(vec4f(va4.z), vb4, acc[2]);
@@ -247,6 +284,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_id) local
     }
     workgroupBarrier();
   }
-  for (var r = 0u; r < 4u; r++) { finish(m0 + local.y * 4u + r, n0 + local.x * 4u, z, acc[r]); }
+#unroll r 4
+  finish(m0 + local.y * 4u + $ru, n0 + local.x * 4u, z, acc[$r]);
+#endunroll
 }
 #endif

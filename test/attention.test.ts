@@ -207,6 +207,17 @@ for (const c of [
   });
 }
 
+test("selfAttentionWithProbabilities() has no T² too large for a grid", async () => {
+  const [T, heads] = [2100, 1];
+  const { y, probabilities } = scope(device, () =>
+    selfAttentionWithProbabilities(Tensor.from(device, new Float32Array(T * 12), [1, T, 12]), { heads }),
+  );
+  const values = await probabilities.read();
+  assert.ok(values.every((p) => Math.abs(p * T - 1) < 1e-5));
+  y.release();
+  probabilities.release();
+});
+
 test("selfAttention() gives the same bits every time", async () => {
   const c = { B: 2, H: 2, Tq: 37, D: 16 };
   const once = () => run(device, inputs(c), (x) => selfAttention(x, { heads: 2 }));

@@ -55,6 +55,16 @@ test("check() names a kernel without its twin and a twin without its kernel", ()
   ]);
 });
 
+test("check() lets no kernel write one component of a workgroup vector", () => {
+  const kernel =
+    "var<workgroup> tile: array<vec4f, 16>;\n// tile[i].x = 1\ntile[i] = v;\nlet y = tile[i].x;\ntile[i][j % 4u] = x;\ntile[i].w += x;";
+  const rule = "writes one component of tile: store vectors of workgroup memory whole";
+  assert.deepEqual(faults({ ...gelu, "kernels/gelu.wgsl": kernel }), [
+    `kernels/gelu.wgsl:5 ${rule}`,
+    `kernels/gelu.wgsl:6 ${rule}`,
+  ]);
+});
+
 test("check() names the import that closes a circle, unless it is a type", () => {
   const circle = {
     "src/nn/a.ts": 'import { b } from "./b.ts";',

@@ -135,6 +135,16 @@ test("crossEntropy() takes targets from the GPU, and gives NaN where one is out 
   for (const t of [x, good, bad, ...losses]) t.release();
 });
 
+test("crossEntropy() is infinite where a finite row's loss is, and its gradient is not", async () => {
+  const logits = Float32Array.of(0, 3.4e38, -3.4e38, 1, 2, 3);
+  for (const reduction of ["mean", "sum"] as const) {
+    const { loss, gradient } = await run(logits, [2, 0], { reduction }, Float32Array.of(1));
+    assert.equal(loss[0], Number.POSITIVE_INFINITY);
+    const share = reduction === "mean" ? 0.5 : 1;
+    assert.deepEqual([...gradient.subarray(0, 3)], [0, share, -share]);
+  }
+});
+
 test("crossEntropy() refuses targets out of range and shapes that do not fit", () => {
   scope(device, () => {
     const x = Tensor.empty(device, [2, 4]);

@@ -98,3 +98,16 @@ test("Device with a memory limit says how much is in use, and goes on once that 
   assert.deepEqual([...(await sum.read()).subarray(0, 2)], [5, 5]);
   assert.deepEqual([...(await kept.read()).subarray(0, 2)], [2, 2]);
 });
+
+test("Pool keeps no more free bytes than were ever live at once, and 256 MiB, and lets the longest unused go", async () => {
+  const device = await testDevice();
+  const { pool } = device;
+  // Ever longer sequences: each class is used once, and would stay for good.
+  const sizes = Array.from({ length: 24 }, (_, i) => (64 + 2 * i) * MiB);
+  for (const bytes of sizes) pool.release(pool.acquire(bytes));
+  const most = 2 * sizes[23] * 1.125 + 256 * MiB;
+  assert.ok(pool.statistics.allocated <= most, `${pool.statistics.allocated / MiB} MiB are held`);
+  const { created } = pool.statistics;
+  pool.release(pool.acquire(sizes[23]));
+  assert.equal(pool.statistics.created, created, "the newest was let go");
+});

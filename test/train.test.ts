@@ -208,12 +208,10 @@ test("update() with micro-batches equals one of their mean, and counts no step t
   const [one, two, both] = [await run(a), await run(b), await run(a, b)];
   assert.ok(Math.abs(both.loss - (one.loss + two.loss) / 2) < 1e-6);
   assert.ok(both.gradientNorm > 0 && both.gradientNorm <= (one.gradientNorm + two.gradientNorm) / 2 + 1e-6);
+  const { steps } = optimizer;
   const bad = await run({ ...a, audio: a.audio.map((x, i) => (i === 9 ? Number.NaN : x)) });
   assert.equal(bad.finite, false);
-  const key = "classifier.weight";
-  const { steps } = optimizer;
-  optimizer.undo();
-  assert.equal(optimizer.steps[key], steps[key] - 1);
+  assert.deepEqual(optimizer.steps, steps);
   assert.equal((await run(a)).loss, one.loss);
   optimizer.dispose();
   weights.dispose();

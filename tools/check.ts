@@ -42,6 +42,7 @@ export function check(files: Files): Fault[] {
     ...hostUse(imports),
     ...gpuTypes(code),
     ...twins(files),
+    ...workgroupVectors(files),
     ...cycles(imports),
     ...words(files),
   ];
@@ -123,6 +124,23 @@ function twins(files: Files): Fault[] {
       faults.push({ path, line: 1, rule: `has no twin("${name}") in src/ops/${name}.ts` });
   }
   return faults;
+}
+
+/** Metal and D3D write a whole vector where WGSL names a component: threads that share one would undo each other's. */
+function workgroupVectors(files: Files): Fault[] {
+  return [...files].flatMap(([path, text]) => {
+    if (!/^kernels\/.*\.wgsl$/.test(path)) return [];
+    const code = blankComments(text);
+    const names = [...code.matchAll(/var<workgroup>\s+(\w+)\s*:[^;]*\bvec\d/g)].map((match) => match[1]);
+    return names.flatMap((name) => {
+      const store = new RegExp(`\\b${name}\\s*\\[.*\\](?:\\s*\\[.*\\]|\\.[xyzw])\\s*[-+*/]?=(?!=)`, "g");
+      return [...code.matchAll(store)].map((match) => ({
+        path,
+        line: lineAt(text, match.index),
+        rule: `writes one component of ${name}: store vectors of workgroup memory whole`,
+      }));
+    });
+  });
 }
 
 /** One fault for each import that closes a circle. Types are erased, so they close none. */

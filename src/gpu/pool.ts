@@ -12,7 +12,7 @@ export interface PoolBuffer {
   readonly gpu: GPUBuffer;
   /** Capacity in bytes: the size class, not the request. */
   readonly bytes: number;
-  /** Serial of the last unsubmitted recording that names it; see Recorder. */
+  /** Serial of the last recording that names it; see Recorder. */
   lastUse: number;
 }
 
@@ -53,36 +53,54 @@ interface PoolOwner {
   onDestroy(buffer: PoolBuffer): void;
 }
 
+/** Free buffers may hold as many bytes as were ever live at once, and these besides. */
+const SLACK = 256 * 2 ** 20;
+
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export class Pool {
   readonly #device: GPUDevice;
   readonly #limit: number;
+  /** Most bytes that the adapter binds at once. */
+  readonly #largest: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #owner: PoolOwner;
   readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, created: 0 };
   #nextId = 1;
+  #mostLive = 0;
 
   /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver. */
   constructor(device: GPUDevice, limit: number, owner: PoolOwner) {
     this.#device = device;
     this.#limit = limit;
     this.#owner = owner;
+    const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+    this.#largest = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / 4) * 4;
   }
 
   acquire(bytes: number): PoolBuffer {
-    const size = sizeClass(bytes);
-    const free = this.#free.get(size);
-    const buffer = free?.shift() ?? this.#create(size, false);
-    this.statistics.live += buffer.bytes;
+    const size = this.#classOf(bytes);
+    const buffer = this.#free.get(size)?.shift() ?? this.#create(size, false);
+    this.#count(buffer);
     return buffer;
   }
 
   /** A buffer of exactly the class of `bytes`, mapped for writing. The caller unmaps it. */
   acquireMapped(bytes: number): PoolBuffer {
-    const buffer = this.#create(sizeClass(bytes), true);
-    this.statistics.live += buffer.bytes;
+    const buffer = this.#create(this.#classOf(bytes), true);
+    this.#count(buffer);
     return buffer;
+  }
+
+  /** The last class ends at what the adapter binds. */
+  #classOf(bytes: number): number {
+    const size = sizeClass(bytes);
+    return size > this.#largest && bytes <= this.#largest ? this.#largest : size;
+  }
+
+  #count(buffer: PoolBuffer): void {
+    this.statistics.live += buffer.bytes;
+    this.#mostLive = Math.max(this.#mostLive, this.statistics.live);
   }
 
   release(buffer: PoolBuffer): void {
@@ -100,20 +118,29 @@ export class Pool {
 
   /** Destroys every free buffer. */
   trim(): void {
+    this.#shrink(0);
+  }
+
+  /** Destroys free buffers, the longest unused first, until no more than `bytes` are held. */
+  #shrink(bytes: number): void {
+    if (this.statistics.allocated <= bytes) return;
     this.#owner.beforeDestroy();
-    for (const free of this.#free.values()) for (const buffer of free) this.#destroy(buffer);
-    this.#free.clear();
+    const oldest = [...this.#free.values()].flat().sort((a, b) => a.lastUse - b.lastUse || a.id - b.id);
+    for (const buffer of oldest) {
+      if (this.statistics.allocated <= bytes) return;
+      this.#free.set(buffer.bytes, this.#free.get(buffer.bytes)?.filter((other) => other !== buffer) ?? []);
+      this.#destroy(buffer);
+    }
   }
 
   #create(size: number, mapped: boolean): PoolBuffer {
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.#device.limits;
-    const largest = Math.min(maxBufferSize, maxStorageBufferBindingSize);
-    if (size > largest) {
+    if (size > this.#largest) {
       throw new RangeError(
-        `Cannot allocate ${formatMiB(size)} on the GPU: the adapter binds at most ${formatMiB(largest)} at once`,
+        `Cannot allocate ${formatMiB(size)} on the GPU: the adapter binds at most ${formatMiB(this.#largest)} at once`,
       );
     }
-    if (this.statistics.allocated + size > this.#limit) this.trim();
+    // Batches of many lengths would leave each class at its own high-water mark.
+    this.#shrink(Math.min(this.#limit, 2 * this.#mostLive + SLACK) - size);
     if (this.statistics.allocated + size > this.#limit) {
       throw new RangeError(
         `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and the limit is ${formatMiB(this.#limit)}`,

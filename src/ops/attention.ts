@@ -3,6 +3,7 @@ import { twin, type Variant } from "../gpu/kernel.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import { dropping } from "./dropout.ts";
 
 const k = twin("attention");
 
@@ -119,7 +120,6 @@ function run(
     flags: { enables: subgroups ? "enable subgroups;" : "", vec, subgroups, HELD, LOADS: 16 / HELD },
     overrides: { WG },
   };
-  const rate = dropout?.rate ?? 0;
   const dims = {
     B,
     H,
@@ -136,8 +136,7 @@ function run(
     hasMask: mask ? 1 : 0,
     scale: options.scale ?? 1 / Math.sqrt(D),
     seed: dropout?.seed ?? 0,
-    dropBelow: Math.min(0xffffffff, Math.round(rate * 2 ** 32)),
-    keep: rate < 1 ? 1 / (1 - rate) : 0,
+    ...dropping(dropout?.rate ?? 0),
   };
   const y = Tensor.empty(device, [B, Tq, C]);
   const lse = Tensor.empty(device, [B, H, Tq]);
@@ -165,7 +164,7 @@ function run(
         "probabilities",
         { q: queriesTensor, k: keys, mask: m, savedLse: lse, p },
         dims,
-        [Math.ceil((Tq * Tk) / WG), H, B],
+        [Math.ceil(Tk / WG), Tq, B * H],
         variant,
       );
       return p;

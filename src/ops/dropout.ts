@@ -6,10 +6,16 @@ import { gridFor } from "./grid.ts";
 const k = twin("dropout");
 const WG = 64;
 
+/** What a kernel compares its random bits with, and what it multiplies the kept ones by: nothing is left at rate 1. */
+export const dropping = (rate: number): { dropBelow: number; keep: number } => ({
+  dropBelow: Math.min(0xffffffff, Math.round(rate * 2 ** 32)),
+  keep: rate < 1 ? 1 / (1 - rate) : 0,
+});
+
 function apply(x: Tensor, rate: number, seed: number): Tensor {
   const y = x.like();
   const quads = Math.ceil(x.size / 4);
-  const dims = { quads, seed, dropBelow: Math.round(rate * 2 ** 32), keep: 1 / (1 - rate) };
+  const dims = { quads, seed, ...dropping(rate) };
   k.run("forward", { x, y }, dims, gridFor(quads, WG), { overrides: { WG } });
   return y;
 }

@@ -62,11 +62,12 @@ function variant(device: Device, p: Product, vec: boolean, f16: boolean): Varian
     transA: p.transA ?? false,
     transB: p.transB ?? false,
     mappedB: p.b.rows !== undefined,
-    ROWS,
-    LANES: lanes,
-    HELD: perLoad,
-    LOADS: (p.transA ? ROWS / 4 : ROWS) / perLoad,
-    LAST: ROWS - 1,
+    // The tiles of the other body have one size: no module more for what it does not read.
+    ROWS: subgroups ? ROWS : 1,
+    LANES: subgroups ? lanes : 1,
+    HELD: subgroups ? perLoad : 1,
+    LOADS: subgroups ? (p.transA ? ROWS / 4 : ROWS) / perLoad : 1,
+    LAST: subgroups ? ROWS - 1 : 1,
   };
 }
 

@@ -150,9 +150,11 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
             recompute: config.recompute,
           });
           const result = await update(device, task, optimizer, batches, { factor, lossScale, mode });
+          // A smaller scale cannot mend the loss itself, which was not scaled.
+          const hopeless = !scaled || lossScale < 2 ** -14;
+          if (!Number.isFinite(result.loss) || (!result.finite && hopeless))
+            await stop(device, options, batches, mode, step);
           if (!result.finite) {
-            if (!scaled || lossScale < 2 ** -14) await stop(device, options, batches, mode, step);
-            optimizer.undo();
             state = { ...state, lossScale: lossScale / 2, steady: 0 };
           } else if (scaled && state.steady + 1 >= GROW_AFTER) {
             state = { ...state, lossScale: lossScale * 2, steady: 0 };

@@ -15,7 +15,7 @@ export interface UpdateResult {
   readonly parts: Readonly<Record<string, number>>;
   /** Before clipping. */
   readonly gradientNorm: number;
-  /** False: a gradient or a loss was not finite, and no weight changed. */
+  /** False: a gradient was not finite; no weight changed, and the step does not count. */
   readonly finite: boolean;
 }
 
@@ -67,6 +67,7 @@ export async function update<B>(
     batches.reduce((sum, _, i) => sum + values[3 + i * names.length + name], 0) * share;
   const means = Object.fromEntries(names.map((name, n) => [name, mean(n)]));
   const { loss, ...parts } = means;
-  const finite = flag === 1 && Number.isFinite(loss);
+  const finite = flag === 1;
+  if (!finite) optimizer.undo();
   return { loss, parts, gradientNorm, finite };
 }
