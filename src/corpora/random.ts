@@ -1,3 +1,5 @@
+import { hash, normal, shuffled } from "../nn/random.ts";
+
 /** A seeded stream of random numbers. Equal seeds give equal streams on every platform. */
 export interface Random {
   /** Uniform in [0, 1). */
@@ -11,13 +13,6 @@ export interface Random {
   pick<T>(items: readonly T[]): T;
   /** A shuffled copy. */
   shuffled<T>(items: readonly T[]): T[];
-}
-
-/** FNV-1a of the text's UTF-16 units, 32 bits. */
-function hash(text: string): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-  return h >>> 0;
 }
 
 /**
@@ -47,18 +42,11 @@ export function random(...parts: (string | number)[]): Random {
     uniform,
     below,
     between: (low, high) => low + (high - low) * uniform(),
-    normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
+    normal: () => normal(uniform),
     pick(items) {
       if (items.length === 0) throw new RangeError("Cannot pick an item: the list is empty");
       return items[below(items.length)];
     },
-    shuffled(items) {
-      const out = items.slice();
-      for (let i = out.length - 1; i > 0; i--) {
-        const j = below(i + 1);
-        [out[i], out[j]] = [out[j], out[i]];
-      }
-      return out;
-    },
+    shuffled: (items) => shuffled(items, uniform),
   };
 }

@@ -1,3 +1,4 @@
+/** The primitives of every random number in the project, and the values that parameters begin with. */
 import type { Init } from "./parameter.ts";
 
 /** Uniform numbers in [0, 1) from a seed: mulberry32. */
@@ -11,11 +12,25 @@ export function uniform(seed: number): () => number {
   };
 }
 
-/** FNV-1a of a text, so that every parameter has a stream of its own whatever the order of the layers. */
+/** FNV-1a of a text's UTF-16 units, 32 bits: a stream of its own for everything that has a name. */
 export function hash(text: string): number {
   let h = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
   return h >>> 0;
+}
+
+/** A normal number of mean 0 from two uniform ones (Box and Muller); 1 - u keeps the logarithm finite. */
+export const normal = (next: () => number, std = 1): number =>
+  std * Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
+
+/** A shuffled copy (Fisher and Yates). */
+export function shuffled<T>(items: readonly T[], next: () => number): T[] {
+  const out = items.slice();
+  for (let i = out.length - 1; i > 0; i--) {
+    const j = Math.floor(next() * (i + 1));
+    [out[i], out[j]] = [out[j], out[i]];
+  }
+  return out;
 }
 
 /** `size` fresh values of a parameter: the same for the same rule, seed and key. */
@@ -26,8 +41,8 @@ export function draw(init: Init, size: number, seed: number, key: string): Float
   if (init.kind === "gabor") return gabor(values, init.taps);
   const next = uniform(hash(key) ^ Math.imul(seed + 1, 0x9e3779b1));
   if (init.kind === "uniform") return values.map(() => (2 * next() - 1) * init.bound);
-  // Box and Muller; 1 - u keeps the logarithm finite.
-  return values.map(() => init.std * Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()));
+  const { std } = init;
+  return values.map(() => normal(next, std));
 }
 
 /**

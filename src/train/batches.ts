@@ -1,5 +1,6 @@
 /** Which utterances go together: buckets of like length, shuffled by seed and epoch. */
-import { shuffled, uniformStream } from "./seeds.ts";
+import { shuffled } from "../nn/random.ts";
+import { uniformStream } from "./seeds.ts";
 
 export interface BatchPlan {
   /** Most items of a batch. */

@@ -31,13 +31,3 @@ export function trainingStream(...parts: readonly (number | string)[]): Training
 /** Uniform numbers in [0, 1). */
 export const uniformStream = (...parts: readonly (number | string)[]): (() => number) =>
   uniform(seedOf(...parts));
-
-/** A shuffled copy (Fisher and Yates). */
-export function shuffled<T>(items: readonly T[], next: () => number): T[] {
-  const out = items.slice();
-  for (let i = out.length - 1; i > 0; i--) {
-    const j = Math.floor(next() * (i + 1));
-    [out[i], out[j]] = [out[j], out[i]];
-  }
-  return out;
-}
