@@ -1,6 +1,6 @@
 /**
- * Every spelling under which a checkpoint may hold a tensor that a model here asks for. A model asks by the key of its
- * Hugging Face class; this table alone knows the others.
+ * Every spelling under which a checkpoint may hold a tensor that a model here asks for, and what it may hold besides.
+ * A model asks by the key of its Hugging Face class; this table alone knows the others.
  */
 
 /** Prefixes under which the same backbone is saved, the empty one included. */
@@ -29,3 +29,16 @@ export function spellings(key: string): string[] {
     ...endings.filter(([from]) => k.endsWith(from)).map(([from, to]) => k.slice(0, -from.length) + to),
   ]);
 }
+
+/**
+ * What published checkpoints hold among a model's own tensors though it does not need them: BERT's pooler and buffers,
+ * its second pretraining head, and the decoder that is tied to the word embeddings.
+ */
+const needless = [
+  /^bert\.pooler\./,
+  /^(bert\.)?embeddings\.(position|token_type)_ids$/,
+  /^cls\.(seq_relationship|predictions\.decoder)\./,
+];
+
+/** Whether a tensor may be left over. */
+export const mayIgnore = (key: string): boolean => needless.some((pattern) => pattern.test(key));

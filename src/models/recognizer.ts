@@ -13,16 +13,13 @@ import { maskedMean } from "../ops/reduce.ts";
 import { logSoftmax, softmax } from "../ops/softmax.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { largestBytes, mayPad, planBatches } from "./batches.ts";
+import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "./batches.ts";
 import type { BertInput } from "./bert.ts";
 import { EmotionRecognizer, type Heard } from "./emotion.ts";
 import { canHear, type HearingModel, type ModelFolder, openModelFolder } from "./folder.ts";
 import { HubertForCTC, type HubertInput } from "./hubert.ts";
-import { spellings } from "./keys.ts";
+import { mayIgnore, spellings } from "./keys.ts";
 import { readWords } from "./words.ts";
-
-/** A batch whose largest tensor is this large fills any GPU; a larger one only takes memory. */
-const MOST_BATCH_BYTES = 512 * 2 ** 20;
 
 export interface Recognition {
   readonly seconds: number;
@@ -66,7 +63,7 @@ export async function openRecognizer(
   try {
     if (!canHear(model))
       throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
-    weights = new Weights(device, { file: model.weights, path: model.path, spellings, dtype });
+    weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
     const recognizer = new Recognizer(weights, model);
     await weights.load(onProgress);
     return recognizer;
@@ -103,21 +100,11 @@ export class Recognizer {
     }
   }
 
-  /** Keys in the checkpoint that no layer asked for. */
-  get unused(): string[] {
-    return this.#weights.unused;
-  }
-
   /** Seconds of the longest recording whose tensors this adapter binds. */
   get longest(): number {
     // Over an hour, so that the frames lost at the end do not count.
     const perSecond = largestBytes(this.model.hubert, 3600 * SAMPLE_RATE) / 3600;
-    return Math.floor((10 * this.#bytes) / perSecond) / 10;
-  }
-
-  get #bytes(): number {
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
-    return Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    return Math.floor((10 * bindableBytes(this.device)) / perSecond) / 10;
   }
 
   /** Recognises recordings: mono, 16 kHz, not yet normalised. Results stand in the order of `audios`. */
@@ -129,7 +116,7 @@ export class Recognizer {
     const lengths = audios.map((a) => a.length);
     const results: Recognition[] = [];
     let done = 0;
-    const bytes = Math.min(this.#bytes, MOST_BATCH_BYTES);
+    const bytes = batchBytes(this.device);
     for (const indices of planBatches(lengths, this.model.hubert, { batch, bytes })) {
       const own = indices.map((i) => audios[i]);
       const found = await this.#batch(own, beam, { observe });
@@ -143,7 +130,7 @@ export class Recognizer {
   /** Throws a RangeError if so many samples are more than the adapter takes at once. */
   check(samples: number): void {
     const seconds = samples / SAMPLE_RATE;
-    if (largestBytes(this.model.hubert, samples) > this.#bytes)
+    if (largestBytes(this.model.hubert, samples) > bindableBytes(this.device))
       throw new RangeError(
         `Cannot hear ${seconds.toFixed(1)} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
       );

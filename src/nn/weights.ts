@@ -1,7 +1,7 @@
 /**
  * The store of a model's parameters. Layers ask it for tensors by key while they are built; load() then streams them
- * from a checkpoint straight into mapped GPU buffers, or draws them afresh. Absent keys are an error, left-over keys
- * are listed.
+ * from a checkpoint straight into mapped GPU buffers, or draws them afresh. Absent keys are an error, and so are
+ * left-over ones among the model's own.
  */
 import type { Device } from "../gpu/device.ts";
 import type { Dtype } from "../io/dtype.ts";
@@ -13,10 +13,13 @@ import { Tensor } from "../tensor/tensor.ts";
 import { type Init, Parameter } from "./parameter.ts";
 import { draw } from "./random.ts";
 
+/** Formats that a weight may be stored in; whole numbers and scaled 8-bit floats are none. */
+const FORMATS: readonly Dtype[] = ["F32", "F16", "BF16", "F64"];
+
 export interface WeightsOptions {
   /** Where the values come from; without it every parameter is drawn from its rule. */
   readonly file?: Safetensors;
-  /** Shown in messages. */
+  /** Shown in messages of what the file lacks. */
   readonly path?: string;
   /** All spellings of a key, its own first (models/keys.ts). */
   readonly spellings?: (key: string) => string[];
@@ -26,6 +29,8 @@ export interface WeightsOptions {
   readonly seed?: number;
   /** Parameters that may be absent from the file and are then drawn (a fresh head on a pretrained body). */
   readonly mayDraw?: (key: string) => boolean;
+  /** Tensors of the file that may be left over among the model's own (models/keys.ts). Left out: any. */
+  readonly mayIgnore?: (key: string) => boolean;
 }
 
 /** A place in the key tree: `at("encoder")` walks down, `get` asks for a tensor. */
@@ -78,20 +83,6 @@ export class Weights {
     return this.#parameters.map((p) => p.parameter);
   }
 
-  /** Tensors in the file that no layer asked for. */
-  get unused(): string[] {
-    return [...(this.#options.file?.tensors.keys() ?? [])].filter((key) => !this.#used.has(key));
-  }
-
-  /** The file's own spelling of each part's key; the key itself where the parameter was drawn. */
-  sourceOf(key: string): string {
-    for (const { parameter, sources } of this.#parameters) {
-      const i = parameter.parts.findIndex((p) => p.key === key);
-      if (i >= 0) return sources[i] ?? key;
-    }
-    return key;
-  }
-
   declare(keys: readonly string[], shape: Shape, init: Init, half: boolean): Parameter {
     const parameter = new Parameter(keys, shape, init);
     this.#parameters.push({ parameter, half, sources: keys.map((key) => this.#find(key, shape)) });
@@ -112,15 +103,40 @@ export class Weights {
     const entry = file.tensors.get(source);
     if (entry && !sameShape(entry.shape, shape)) {
       throw new TypeError(
-        `Cannot load ${path}: ${source} is ${showShape(entry.shape)} but the model needs ${showShape(shape)}`,
+        `Cannot load ${entry.file}: ${source} is ${showShape(entry.shape)} but the model needs ${showShape(shape)}`,
       );
     }
+    if (entry && !FORMATS.includes(entry.dtype))
+      throw new TypeError(
+        `Cannot load ${entry.file}: ${source} is ${entry.dtype} but a weight should be one of ${FORMATS.join(", ")}`,
+      );
     this.#used.add(source);
     return source;
   }
 
-  /** Fills every parameter. Throws for a value that is not finite, naming the tensor. */
+  /** A model that leaves part of itself in the file is not the model that was trained. */
+  #checkLeftOver(): void {
+    const { file, mayIgnore = () => true } = this.#options;
+    // What stands under no root of a used key is another model's: a head, a quantizer, an optimiser.
+    const root = (key: string) => key.split(".", 1)[0];
+    const own = new Set([...this.#used].map(root));
+    const left = [...(file?.tensors ?? [])].filter(
+      ([key]) => !this.#used.has(key) && own.has(root(key)) && !mayIgnore(key),
+    );
+    if (left.length === 0) return;
+    const [key, entry] = left[0];
+    const more = left.length > 1 ? ` and ${left.length - 1} more of its tensors` : "";
+    throw new Error(
+      `Cannot load ${entry.file}: the configured model has no place for ${key}${more}; config and weights should be of one model`,
+    );
+  }
+
+  /**
+   * Fills every parameter, once all layers are built. Throws for tensors of the model's own that no layer asked for,
+   * and for a value that is not finite; both name the tensor.
+   */
   async load(onProgress?: (bytes: number, total: number) => void): Promise<void> {
+    this.#checkLeftOver();
     const total = this.#parameters.reduce((n, { parameter }) => n + 4 * sizeOf(parameter.shape), 0);
     let done = 0;
     let unsettled = 0;
@@ -158,7 +174,7 @@ export class Weights {
     dtype: StorageType,
     wanted: "f32" | "f16",
   ): Promise<Tensor> {
-    const { file, path } = this.#options;
+    const { file } = this.#options;
     if (!file) throw new Error("Cannot stream weights without a file");
     const each = sizeOf(parameter.parts[0].shape) * (dtype === "F32" ? 4 : 2);
     const bytes = Math.max(4, each * sources.length);
@@ -168,7 +184,7 @@ export class Weights {
       for (const [i, source] of sources.entries()) {
         const target = mapped.subarray(i * each, (i + 1) * each);
         await file.read(source, target);
-        checkFinite(target, dtype, source, path ?? "");
+        checkFinite(target, dtype, source, file.tensors.get(source)?.file ?? "");
       }
     } catch (error) {
       buffer.gpu.unmap();
@@ -183,7 +199,7 @@ export class Weights {
     return value;
   }
 
-  /** Values by way of the CPU: drawn ones, and the rarer storage types. */
+  /** Values by way of the CPU: drawn ones, F64, and parts of several formats. */
   async #assemble(
     parameter: Parameter,
     sources: readonly (string | undefined)[],
@@ -206,7 +222,7 @@ export class Weights {
         new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
         "F32",
         source,
-        path ?? "",
+        entry.file,
       );
       all.set(values, offset);
     }

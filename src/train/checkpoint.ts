@@ -27,16 +27,9 @@ function sources(all: Iterable<Named>): TensorSource[] {
   }));
 }
 
-/** Writes the values of the parameters; `accept` leaves keys out. */
-export function saveWeights(
-  host: Host,
-  path: string,
-  parameters: readonly Parameter[],
-  accept: (key: string) => boolean = () => true,
-): Promise<void> {
-  const named = parameters.flatMap((p) =>
-    p.parts.filter(({ key }) => accept(key)).map((part) => ({ ...part, tensor: p.value })),
-  );
+/** Writes the values of the parameters. */
+export function saveWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
+  const named = parameters.flatMap((p) => p.parts.map((part) => ({ ...part, tensor: p.value })));
   return writeSafetensors(host, path, sources(named), { format: "pt" });
 }
 

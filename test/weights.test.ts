@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { currentHost } from "../src/host/current.ts";
+import { readJson } from "../src/io/config.ts";
+import type { Dtype } from "../src/io/dtype.ts";
+import { openSafetensors } from "../src/io/safetensors.ts";
+import { BertModel } from "../src/models/bert.ts";
+import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { HubertForCTC } from "../src/models/hubert.ts";
+import { mayIgnore, spellings } from "../src/models/keys.ts";
+import { openRecognizer } from "../src/models/recognizer.ts";
+import { type WeightScope, Weights } from "../src/nn/weights.ts";
+import { type Edited, editCheckpoint, floats } from "./checkpoint.ts";
+import { testDevice } from "./device.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const demo = `${root}weights/demo`;
+const reference = `${root}test/reference`;
+const host = await currentHost();
+const device = await testDevice();
+const folder = mkdtempSync(join(tmpdir(), "wavegate-weights-"));
+after(() => rmSync(folder, { recursive: true }));
+
+type Section = "hubert" | "bert" | "cmgi";
+
+/** A copy of the demo's model, with part of its config changed. */
+function configured(name: string, section: Section, change: Record<string, unknown>): string {
+  const path = join(folder, name);
+  cpSync(demo, path, { recursive: true });
+  const config = JSON.parse(readFileSync(`${demo}/config.json`, "utf8"));
+  Object.assign(config[section], change);
+  writeFileSync(`${path}/config.json`, JSON.stringify(config));
+  return path;
+}
+
+/** Builds a model over an edited copy of a checkpoint and loads it; gives the parameter of a key. */
+async function load(
+  name: string,
+  from: string,
+  edit: (tensors: Map<string, Edited>) => void,
+  build: (scope: WeightScope, config: ConfigReader) => unknown,
+  key: string,
+): Promise<Float32Array> {
+  const path = join(folder, `${name}.safetensors`);
+  await editCheckpoint(`${reference}/${from}/model.safetensors`, path, edit);
+  const file = await openSafetensors(host, path);
+  const weights = new Weights(device, { file, path, spellings, mayIgnore });
+  try {
+    build(
+      weights.root,
+      new ConfigReader(await readJson(host, `${reference}/${from}/config.json`), "config.json"),
+    );
+    await weights.load();
+    const found = weights.parameters.find((p) => p.key === key);
+    assert.ok(found, key);
+    return await found.value.read();
+  } finally {
+    weights.dispose();
+    await file.close();
+  }
+}
+
+const hubert = (scope: WeightScope, c: ConfigReader) => new HubertForCTC(scope, hubertConfig(c));
+const bert = (scope: WeightScope, c: ConfigReader) => new BertModel(scope.at("bert"), bertConfig(c));
+const some = (dtype: Dtype, bytes: number): Edited => ({ dtype, shape: [2, 3], data: new Uint8Array(bytes) });
+
+test("openRecognizer() refuses a file in which part of the model is left over", async () => {
+  const wrong: [string, Section, Record<string, unknown>, RegExp][] = [
+    [
+      "deep ears",
+      "hubert",
+      { num_hidden_layers: 1 },
+      /has no place for hubert\.encoder\.layers\.[1-9]\.\S+ and \d+ more/,
+    ],
+    [
+      "deep reader",
+      "bert",
+      { num_hidden_layers: 1 },
+      /has no place for bert\.encoder\.layer\.1\.\S+ and 15 more of its tensors;/,
+    ],
+    ["biases", "hubert", { conv_bias: false }, /feature_extractor\.conv_layers\.0\.conv\.bias and 6 more/],
+    ["gates", "cmgi", { gate: "none" }, /no place for cmgi\.gate_s\.bias and 3 more/],
+  ];
+  for (const [name, section, change, message] of wrong) {
+    const path = configured(name, section, change);
+    await assert.rejects(openRecognizer(host, device, path), (error: Error) => {
+      assert.match(error.message, message);
+      assert.ok(error.message.startsWith(`Cannot load ${path}/model.safetensors: `));
+      assert.match(error.message, /; config and weights should be of one model$/);
+      return true;
+    });
+  }
+  assert.equal(device.pool.statistics.live, 0);
+});
+
+test("Weights.load() takes what published speech checkpoints hold beside the model", async () => {
+  const bias = await load(
+    "pretraining",
+    "hubert-tiny-base",
+    (tensors) => {
+      for (const key of [
+        "quantizer.codevectors",
+        "quantizer.weight_proj.weight",
+        "project_q.weight",
+        "project_hid.bias",
+        "classifier.weight",
+        "projector.bias",
+        "optimizer.state.0.exp_avg",
+      ])
+        tensors.set(key, some("F32", 24));
+      // Newer torch's names of weight norm.
+      for (const [end, name] of [
+        ["g", "original0"],
+        ["v", "original1"],
+      ]) {
+        const key = "hubert.encoder.pos_conv_embed.conv";
+        const tensor = tensors.get(`${key}.weight_${end}`);
+        assert.ok(tensor);
+        tensors.delete(`${key}.weight_${end}`);
+        tensors.set(`${key}.parametrizations.weight.${name}`, tensor);
+      }
+    },
+    hubert,
+    "lm_head.bias",
+  );
+  assert.equal(bias.length, 32);
+});
+
+test("Weights.load() takes what bert-base-uncased holds beside its encoder", async () => {
+  const norm = await load(
+    "bert-base",
+    "bert-tiny",
+    (tensors) => {
+      const old = [...tensors];
+      tensors.clear();
+      for (const [key, tensor] of old)
+        tensors.set(
+          `bert.${key.replace(/LayerNorm\.weight$/, "LayerNorm.gamma").replace(/LayerNorm\.bias$/, "LayerNorm.beta")}`,
+          tensor,
+        );
+      tensors.set("bert.embeddings.position_ids", some("I64", 48));
+      for (const key of [
+        "predictions.bias",
+        "predictions.transform.dense.weight",
+        "predictions.decoder.weight",
+      ])
+        tensors.set(`cls.${key}`, some("F32", 24));
+      tensors.set("cls.seq_relationship.weight", some("F32", 24));
+    },
+    bert,
+    "bert.embeddings.LayerNorm.weight",
+  );
+  assert.equal(norm.length, 64);
+});
+
+test("Weights.load() takes a bare BertModel with its pooler and buffers", async () => {
+  const norm = await load(
+    "bare",
+    "bert-tiny",
+    (tensors) => {
+      tensors.set("embeddings.position_ids", some("I64", 48));
+    },
+    bert,
+    "bert.embeddings.LayerNorm.weight",
+  );
+  assert.equal(norm.length, 64);
+});
+
+test("Weights refuses a weight of a format that is no float, and names file, key and format", async () => {
+  for (const [dtype, wide] of [
+    ["I32", 4],
+    ["U32", 4],
+    ["I64", 8],
+    ["I8", 1],
+    ["F8_E4M3", 1],
+  ] as const)
+    await assert.rejects(
+      load(
+        `as-${dtype}`,
+        "hubert-tiny-base",
+        (tensors) => tensors.set("lm_head.bias", { dtype, shape: [32], data: new Uint8Array(32 * wide) }),
+        hubert,
+        "lm_head.bias",
+      ),
+      {
+        name: "TypeError",
+        message: `Cannot load ${join(folder, `as-${dtype}.safetensors`)}: lm_head.bias is ${dtype} but a weight should be one of F32, F16, BF16, F64`,
+      },
+    );
+});
+
+test("Weights.load() reads F64 as the F32 nearest to it", async () => {
+  const values = Float64Array.from({ length: 32 }, (_, i) => Math.sin(i) / 3);
+  const read = await load(
+    "doubles",
+    "hubert-tiny-base",
+    (tensors) => {
+      assert.equal(floats(tensors, "lm_head.bias").length, 32);
+      tensors.set("lm_head.bias", { dtype: "F64", shape: [32], data: new Uint8Array(values.buffer) });
+    },
+    hubert,
+    "lm_head.bias",
+  );
+  assert.deepEqual(read, Float32Array.from(values));
+});
