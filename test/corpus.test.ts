@@ -8,7 +8,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { LABELS, type Utterance } from "../src/corpora/corpus.ts";
 import { examine } from "../src/corpora/examine.ts";
-import { checkFold, folds } from "../src/corpora/folds.ts";
+import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { LEXICON, PARTS, slicePool, typesByKeyword } from "../src/corpora/lexicon.ts";
 import { hashSessions } from "../src/corpora/manifest.ts";
@@ -224,13 +224,10 @@ test("folds() hold one session out and take dev from whole dialogues of the othe
 test("folds() refuse a speaker who is heard on both sides", () => {
   const all = utterances();
   all[0] = { ...all[0], speaker: "03M" };
-  assert.throws(
-    () => folds(all),
-    /speaker 03M is in the test .* and in training|speaker 03M is in the test .* and in dev/,
-  );
-  const [fold] = folds(utterances());
-  const leak = { ...fold, dev: [...fold.dev, fold.train[0]] };
-  assert.throws(() => checkFold(leak), /dialogue \w+ is in dev .* and in training/);
+  assert.throws(() => folds(all), /speaker 03M is in the test \(\w+\) and in another session \(\w+\)$/);
+  const twice = utterances();
+  twice[0] = { ...twice[0], dialogue: "Ses03M_impro01" };
+  assert.throws(() => folds(twice), /dialogue Ses03M_impro01 is in the test .* and in another session/);
 });
 
 test("makeCorpus() gives equal bytes for equal seeds, and a corpus that the IEMOCAP reader takes whole", async () => {
@@ -286,6 +283,9 @@ test("wavegate corpus refuses what exists, an unknown action and a folder that i
   assert.equal(exists.status, 1);
   assert.match(exists.stderr, /^wavegate corpus: Cannot make a corpus in .*: it exists already$/m);
   assert.equal(run("bake").status, 2);
+  const bare = run();
+  assert.equal(bare.status, 2);
+  assert.match(bare.stderr, /Cannot run corpus without an action: it is one of make, check, stats$/m);
   assert.equal(run("make").status, 2);
   const none = run("check", join(scratch, "nowhere"));
   assert.equal(none.status, 1);

@@ -238,6 +238,7 @@ test("examine() names every kind of bad data and keeps what can be used", async 
       say(7, "hap", undefined),
       say(8, "hap", "No frame", 0.01),
       say(9, "hap", "Broken"),
+      { ...say(0, "neu", ""), id: "Ses01F_impro01_M010" },
     ],
     { "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F009.wav": "RIFF" },
   );
@@ -246,7 +247,7 @@ test("examine() names every kind of bad data and keeps what can be used", async 
   const id = (n: number) => `Ses01F_impro01_F00${n}`;
   assert.deepEqual(
     utterances.map((u) => u.id),
-    [0, 3, 4, 5, 6, 7].map(id),
+    [...[0, 3, 4, 5, 6, 7].map(id), "Ses01F_impro01_M010"],
   );
   assert.deepEqual([...notForTraining], [id(6)]);
   assert.deepEqual([...notForCtc], [id(4)]);
@@ -263,6 +264,7 @@ test("examine() names every kind of bad data and keeps what can be used", async 
       [id(6), "long clip"],
       [id(8), "short clip"],
       [id(9), "unreadable wav"],
+      ["Ses01F_impro01_M010", "empty transcript"],
     ],
   );
   assert.match(problems[1].handled, /label "joy"/);

@@ -4,7 +4,7 @@ import { LABELS, type Label, type Utterance } from "../src/corpora/corpus.ts";
 import { ceilings } from "../src/evaluate/ceilings.ts";
 import { fitLda, fitNaiveBayes } from "../src/evaluate/classifiers.ts";
 import { FEATURES, handFeatures } from "../src/evaluate/features.ts";
-import { bootstrap, mcnemar, wilson } from "../src/evaluate/intervals.ts";
+import { bootstrap, wilson } from "../src/evaluate/intervals.ts";
 import { meanAndDeviation, score } from "../src/evaluate/metrics.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/evaluate/report.ts";
 import { align, totalEdits, wer, wordEdits } from "../src/evaluate/wer.ts";
@@ -95,16 +95,6 @@ test("bootstrap() resamples whole groups", () => {
     { seed: 3 },
   );
   assert.ok(single.high - single.low < 0.25);
-});
-
-test("mcnemar() is the two-sided binomial test of the answers that differ", () => {
-  const a = [true, true, true, true, true, true, true, false, true, false];
-  const b = [false, false, false, false, false, false, false, true, true, false];
-  // 7 against 1: 2·(1 + 8)/2⁸.
-  const { onlyA, onlyB, p } = mcnemar(a, b);
-  assert.deepEqual([onlyA, onlyB], [7, 1]);
-  near(p, 18 / 256, 1e-12);
-  assert.equal(mcnemar(a, a).p, 1);
 });
 
 test("ceilings() of the joint table are 71, 67.5 and 85 %", () => {

@@ -43,8 +43,12 @@ test("profile refuses what it cannot run", () => {
   const short = profile("weights/demo", "--seconds", "0.01");
   assert.deepEqual(
     [short.status, short.stderr],
-    [2, "wavegate profile: Cannot read --seconds 0.01: at least 0.025 are needed\n"],
+    [2, "wavegate profile: Cannot read --seconds 0.01: it is a number from 0.025 to 300\n"],
   );
+  assert.match(profile("weights/demo", "--seconds", "1e9").stderr, /Cannot read --seconds 1000000000: /);
+  const trace = profile("weights/demo", "--trace", join(folder, "absent", "trace.json"));
+  assert.equal(trace.status, 1);
+  assert.match(trace.stderr, /^wavegate profile: Cannot write .*trace\.json: no such file or folder\n$/);
   const absent = profile(join(folder, "absent"));
   assert.equal(absent.status, 1);
   assert.match(absent.stderr, /^wavegate profile: Cannot read .*config\.json: no such file or folder\n$/);

@@ -3,7 +3,8 @@
  *
  * - stdout carries results: text, or with --json one JSON document and nothing else.
  * - stderr carries the rest: notes, progress, and one line where something is wrong.
- * - Exit status: 0, 1 for bad input or a failed check, 2 for wrong usage, 130 after Ctrl-C.
+ * - Exit status: 0, 1 for bad input or a failed check, 2 for wrong usage; where a signal stopped it 129 (SIGHUP),
+ *   130 (Ctrl-C) or 143 (SIGTERM).
  *
  * A verb is a file that exports one, and ends with `if (isMain(import.meta)) await runVerb(verb);`
  */
@@ -14,7 +15,8 @@ import { parseArgs } from "node:util";
 import { type Progress, startProgress } from "./progress.ts";
 
 export interface Option {
-  type: "boolean" | "string" | "number";
+  /** A count is a whole number of at least 1. */
+  type: "boolean" | "string" | "number" | "count";
   help: string;
   /** Stands for the value in --help: DIR, N. */
   value?: string;
@@ -28,7 +30,7 @@ export type Options = Record<string, Option>;
 
 type Single<O extends Option> = O["type"] extends "boolean"
   ? boolean
-  : O["type"] extends "number"
+  : O["type"] extends "number" | "count"
     ? number
     : O extends { choices: readonly (infer C)[] }
       ? C
@@ -53,7 +55,7 @@ export interface Context<O extends Options = Options> {
   note(line: string): void;
   /** A bar on a terminal's stderr, if the work lasts over a second. `unit` as in "12.3 clips/s". */
   progress(label: string, total: number, options?: { unit?: string; from?: number }): Progress;
-  /** Aborted by the first Ctrl-C, where the verb is `interruptible`. */
+  /** Aborted by the first signal, where the verb is `interruptible`. */
   signal: AbortSignal;
 }
 
@@ -68,9 +70,12 @@ export interface Verb<O extends Options = Options> {
   options: O;
   /** Fewest and most operands; none are allowed where this is missing. */
   operands?: { min?: number; max?: number };
-  /** True: the first Ctrl-C only aborts `signal`, so that the verb can save and return; a second ends it. */
+  /** True: the first Ctrl-C, SIGTERM or SIGHUP only aborts `signal`, so that the verb can save; a second ends it. */
   interruptible?: boolean;
-  /** May return an exit status. Whatever it throws becomes one line on stderr and status 1. */
+  /**
+   * May return an exit status. One that `signal` stopped returns none, or throws the signal's reason. Whatever else it
+   * throws becomes one line on stderr and status 1.
+   */
   main(context: Context<O>): Promise<number | undefined>;
 }
 
@@ -94,14 +99,19 @@ export async function runVerb<O extends Options>(
   verb: Verb<O>,
   args = process.argv.slice(2),
 ): Promise<never> {
-  const interrupt = new AbortController();
-  // A reader such as `head` that has seen enough is no failure.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
-  process.on("SIGINT", () => {
-    if (!verb.interruptible || interrupt.signal.aborted) process.exit(130);
-    interrupt.abort();
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    // A reader such as `head` that has seen enough is no failure. Work that is worth saving goes on without one.
+    if (!verb.interruptible) process.exit(error.code === "EPIPE" ? 0 : 1);
   });
-  const fail = (error: unknown) => exit(report(verb.name, error));
+  // Nobody is left to be told.
+  process.stderr.on("error", () => {});
+  const signal = verb.interruptible ? catchSignals(verb.name) : new AbortController().signal;
+  let failed = false;
+  const fail = (error: unknown) => {
+    if (failed) process.exit(1); // telling of the first failure was the second
+    failed = true;
+    return exit(error instanceof Interruption ? error.status : report(verb.name, error));
+  };
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);
   try {
@@ -110,12 +120,49 @@ export async function runVerb<O extends Options>(
       process.stdout.write(help(verb));
       return await exit(0);
     }
-    const status = await verb.main(context(parsed, interrupt.signal));
-    return await exit(interrupt.signal.aborted ? 130 : (status ?? 0));
+    const status = await verb.main(context(parsed, signal));
+    return await exit(status ?? (signal.aborted ? (signal.reason as Interruption).status : 0));
   } catch (error) {
     return await fail(error);
   }
 }
+
+/** 128 and the signal's number, as a shell counts. */
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
+/** Milliseconds in which a signal may arrive twice: npm and a closing shell pass on what the terminal sent already. */
+const ECHO = 500;
+
+/** Why `signal` is aborted. */
+class Interruption extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super("interrupted");
+    this.status = status;
+  }
+}
+
+/** Aborted by the first signal, which is told of; another ends the process. */
+function catchSignals(name: string): AbortSignal {
+  const controller = new AbortController();
+  let since = 0;
+  for (const [signal, status] of Object.entries(SIGNALS)) {
+    process.on(signal, () => {
+      const now = performance.now();
+      if (!controller.signal.aborted) {
+        since = now;
+        process.stderr.write(
+          `${clearLine()}wavegate ${name}: stopping at the next safe place; once more ends at once\n`,
+        );
+        controller.abort(new Interruption(status));
+      } else if (now - since > ECHO) process.exit(status);
+    });
+  }
+  return controller.signal;
+}
+
+/** Clears the progress bar that may stand on a terminal. */
+const clearLine = () => (process.stderr.isTTY ? "\r\x1b[K" : "");
 
 /** Ends the process once everything written has left it. Dawn may keep a process alive, so exit is explicit. */
 export async function exit(status: number): Promise<never> {
@@ -167,10 +214,12 @@ function convert(name: string, option: Option, given: unknown): unknown {
 function single(name: string, { type, choices }: Option, text: string): string | number {
   if (choices && !choices.includes(text))
     throw new UsageError(`Cannot read --${name} ${text}: it is one of ${choices.join(", ")}`);
-  if (type !== "number") return text;
+  if (type !== "number" && type !== "count") return text;
   const value = Number(text);
   if (text.trim() === "" || !Number.isFinite(value))
     throw new UsageError(`Cannot read --${name} ${text}: it is a number`);
+  if (type === "count" && !(Number.isInteger(value) && value >= 1))
+    throw new UsageError(`Cannot read --${name} ${text}: it is a whole number of at least 1`);
   return value;
 }
 
@@ -220,8 +269,7 @@ function report(name: string, error: unknown): number {
   const [first, ...rest] = message.trim().split("\n");
   const debug = process.env.WAVEGATE_DEBUG === "1";
   const more = rest.length > 0 && !debug ? " (WAVEGATE_DEBUG=1 shows the rest)" : "";
-  const clear = process.stderr.isTTY ? "\r\x1b[K" : ""; // a progress bar may stand there
-  process.stderr.write(`${clear}wavegate ${name}: ${first || "failed without a message"}${more}\n`);
+  process.stderr.write(`${clearLine()}wavegate ${name}: ${first || "failed without a message"}${more}\n`);
   if (debug) process.stderr.write(`${stack}\n`);
   return error instanceof UsageError ? 2 : 1;
 }

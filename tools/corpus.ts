@@ -1,6 +1,6 @@
 /** `wavegate corpus make|check|stats`: makes a stand-in for IEMOCAP, examines a corpus, describes one. */
 import { rename } from "node:fs/promises";
-import { type Corpus, LABELS, summarizeProblems } from "../src/corpora/corpus.ts";
+import { type Corpus, LABELS, type Problem, summarizeProblems } from "../src/corpora/corpus.ts";
 import { type Examined, examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
@@ -9,14 +9,13 @@ import { makeCorpus } from "../src/corpora/synthetic.ts";
 import { measureOracle, type Oracle, oracleText } from "../src/evaluate/oracle.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
+import { writeWhole } from "../src/io/write_whole.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import type { Progress } from "./progress.ts";
 import { startSpeech } from "./speech_process.ts";
 
 const ACTIONS = ["make", "check", "stats"] as const;
-/** Problems that are listed by name on a terminal; --json has all of them. */
-const LISTED = 20;
 
 export const verb = defineVerb({
   name: "corpus",
@@ -25,7 +24,7 @@ export const verb = defineVerb({
        wavegate corpus check DIR
        wavegate corpus stats DIR`,
   example: "wavegate corpus make --preset mini --out corpus/mini",
-  operands: { min: 1, max: 2 },
+  operands: { max: 2 },
   interruptible: true,
   options: {
     preset: {
@@ -39,9 +38,10 @@ export const verb = defineVerb({
   },
   async main(context) {
     const [action, dir] = context.operands;
-    if (!(ACTIONS as readonly string[]).includes(action)) {
-      throw new UsageError(`Cannot run corpus ${action}: it is one of ${ACTIONS.join(", ")}`);
-    }
+    const actions = `it is one of ${ACTIONS.join(", ")}`;
+    if (action === undefined) throw new UsageError(`Cannot run corpus without an action: ${actions}`);
+    if (!(ACTIONS as readonly string[]).includes(action))
+      throw new UsageError(`Cannot run corpus ${action}: ${actions}`);
     const host = await currentHost();
     if (action === "make") {
       const { preset, out, seed } = context.values;
@@ -65,7 +65,7 @@ async function make(
   out: string,
   seed: number,
   output: Output,
-): Promise<undefined> {
+): Promise<number | undefined> {
   const { print, printJson, progress, signal } = output;
   if ((await host.kind(out)) !== undefined) {
     throw new Error(`Cannot make a corpus in ${out}: it exists already`);
@@ -89,9 +89,7 @@ async function make(
     });
     bar?.stop();
     const oracle = await measure(host, await readIemocap(host, partial), output);
-    const file = await host.createAtomic(`${partial}/oracle.json`);
-    await file.write(new TextEncoder().encode(`${JSON.stringify(oracle, null, 2)}\n`));
-    await file.commit();
+    await writeWhole(host, `${partial}/oracle.json`, `${JSON.stringify(oracle, null, 2)}\n`);
     await rename(partial, out);
     const seconds = (performance.now() - begin) / 1000;
     print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
@@ -99,40 +97,49 @@ async function make(
     print();
     print(oracleText(oracle));
     printJson({ out, manifest, oracle, seconds });
+    return 0;
   } catch (error) {
     await host.remove(partial);
+    // Ctrl-C reaches the synthesiser too: whatever failed, that is why.
     if (!signal.aborted) throw error;
+    return undefined;
   } finally {
     speech.close();
   }
 }
 
-async function measure(host: Host, corpus: Corpus, { progress, signal }: Output): Promise<Oracle> {
+async function measure(
+  host: Host,
+  corpus: Corpus,
+  { progress, signal }: Output,
+  onProblem?: (id: string, message: string) => void,
+): Promise<Oracle> {
   const bar = progress("measure", corpus.utterances.length, { unit: "clips" });
   try {
-    return await measureOracle(host, corpus, (done) => {
-      signal.throwIfAborted();
-      bar.update(done);
+    return await measureOracle(host, corpus, {
+      onProblem,
+      onClip(done) {
+        signal.throwIfAborted();
+        bar.update(done);
+      },
     });
   } finally {
     bar.stop();
   }
 }
 
-async function check(host: Host, corpus: Corpus, { print, printJson }: Output): Promise<number> {
-  const { utterances, problems, notForTraining, notForCtc } = await examine(host, corpus);
+async function check(host: Host, corpus: Corpus, { print, printJson, signal }: Output): Promise<number> {
+  const { utterances, problems, notForTraining, notForCtc } = await examine(host, corpus, { signal });
   const splits = folds(utterances);
   const manifest = await readManifest(host, corpus.root);
-  const hash = manifest && (await hashSessions(host, corpus.root)).sha256;
+  const hash = manifest && (await hashSessions(host, corpus.root, signal)).sha256;
   const intact = manifest === undefined ? undefined : hash === manifest.sha256;
 
   print(`${corpus.name} in ${corpus.root}: ${utterances.length} utterances can be used`);
   print(`speakers of every test are unheard in training: ${splits.length} folds checked`);
   if (intact !== undefined)
     print(`files ${intact ? "are those of the manifest" : "are not those of the manifest"}`);
-  print(problems.length === 0 ? "no problems" : `problems: ${summarizeProblems(problems)}`);
-  for (const { id, kind, handled } of problems.slice(0, LISTED)) print(`  ${id}: ${kind}, ${handled}`);
-  if (problems.length > LISTED) print(`  and ${problems.length - LISTED} more, all in --json`);
+  for (const line of problemLines(problems)) print(line);
   printJson({
     corpus: corpus.name,
     root: corpus.root,
@@ -148,16 +155,26 @@ async function check(host: Host, corpus: Corpus, { print, printJson }: Output): 
   return intact === false ? 1 : 0;
 }
 
-async function stats(host: Host, corpus: Corpus, output: Output): Promise<undefined> {
-  const { print, printJson } = output;
-  const examined = await examine(host, corpus);
+function problemLines(problems: readonly Problem[]): string[] {
+  if (problems.length === 0) return ["no problems"];
+  const each = problems.map(({ id, kind, handled }) => `  ${id}: ${kind}, ${handled}`);
+  return [`problems: ${summarizeProblems(problems)}`, ...each];
+}
+
+async function stats(host: Host, corpus: Corpus, output: Output): Promise<number> {
+  const { print, printJson, signal } = output;
+  const examined = await examine(host, corpus, { signal });
   const table = sessionTable(examined);
   const seconds = examined.utterances.map((u) => u.seconds ?? 0).sort((a, b) => a - b);
   const total = seconds.reduce((a, b) => a + b, 0);
   const at = (q: number) => seconds[Math.floor(q * (seconds.length - 1))];
   const words = examined.utterances.flatMap((u) => u.words.split(" ").filter((word) => word !== ""));
   const types = new Set(words).size;
-  const oracle = await measure(host, { ...corpus, utterances: examined.utterances }, output);
+  const problems = [...examined.problems];
+  const { utterances } = examined;
+  const oracle = await measure(host, { ...corpus, utterances }, output, (id, message) =>
+    problems.push({ id, kind: "unreadable wav", handled: `left out of the baselines: ${message}` }),
+  );
 
   for (const line of formatTable(["session", ...LABELS, "all", "improvised", "seconds"], table)) print(line);
   print();
@@ -165,6 +182,7 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<undefi
     `${formatSeconds(total)}; a clip ${(total / seconds.length).toFixed(2)} s on average, ${at(0).toFixed(2)} to ${at(1).toFixed(2)} s`,
   );
   print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
+  for (const line of problemLines(problems)) print(line);
   print();
   print(oracleText(oracle));
   printJson({
@@ -173,8 +191,10 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<undefi
     }),
     seconds: { total, mean: total / seconds.length, min: at(0), median: at(0.5), p95: at(0.95), max: at(1) },
     words: { count: words.length, types },
+    problems,
     oracle,
   });
+  return 0;
 }
 
 function sessionTable({ utterances }: Examined): (string | number)[][] {

@@ -1,5 +1,5 @@
 /** How a verb opens its device: the options that all of them share. */
-import { closeSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { type Device, openDevice } from "../src/gpu/device.ts";
 import type { Host } from "../src/host/host.ts";
@@ -40,13 +40,14 @@ export async function openChosenDevice(host: Host, choice: DeviceChoice): Promis
 /**
  * Runs `open` while file descriptor 2 leads nowhere: on a CPU adapter Dawn writes two warnings about limits there, from
  * native code that takes no switch, and a verb's stderr is for its own lines. Where descriptors cannot be reopened by
- * name (not Node on Linux, or stderr is a socket) the warnings stay.
+ * name (not Node on Linux, or stderr is a socket) or where lines would be lost by it the warnings stay.
  */
-async function withoutNativeNoise<T>(open: () => Promise<T>): Promise<T> {
+export async function withoutNativeNoise<T>(open: () => Promise<T>): Promise<T> {
   // Deno keeps its own hold on descriptor 2.
   if (process.platform !== "linux" || "Deno" in globalThis) return open();
   let kept: number;
   try {
+    if (sharesPosition(2)) return open();
     kept = openSync("/proc/self/fd/2", "a");
   } catch {
     return open();
@@ -63,6 +64,20 @@ async function withoutNativeNoise<T>(open: () => Promise<T>): Promise<T> {
     lead(`/proc/self/fd/${kept}`);
     closeSync(kept);
   }
+}
+
+/** O_APPEND on Linux. */
+const APPEND = 0o2000;
+
+/**
+ * Whether the descriptor leads to a file in which whoever inherited it writes at one common position, as after `2>file`.
+ * Reopened it would have a position of its own, and writers would overwrite each other. After `2>>file` all write at
+ * the end.
+ */
+function sharesPosition(descriptor: number): boolean {
+  if (!fstatSync(descriptor).isFile()) return false;
+  const info = readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8");
+  return (Number.parseInt(/^flags:\s*(\d+)/m.exec(info)?.[1] ?? "0", 8) & APPEND) === 0;
 }
 
 /** Dawn itself says so in three lines and a stack trace. */

@@ -7,7 +7,7 @@ import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
-import { deviceOptions, openChosenDevice } from "./device.ts";
+import { deviceOptions, openChosenDevice, withoutNativeNoise } from "./device.ts";
 import { type SelfTest, selfTest } from "./doctor/self_test.ts";
 import { measureSpeed } from "./doctor/speed.ts";
 import { formatBytes } from "./format.ts";
@@ -85,7 +85,7 @@ type Choice = { adapter?: string; implementation?: "built-in" | "dawn" };
 /** All that can be asked for by name. */
 async function adapterNames(host: Host, implementation: Choice["implementation"]): Promise<string[]> {
   try {
-    await host.gpu({ adapter: "\u0001", implementation });
+    await withoutNativeNoise(() => host.gpu({ adapter: "\u0001", implementation }));
     return [];
   } catch (error) {
     const { available } = error as { available?: string[] };

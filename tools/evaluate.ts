@@ -1,5 +1,5 @@
 /** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
-import { summarizeProblems } from "../src/corpora/corpus.ts";
+import { LABELS, type Problem, summarizeProblems, type Utterance } from "../src/corpora/corpus.ts";
 import { examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
@@ -8,13 +8,16 @@ import { type Answer, answersCsv, report, reportText } from "../src/evaluate/rep
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
+import { SAMPLE_RATE } from "../src/io/audio.ts";
 import { readJson } from "../src/io/config.ts";
-import { EmotionRecognizer } from "../src/models/emotion.ts";
-import { openModelFolder } from "../src/models/folder.ts";
+import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
+import { batchBytes, bindableBytes, largestBytes, planBatches } from "../src/models/batches.ts";
+import { type EmotionConfig, EmotionRecognizer } from "../src/models/emotion.ts";
+import { type ModelFolder, openModelFolder } from "../src/models/folder.ts";
 import { spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { answerBatch } from "../src/train/answer.ts";
-import { planInOrder } from "../src/train/batches.ts";
+import { planInOrder, roundLength } from "../src/train/batches.ts";
 import { type Reader, readBatch } from "../src/train/examples.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
@@ -27,91 +30,119 @@ export const verb = defineVerb({
   options: {
     model: { type: "string", value: "DIR", help: "a model folder, as train writes it" },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
-    fold: { type: "number", value: "N", default: 5, help: "session held out from the training" },
+    fold: { type: "count", value: "N", default: 5, help: "session held out from the training" },
     out: { type: "string", value: "FILE", help: "write every answer as CSV" },
-    batch: { type: "number", value: "N", default: 8, help: "most recordings at once" },
+    batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
     ...deviceOptions,
   },
   async main({ values, print, printJson, note, progress }) {
-    const { model, data, fold: wanted, out } = values;
-    if (model === undefined || data === undefined)
+    const { model: path, data, fold: wanted, out } = values;
+    if (path === undefined || data === undefined)
       throw new UsageError("Cannot evaluate without --model DIR and --data DIR");
     const host = await currentHost();
+    if (out !== undefined) await checkWritable(host, out);
+    const model = await openSystem(host, path);
     const corpus = await readIemocap(host, data);
-    const { utterances, problems } = await examine(host, corpus);
-    if (problems.length > 0) note(`${problems.length} problems in ${data}: ${summarizeProblems(problems)}`);
-    const all = folds(utterances);
+    const examined = await examine(host, corpus);
+    const problems = [...examined.problems];
+    const all = folds(examined.utterances);
     const fold = all[wanted - 1];
     if (!fold) throw new UsageError(`Cannot evaluate fold ${wanted}: ${data} has ${all.length} sessions`);
-    const device = await openChosenDevice(host, values);
-    const { system, reader: plain } = await openSystem(host, device, model);
-    const reader: Reader = { ...plain, onProblem: (id, said) => note(`${id}: left out: ${said}`) };
-    const answers: Answer[] = [];
-    const bar = progress("evaluating", fold.test.length, { unit: "clips" });
-    for (const indices of planInOrder(
-      fold.test.map((u) => u.seconds ?? 0),
-      { items: values.batch },
-    )) {
-      const batch = await readBatch(
-        reader,
-        indices.map((i) => fold.test[i]),
-      );
-      if (!batch) continue;
-      for (const answer of (await answerBatch(system, batch, reader)).answers) {
-        const { label } = answer.utterance;
-        if (label !== undefined) answers.push({ ...answer, utterance: { ...answer.utterance, label } });
-      }
-      bar.update(answers.length);
-    }
-    bar.stop();
-    device.dispose();
-    if (answers.length === 0)
-      throw new Error(`Cannot evaluate ${model}: ${fold.name} of ${data} has no utterance with a label`);
-    const result = report(answers);
     const oracle =
       (await host.kind(`${data}/oracle.json`)) === "file"
         ? ((await readJson(host, `${data}/oracle.json`)) as unknown as Oracle)
         : undefined;
-    print(`${model} on ${fold.name} of ${data}`);
+
+    const leaveOut = (id: string, kind: Problem["kind"], why: string) => {
+      problems.push({ id, kind, handled: `left out: ${why}` });
+      note(`${id}: left out: ${why}`);
+    };
+    const device = await openChosenDevice(host, values);
+    const system = await loadSystem(device, model);
+    const { hubert, vocabulary, tokenizer, normalize, emotion } = model;
+    const reader: Reader = {
+      ...{ host, vocabulary, tokenizer, normalize, audio: hubert !== undefined },
+      maxTokens: emotion.bert?.maxPositions ?? 0,
+      onProblem: (id, said) => leaveOut(id, "unreadable wav", said),
+    };
+    const test = fold.test.filter((utterance) => {
+      const fits = !hubert || largestBytes(hubert, paddedSamples(utterance)) <= bindableBytes(device);
+      if (!fits) leaveOut(utterance.id, "long clip", `${device.info.name} does not take it in one piece`);
+      return fits;
+    });
+    const answers = new Map<string, Answer>();
+    const bar = progress("evaluating", test.length, { unit: "clips" });
+    let done = 0;
+    for (const indices of plan(test, model, device, values.batch)) {
+      const wanted = indices.map((i) => test[i]);
+      const batch = await readBatch(reader, wanted);
+      for (const answer of batch ? (await answerBatch(system, batch, reader)).answers : []) {
+        const { id, label } = answer.utterance;
+        if (label !== undefined) answers.set(id, { ...answer, utterance: { ...answer.utterance, label } });
+      }
+      done += indices.length;
+      bar.update(done);
+    }
+    bar.stop();
+    device.dispose();
+    if (answers.size === 0)
+      throw new Error(`Cannot evaluate ${path}: ${fold.name} of ${data} has no utterance with a label`);
+
+    const inOrder = test.flatMap(({ id }) => answers.get(id) ?? []);
+    const result = report(inOrder);
+    print(`${path} on ${fold.name} of ${data}`);
+    if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
     print(reportText(result));
     if (oracle) print(ceilings(oracle, fold.name));
     if (out !== undefined) {
-      const file = await host.createAtomic(out);
-      await file.write(new TextEncoder().encode(answersCsv(answers)));
-      await file.commit();
+      await writeWhole(host, out, answersCsv(inOrder));
       print(`every answer is in ${out}`);
     }
-    printJson({ model, data, fold: fold.name, report: result, oracle });
+    printJson({ model: path, data, fold: fold.name, report: result, problems, oracle });
   },
 });
 
-/** A whole system, its weights on the GPU, and how utterances are read for it. */
-async function openSystem(
-  host: Host,
-  device: Device,
-  path: string,
-): Promise<{ system: EmotionRecognizer; reader: Reader }> {
-  const {
-    emotion,
-    hubert,
-    vocabulary,
-    tokenizer,
-    normalize,
-    weights: file,
-  } = await openModelFolder(host, path);
+type System = ModelFolder & { readonly emotion: EmotionConfig };
+
+/** A model folder whose emotions are those of the corpora. */
+async function openSystem(host: Host, path: string): Promise<System> {
+  const model = await openModelFolder(host, path);
+  const { emotion } = model;
   try {
     if (!emotion) throw new Error(`Cannot evaluate ${path}: a plain CTC model names no emotions`);
+    const { labels } = emotion;
+    if (labels.length !== LABELS.length || LABELS.some((label) => !labels.includes(label)))
+      throw new RangeError(
+        `Cannot evaluate ${path}: its labels are ${labels.join(", ")}, expected ${LABELS.join(", ")} in any order`,
+      );
+    return { ...model, emotion };
+  } catch (error) {
+    await model.weights.close();
+    throw error;
+  }
+}
+
+/** The system with its weights on the GPU. Closes their file. */
+async function loadSystem(device: Device, { weights: file, path, emotion }: System) {
+  try {
     const weights = new Weights(device, { file, path, spellings });
     const system = new EmotionRecognizer(weights.root, emotion);
     await weights.load();
-    const maxTokens = emotion.bert?.maxPositions ?? 0;
-    return {
-      system,
-      reader: { host, vocabulary, tokenizer, maxTokens, normalize, audio: hubert !== undefined },
-    };
+    return system;
   } finally {
     await file.close();
   }
+}
+
+/** As readBatch() pads an utterance by itself. */
+const paddedSamples = ({ seconds = 0 }: Utterance) => roundLength(Math.round(seconds * SAMPLE_RATE));
+
+/** Batches within the same bounds as those of predict; of texts by their number alone. */
+function plan(test: readonly Utterance[], { hubert }: System, device: Device, batch: number): number[][] {
+  const lengths = test.map(paddedSamples);
+  return hubert
+    ? planBatches(lengths, hubert, { batch, bytes: batchBytes(device) })
+    : planInOrder(lengths, { items: batch });
 }
 
 /** What simple methods reach on this corpus, this session held out. */

@@ -21,16 +21,11 @@ export const verb = defineVerb({
     model: { type: "string", value: "DIR", help: "model folder; by default the one in the box" },
     ...deviceOptions,
     dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
-    beam: { type: "number", value: "N", help: "beam search of this width; greedy without" },
-    batch: { type: "number", value: "N", default: 8, help: "most recordings at once" },
+    beam: { type: "count", value: "N", help: "beam search of this width; greedy without" },
+    batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
   },
   operands: { min: 1, max: Number.POSITIVE_INFINITY },
   async main({ values, operands, json, print, printJson, note, progress }) {
-    for (const name of ["beam", "batch"] as const) {
-      const value = values[name];
-      if (value !== undefined && !(Number.isInteger(value) && value >= 1))
-        throw new UsageError(`Cannot read --${name} ${value}: it is a whole number of at least 1`);
-    }
     const host = await currentHost();
     const failed: { file: string; error: string }[] = [];
     const complain: Complain = (file, problem) => {

@@ -2,9 +2,10 @@
 import type { Device } from "../src/gpu/device.ts";
 import type { ProfileEvent, ProfileRow } from "../src/gpu/profiler.ts";
 import { currentHost } from "../src/host/current.ts";
-import { SAMPLE_RATE, SHORTEST_SAMPLES } from "../src/io/audio.ts";
+import { LONGEST_SECONDS, SAMPLE_RATE, SHORTEST_SAMPLES } from "../src/io/audio.ts";
 import { readJson } from "../src/io/config.ts";
 import { openSafetensors, type Safetensors } from "../src/io/safetensors.ts";
+import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
@@ -28,20 +29,21 @@ export const verb = defineVerb({
     ...deviceOptions,
     dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
     seconds: { type: "number", value: "N", default: 3, help: "length of the noise that is heard" },
-    tokens: { type: "number", value: "N", default: 32, help: "subwords that are read" },
+    tokens: { type: "count", value: "N", default: 32, help: "subwords that are read" },
     detail: { type: "boolean", help: "every layer by itself" },
     trace: { type: "string", value: "FILE", help: "also every dispatch, for chrome://tracing or Perfetto" },
   },
   operands: { max: 1 },
   async main({ values, operands, print, printJson }) {
     const samples = Math.round(values.seconds * SAMPLE_RATE);
-    if (!(samples >= SHORTEST_SAMPLES))
-      throw new UsageError(`Cannot read --seconds ${values.seconds}: at least 0.025 are needed`);
-    if (!(Number.isInteger(values.tokens) && values.tokens >= 1))
-      throw new UsageError(`Cannot read --tokens ${values.tokens}: it is a whole number of at least 1`);
+    if (!(samples >= SHORTEST_SAMPLES && values.seconds <= LONGEST_SECONDS))
+      throw new UsageError(
+        `Cannot read --seconds ${values.seconds}: it is a number from ${SHORTEST_SAMPLES / SAMPLE_RATE} to ${LONGEST_SECONDS}`,
+      );
     const folder = operands[0] ?? boxed("default") ?? boxed("demo");
     if (!folder) throw new UsageError("Cannot run without FOLDER: no model is in the box");
     const host = await currentHost();
+    if (values.trace !== undefined) await checkWritable(host, values.trace);
     const configPath = `${folder}/config.json`;
     const config = new ConfigReader(await readJson(host, configPath), configPath);
     const file = await openSafetensors(host, folder);
@@ -79,10 +81,8 @@ export const verb = defineVerb({
     print(
       `wall ${formatSeconds(first / 1000)} the first time, ${formatSeconds(wall / 1000)} the second, which made ${created} pipelines and bind groups; peak ${formatBytes(peak)}`,
     );
-    if (values.trace) {
-      const trace = await host.createAtomic(values.trace);
-      await trace.write(new TextEncoder().encode(JSON.stringify(traceOf(events))));
-      await trace.commit();
+    if (values.trace !== undefined) {
+      await writeWhole(host, values.trace, JSON.stringify(traceOf(events)));
       print(`wrote ${values.trace}`);
     }
     printJson({

@@ -1,8 +1,7 @@
 /** What every reader of a corpus returns, whatever lies on disk. */
+import type { Label } from "../models/labels.ts";
 
-/** The four classes, in the order of the model's outputs. */
-export const LABELS = ["angry", "happy", "sad", "neutral"] as const;
-export type Label = (typeof LABELS)[number];
+export { LABELS, type Label } from "../models/labels.ts";
 
 export interface Utterance {
   readonly id: string;

@@ -36,43 +36,29 @@ export function folds(utterances: readonly Utterance[], options: FoldOptions = {
     const dialogues = [...new Set(rest.map((u) => u.dialogue))].sort();
     const count = dev === 0 ? 0 : Math.max(1, Math.round(dialogues.length * dev));
     const chosen = new Set(random(seed, "dev", name).shuffled(dialogues).slice(0, count));
-    const fold: Fold = {
+    const test = utterances.filter((u) => u.session === name);
+    refuseOverlap(name, "speaker", test, rest);
+    refuseOverlap(name, "dialogue", test, rest);
+    return {
       name,
       train: rest.filter((u) => !chosen.has(u.dialogue)),
       dev: rest.filter((u) => chosen.has(u.dialogue)),
-      test: utterances.filter((u) => u.session === name),
+      test,
     };
-    checkFold(fold);
-    return fold;
   });
-}
-
-/** Throws unless no speaker of the test is heard before it and no dialogue lies on two sides. */
-export function checkFold(fold: Fold): void {
-  const { name, train, dev, test } = fold;
-  for (const [side, utterances] of [
-    ["training", train],
-    ["dev", dev],
-  ] as const) {
-    refuseOverlap(name, "speaker", "the test", test, side, utterances);
-    refuseOverlap(name, "dialogue", "the test", test, side, utterances);
-  }
-  refuseOverlap(name, "dialogue", "dev", dev, "training", train);
 }
 
 function refuseOverlap(
   fold: string,
   key: "speaker" | "dialogue",
-  sideA: string,
-  a: readonly Utterance[],
-  sideB: string,
-  b: readonly Utterance[],
+  test: readonly Utterance[],
+  rest: readonly Utterance[],
 ): void {
-  const seen = new Map(a.map((u) => [u[key], u.id]));
-  const twice = b.find((u) => seen.has(u[key]));
+  const seen = new Map(test.map((u) => [u[key], u.id]));
+  const twice = rest.find((u) => seen.has(u[key]));
   if (twice !== undefined) {
     throw new Error(
-      `Cannot use fold ${fold}: ${key} ${twice[key]} is in ${sideA} (${seen.get(twice[key])}) and in ${sideB} (${twice.id})`,
+      `Cannot use fold ${fold}: ${key} ${twice[key]} is in the test (${seen.get(twice[key])}) and in another session (${twice.id})`,
     );
   }
 }

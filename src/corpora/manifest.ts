@@ -38,6 +38,7 @@ export async function readManifest(host: Host, root: string): Promise<Manifest |
 export async function hashSessions(
   host: Host,
   root: string,
+  signal?: AbortSignal,
 ): Promise<Pick<Manifest, "files" | "bytes" | "sha256">> {
   const lines: string[] = [];
   let bytes = 0;
@@ -48,6 +49,7 @@ export async function hashSessions(
         await visit(child);
         continue;
       }
+      signal?.throwIfAborted();
       const content = await host.readBytes(`${root}/${child}`);
       bytes += content.length;
       lines.push(`${child} ${await sha256(content)}`);

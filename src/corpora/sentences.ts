@@ -89,7 +89,7 @@ export function chooseFrom(keywords: Keywords, random: Random): Choose {
 }
 
 /** One clause with a keyword. `few` keeps to three templates. */
-export function slotClause(choose: Choose, random: Random, few = false): Clause {
+function slotClause(choose: Choose, random: Random, few = false): Clause {
   const { words, keyword } = fill(random.pick(few ? FEW_SLOTS : SLOTS), choose);
   return { words, keyword };
 }

@@ -1,4 +1,4 @@
-/** How far a figure may be trusted: 95 % intervals and tests between two systems on the same utterances. */
+/** How far a figure may be trusted: 95 % intervals. */
 import { random } from "../corpora/random.ts";
 
 export interface Interval {
@@ -57,30 +57,4 @@ export function bootstrap(
   values.sort((a, b) => a - b);
   const at = (q: number) => values[Math.min(values.length - 1, Math.floor(q * values.length))] ?? Number.NaN;
   return { low: at(0.025), high: at(0.975) };
-}
-
-/**
- * McNemar's exact test of two systems on the same utterances: how likely are counts this uneven where
- * neither is better? Two-sided p; 1 where they never differ.
- */
-export function mcnemar(
-  correctA: readonly boolean[],
-  correctB: readonly boolean[],
-): { onlyA: number; onlyB: number; p: number } {
-  if (correctA.length !== correctB.length) {
-    throw new RangeError(
-      `Cannot compare: ${correctA.length} answers of one system, ${correctB.length} of the other`,
-    );
-  }
-  const onlyA = correctA.filter((right, i) => right && !correctB[i]).length;
-  const onlyB = correctB.filter((right, i) => right && !correctA[i]).length;
-  const n = onlyA + onlyB;
-  // P(X ≤ min) for X ~ Binomial(n, ½), terms by recurrence in logarithms.
-  let logTerm = -n * Math.LN2;
-  let tail = 0;
-  for (let k = 0; k <= Math.min(onlyA, onlyB); k++) {
-    if (k > 0) logTerm += Math.log((n - k + 1) / k);
-    tail += Math.exp(logTerm);
-  }
-  return { onlyA, onlyB, p: Math.min(1, 2 * tail) };
 }

@@ -66,6 +66,11 @@ export function meanAndDeviation(values: readonly number[]): { mean: number; dev
   return { mean, deviation: values.length < 2 ? 0 : Math.sqrt(squares / (values.length - 1)) };
 }
 
+/** The place of the greatest value, the first of equal ones: the class that probabilities speak for. */
+export function argmax(values: readonly number[]): number {
+  return values.indexOf(Math.max(...values));
+}
+
 function sum(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0);
 }

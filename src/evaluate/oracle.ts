@@ -12,7 +12,7 @@ import { readWav } from "../io/audio.ts";
 import { type Ceilings, ceilings } from "./ceilings.ts";
 import { fitLda, fitNaiveBayes } from "./classifiers.ts";
 import { FEATURES, handFeatures } from "./features.ts";
-import { meanAndDeviation, score } from "./metrics.ts";
+import { argmax, meanAndDeviation, score } from "./metrics.ts";
 
 /** UA of every held-out session, their mean and deviation, and WA over all utterances. */
 export interface Baseline {
@@ -49,21 +49,34 @@ type Labelled = Utterance & { readonly label: Label };
 /** Trains on some of the utterances, by index; the result gives log posteriors of any one. */
 type Fit = (train: readonly number[]) => (i: number) => number[];
 
+export interface OracleOptions {
+  readonly onClip?: (done: number, total: number) => void;
+  /** Told of every file that cannot be read; its utterance is left out. Without it such a file is an error. */
+  readonly onProblem?: (id: string, message: string) => void;
+}
+
 /** Measures the baselines; reads every wav. Throws where a class or a second session is missing. */
 export async function measureOracle(
   host: Host,
   corpus: Corpus,
-  onClip: (done: number, total: number) => void = () => {},
+  { onClip, onProblem }: OracleOptions = {},
 ): Promise<Oracle> {
-  const data = corpus.utterances.filter((u): u is Labelled => u.label !== undefined);
+  const labelled = corpus.utterances.filter((u): u is Labelled => u.label !== undefined);
+  const data: Labelled[] = [];
+  const raw: number[][] = [];
+  for (const [i, utterance] of labelled.entries()) {
+    try {
+      raw.push(handFeatures((await readWav(host, utterance.wav)).samples));
+      data.push(utterance);
+    } catch (error) {
+      if (!onProblem) throw error;
+      onProblem(utterance.id, (error as Error).message);
+    }
+    onClip?.(i + 1, labelled.length);
+  }
   const missing = LABELS.filter((label) => !data.some((u) => u.label === label));
   if (missing.length > 0) {
     throw new Error(`Cannot measure baselines: no utterance of ${corpus.root} is ${missing.join(" or ")}`);
-  }
-  const raw: number[][] = [];
-  for (const { wav } of data) {
-    raw.push(handFeatures((await readWav(host, wav)).samples));
-    onClip(raw.length, data.length);
   }
   const bySpeaker = standardise(raw, data);
   const truth = data.map((u) => LABELS.indexOf(u.label));
@@ -134,10 +147,7 @@ function holdOut(data: readonly Labelled[], fit: Fit): { predicted: number[]; te
     const posteriors = fit(train.map((u) => index.get(u.id)!));
     const held = test.map((u) => index.get(u.id)!);
     tests.set(name, held);
-    for (const i of held) {
-      const values = posteriors(i);
-      predicted[i] = values.indexOf(Math.max(...values));
-    }
+    for (const i of held) predicted[i] = argmax(posteriors(i));
   }
   return { predicted, tests };
 }

@@ -1,7 +1,7 @@
 /** What `evaluate` prints and writes: a table for people, the same as JSON, and one row an utterance. */
 import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
-import { type ClassScores, score } from "./metrics.ts";
+import { argmax, type ClassScores, score } from "./metrics.ts";
 import { type Edits, totalEdits, wer, wordEdits } from "./wer.ts";
 
 /** A model's answer to one labelled utterance. */
@@ -49,7 +49,7 @@ export function report(answers: readonly Answer[], seed = 0): Report {
     );
   }
   const truth = answers.map((answer) => LABELS.indexOf(answer.utterance.label));
-  const predicted = answers.map((answer) => predictedClass(answer));
+  const predicted = answers.map((answer) => argmax(answer.probabilities));
   const scores = score(truth, predicted, LABELS.length);
   const dialogues = answers.map((answer) => answer.utterance.dialogue);
   const at = <T>(list: readonly T[], indices: readonly number[]) => indices.map((i) => list[i]);
@@ -71,11 +71,6 @@ export function report(answers: readonly Answer[], seed = 0): Report {
     confusion: scores.confusion,
     slices: slices(answers),
   };
-}
-
-/** The class with the highest probability. */
-export function predictedClass({ probabilities }: Answer): number {
-  return probabilities.indexOf(Math.max(...probabilities));
 }
 
 function editsOf(answers: readonly Answer[]): Edits[] | undefined {
@@ -107,7 +102,11 @@ function slices(answers: readonly Answer[]): Record<string, Slice> {
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([name, part]) => {
         const truth = part.map((answer) => LABELS.indexOf(answer.utterance.label));
-        const { ua, wa, count } = score(truth, part.map(predictedClass), LABELS.length);
+        const { ua, wa, count } = score(
+          truth,
+          part.map((answer) => argmax(answer.probabilities)),
+          LABELS.length,
+        );
         const edits = editsOf(part);
         return [name, { count, ua, wa, wer: edits && wer(totalEdits(edits)) }];
       }),
@@ -160,7 +159,7 @@ export function answersCsv(answers: readonly Answer[]): string {
   const rows = answers.map((answer) => [
     answer.utterance.id,
     answer.utterance.label,
-    LABELS[predictedClass(answer)],
+    LABELS[argmax(answer.probabilities)],
     ...answer.probabilities.map((p) => p.toFixed(4)),
     answer.utterance.words,
     answer.hypothesis ?? "",

@@ -7,6 +7,8 @@ import { readMono, readWavFormat } from "./wav.ts";
 export const SAMPLE_RATE = 16000;
 /** Below this the convolutions of HuBERT yield no frame: their field is 25 ms. */
 export const SHORTEST_SAMPLES = 400;
+/** A longer file is rather a mistake than an utterance. */
+export const LONGEST_SECONDS = 300;
 
 export interface Audio {
   /** Mono at 16 kHz, not normalised. */
@@ -26,7 +28,7 @@ export interface AudioOptions {
 export async function readWav(
   host: Host,
   path: string,
-  { maxSeconds = 300 }: AudioOptions = {},
+  { maxSeconds = LONGEST_SECONDS }: AudioOptions = {},
 ): Promise<Audio> {
   const file = await host.open(path);
   try {

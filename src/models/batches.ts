@@ -1,4 +1,5 @@
 /** Which recordings go through the model together. */
+import type { Device } from "../gpu/device.ts";
 import { convFrames } from "../ops/conv1d.ts";
 import type { HubertConfig } from "./config.ts";
 
@@ -22,6 +23,16 @@ export function largestBytes(config: HubertConfig, samples: number): number {
  * the whole of time, padding included, so there only equal lengths may.
  */
 export const mayPad = (config: HubertConfig): boolean => config.featExtractNorm === "layer";
+
+/** A batch whose largest tensor is this large fills any GPU; a larger one only takes memory. */
+const MOST_BATCH_BYTES = 512 * 2 ** 20;
+
+/** Bytes of the largest tensor that the device binds. */
+export const bindableBytes = ({ limits }: Device): number =>
+  Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
+
+/** Bytes that the largest tensor of a batch should have at most. */
+export const batchBytes = (device: Device): number => Math.min(bindableBytes(device), MOST_BATCH_BYTES);
 
 export interface BatchLimits {
   /** Most recordings in a batch. */

@@ -19,6 +19,9 @@ import { type BertInput, BertModel } from "./bert.ts";
 import { CmGI, type CmgiConfig, cmgiConfig, type CmgiOutput } from "./cmgi.ts";
 import { type BertConfig, bertConfig, type ConfigReader, type HubertConfig, hubertConfig } from "./config.ts";
 import { type HubertInput, HubertModel, type HubertOutput } from "./hubert.ts";
+import { LABELS } from "./labels.ts";
+
+export { LABELS as EMOTIONS } from "./labels.ts";
 
 const modalities = ["acoustic", "text", "both"] as const;
 
@@ -34,8 +37,6 @@ export interface EmotionConfig {
   readonly cmgi?: CmgiConfig;
 }
 
-export const EMOTIONS = ["angry", "happy", "sad", "neutral"] as const;
-
 export function emotionConfig(c: ConfigReader): EmotionConfig {
   const kind = c.choice("modalities", modalities, "both");
   const hubert = kind !== "text" || c.has("hubert") ? hubertConfig(c.part("hubert")) : undefined;
@@ -48,7 +49,7 @@ export function emotionConfig(c: ConfigReader): EmotionConfig {
   return {
     modalities: kind,
     asr: c.boolean("asr", kind !== "acoustic" && hubert !== undefined),
-    labels: c.strings("labels", EMOTIONS),
+    labels: c.strings("labels", LABELS),
     alpha: c.number("alpha", 0.1),
     hubert,
     bert,

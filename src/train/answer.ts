@@ -1,17 +1,18 @@
 /** A system's answers to utterances as in use: words from the speech itself, emotions from both. */
-import type { Utterance } from "../corpora/corpus.ts";
+import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import { decodeGreedy } from "../io/decode.ts";
 import type { EmotionRecognizer, Heard } from "../models/emotion.ts";
 import { readWords } from "../models/words.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { ctcLoss } from "../ops/ctc.ts";
+import { softmax } from "../ops/softmax.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { type Batch, boundTargets, type Reader } from "./examples.ts";
 
 export interface UtteranceAnswer {
   readonly utterance: Utterance;
-  /** One for each class, adding up to 1. */
+  /** One for each of LABELS, adding up to 1. */
   readonly probabilities: readonly number[];
   /** Recognised words; absent where the system recognises none. */
   readonly hypothesis?: string;
@@ -26,7 +27,7 @@ export interface BatchAnswer {
 /**
  * Answers a batch in two synchronous halves around one read: speech → characters, then words and frames → emotion.
  *
- * A system that reads but does not hear is given the true words.
+ * A system that reads but does not hear is given the true words. Its labels are LABELS, in any order.
  */
 export async function answerBatch(
   system: EmotionRecognizer,
@@ -50,19 +51,20 @@ export async function answerBatch(
     hypotheses && system.bert && tokenizer
       ? await readWords(tokenizer, hypotheses, reader.maxTokens)
       : batch.words;
-  const { device } = system;
+  const { device, config } = system;
+  const places = LABELS.map((label) => config.labels.indexOf(label));
   const judged = scope(device, () => {
     const { logits } = system.judge(heard?.heard, words);
-    return { logits, ce: crossEntropy(logits, batch.labels) };
+    const truth = batch.labels.map((label) => places[label] ?? label);
+    return { probabilities: softmax(logits), ce: crossEntropy(logits, truth) };
   });
-  const logits = await judged.logits.read();
+  const probabilities = await judged.probabilities.read();
   const [emotion] = await judged.ce.read();
-  for (const t of [judged.logits, judged.ce, ...(heard?.tensors ?? [])]) t.release();
-  const classes = system.config.labels.length;
+  for (const t of [judged.probabilities, judged.ce, ...(heard?.tensors ?? [])]) t.release();
   return {
     answers: batch.utterances.map((utterance, b) => ({
       utterance,
-      probabilities: softmax(logits.subarray(b * classes, (b + 1) * classes)),
+      probabilities: places.map((place) => probabilities[b * places.length + place]),
       hypothesis: hypotheses?.[b],
     })),
     losses: { emotion, ctc },
@@ -91,11 +93,4 @@ function listen(
     ctc,
     tensors: [heard.hidden, heard.mask, heard.ctcLogits, ctc].filter((t) => t !== undefined),
   };
-}
-
-function softmax(logits: Float32Array): number[] {
-  const most = Math.max(...logits);
-  const powers = Array.from(logits, (x) => Math.exp(x - most));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((p) => p / sum);
 }
