@@ -7,7 +7,7 @@ import { scope } from "../src/tensor/scope.ts";
 import { grad } from "../src/tensor/tape.ts";
 import { AdamW } from "../src/train/adamw.ts";
 import { full } from "../src/ops/elementwise.ts";
-import { freeze } from "../src/train/run.ts";
+import { freeze } from "../src/train/build.ts";
 import { trainingStream } from "../src/train/seeds.ts";
 import { SYSTEMS } from "../src/train/systems.ts";
 import { update } from "../src/train/update.ts";

@@ -1,8 +1,9 @@
 /** The parts of training: schedules, masks, batches, configs, files, memory, and data that is not as it should be. */
 import assert from "node:assert/strict";
-import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { test } from "node:test";
 import { examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
@@ -24,9 +25,11 @@ import { RunFolder } from "../src/train/run_folder.ts";
 import { newBob, scheduleFactor } from "../src/train/schedule.ts";
 import { seedOf, trainingStream, uniformStream } from "../src/train/seeds.ts";
 import { maskSpans } from "../src/train/spec_augment.ts";
+import { identify, openLatest } from "../src/train/state.ts";
 import type { Task } from "../src/train/task.ts";
 import { crc32c, TensorBoardEvents } from "../src/train/tensorboard.ts";
 import { update } from "../src/train/update.ts";
+import { lockRun } from "../tools/lock.ts";
 import { testDevice } from "./device.ts";
 import { tinyBatch, tinySystem } from "./tiny_system.ts";
 import { tinyRelease } from "./tiny_release.ts";
@@ -166,6 +169,13 @@ test("checkConfig() names the key that is wrong, what it holds and what it shoul
   said(["learning_rate=1"], /there is no key learning_rate$/);
   said(["stage1.nothing.here=1"], /there is no nothing in the config/);
   said(["seed"], /expected key=value/);
+  said(["__proto__.x=1"], /there is no __proto__ in the config/);
+  said(["stage1.rate=1"], /stage1\.rate is 1 but should be an object$/);
+  said(['stage1={"epochs":1}'], /it lacks the key stage1\.batch$/);
+  said(["stages=[]"], /stages is \[\] but should be at least one stage$/);
+  said(["stages=[1,1]"], /stages is \[1,1\] but should be each stage once$/);
+  said(["stages=[2,0]"], /stage 2 without stage 1 needs the model of a stage 1, --hubert DIR$/);
+  said(["system=acoustic"], /acoustic has no stage 0, its stages are 1$/);
   const applied = (...settings: string[]) => checkConfig(applySettings(nano(), settings), "the recipe");
   const set = applied("stage1.rate.heads=1e-3", 'stage2.freeze=["cnn","bert"]');
   assert.equal(set.stage1.rate.heads, 1e-3);
@@ -252,7 +262,7 @@ async function trainOnce(root: string, out: string, on: Host = host, settings: s
   const run = await RunFolder.create(on, out, config);
   const told: string[] = [];
   const finished = await trainRun({
-    ...{ device, run, config, root, resume: false, data: { examined, fold, root } },
+    ...{ device, run, config, resume: false, data: { examined, fold } },
     signal: new AbortController().signal,
     measure: () => ({ ua: 0.5, wa: 0.5, wer: 1 }),
     onProblem: (id, message) => told.push(`${id}: ${message}`),
@@ -305,7 +315,7 @@ test("training goes on where data is bad, and each case is told by name", async 
     };
     const told: string[] = [];
     await trainRun({
-      ...{ device, run, root, resume: false, data: { examined, fold, root } },
+      ...{ device, run, resume: false, data: { examined, fold } },
       config: checkConfig(
         applySettings({ ...nano(), system: "acoustic", stages: [1] }, ["stage1.epochs=1"]),
         "the test",
@@ -367,6 +377,79 @@ test("a full disk ends the run with one clear line and the last checkpoint whole
   await release.remove();
 });
 
+test("openLatest() goes on only from a whole checkpoint of the same run", async () => {
+  const release = await tinyRelease();
+  await temporary(async (out) => {
+    const path = join(out, "run");
+    const { examined } = await trainOnce(release.root, path, host, ["checkpoints.every=1"]);
+    const config = checkConfig(JSON.parse(await readFile(join(path, "config.json"), "utf8")), "config.json");
+    const of = await identify(config, examined);
+    const run = await RunFolder.open(host, path);
+    const latest = await openLatest(run, of);
+    assert.ok(latest && latest.state.step > 1);
+    const [newest, before] = await run.finished();
+    assert.equal(latest.folder, newest);
+    assert.deepEqual(
+      of,
+      await identify({ ...config, data: "elsewhere" }, examined),
+      "where a corpus lies is nothing",
+    );
+
+    const refused = (message: RegExp, other = of) => assert.rejects(openLatest(run, other), { message });
+    await refused(
+      /config\.json is not the one that the run began with$/,
+      await identify({ ...config, seed: 9 }, examined),
+    );
+    const fewer = { ...examined, utterances: examined.utterances.slice(1) };
+    await refused(/the corpus is not the one that the run began with$/, await identify(config, fewer));
+    const changed = async (file: string, change: (text: string) => string, message: RegExp) => {
+      const text = await readFile(join(newest, file), "latin1");
+      await writeFile(join(newest, file), change(text), "latin1");
+      await refused(message);
+      await writeFile(join(newest, file), text, "latin1");
+    };
+    await changed(
+      "state.json",
+      () => "{}",
+      /state\.json: it lacks the key of; without .* the run goes on from .*$/,
+    );
+    await changed(
+      "state.json",
+      (t) => t.replace(/"step": \d+/, '"step": "x"'),
+      /step is "x" but should be a number/,
+    );
+    await changed("optimizer.safetensors", (t) => t.slice(0, 4000), /optimizer\.safetensors: .* without .*$/);
+
+    await mkdir(join(path, "checkpoints", "notes"));
+    await rm(newest, { recursive: true });
+    assert.equal((await openLatest(run, of))?.folder, before);
+    await rm(before, { recursive: true });
+    await refused(/it holds models in best\/, but no checkpoint to go on from$/);
+    assert.deepEqual(await readdir(join(path, "checkpoints")), ["notes"], "what is not the run's stays");
+  });
+  await release.remove();
+});
+
+test("lockRun() lets one living process write to a run", async () => {
+  await temporary(async (run) => {
+    const lock = join(run, "lock");
+    const owner = (pid: number, name = hostname()) => writeFile(lock, JSON.stringify({ pid, host: name }));
+    lockRun(run).release();
+    assert.deepEqual(await readdir(run), []);
+    await owner(process.ppid);
+    assert.throws(
+      () => lockRun(run),
+      /^Error: Cannot train in .*: process \d+ of .* is at it; if it is not, remove .*lock$/,
+    );
+    await owner(1, "another machine");
+    assert.throws(() => lockRun(run), /process 1 of another machine is at it/);
+    for (const dead of [JSON.stringify({ pid: 2 ** 22 + 1, host: hostname() }), '{"pid":'].values()) {
+      await writeFile(lock, dead);
+      lockRun(run).release();
+    }
+  });
+});
+
 test("in f16 a step that overflows is skipped and halves the loss scale, and the stage goes on", {
   skip: !device.info.f16 && "no shader-f16",
 }, async () => {
@@ -389,6 +472,7 @@ test("in f16 a step that overflows is skipped and halves the loss scale, and the
     const config = { ...nano().stage1, epochs: 1, precision: "f16" as const, select: "last" as const };
     await trainStage({
       ...{ device, run, task: steep, stage: 1 as const, config, seed: 1, bests: {} },
+      of: { recipe: "", data: "" },
       checkpoints: { keep: 1, every: 0 },
       isHead: () => true,
       signal: new AbortController().signal,

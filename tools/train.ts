@@ -1,6 +1,7 @@
 /** `wavegate train`: trains a system of the paper stage by stage, or goes on with a run. */
+import { resolve } from "node:path";
 import process from "node:process";
-import { LABELS, summarizeProblems } from "../src/corpora/corpus.ts";
+import { LABELS, type Problem, summarizeProblems } from "../src/corpora/corpus.ts";
 import { examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
@@ -12,13 +13,16 @@ import { readJson } from "../src/io/config.ts";
 import { PRESETS, type PresetName, trainConfig } from "../src/recipes.ts";
 import type { UtteranceAnswer } from "../src/train/answer.ts";
 import { applySettings, checkConfig, type StageNumber, type TrainConfig } from "../src/train/config.ts";
+import { checkStages } from "../src/train/build.ts";
 import type { StepReport } from "../src/train/loop.ts";
-import { type TrainData, trainRun } from "../src/train/run.ts";
+import type { TrainData } from "../src/train/data.ts";
+import { type RunOptions, trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { SYSTEMS } from "../src/train/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds } from "./format.ts";
+import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
 
 /** Seconds between two lines where stderr is no terminal. */
@@ -28,7 +32,7 @@ export const verb = defineVerb({
   name: "train",
   summary: "Trains a system of the paper, or goes on with a run.",
   usage: `--system NAME --data DIR --out RUN [options]
-       wavegate train --resume --out RUN`,
+       wavegate train --resume --out RUN [--data DIR]`,
   example: "wavegate train --system both-cmgi --preset small --data corpus/mini --fold 5 --out runs/small",
   interruptible: true,
   options: {
@@ -60,43 +64,58 @@ export const verb = defineVerb({
     ...deviceOptions,
   },
   async main(context) {
-    const { values, print, printJson, note, signal } = context;
+    const { values, note, signal } = context;
     const { out, resume } = values;
     if (out === undefined) throw new UsageError("Cannot train without --out RUN");
     const host = await currentHost();
     const path = out.replace(/\/+$/, "");
-    const config = resume ? await resumed(host, path, values.set) : started(values);
-    const onlyText = config.stages.every((stage) => stage === 0);
-    const data = onlyText ? undefined : await openData(host, config, note);
-    const run = resume ? await RunFolder.open(host, path) : await RunFolder.create(host, path, config);
+    const config = resume ? await resumed(host, path, values) : started(values);
+    const data = config.stages.every((stage) => stage === 0) ? undefined : await openData(host, config);
+    if (data) tell(data.examined.problems, config.data, note);
+    if (!resume) await checkStages(host, config, data);
     const device = await openChosenDevice(host, values);
-    const shown = display(context, run);
-    const begin = performance.now();
+    await host.makeDirectory(path);
+    const lock = lockRun(path);
     try {
-      run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
-      if (data) run.log(`problems: ${summarizeProblems(data.examined.problems) || "none"}`);
-      const finished = await trainRun({
-        ...{ device, run, config, data, root: config.data, resume, signal, measure },
-        ...shown.handlers,
-      });
-      const seconds = (performance.now() - begin) / 1000;
-      run.log(finished ? `finished after ${formatSeconds(seconds)}` : "interrupted");
-      print(
-        finished
-          ? `${path}/model: trained in ${formatSeconds(seconds)}`
-          : `${path}: stopped after ${formatSeconds(seconds)}; --resume --out ${path} goes on`,
-      );
-      printJson({ run: path, finished, seconds });
-    } catch (error) {
-      run.log(`failed: ${(error as Error).message.split("\n")[0]}`);
-      throw error;
+      const run = resume ? await RunFolder.open(host, path) : await RunFolder.create(host, path, config);
+      await go(context, { device, run, config, data, resume, signal });
     } finally {
-      shown.stop();
-      await run.flush().catch(() => {});
+      lock.release();
       device.dispose();
     }
   },
 });
+
+/** Trains, shows how it goes and says how it ended. */
+async function go(
+  { print, printJson, ...context }: Context<typeof verb.options>,
+  options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal">,
+): Promise<void> {
+  const { device, run, data, resume } = options;
+  const { path, host } = run;
+  const shown = display(context, run);
+  const begin = performance.now();
+  try {
+    run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
+    for (const { id, kind, handled } of data?.examined.problems ?? [])
+      run.log(`problem: ${id}: ${kind}, ${handled}`);
+    const finished = await trainRun({ ...options, measure, ...shown.handlers });
+    const seconds = (performance.now() - begin) / 1000;
+    run.log(finished ? `finished after ${formatSeconds(seconds)}` : "interrupted");
+    print(
+      finished
+        ? `${path}/model: trained in ${formatSeconds(seconds)}`
+        : `${path}: stopped after ${formatSeconds(seconds)}; --resume --out ${path} goes on`,
+    );
+    printJson({ run: path, finished, seconds });
+  } catch (error) {
+    run.log(`failed: ${(error as Error).message.split("\n")[0]}`);
+    throw error;
+  } finally {
+    shown.stop();
+    await run.flush().catch(() => {});
+  }
+}
 
 type Values = Context<typeof verb.options>["values"];
 
@@ -104,33 +123,40 @@ function started(values: Values): TrainConfig {
   const { system, data, fold, stage, preset, hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
+  const whole = (folder: string | undefined) => folder && resolve(folder);
   const config = trainConfig({
-    ...{ preset, system, fold, hubert, bert },
-    data: data.replace(/\/+$/, ""),
+    ...{ preset, system, fold, data: resolve(data), hubert: whole(hubert), bert: whole(bert) },
     stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
   });
   return checkConfig(applySettings(config, set), set.length > 0 ? "the recipe with --set" : "the recipe");
 }
 
-async function resumed(host: Host, path: string, set: readonly string[]): Promise<TrainConfig> {
-  if (set.length > 0) throw new UsageError("Cannot change a run with --set: it goes on as it began");
-  return checkConfig(await readJson(host, `${path}/config.json`), `${path}/config.json`);
+/** The config of the run in `path`; its corpus may lie elsewhere by now. */
+async function resumed(host: Host, path: string, values: Values): Promise<TrainConfig> {
+  for (const name of ["system", "hubert", "bert", "set"] as const) {
+    if (values[name] !== undefined && values[name].length > 0)
+      throw new UsageError(`Cannot change a run with --${name}: it goes on as it began`);
+  }
+  const config = checkConfig(await readJson(host, `${path}/config.json`), `${path}/config.json`);
+  return values.data === undefined ? config : { ...config, data: resolve(values.data) };
 }
 
-/** Reads and examines the corpus. What is wrong with it is told, and training goes on. */
-async function openData(host: Host, config: TrainConfig, note: (line: string) => void): Promise<TrainData> {
+/** Names what is wrong with the corpus; training goes on. */
+function tell(problems: readonly Problem[], data: string, note: (line: string) => void): void {
+  if (problems.length === 0) return;
+  note(`${problems.length} problems in ${data}: ${summarizeProblems(problems)}`);
+  for (const { id, kind, handled } of problems.slice(0, 10)) note(`  ${id}: ${kind}, ${handled}`);
+  if (problems.length > 10) note(`  and ${problems.length - 10} more; the run's log.txt names them all`);
+}
+
+async function openData(host: Host, config: TrainConfig): Promise<TrainData> {
   const corpus = await readIemocap(host, config.data);
   const examined = await examine(host, corpus, { maxTrainingSeconds: config.maxSeconds });
-  const { problems, utterances } = examined;
-  if (problems.length > 0)
-    note(`${problems.length} problems in ${config.data}: ${summarizeProblems(problems)}`);
-  for (const { id, kind, handled } of problems.slice(0, 10)) note(`  ${id}: ${kind}, ${handled}`);
-  if (problems.length > 10) note(`  and ${problems.length - 10} more; wavegate corpus check lists them`);
-  const all = folds(utterances, { dev: config.dev, seed: config.seed });
+  const all = folds(examined.utterances, { dev: config.dev, seed: config.seed });
   const fold = all[config.fold - 1];
   if (!fold)
     throw new RangeError(`Cannot hold out fold ${config.fold}: ${config.data} has ${all.length} sessions`);
-  return { examined, fold, root: config.data };
+  return { examined, fold };
 }
 
 /** UA, WA and WER of the dev set. */
@@ -145,7 +171,10 @@ function measure(answers: readonly UtteranceAnswer[]) {
 }
 
 /** A bar on a terminal, a line now and then elsewhere; both in the log. */
-function display({ progress, note }: Context<typeof verb.options>, run: RunFolder) {
+function display(
+  { progress, note }: Pick<Context<typeof verb.options>, "progress" | "note">,
+  run: RunFolder,
+) {
   let bar: Progress | undefined;
   let lastLine = performance.now();
   // Of this stage, as far as this process has done it: a resumed run begins at a later step.
@@ -157,8 +186,9 @@ function display({ progress, note }: Context<typeof verb.options>, run: RunFolde
   const describe = (r: StepReport) => {
     const parts = Object.entries({ loss: r.loss, ...r.parts }).map(([name, x]) => `${name} ${x.toFixed(3)}`);
     const unit = r.stage === 0 ? "sentences/s" : "audio s/s";
+    // What narrow terminals cut off comes last.
     const rate = `${(amount / seconds).toPrecision(3)} ${unit}`;
-    return `${parts.join("  ")}  norm ${r.gradientNorm.toPrecision(3)}  ${rate}  ${formatBytes(r.bytes)}`;
+    return `${rate}  ${formatBytes(r.bytes)}  ${parts.join("  ")}  norm ${r.gradientNorm.toPrecision(3)}`;
   };
   return {
     stop: () => bar?.stop(),

@@ -151,6 +151,10 @@ export const files: Files = {
     await attempt("create", path, () => fs.mkdir(path, { recursive: true }));
   },
   append,
+  async rename(from, to) {
+    await attempt("write", to, () => fs.rename(from, to));
+    await syncDirectory(dirname(to));
+  },
   remove: (path) => attempt("remove", path, () => fs.rm(path, { recursive: true, force: true })),
   // A tenth is left to the rest of the machine: software Vulkan aborts the process where an allocation fails.
   freeMemory: () => Math.floor(freemem() * 0.9),

@@ -52,6 +52,8 @@ export interface Host {
   makeDirectory(path: string): Promise<void>;
   /** Adds to the end of a file and flushes it to disk; creates the file if absent. */
   append(path: string, bytes: Uint8Array): Promise<void>;
+  /** Moves a file, or a folder to where nothing is. On one disk that happens at once. */
+  rename(from: string, to: string): Promise<void>;
   /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
   remove(path: string): Promise<void>;
   /** Bytes of main memory that a CPU adapter may take without driving the machine out of memory. */

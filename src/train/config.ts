@@ -1,6 +1,8 @@
 /** What a training run is told to do: RUN/config.json. Checked by schema; complaints name the key. */
 import * as v from "valibot";
 import { isObject } from "../io/config.ts";
+import { complain } from "./complain.ts";
+import { stagesOf } from "./systems.ts";
 
 const whole = (least: number) => v.pipe(v.number(), v.integer(), v.minValue(least));
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
@@ -54,7 +56,11 @@ export const schema = v.strictObject({
   /** Share of the training dialogues that selects the epoch. */
   dev: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
   seed: whole(0),
-  stages: v.array(v.picklist([0, 1, 2])),
+  stages: v.pipe(
+    v.array(v.picklist([0, 1, 2])),
+    v.minLength(1, "at least one stage"),
+    v.check((stages) => new Set(stages).size === stages.length, "each stage once"),
+  ),
   /** Folders of pretrained checkpoints. */
   from: v.strictObject({ hubert: v.optional(v.string()), bert: v.optional(v.string()) }),
   model: v.strictObject({
@@ -88,26 +94,20 @@ export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
 /** Checks a config. Throws one line that names the first bad key, what it holds and what it should. */
 export function checkConfig(value: unknown, source: string): TrainConfig {
   const result = v.safeParse(schema, value);
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  const key = v.getDotPath(issue) ?? "the config";
-  const unknown = issue.type === "strict_object" && issue.expected === "never";
-  throw new SyntaxError(
-    unknown
-      ? `Cannot use ${source}: there is no key ${key}`
-      : `Cannot use ${source}: ${key} is ${show(issue.input)} but should be ${wanted(issue)}`,
-  );
-}
-
-const show = (value: unknown) => (value === undefined ? "absent" : (JSON.stringify(value) ?? String(value)));
-
-function wanted({ type, expected, requirement }: v.BaseIssue<unknown>): string {
-  if (type === "integer") return "a whole number";
-  if (type === "min_value") return `at least ${requirement}`;
-  if (type === "gt_value") return `more than ${requirement}`;
-  if (type === "max_value") return `at most ${requirement}`;
-  if (type === "lt_value") return `less than ${requirement}`;
-  return expected?.replaceAll('"', "") ?? type;
+  if (!result.success) throw complain(source, result.issues[0]);
+  const { stages, system, from } = result.output;
+  const possible = stagesOf(system);
+  const wrong = stages.find((stage) => !possible.includes(stage));
+  if (wrong !== undefined)
+    throw new RangeError(
+      `Cannot use ${source}: ${system} has no stage ${wrong}, its stages are ${possible.join(", ")}`,
+    );
+  // Fusion learns from ears that hear.
+  if (stages.includes(2) && !stages.includes(1) && from.hubert === undefined)
+    throw new RangeError(
+      `Cannot use ${source}: stage 2 without stage 1 needs the model of a stage 1, --hubert DIR`,
+    );
+  return { ...result.output, stages: [...stages].sort() };
 }
 
 /**
@@ -124,7 +124,7 @@ export function applySettings(config: TrainConfig, settings: readonly string[]):
     const last = path.pop() as string;
     let place = out;
     for (const part of path) {
-      const next = place[part];
+      const next = Object.hasOwn(place, part) ? place[part] : undefined;
       if (!isObject(next))
         throw new SyntaxError(`Cannot read --set ${setting}: there is no ${part} in the config`);
       place = next;

@@ -7,37 +7,12 @@ import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import type { StageConfig, StageNumber } from "./config.ts";
 import { firstBadTensor } from "./diagnose.ts";
-import type { Lengths, RunFolder } from "./run_folder.ts";
-import { type NewBobState, newBob, scheduleFactor } from "./schedule.ts";
+import type { RunFolder } from "./run_folder.ts";
+import { newBob, scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
+import type { Best, Identity, Latest, LoopState } from "./state.ts";
 import type { DevResult, Task } from "./task.ts";
 import { update } from "./update.ts";
-
-/** The best epoch of a stage so far. */
-export interface Best {
-  /** Name of its folder in best/. */
-  readonly folder: string;
-  readonly epoch: number;
-  readonly score: number;
-}
-
-/** state.json of a checkpoint. */
-export interface LoopState {
-  readonly stage: StageNumber;
-  /** Epoch and batch to go on with; the epoch is the stage's number of epochs where the stage is done. */
-  readonly epoch: number;
-  readonly batch: number;
-  /** Updates done in this stage. */
-  readonly step: number;
-  readonly newBob: NewBobState;
-  readonly lossScale: number;
-  /** Updates since a step was skipped, after which the loss scale may grow. */
-  readonly steady: number;
-  /** Updates of each parameter. */
-  readonly updates: Readonly<Record<string, number>>;
-  readonly bests: Readonly<Record<string, Best>>;
-  readonly lengths: Lengths;
-}
 
 /** What is told after every update. */
 export interface StepReport {
@@ -60,12 +35,14 @@ export interface StageOptions<B> {
   readonly device: Device;
   readonly run: RunFolder;
   readonly task: Task<B>;
+  /** The run that its checkpoints are of. */
+  readonly of: Identity;
   readonly stage: StageNumber;
   readonly config: StageConfig;
   readonly seed: number;
   readonly checkpoints: { readonly keep: number; readonly every: number };
   /** The checkpoint to go on from, if it is of this stage. Its weights are loaded already. */
-  readonly from?: { readonly folder: string; readonly state: LoopState };
+  readonly from?: Latest;
   /** Bests of the stages before. */
   readonly bests: Readonly<Record<string, Best>>;
   /** Which group of rates a parameter belongs to, by its key. */
@@ -97,6 +74,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     decay: () => decay,
   });
   let state: LoopState = from?.state ?? {
+    of: options.of,
     stage,
     epoch: 0,
     batch: 0,
@@ -106,7 +84,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     steady: 0,
     updates: {},
     bests: options.bests,
-    lengths: {},
+    lengths: { metrics: 0, events: 0 },
   };
   const save = async () => {
     await run.checkpoint(
@@ -199,6 +177,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
       }
       await save();
       saved = true;
+      if (signal.aborted && state.epoch < epochs) return { finished: false, bests: state.bests };
     }
     if (!saved || (epochs === 0 && !from)) await save();
     return { finished: true, bests: state.bests };

@@ -95,10 +95,12 @@ export class RunFolder {
     this.#events = new GrowingFile(host, `${path}/events.out.tfevents.wavegate`);
   }
 
-  /** Makes a run folder with its config. Throws where a run lies there already. */
+  /** Makes a run folder with its config. Throws where a run lies there that has come to a checkpoint. */
   static async create(host: Host, path: string, config: unknown): Promise<RunFolder> {
-    if ((await host.kind(`${path}/config.json`)) !== undefined) {
-      throw new Error(`Cannot start a run in ${path}: one is there already; --resume goes on with it`);
+    for (const part of ["checkpoints", "best", "model"]) {
+      const there = (await host.kind(`${path}/${part}`)) === "directory";
+      if (there && (await host.list(`${path}/${part}`)).length > 0)
+        throw new Error(`Cannot start a run in ${path}: one is there already; --resume goes on with it`);
     }
     await host.makeDirectory(`${path}/checkpoints`);
     await host.makeDirectory(`${path}/best`);
@@ -115,17 +117,21 @@ export class RunFolder {
     return new RunFolder(host, path);
   }
 
-  /** The newest finished checkpoint and its state; what was never finished is removed. */
-  async latest(): Promise<{ folder: string; state: Record<string, unknown> } | undefined> {
-    const names = await this.host.list(`${this.path}/checkpoints`);
-    let newest: string | undefined;
-    for (const name of names) {
+  /** Folders of the finished checkpoints, the newest first; what was never finished is removed. */
+  async finished(): Promise<string[]> {
+    const found: string[] = [];
+    for (const name of await this.own("checkpoints")) {
       const folder = `${this.path}/checkpoints/${name}`;
-      if ((await this.host.kind(`${folder}/state.json`)) === "file") newest = folder;
+      if ((await this.host.kind(`${folder}/state.json`)) === "file") found.unshift(folder);
       else await this.host.remove(folder);
     }
-    if (newest === undefined) return undefined;
-    return { folder: newest, state: await readJson(this.host, `${newest}/state.json`) };
+    return found;
+  }
+
+  /** Names of this run's folders in a part, the oldest first; what else lies there is somebody's own. */
+  async own(part: "checkpoints" | "best"): Promise<string[]> {
+    const pattern = { checkpoints: /^stage\d-\d{7,}$/, best: /^stage\d-epoch\d{3,}$/ }[part];
+    return (await this.host.list(`${this.path}/${part}`)).filter((name) => pattern.test(name));
   }
 
   /** Goes back to the state of a checkpoint, or to the beginning. */
@@ -183,7 +189,7 @@ export class RunFolder {
   /** Removes all but the newest `keep` checkpoints, and the best models that none of them names. */
   async prune(keep: number): Promise<void> {
     const { host, path } = this;
-    const names = await host.list(`${path}/checkpoints`);
+    const names = await this.own("checkpoints");
     for (const name of names.slice(0, Math.max(0, names.length - keep))) {
       await host.remove(`${path}/checkpoints/${name}`);
     }
@@ -194,8 +200,56 @@ export class RunFolder {
         named.add(best.folder);
       }
     }
-    for (const name of await host.list(`${path}/best`)) {
+    for (const name of await this.own("best")) {
       if (!named.has(name)) await host.remove(`${path}/best/${name}`);
     }
+  }
+
+  /** Copies a folder of best/ to model/, which is there whole or as it was before. */
+  async publish(name: string): Promise<void> {
+    const { host, path } = this;
+    const [partial, model] = [`${path}/model.partial`, `${path}/model`];
+    await host.remove(partial);
+    try {
+      await copyFolder(host, `${path}/best/${name}`, partial);
+      await host.remove(model);
+      await host.rename(partial, model);
+    } catch (error) {
+      await host.remove(partial).catch(() => {});
+      throw error;
+    }
+  }
+}
+
+/** Bytes of a file that are in memory while it is copied. */
+const PIECE = 2 ** 24;
+
+/** Copies what a model folder holds, but not the state of training. */
+async function copyFolder(host: Host, from: string, to: string): Promise<void> {
+  await host.makeDirectory(to);
+  for (const name of await host.list(from)) {
+    if ((await host.kind(`${from}/${name}`)) === "directory")
+      await copyFolder(host, `${from}/${name}`, `${to}/${name}`);
+    else if (name !== "state.json") await copyFile(host, `${from}/${name}`, `${to}/${name}`);
+  }
+}
+
+async function copyFile(host: Host, from: string, to: string): Promise<void> {
+  const source = await host.open(from);
+  try {
+    const target = await host.createAtomic(to);
+    try {
+      for (let at = 0; at < source.size; at += PIECE) {
+        const piece = new Uint8Array(Math.min(PIECE, source.size - at));
+        await source.read(piece, at);
+        await target.write(piece);
+      }
+      await target.commit();
+    } catch (error) {
+      await target.abort();
+      throw error;
+    }
+  } finally {
+    await source.close();
   }
 }

@@ -42,6 +42,12 @@ export function systemOf(name: string): SystemRecipe {
   throw new RangeError(`Cannot train ${name}: systems are ${Object.keys(SYSTEMS).join(", ")}`);
 }
 
+/** The stages that a system can be trained in: 0 for all that read, from fresh weights. */
+export function stagesOf(name: string): readonly StageNumber[] {
+  const { modalities, stages } = systemOf(name);
+  return modalities === "acoustic" ? stages : [...new Set<StageNumber>([0, ...stages])];
+}
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** config.json of a system in a stage: in stage 1 only speech is heard, and words are a second task. */

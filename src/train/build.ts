@@ -1,0 +1,244 @@
+/** From a recipe to a stage's model and task: first what can be read and checked without a GPU, then the weights. */
+import type { Device } from "../gpu/device.ts";
+import type { Host } from "../host/host.ts";
+import { isObject, readJson } from "../io/config.ts";
+import { openSafetensors, type Safetensors } from "../io/safetensors.ts";
+import { bertConfig, ConfigReader, hubertConfig } from "../models/config.ts";
+import { EmotionRecognizer, emotionConfig } from "../models/emotion.ts";
+import { spellings } from "../models/keys.ts";
+import { BertForMaskedLM } from "../models/masked_lm.ts";
+import type { Parameter } from "../nn/parameter.ts";
+import { Weights } from "../nn/weights.ts";
+import { type Assets, openAssets, writeFiles } from "./assets.ts";
+import { saveWeights } from "./checkpoint.ts";
+import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
+import { split, type TrainData } from "./data.ts";
+import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
+import { toJson } from "./run_folder.ts";
+import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
+import { systemConfig, systemOf } from "./systems.ts";
+import type { Task } from "./task.ts";
+import { readSentences, TextTask } from "./text_task.ts";
+
+type Json = Record<string, unknown>;
+
+/** The chosen models of the stages before, by folder. */
+export type Chosen = Partial<Record<StageNumber, string>>;
+
+/** What a stage is made from. */
+interface Materials {
+  readonly stage: StageNumber;
+  readonly assets: Assets;
+  /** Configs in Hugging Face's keys; `bert` where the stage reads. */
+  readonly hubert: Json;
+  readonly bert?: Json;
+  /** Checkpoints that the encoders begin with. */
+  readonly hubertFolder?: string;
+  readonly bertFolder?: string;
+}
+
+async function materials(
+  host: Host,
+  config: TrainConfig,
+  stage: StageNumber,
+  chosen: Chosen,
+): Promise<Materials> {
+  const { from, model, data } = config;
+  const fused = stage === 2;
+  const readsText = stage === 0 || (fused && systemOf(config.system).modalities !== "acoustic");
+  const hubertFolder = stage === 0 ? undefined : ((fused ? chosen[1] : undefined) ?? from.hubert);
+  const bertFolder = readsText ? ((fused ? chosen[0] : undefined) ?? from.bert) : undefined;
+  const assets = await openAssets(host, from.hubert, readsText ? (bertFolder ?? data) : undefined);
+  // A folder that train wrote has the configs of both encoders in one.
+  const merged = async (part: "hubert" | "bert", folder: string | undefined): Promise<Json> => {
+    const json = folder === undefined ? {} : await readJson(host, `${folder}/config.json`);
+    const own = json[part];
+    return { ...(isObject(own) ? own : json), ...model[part] };
+  };
+  const hubert = await merged("hubert", from.hubert);
+  const bert = readsText ? await merged("bert", bertFolder) : undefined;
+  if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
+  return { stage, assets, hubert, bert, hubertFolder, bertFolder };
+}
+
+/** Checks every stage as far as that goes without a GPU, so that a long run does not end on what it could have known. */
+export async function checkStages(
+  host: Host,
+  config: TrainConfig,
+  data: TrainData | undefined,
+): Promise<void> {
+  split(config, data);
+  const { from, stages } = config;
+  if (stages.includes(0) && (await host.kind(`${config.data}/text.txt`)) !== "file")
+    throw new Error(
+      `Cannot train on ${config.data}: it holds no text.txt for a fresh BERT; --bert DIR takes a published one instead`,
+    );
+  for (const stage of stages) {
+    const { assets, hubert, bert } = await materials(host, config, stage, {});
+    const named = (part: "hubert" | "bert") =>
+      from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`;
+    if (stage > 0) hubertConfig(new ConfigReader(hubert, named("hubert")));
+    const reads = bert && bertConfig(new ConfigReader(bert, named("bert")));
+    const words = assets.tokenizer?.vocabularySize ?? 0;
+    if (reads && reads.vocabSize < words)
+      throw new RangeError(
+        `Cannot use ${named("bert")}: vocab_size is ${reads.vocabSize} but should be at least ${words}, the tokenizer's`,
+      );
+    if (stage > 0)
+      emotionConfig(new ConfigReader(systemJson(config, stage, { hubert, bert }), "the recipe (model)"));
+  }
+  for (const folder of [from.hubert, from.bert])
+    if (folder !== undefined) await (await openSafetensors(host, folder)).close();
+}
+
+const systemJson = (config: TrainConfig, stage: StageNumber, parts: { hubert: Json; bert?: Json }): Json =>
+  systemConfig(systemOf(config.system), stage, {
+    ...{ ...parts, cmgi: config.model.cmgi, alpha: stageOf(config, stage).alpha },
+  });
+
+/** What a task is told besides its model. */
+export interface TaskOptions
+  extends Pick<EmotionTaskOptions, "train" | "dev" | "measure">,
+    Pick<EmotionTaskOptions["reader"], "onProblem"> {}
+
+/** A stage's model, ready for the loop. */
+export interface Built {
+  readonly weights: Weights;
+  readonly task: Task<unknown>;
+}
+
+/** Loads a stage from `checkpoint`, or else from the stages before and the recipe's checkpoints; the rest is drawn. */
+export async function build(
+  device: Device,
+  config: TrainConfig,
+  stage: StageNumber,
+  chosen: Chosen,
+  checkpoint: string | undefined,
+  options: TaskOptions,
+): Promise<Built> {
+  const { host } = device;
+  const made = await materials(host, config, stage, chosen);
+  const files: Safetensors[] = [];
+  const sources: Source[] = [];
+  const add = async (folder: string, rename: Source["rename"]) => {
+    const file = await openSafetensors(host, folder);
+    files.push(file);
+    sources.push({ file, rename });
+  };
+  try {
+    if (checkpoint) await add(`${checkpoint}/model.safetensors`, (key) => key);
+    else {
+      if (made.hubertFolder) await add(made.hubertFolder, hubertKeys);
+      if (made.bertFolder) await add(made.bertFolder, bertKeys);
+    }
+    const file = sources.length > 0 ? mergeSources(sources) : undefined;
+    const has = (prefix: string) => [...(file?.tensors.keys() ?? [])].some((key) => key.startsWith(prefix));
+    const drawn = ["hubert.", "bert."].filter((prefix) => !has(prefix));
+    const weights = new Weights(device, {
+      ...{ file, spellings, seed: config.seed },
+      path: checkpoint ?? [made.hubertFolder, made.bertFolder].filter(Boolean).join(" and "),
+      mayDraw: (key) =>
+        !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || drawn.some((p) => key.startsWith(p))),
+    });
+    const task =
+      stage === 0
+        ? await textTask(host, weights, config, made)
+        : emotionTask(host, weights, config, made, options);
+    await weights.load();
+    const { freeze: frozen, precision } = stageOf(config, stage);
+    freeze(weights.parameters, frozen);
+    if (precision === "f16" && !device.info.f16)
+      throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
+    for (const parameter of weights.parameters) parameter.products = precision;
+    return { weights, task: task as Task<unknown> };
+  } finally {
+    for (const file of files) await file.close();
+  }
+}
+
+/** Marks what stays as it is. */
+export function freeze(parameters: readonly Parameter[], parts: readonly string[]): void {
+  const patterns = {
+    cnn: /^(hubert|wav2vec2)\.feature_extractor\./,
+    hubert: /^(hubert|wav2vec2)\./,
+    bert: /^bert\./,
+    ctc: /^lm_head\./,
+  };
+  for (const parameter of parameters) {
+    parameter.trainable = !parts.some((part) => patterns[part as keyof typeof patterns].test(parameter.key));
+  }
+}
+
+function emotionTask(
+  host: Host,
+  weights: Weights,
+  config: TrainConfig,
+  { stage, assets, hubert, bert }: Materials,
+  { train, dev, measure, onProblem }: TaskOptions,
+): EmotionTask {
+  const options = stageOf(config, stage);
+  const json = systemJson(config, stage, { hubert, bert });
+  const parsed = emotionConfig(new ConfigReader(json, "the recipe (model)"));
+  const files = {
+    ...assets.files,
+    "config.json": toJson(json),
+    // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
+    "hubert/config.json": toJson({ ...hubert, architectures: ["HubertForCTC"] }),
+    ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
+  };
+  return new EmotionTask({
+    ...{ train, dev, measure, batch: options.batch, seed: config.seed },
+    system: new EmotionRecognizer(weights.root, parsed),
+    parameters: weights.parameters,
+    reader: {
+      ...{ host, onProblem, audio: true },
+      vocabulary: parsed.asr ? assets.vocabulary : undefined,
+      tokenizer: assets.tokenizer,
+      maxTokens: parsed.bert?.maxPositions ?? 512,
+    },
+    alpha: parsed.alpha,
+    ctcReduction: options.ctcReduction,
+    labelSmoothing: options.labelSmoothing,
+    augment: options.augment,
+    save: async (folder) => {
+      await writeFiles(host, folder, files);
+      await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
+    },
+  });
+}
+
+/** Sentences kept for the figures of stage 0. */
+const DEV_SENTENCES = 512;
+
+async function textTask(
+  host: Host,
+  weights: Weights,
+  config: TrainConfig,
+  { assets: { tokenizer, files }, bert = {} }: Materials,
+): Promise<TextTask> {
+  if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
+  const parsed = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
+  const model = new BertForMaskedLM(weights.root, parsed);
+  const limits = { lines: config.sentences, tokens: parsed.maxPositions };
+  const sentences = await readSentences(host, `${config.data}/text.txt`, tokenizer, limits);
+  const dev = Math.min(DEV_SENTENCES, Math.floor(sentences.length / 10));
+  const special = await tokenizer.encode("");
+  const [mask] = (await tokenizer.encode("[MASK]")).ids.filter((id) => !special.ids.includes(id));
+  return new TextTask({
+    model,
+    parameters: weights.parameters,
+    train: sentences.slice(dev),
+    dev: sentences.slice(0, dev),
+    items: config.stage0.batch.items,
+    seed: config.seed,
+    pad: tokenizer.padId,
+    mask,
+    special: new Set([...special.ids, tokenizer.padId, mask]),
+    save: async (folder) => {
+      const { "vocab.json": _ctc, "preprocessor_config.json": _ear, ...own } = files;
+      const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
+      await writeFiles(host, folder, { ...own, "config.json": toJson(json) });
+      await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
+    },
+  });
+}
