@@ -143,12 +143,12 @@ test("openModelFolder() refuses a folder whose parts do not fit together", async
     [
       "vocabulary",
       (c) => Object.assign(c.hubert as object, { vocab_size: 40 }),
-      /vocab\.json: it holds 32 tokens, but the CTC head has vocab_size 40/,
+      /config\.json \(hubert\): vocab_size is 40 but should be 32, the tokens of vocab\.json$/,
     ],
     [
       "pieces",
       (c) => Object.assign(c.bert as object, { vocab_size: 100 }),
-      /tokenizer knows 200 tokens, but BERT has vocab_size 100/,
+      /config\.json \(bert\): vocab_size is 100 but should be at least 200, the tokens of BERT's tokenizer$/,
     ],
   ];
   for (const [name, change, message] of wrong)

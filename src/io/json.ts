@@ -93,3 +93,9 @@ export function parseJson(text: string): unknown {
 export function quote(name: string): string {
   return JSON.stringify(name.length > 80 ? `${name.slice(0, 77)}...` : name);
 }
+
+/** A JSON value for a message: on one short line. */
+export function brief(value: unknown): string {
+  const text = JSON.stringify(value) ?? "absent";
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}

@@ -2,7 +2,7 @@
 
 import { isObject } from "./config.ts";
 import { BITS, type Dtype, isDtype } from "./dtype.ts";
-import { parseJson, quote } from "./json.ts";
+import { brief, parseJson, quote } from "./json.ts";
 
 export interface HeaderEntry {
   dtype: Dtype;
@@ -100,10 +100,4 @@ function checkCover(tensors: Map<string, HeaderEntry>, size: number): void {
   }
   if (covered !== size)
     throw new SyntaxError(`the last ${size - covered} of ${size} bytes of the buffer belong to no tensor`);
-}
-
-/** A JSON value on one short line. */
-function brief(value: unknown): string {
-  const text = JSON.stringify(value) ?? "absent";
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

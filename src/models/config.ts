@@ -1,7 +1,19 @@
 /** What a config.json must say before a model can be built; names and meanings are Hugging Face's. */
+import { isObject } from "../io/config.ts";
+import { brief } from "../io/json.ts";
 import type { ActivationKind } from "../ops/activation.ts";
 
 type Json = Readonly<Record<string, unknown>>;
+
+/** The largest extent that a kernel counts to. */
+const MOST = 2 ** 31 - 1;
+
+const ACTIVATIONS: Readonly<Record<string, ActivationKind>> = {
+  gelu: "gelu",
+  gelu_new: "gelu_tanh",
+  gelu_pytorch_tanh: "gelu_tanh",
+  relu: "relu",
+};
 
 /** Reads typed values out of a config; every complaint names the file and the key. */
 export class ConfigReader {
@@ -21,11 +33,17 @@ export class ConfigReader {
     if (typeof value !== "number" || !Number.isFinite(value)) throw this.complaint(key, "a number");
     return value;
   }
-  /** A whole number of at least `least`. */
+  /** What keeps a norm's division finite, also as an f32. */
+  epsilon(key: string, fallback: number): number {
+    const value = this.number(key, fallback);
+    if (Math.fround(value) <= 0 || value > 1) throw this.complaint(key, "a number above 0, at most 1");
+    return value;
+  }
+  /** A whole number from `least` to what a kernel counts to. */
   whole(key: string, fallback?: number, least = 1): number {
     const value = this.number(key, fallback);
-    if (!Number.isInteger(value) || value < least)
-      throw this.complaint(key, `a whole number of at least ${least}`);
+    if (!Number.isInteger(value) || value < least || value > MOST)
+      throw this.complaint(key, `a whole number from ${least} to ${MOST}`);
     return value;
   }
   /** A share from 0 up to, but not including, 1. */
@@ -46,44 +64,57 @@ export class ConfigReader {
   }
   wholes(key: string): number[] {
     const value = this.#json[key];
-    if (!Array.isArray(value) || value.length === 0 || value.some((v) => !Number.isInteger(v) || v < 1)) {
-      throw this.complaint(key, "a list of whole numbers");
-    }
-    return value as number[];
+    const counts = (v: unknown) => Number.isInteger(v) && (v as number) >= 1 && (v as number) <= MOST;
+    if (!Array.isArray(value) || value.length === 0 || !value.every(counts))
+      throw this.complaint(key, `a list of whole numbers from 1 to ${MOST}`);
+    return value;
   }
   activation(key: string): ActivationKind {
-    const kinds: Record<string, ActivationKind> = {
-      gelu: "gelu",
-      gelu_new: "gelu_tanh",
-      gelu_pytorch_tanh: "gelu_tanh",
-      relu: "relu",
-    };
-    const kind = kinds[String(this.#json[key] ?? "gelu")];
-    if (!kind) throw this.complaint(key, `one of ${Object.keys(kinds).join(", ")}`);
-    return kind;
+    return ACTIVATIONS[this.choice(key, Object.keys(ACTIVATIONS), "gelu")];
   }
+  /** Names, none of them twice. */
   strings(key: string, fallback: readonly string[]): readonly string[] {
     const value = this.#json[key] ?? fallback;
-    if (!Array.isArray(value) || value.length === 0 || value.some((v) => typeof v !== "string"))
+    const named = (v: unknown) => typeof v === "string" && v !== "";
+    if (!Array.isArray(value) || value.length === 0 || !value.every(named))
       throw this.complaint(key, "a list of names");
-    return value as string[];
+    if (new Set(value).size < value.length) throw this.complaint(key, "a list of names, none of them twice");
+    return value;
   }
   /** How many classes the head has: the entries of id2label, else num_labels, else 2 as in Hugging Face. */
   labels(): number {
+    if (!this.has("id2label")) return this.whole("num_labels", 2);
     const names = this.#json.id2label;
-    if (typeof names === "object" && names !== null) return Object.keys(names).length;
-    return this.whole("num_labels", 2);
+    const count = isObject(names) ? Object.keys(names).length : 0;
+    if (count === 0) throw this.complaint("id2label", "an object with a name for every class");
+    return count;
   }
   /** The part of the config under `key`. */
   part(key: string): ConfigReader {
     const value = this.#json[key];
-    if (typeof value !== "object" || value === null || Array.isArray(value))
-      throw this.complaint(key, "an object");
-    return new ConfigReader(value as Json, `${this.#path} (${key})`);
+    if (!isObject(value)) throw this.complaint(key, "an object");
+    return new ConfigReader(value, `${this.#path} (${key})`);
+  }
+  /** Hidden width and heads, which share it evenly. */
+  widths(): { hiddenSize: number; heads: number } {
+    const hiddenSize = this.whole("hidden_size");
+    return { hiddenSize, heads: this.divisor("num_attention_heads", "hidden_size", hiddenSize) };
+  }
+  /** A whole number that divides `whole`, which is what `of` says. */
+  divisor(key: string, of: string, whole: number, fallback?: number): number {
+    const value = this.whole(key, fallback);
+    if (whole % value !== 0) throw this.complaint(key, `a divisor of ${of}, ${whole}`);
+    return value;
+  }
+  /** The id of one of `tokens` tokens. */
+  token(key: string, tokens: number): number {
+    const value = this.whole(key, 0, 0);
+    if (value >= tokens) throw this.complaint(key, `below vocab_size, ${tokens}`);
+    return value;
   }
   complaint(key: string, wanted: string): SyntaxError {
     return new SyntaxError(
-      `Cannot use ${this.#path}: ${key} is ${JSON.stringify(this.#json[key]) ?? "absent"} but should be ${wanted}`,
+      `Cannot use ${this.#path}: ${key} is ${brief(this.#json[key])} but should be ${wanted}`,
     );
   }
 }
@@ -145,13 +176,8 @@ export function hubertConfig(c: ConfigReader): HubertConfig {
   if (c.boolean("add_adapter", false)) throw c.complaint("add_adapter", "false: the adapter is not built");
   if (c.has("adapter_attn_dim"))
     throw c.complaint("adapter_attn_dim", "absent: attention adapters are not built");
-  const hiddenSize = c.whole("hidden_size");
-  const heads = c.whole("num_attention_heads");
-  if (hiddenSize % heads !== 0)
-    throw c.complaint("num_attention_heads", `a divisor of hidden_size, ${hiddenSize}`);
-  const posGroups = c.whole("num_conv_pos_embedding_groups", 16);
-  if (hiddenSize % posGroups !== 0)
-    throw c.complaint("num_conv_pos_embedding_groups", `a divisor of hidden_size, ${hiddenSize}`);
+  const { hiddenSize, heads } = c.widths();
+  const vocabSize = c.whole("vocab_size", 32);
   const prefix = c.choice("model_type", ["hubert", "wav2vec2"], "hubert");
   return {
     prefix,
@@ -168,12 +194,12 @@ export function hubertConfig(c: ConfigReader): HubertConfig {
     heads,
     intermediateSize: c.whole("intermediate_size"),
     hiddenAct: c.activation("hidden_act"),
-    layerNormEps: c.number("layer_norm_eps", 1e-5),
+    layerNormEps: c.epsilon("layer_norm_eps", 1e-5),
     stableLayerNorm: c.boolean("do_stable_layer_norm", false),
     posKernel: c.whole("num_conv_pos_embeddings", 128),
-    posGroups,
-    vocabSize: c.whole("vocab_size", 32),
-    blank: c.whole("pad_token_id", 0, 0),
+    posGroups: c.divisor("num_conv_pos_embedding_groups", "hidden_size", hiddenSize, 16),
+    vocabSize,
+    blank: c.token("pad_token_id", vocabSize),
     ctcReduction: c.choice("ctc_loss_reduction", ["mean", "sum"], "sum"),
     ctcZeroInfinity: c.boolean("ctc_zero_infinity", false),
     dropout: {
@@ -213,23 +239,22 @@ export interface BertConfig {
 }
 
 export function bertConfig(c: ConfigReader): BertConfig {
-  const hiddenSize = c.whole("hidden_size");
-  const heads = c.whole("num_attention_heads");
-  if (hiddenSize % heads !== 0)
-    throw c.complaint("num_attention_heads", `a divisor of hidden_size, ${hiddenSize}`);
+  const { hiddenSize, heads } = c.widths();
+  const vocabSize = c.whole("vocab_size");
   c.choice("position_embedding_type", ["absolute"], "absolute");
   const hidden = c.rate("hidden_dropout_prob");
   return {
-    vocabSize: c.whole("vocab_size"),
+    vocabSize,
     hiddenSize,
     layers: c.whole("num_hidden_layers"),
     heads,
     intermediateSize: c.whole("intermediate_size"),
     hiddenAct: c.activation("hidden_act"),
-    maxPositions: c.whole("max_position_embeddings", 512),
+    // [CLS] and [SEP] at least.
+    maxPositions: c.whole("max_position_embeddings", 512, 2),
     typeVocabSize: c.whole("type_vocab_size", 2),
-    layerNormEps: c.number("layer_norm_eps", 1e-12),
-    padTokenId: c.whole("pad_token_id", 0, 0),
+    layerNormEps: c.epsilon("layer_norm_eps", 1e-12),
+    padTokenId: c.token("pad_token_id", vocabSize),
     numLabels: c.labels(),
     dropout: {
       hidden,
@@ -237,4 +262,16 @@ export function bertConfig(c: ConfigReader): BertConfig {
       classifier: c.has("classifier_dropout") ? c.rate("classifier_dropout") : hidden,
     },
   };
+}
+
+/** Throws unless the CTC head, whose config `hubert` is, has an output for each of so many characters. */
+export function checkCharacters(hubert: ConfigReader, count: number): void {
+  if (hubertConfig(hubert).vocabSize !== count)
+    throw hubert.complaint("vocab_size", `${count}, the tokens of vocab.json`);
+}
+
+/** Throws unless BERT, whose config `bert` is, has a row for each of so many subwords. */
+export function checkSubwords(bert: ConfigReader, count: number): void {
+  if (bertConfig(bert).vocabSize < count)
+    throw bert.complaint("vocab_size", `at least ${count}, the tokens of BERT's tokenizer`);
 }

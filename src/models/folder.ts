@@ -12,7 +12,7 @@ import { readJson } from "../io/config.ts";
 import { openSafetensors, type Safetensors } from "../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../io/vocabulary.ts";
-import { ConfigReader, type HubertConfig, hubertConfig } from "./config.ts";
+import { ConfigReader, checkCharacters, checkSubwords, type HubertConfig, hubertConfig } from "./config.ts";
 import { type EmotionConfig, emotionConfig } from "./emotion.ts";
 
 export interface ModelFolder {
@@ -50,16 +50,9 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   if (hubert && readsWords && !writesWords)
     throw config.complaint("asr", "true: a system that reads words must hear them first");
   const vocabulary = writesWords ? await openCtcVocabulary(host, path) : undefined;
-  if (vocabulary && hubert && vocabulary.size !== hubert.vocabSize)
-    throw new RangeError(
-      `Cannot use ${path}/vocab.json: it holds ${vocabulary.size} tokens, but the CTC head has vocab_size ${hubert.vocabSize}`,
-    );
+  if (vocabulary && hubert) checkCharacters(plain ? config : config.part("hubert"), vocabulary.size);
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
-  const ids = emotion?.bert?.vocabSize ?? 0;
-  if (tokenizer && tokenizer.vocabularySize > ids)
-    throw new RangeError(
-      `Cannot use ${path}: BERT's tokenizer knows ${tokenizer.vocabularySize} tokens, but BERT has vocab_size ${ids}`,
-    );
+  if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize);
   const normalize = await wantsNormalization(host, `${path}/preprocessor_config.json`);
   return {
     path,

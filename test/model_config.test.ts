@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import {
+  bertConfig,
+  ConfigReader,
+  checkCharacters,
+  checkSubwords,
+  hubertConfig,
+} from "../src/models/config.ts";
+import { emotionConfig } from "../src/models/emotion.ts";
+
+type Json = Record<string, unknown>;
+
+const reference = fileURLToPath(new URL("reference", import.meta.url));
+const configOf = (name: string): Json => JSON.parse(readFileSync(`${reference}/${name}/config.json`, "utf8"));
+const [hubert, wav2vec2, bert] = ["hubert-tiny-stable", "wav2vec2-tiny-stable", "bert-tiny"].map(configOf);
+
+/** Every wrong value is refused by one line with the file, the key, what is and what should be. */
+function refuses(good: Json, parse: (c: ConfigReader) => unknown, wrong: [string, unknown, string][]): void {
+  for (const [key, value, wanted] of wrong)
+    assert.throws(() => parse(new ConfigReader({ ...good, [key]: value }, "DIR/config.json")), {
+      name: "SyntaxError",
+      message: `Cannot use DIR/config.json: ${key} is ${JSON.stringify(value) ?? "absent"} but should be ${wanted}`,
+    });
+}
+
+const count = "a whole number from 1 to 2147483647";
+const list = "a list of whole numbers from 1 to 2147483647";
+const rate = "a rate of 0 or more, less than 1";
+const eps = "a number above 0, at most 1";
+
+test("hubertConfig() refuses values out of range", () => {
+  refuses(hubert, hubertConfig, [
+    ["layer_norm_eps", -1e-5, eps],
+    ["layer_norm_eps", 0, eps],
+    ["layer_norm_eps", 1e-60, eps],
+    ["layer_norm_eps", 5, eps],
+    ["layer_norm_eps", "1e-5", "a number"],
+    ["num_attention_heads", 5, "a divisor of hidden_size, 64"],
+    ["num_attention_heads", 0, count],
+    ["num_conv_pos_embedding_groups", 3, "a divisor of hidden_size, 64"],
+    ["num_conv_pos_embeddings", 0, count],
+    ["num_hidden_layers", 1.5, count],
+    ["num_hidden_layers", -2, count],
+    ["num_hidden_layers", 0, count],
+    ["num_hidden_layers", 1e300, count],
+    ["num_hidden_layers", undefined, "a number"],
+    ["hidden_size", -64, count],
+    ["intermediate_size", 0.5, count],
+    ["vocab_size", 0, count],
+    ["pad_token_id", 32, "below vocab_size, 32"],
+    ["pad_token_id", -1, "a whole number from 0 to 2147483647"],
+    ["hidden_dropout", 1.5, rate],
+    ["hidden_dropout", -0.1, rate],
+    ["attention_dropout", 1, rate],
+    ["activation_dropout", 2, rate],
+    ["feat_proj_dropout", -1, rate],
+    ["final_dropout", true, "a number"],
+    ["layerdrop", 1, rate],
+    ["conv_dim", [], list],
+    ["conv_kernel", [], list],
+    ["conv_stride", [5, 2, 2, 2, 2, 2, 0], list],
+    ["conv_kernel", [10, 3, 3, 3, 3, 2, 0], list],
+    ["conv_dim", [32, 32, 32, 32.5, 32, 32, 32], list],
+    ["conv_dim", 32, list],
+    ["conv_kernel", [10, 3], "a list of 7 numbers, as conv_dim"],
+    ["conv_stride", [5, 2, 2, 2, 2, 2, 2, 2], "a list of 7 numbers, as conv_dim"],
+    ["hidden_act", "toString", "one of gelu, gelu_new, gelu_pytorch_tanh, relu"],
+    ["feat_extract_norm", "batch", "one of layer, group"],
+    ["do_stable_layer_norm", 1, "true or false"],
+  ]);
+  refuses({ ...hubert, apply_spec_augment: true }, hubertConfig, [
+    ["mask_time_prob", 1.2, rate],
+    ["mask_time_length", 0, count],
+    ["mask_feature_min_masks", -1, "a whole number from 0 to 2147483647"],
+  ]);
+});
+
+test("bertConfig() refuses values out of range", () => {
+  refuses(bert, bertConfig, [
+    ["layer_norm_eps", -1, eps],
+    ["num_attention_heads", 7, "a divisor of hidden_size, 64"],
+    ["num_hidden_layers", 2.5, count],
+    ["hidden_dropout_prob", 1.5, rate],
+    ["attention_probs_dropout_prob", -1, rate],
+    ["classifier_dropout", 1, rate],
+    ["max_position_embeddings", 1, "a whole number from 2 to 2147483647"],
+    ["type_vocab_size", 0, count],
+    ["vocab_size", -1, count],
+    ["pad_token_id", 1000, "below vocab_size, 1000"],
+    ["id2label", {}, "an object with a name for every class"],
+    ["id2label", ["a"], "an object with a name for every class"],
+    ["num_labels", 0, count],
+  ]);
+});
+
+test("hubertConfig() and bertConfig() leave alone what they do not know", () => {
+  const more = { torch_dtype: "float16", task_specific_params: null, "my own": [1, { deep: true }] };
+  const read = (json: Json) => new ConfigReader(json, "config.json");
+  assert.deepEqual(hubertConfig(read({ ...hubert, ...more })), hubertConfig(read(hubert)));
+  assert.deepEqual(bertConfig(read({ ...bert, ...more })), bertConfig(read(bert)));
+  assert.equal(hubertConfig(read(wav2vec2)).prefix, "wav2vec2");
+});
+
+test("emotionConfig() names the part of the file in which a value is wrong", () => {
+  const { cmgi, ...whole } = configOf("e2e-tiny");
+  const read = (json: Json) => () => emotionConfig(new ConfigReader(json, "config.json"));
+  const hurt = { ...(whole.hubert as Json), layer_norm_eps: -1 };
+  assert.throws(read({ ...whole, cmgi, hubert: hurt }), {
+    message: `Cannot use config.json (hubert): layer_norm_eps is -1 but should be ${eps}`,
+  });
+  assert.throws(read({ ...whole, cmgi, labels: ["sad", "sad", "angry", "happy"] }), /none of them twice$/);
+  assert.throws(read({ ...whole, cmgi, hubert: "x".repeat(500) }), (error: Error) => {
+    assert.match(error.message, /^Cannot use config\.json: hubert is "x+\.\.\. but should be an object$/);
+    return error.message.length < 160;
+  });
+});
+
+test("checkCharacters() and checkSubwords() hold a model to its vocabularies", () => {
+  const ears = new ConfigReader(hubert, "a.json");
+  const reader = new ConfigReader({ ...bert, vocab_size: 50 }, "b.json");
+  checkCharacters(ears, 32);
+  assert.throws(() => checkCharacters(ears, 31), {
+    message: "Cannot use a.json: vocab_size is 32 but should be 31, the tokens of vocab.json",
+  });
+  checkSubwords(reader, 50);
+  checkSubwords(reader, 30);
+  assert.throws(() => checkSubwords(reader, 366), {
+    message: "Cannot use b.json: vocab_size is 50 but should be at least 366, the tokens of BERT's tokenizer",
+  });
+});
