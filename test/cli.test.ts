@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -18,7 +18,8 @@ const verb = defineVerb({
   example: "wavegate hear a.wav",
   options: {
     dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage" },
-    beam: { type: "number", help: "width" },
+    beam: { type: "count", help: "width" },
+    pitch: { type: "number", help: "semitones" },
     set: { type: "string", multiple: true, help: "key=value" },
     loud: { type: "boolean", help: "louder" },
   },
@@ -27,11 +28,14 @@ const verb = defineVerb({
 });
 
 test("parse() gives every option its type and its default", () => {
-  assert.deepEqual(parse(verb, ["a.wav", "--beam", "8", "--set", "x=1", "--set", "y=2", "--json"]), {
-    values: { dtype: "f32", beam: 8, set: ["x=1", "y=2"], loud: false },
-    operands: ["a.wav"],
-    json: true,
-  });
+  assert.deepEqual(
+    parse(verb, ["a.wav", "--beam", "8", "--pitch=-0.5", "--set", "x=1", "--set", "y=2", "--json"]),
+    {
+      values: { dtype: "f32", beam: 8, pitch: -0.5, set: ["x=1", "y=2"], loud: false },
+      operands: ["a.wav"],
+      json: true,
+    },
+  );
 });
 
 test("parse() refuses what it cannot read, and says why", () => {
@@ -39,7 +43,9 @@ test("parse() refuses what it cannot read, and says why", () => {
     [[], /^Cannot run without FILE…$/],
     [["a", "b", "c"], /^Cannot read "c": one argument too many$/],
     [["a", "--dtype", "f8"], /^Cannot read --dtype f8: it is one of f32, f16$/],
-    [["a", "--beam", "wide"], /^Cannot read --beam wide: it is a number$/],
+    [["a", "--pitch", "high"], /^Cannot read --pitch high: it is a number$/],
+    [["a", "--beam", "0"], /^Cannot read --beam 0: it is a whole number of at least 1$/],
+    [["a", "--beam", "1.5"], /^Cannot read --beam 1\.5: it is a whole number of at least 1$/],
     [["a", "--quiet"], /--quiet/],
     [["a", "--beam"], /--beam/],
   ];
@@ -112,7 +118,9 @@ test("startProgress() is silent without a terminal and in the first second", () 
 let folder = "";
 before(() => {
   folder = mkdtempSync(join(tmpdir(), "wavegate-cli-"));
-  const cli = pathToFileURL(fileURLToPath(new URL("../tools/cli.ts", import.meta.url))).href;
+  const tool = (name: string) =>
+    pathToFileURL(fileURLToPath(new URL(`../tools/${name}`, import.meta.url))).href;
+  const cli = tool("cli.ts");
   writeFileSync(
     join(folder, "try.mts"),
     `import { defineVerb, isMain, runVerb } from ${JSON.stringify(cli)};
@@ -125,6 +133,26 @@ before(() => {
         for (let i = 0; i < 50_000; i++) print("line " + i);
         printJson({ lines: 50_000 });
         return what === "fail" ? 1 : 0;
+      },
+    });
+    if (isMain(import.meta)) await runVerb(verb);`,
+  );
+  // Works for a second, or until it is told to stop.
+  writeFileSync(
+    join(folder, "work.mts"),
+    `import { defineVerb, isMain, runVerb } from ${JSON.stringify(cli)};
+    const verb = defineVerb({
+      name: "work", summary: "Works.", usage: "HOW", example: "wavegate work hard", options: {}, operands: { min: 1 },
+      interruptible: true,
+      async main({ operands: [how], note, signal }) {
+        for (let i = 0; i < 50; i++) {
+          note("working");
+          if (how === "save" && signal.aborted) return undefined;
+          if (how === "throw") signal.throwIfAborted();
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        if (how === "fail") throw new Error("failed in the end");
+        return 0;
       },
     });
     if (isMain(import.meta)) await runVerb(verb);`,
@@ -167,6 +195,71 @@ test("runVerb() turns an error into one line, wrong usage into status 2, --help 
   const help = tryVerb("--help");
   assert.equal(help.status, 0);
   assert.match(help.stdout, /^Tries\.\n\nUsage: wavegate try WHAT\n[\s\S]*Example:\n {2}wavegate try it\n$/);
+});
+
+/** Starts work.mts and does `act` to it once it works. Deno's child.kill() decides what the status will be. */
+function work(
+  how: string,
+  act: (child: ReturnType<typeof spawn>, kill: (name: NodeJS.Signals) => void) => void,
+) {
+  return new Promise<{ status: number | null; stderr: string }>((resolve) => {
+    const child = spawn(process.execPath, [...runtime, join(folder, "work.mts"), how], {
+      cwd: root,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let stderr = "";
+    child.stderr.once("data", () => act(child, (name) => void process.kill(child.pid!, name)));
+    child.stderr.on("data", (chunk) => {
+      stderr += chunk;
+    });
+    child.on("exit", (status) => resolve({ status, stderr }));
+  });
+}
+
+test("runVerb() lets a verb stop itself at the first signal, and says so", async () => {
+  const said = /^wavegate work: stopping at the next safe place; once more ends at once$/m;
+  const cases = [
+    ["SIGINT", "save", 130],
+    ["SIGTERM", "throw", 143],
+    ["SIGHUP", "save", 129],
+    ["SIGINT", "finish", 0],
+  ] as const;
+  for (const [name, how, expected] of process.platform === "win32" ? [] : cases) {
+    const { status, stderr } = await work(how, (_, kill) => kill(name));
+    assert.equal(status, expected, `${name} to a verb that would ${how}`);
+    assert.match(stderr, said);
+  }
+});
+
+test("runVerb() ends a verb at the second signal, unless it is an echo of the first", async () => {
+  if (process.platform === "win32") return; // a signal there is the end
+  const twice = (wait: number) =>
+    work("finish", (_, kill) => {
+      kill("SIGTERM");
+      setTimeout(() => kill("SIGINT"), wait);
+    });
+  assert.equal((await twice(50)).status, 0);
+  assert.equal((await twice(700)).status, 130);
+});
+
+test("runVerb() goes on where nobody reads its stderr any more", async () => {
+  const lost = (how: string) => work(how, (child) => child.stderr?.destroy());
+  assert.equal((await lost("finish")).status, 0);
+  assert.equal((await lost("fail")).status, 1);
+});
+
+test("openChosenDevice() overwrites nothing where stderr is a file with one position for all", () => {
+  const path = join(folder, "stderr.txt");
+  const verb = ["tools/profile.ts", "weights/demo", "--adapter", "voodoo"];
+  for (const flag of ["w", "a"]) {
+    const file = openSync(path, flag);
+    spawnSync(process.execPath, [...runtime, ...verb], { cwd: root, stdio: ["ignore", "ignore", file] });
+    writeSync(file, "next\n");
+    closeSync(file);
+  }
+  const lines = readFileSync(path, "utf8").replace(/^Warning: .*\n/gm, "");
+  const one = "wavegate profile: Cannot find adapter 'voodoo': [^\\n]*\\nnext\\n";
+  assert.match(lines, new RegExp(`^${one}${one}$`));
 });
 
 test("wavegate ends with status 2 at an unknown verb and prints its version", () => {

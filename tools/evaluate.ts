@@ -14,7 +14,7 @@ import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { batchBytes, bindableBytes, largestBytes, planBatches } from "../src/models/batches.ts";
 import { type EmotionConfig, EmotionRecognizer } from "../src/models/emotion.ts";
 import { type ModelFolder, openModelFolder } from "../src/models/folder.ts";
-import { spellings } from "../src/models/keys.ts";
+import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { answerBatch } from "../src/train/answer.ts";
 import { planInOrder, roundLength } from "../src/train/batches.ts";
@@ -125,7 +125,7 @@ async function openSystem(host: Host, path: string): Promise<System> {
 /** The system with its weights on the GPU. Closes their file. */
 async function loadSystem(device: Device, { weights: file, path, emotion }: System) {
   try {
-    const weights = new Weights(device, { file, path, spellings });
+    const weights = new Weights(device, { file, path, spellings, mayIgnore });
     const system = new EmotionRecognizer(weights.root, emotion);
     await weights.load();
     return system;
