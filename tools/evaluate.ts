@@ -3,13 +3,12 @@ import { LABELS, type Problem, summarizeProblems, type Utterance } from "../src/
 import { examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
-import type { Oracle } from "../src/evaluate/oracle.ts";
+import { type Oracle, readOracle } from "../src/evaluate/oracle.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/evaluate/report.ts";
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { SAMPLE_RATE } from "../src/io/audio.ts";
-import { readJson } from "../src/io/config.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { batchBytes, bindableBytes, largestBytes, planBatches } from "../src/models/batches.ts";
 import { type EmotionConfig, EmotionRecognizer } from "../src/models/emotion.ts";
@@ -48,10 +47,7 @@ export const verb = defineVerb({
     const all = folds(examined.utterances);
     const fold = all[wanted - 1];
     if (!fold) throw new UsageError(`Cannot evaluate fold ${wanted}: ${data} has ${all.length} sessions`);
-    const oracle =
-      (await host.kind(`${data}/oracle.json`)) === "file"
-        ? ((await readJson(host, `${data}/oracle.json`)) as unknown as Oracle)
-        : undefined;
+    const oracle = await readOracle(host, corpus.root);
 
     const leaveOut = (id: string, kind: Problem["kind"], why: string) => {
       problems.push({ id, kind, handled: `left out: ${why}` });
@@ -86,7 +82,7 @@ export const verb = defineVerb({
     bar.stop();
     device.dispose();
     if (answers.size === 0)
-      throw new Error(`Cannot evaluate ${path}: ${fold.name} of ${data} has no utterance with a label`);
+      throw new Error(`Cannot evaluate ${path}: no utterance of ${fold.name} in ${data} can be used`);
 
     const inOrder = test.flatMap(({ id }) => answers.get(id) ?? []);
     const result = report(inOrder);

@@ -9,6 +9,7 @@ import { ALIGNMENT } from "../corpora/plan.ts";
 import { STATES, type State } from "../corpora/prosody.ts";
 import type { Host } from "../host/host.ts";
 import { readWav } from "../io/audio.ts";
+import { readJson } from "../io/config.ts";
 import { type Ceilings, ceilings } from "./ceilings.ts";
 import { fitLda, fitNaiveBayes } from "./classifiers.ts";
 import { FEATURES, handFeatures } from "./features.ts";
@@ -43,6 +44,18 @@ export interface Oracle {
     /** With one state in ten and one keyword in ten misread. */
     readonly ceilingsMisread: Ceilings;
   };
+}
+
+/** The oracle.json beside a generated corpus; undefined where there is none. Throws where it holds no baselines. */
+export async function readOracle(host: Host, root: string): Promise<Oracle | undefined> {
+  const path = `${root}/oracle.json`;
+  if ((await host.kind(path)) !== "file") return undefined;
+  const oracle = (await readJson(host, path)) as unknown as Oracle;
+  for (const key of ["lda", "ldaBySpeaker", "unigrams", "lateFusion"] as const) {
+    if (typeof oracle[key]?.ua !== "number" || !oracle[key].folds)
+      throw new SyntaxError(`Cannot read ${path}: it holds no ${key}, expected the figures of corpus make`);
+  }
+  return oracle;
 }
 
 type Labelled = Utterance & { readonly label: Label };
