@@ -33,9 +33,10 @@ export {
   type HubertConfig,
   hubertConfig,
 } from "./models/config.ts";
-export { EMOTIONS, type EmotionConfig, EmotionRecognizer, emotionConfig } from "./models/emotion.ts";
+export { type EmotionConfig, EmotionRecognizer, emotionConfig } from "./models/emotion.ts";
 export { frameCount, HubertForCTC, type HubertInput, HubertModel } from "./models/hubert.ts";
 export { openModelFolder } from "./models/folder.ts";
+export { type Label, LABELS } from "./models/labels.ts";
 export { openRecognizer, type Recognizer } from "./models/recognizer.ts";
 export { spellings } from "./models/keys.ts";
 export { AdamW, type AdamWOptions } from "./train/adamw.ts";

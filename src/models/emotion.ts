@@ -21,8 +21,6 @@ import { type BertConfig, bertConfig, type ConfigReader, type HubertConfig, hube
 import { type HubertInput, HubertModel, type HubertOutput } from "./hubert.ts";
 import { LABELS } from "./labels.ts";
 
-export { LABELS as EMOTIONS } from "./labels.ts";
-
 const modalities = ["acoustic", "text", "both"] as const;
 
 export interface EmotionConfig {

@@ -1,5 +1,5 @@
 /** The rows of the paper's tables by name: what is heard and read, how the two meet, and which stages train them. */
-import { EMOTIONS } from "../models/emotion.ts";
+import { LABELS } from "../models/labels.ts";
 import type { StageNumber } from "./config.ts";
 
 export interface SystemRecipe {
@@ -62,7 +62,7 @@ export function systemConfig(
     model_type: "wavegate",
     modalities,
     asr: recipe.asr,
-    labels: EMOTIONS,
+    labels: LABELS,
     alpha: recipe.asr ? alpha : 0,
     hubert,
     ...(modalities === "acoustic" ? {} : { bert }),
@@ -73,7 +73,7 @@ export function systemConfig(
             ...Object.fromEntries(Object.entries(recipe.fusion ?? {}).filter(([, x]) => x !== undefined)),
             d_s: hubert?.hidden_size,
             d_t: bert?.hidden_size,
-            num_classes: EMOTIONS.length,
+            num_classes: LABELS.length,
           },
         }
       : {}),
