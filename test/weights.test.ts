@@ -130,6 +130,22 @@ test("Weights.load() takes what published speech checkpoints hold beside the mod
   assert.equal(bias.length, 32);
 });
 
+test("Weights.load() asks for masked_spec_embed only where the config masks, and takes it anywhere", async () => {
+  const json = JSON.parse(readFileSync(`${reference}/hubert-tiny-base/config.json`, "utf8"));
+  const without = new ConfigReader({ ...json, mask_time_prob: 0, mask_feature_prob: 0 }, "config.json");
+  const absent = (tensors: Map<string, Edited>) => void tensors.delete("hubert.masked_spec_embed");
+  const unmasked = (scope: WeightScope) => hubert(scope, without);
+  for (const [name, edit] of [
+    ["unmasked", absent],
+    ["spare", () => {}],
+  ] as const)
+    assert.equal((await load(name, "hubert-tiny-base", edit, unmasked, "lm_head.bias")).length, 32);
+  await assert.rejects(
+    load("masked", "hubert-tiny-base", absent, hubert, "lm_head.bias"),
+    /masked_spec_embed/,
+  );
+});
+
 test("Weights.load() takes what bert-base-uncased holds beside its encoder", async () => {
   const norm = await load(
     "bert-base",

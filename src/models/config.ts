@@ -47,8 +47,8 @@ export class ConfigReader {
     return value;
   }
   /** A share from 0 up to, but not including, 1. */
-  rate(key: string): number {
-    const value = this.number(key, 0);
+  rate(key: string, fallback: number): number {
+    const value = this.number(key, fallback);
     if (value < 0 || value >= 1) throw this.complaint(key, "a rate of 0 or more, less than 1");
     return value;
   }
@@ -153,6 +153,8 @@ export interface HubertConfig {
     readonly final: number;
     readonly layer: number;
   };
+  /** `masked_spec_embed` is among the weights: of a config without masks it is not. */
+  readonly maskEmbedding: boolean;
   readonly specAugment?: {
     readonly timeProb: number;
     readonly timeLength: number;
@@ -178,6 +180,8 @@ export function hubertConfig(c: ConfigReader): HubertConfig {
     throw c.complaint("adapter_attn_dim", "absent: attention adapters are not built");
   const { hiddenSize, heads } = c.widths();
   const vocabSize = c.whole("vocab_size", 32);
+  const timeProb = c.rate("mask_time_prob", 0.05);
+  const featureProb = c.rate("mask_feature_prob", 0);
   const prefix = c.choice("model_type", ["hubert", "wav2vec2"], "hubert");
   return {
     prefix,
@@ -203,19 +207,20 @@ export function hubertConfig(c: ConfigReader): HubertConfig {
     ctcReduction: c.choice("ctc_loss_reduction", ["mean", "sum"], "sum"),
     ctcZeroInfinity: c.boolean("ctc_zero_infinity", false),
     dropout: {
-      hidden: c.rate("hidden_dropout"),
-      attention: c.rate("attention_dropout"),
-      activation: c.rate("activation_dropout"),
-      featProj: c.rate("feat_proj_dropout"),
-      final: c.rate("final_dropout"),
-      layer: c.rate("layerdrop"),
+      hidden: c.rate("hidden_dropout", 0.1),
+      attention: c.rate("attention_dropout", 0.1),
+      activation: c.rate("activation_dropout", 0.1),
+      featProj: c.rate("feat_proj_dropout", 0),
+      final: c.rate("final_dropout", 0.1),
+      layer: c.rate("layerdrop", 0.1),
     },
+    maskEmbedding: timeProb > 0 || featureProb > 0,
     specAugment: c.boolean("apply_spec_augment", true)
       ? {
-          timeProb: c.rate("mask_time_prob"),
+          timeProb,
           timeLength: c.whole("mask_time_length", 10),
           timeMin: c.whole("mask_time_min_masks", 2, 0),
-          featureProb: c.rate("mask_feature_prob"),
+          featureProb,
           featureLength: c.whole("mask_feature_length", 10),
           featureMin: c.whole("mask_feature_min_masks", 0, 0),
         }
@@ -242,7 +247,7 @@ export function bertConfig(c: ConfigReader): BertConfig {
   const { hiddenSize, heads } = c.widths();
   const vocabSize = c.whole("vocab_size");
   c.choice("position_embedding_type", ["absolute"], "absolute");
-  const hidden = c.rate("hidden_dropout_prob");
+  const hidden = c.rate("hidden_dropout_prob", 0.1);
   return {
     vocabSize,
     hiddenSize,
@@ -258,8 +263,8 @@ export function bertConfig(c: ConfigReader): BertConfig {
     numLabels: c.labels(),
     dropout: {
       hidden,
-      attention: c.rate("attention_probs_dropout_prob"),
-      classifier: c.has("classifier_dropout") ? c.rate("classifier_dropout") : hidden,
+      attention: c.rate("attention_probs_dropout_prob", 0.1),
+      classifier: c.rate("classifier_dropout", hidden),
     },
   };
 }

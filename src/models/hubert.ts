@@ -121,7 +121,7 @@ export class HubertModel {
   readonly #extractor: FeatureExtractor;
   readonly #projectionNorm: LayerNorm | undefined;
   readonly #projection: Linear;
-  readonly #maskedSpecEmbed: Parameter;
+  readonly #maskedSpecEmbed: Parameter | undefined;
   readonly #position: WeightNormConv1d;
   readonly #layers: EncoderLayer[];
   readonly #norm: LayerNorm;
@@ -131,7 +131,9 @@ export class HubertModel {
     const features = config.convDim[config.convDim.length - 1];
     const encoder = weights.at("encoder");
     this.config = config;
-    this.#maskedSpecEmbed = weights.get("masked_spec_embed", [C], { kind: "uniform", bound: 1 });
+    this.#maskedSpecEmbed = config.maskEmbedding
+      ? weights.get("masked_spec_embed", [C], { kind: "uniform", bound: 1 })
+      : undefined;
     this.#extractor = new FeatureExtractor(weights.at("feature_extractor"), config);
     this.#projectionNorm = config.featProjLayerNorm
       ? new LayerNorm(weights.at("feature_projection").at("layer_norm"), features, eps)
@@ -184,7 +186,11 @@ export class HubertModel {
     const normed = this.#projectionNorm ? this.#projectionNorm.forward(features) : features;
     let x = dropout(this.#projection.forward(normed), rates.featProj, mode.training);
     mode.observe?.("feat_proj", x);
-    if (keepFrames) x = maskRows(x, keepFrames, this.#maskedSpecEmbed.value);
+    if (keepFrames) {
+      if (!this.#maskedSpecEmbed)
+        throw new Error("Cannot mask frames: this model's config has no masks, nor masked_spec_embed");
+      x = maskRows(x, keepFrames, this.#maskedSpecEmbed.value);
+    }
     if (keepFeatures) x = transpose(maskRows(transpose(x), keepFeatures));
     if (mask) x = maskRows(x, mask);
     const position = activation(this.#position.forward(x), hiddenAct);

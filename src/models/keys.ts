@@ -32,9 +32,10 @@ export function spellings(key: string): string[] {
 
 /**
  * What published checkpoints hold among a model's own tensors though it does not need them: BERT's pooler and buffers,
- * its second pretraining head, and the decoder that is tied to the word embeddings.
+ * its second pretraining head, and the decoder that is tied to the word embeddings; HuBERT's mask where none is drawn.
  */
 const needless = [
+  /^((hubert|wav2vec2)\.)?masked_spec_embed$/,
   /^bert\.pooler\./,
   /^(bert\.)?embeddings\.(position|token_type)_ids$/,
   /^cls\.(seq_relationship|predictions\.decoder)\./,

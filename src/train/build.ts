@@ -3,9 +3,9 @@ import type { Device } from "../gpu/device.ts";
 import type { Host } from "../host/host.ts";
 import { isObject, readJson } from "../io/config.ts";
 import { openSafetensors, type Safetensors } from "../io/safetensors.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../models/config.ts";
+import { bertConfig, checkCharacters, checkSubwords, ConfigReader, hubertConfig } from "../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../models/emotion.ts";
-import { spellings } from "../models/keys.ts";
+import { mayIgnore, spellings } from "../models/keys.ts";
 import { BertForMaskedLM } from "../models/masked_lm.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import { Weights } from "../nn/weights.ts";
@@ -77,13 +77,11 @@ export async function checkStages(
     const { assets, hubert, bert } = await materials(host, config, stage, {});
     const named = (part: "hubert" | "bert") =>
       from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`;
-    if (stage > 0) hubertConfig(new ConfigReader(hubert, named("hubert")));
-    const reads = bert && bertConfig(new ConfigReader(bert, named("bert")));
-    const words = assets.tokenizer?.vocabularySize ?? 0;
-    if (reads && reads.vocabSize < words)
-      throw new RangeError(
-        `Cannot use ${named("bert")}: vocab_size is ${reads.vocabSize} but should be at least ${words}, the tokenizer's`,
-      );
+    const hears = stage > 0 ? new ConfigReader(hubert, named("hubert")) : undefined;
+    if (hears) hubertConfig(hears);
+    if (hears && systemOf(config.system).asr) checkCharacters(hears, assets.vocabulary.size);
+    if (bert && assets.tokenizer)
+      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize);
     if (stage > 0)
       emotionConfig(new ConfigReader(systemJson(config, stage, { hubert, bert }), "the recipe (model)"));
   }
@@ -135,7 +133,7 @@ export async function build(
     const has = (prefix: string) => [...(file?.tensors.keys() ?? [])].some((key) => key.startsWith(prefix));
     const drawn = ["hubert.", "bert."].filter((prefix) => !has(prefix));
     const weights = new Weights(device, {
-      ...{ file, spellings, seed: config.seed },
+      ...{ file, spellings, mayIgnore, seed: config.seed },
       path: checkpoint ?? [made.hubertFolder, made.bertFolder].filter(Boolean).join(" and "),
       mayDraw: (key) =>
         !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || drawn.some((p) => key.startsWith(p))),
