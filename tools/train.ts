@@ -5,7 +5,7 @@ import { LABELS, type Problem, summarizeProblems } from "../src/corpora/corpus.t
 import { examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
-import { score } from "../src/evaluate/metrics.ts";
+import { argmax, score } from "../src/evaluate/metrics.ts";
 import { totalEdits, wer, wordEdits } from "../src/evaluate/wer.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
@@ -44,7 +44,7 @@ export const verb = defineVerb({
     },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
     out: { type: "string", value: "RUN", help: "folder of the run" },
-    fold: { type: "number", value: "N", default: 5, help: "session held out for the test" },
+    fold: { type: "count", value: "N", default: 5, help: "session held out for the test" },
     stage: {
       type: "string",
       choices: ["0", "1", "2", "both"],
@@ -63,14 +63,16 @@ export const verb = defineVerb({
     resume: { type: "boolean", help: "go on with the run in --out" },
     ...deviceOptions,
   },
-  async main(context) {
+  async main(context): Promise<number | undefined> {
     const { values, note, signal } = context;
     const { out, resume } = values;
     if (out === undefined) throw new UsageError("Cannot train without --out RUN");
     const host = await currentHost();
     const path = out.replace(/\/+$/, "");
     const config = resume ? await resumed(host, path, values) : started(values);
-    const data = config.stages.every((stage) => stage === 0) ? undefined : await openData(host, config);
+    const data = config.stages.every((stage) => stage === 0)
+      ? undefined
+      : await openData(host, config, signal);
     if (data) tell(data.examined.problems, config.data, note);
     if (!resume) await checkStages(host, config, data);
     const device = await openChosenDevice(host, values);
@@ -78,7 +80,8 @@ export const verb = defineVerb({
     const lock = lockRun(path);
     try {
       const run = resume ? await RunFolder.open(host, path) : await RunFolder.create(host, path, config);
-      await go(context, { device, run, config, data, resume, signal });
+      // A run that finished although a signal came is no less done.
+      return (await go(context, { device, run, config, data, resume, signal })) ? 0 : undefined;
     } finally {
       lock.release();
       device.dispose();
@@ -86,11 +89,11 @@ export const verb = defineVerb({
   },
 });
 
-/** Trains, shows how it goes and says how it ended. */
+/** Trains, shows how it goes and says how it ended; false where it was stopped. */
 async function go(
   { print, printJson, ...context }: Context<typeof verb.options>,
   options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal">,
-): Promise<void> {
+): Promise<boolean> {
   const { device, run, data, resume } = options;
   const { path, host } = run;
   const shown = display(context, run);
@@ -108,6 +111,7 @@ async function go(
         : `${path}: stopped after ${formatSeconds(seconds)}; --resume --out ${path} goes on`,
     );
     printJson({ run: path, finished, seconds });
+    return finished;
   } catch (error) {
     run.log(`failed: ${(error as Error).message.split("\n")[0]}`);
     throw error;
@@ -149,9 +153,9 @@ function tell(problems: readonly Problem[], data: string, note: (line: string) =
   if (problems.length > 10) note(`  and ${problems.length - 10} more; the run's log.txt names them all`);
 }
 
-async function openData(host: Host, config: TrainConfig): Promise<TrainData> {
+async function openData(host: Host, config: TrainConfig, signal: AbortSignal): Promise<TrainData> {
   const corpus = await readIemocap(host, config.data);
-  const examined = await examine(host, corpus, { maxTrainingSeconds: config.maxSeconds });
+  const examined = await examine(host, corpus, { maxTrainingSeconds: config.maxSeconds, signal });
   const all = folds(examined.utterances, { dev: config.dev, seed: config.seed });
   const fold = all[config.fold - 1];
   if (!fold)
@@ -163,7 +167,7 @@ async function openData(host: Host, config: TrainConfig): Promise<TrainData> {
 function measure(answers: readonly UtteranceAnswer[]) {
   const labelled = answers.filter((a) => a.utterance.label !== undefined);
   const truth = labelled.map((a) => LABELS.indexOf(a.utterance.label!));
-  const predicted = labelled.map((a) => a.probabilities.indexOf(Math.max(...a.probabilities)));
+  const predicted = labelled.map((a) => argmax(a.probabilities));
   const { ua, wa } = score(truth, predicted, LABELS.length);
   if (answers.some((a) => a.hypothesis === undefined)) return { ua, wa };
   const edits = answers.map((a) => wordEdits({ reference: a.utterance.words, hypothesis: a.hypothesis! }));

@@ -1,8 +1,9 @@
 /** The small files of a model folder, so that predict and transformers can open it. */
 import type { Host } from "../host/host.ts";
 import { type BertTokenizer, openBertTokenizer } from "../io/tokenizer.ts";
+import { writeWhole } from "../io/write_whole.ts";
 import { CtcVocabulary, openCtcVocabulary } from "../io/vocabulary.ts";
-import { toJson, writeWhole } from "./run_folder.ts";
+import { toJson } from "./run_folder.ts";
 
 /** The characters of the published 960 h models, in their order; 0 is the blank. */
 const CHARACTERS = "<pad> <s> </s> <unk> | E T A O N I H S R D L U M W C F G Y P B V K ' X J Q Z".split(" ");

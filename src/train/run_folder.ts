@@ -7,21 +7,10 @@
  */
 import type { Host } from "../host/host.ts";
 import { readJson } from "../io/config.ts";
+import { writeWhole } from "../io/write_whole.ts";
 import { TensorBoardEvents } from "./tensorboard.ts";
 
 const encoder = new TextEncoder();
-
-/** Writes a small file whole or not at all. */
-export async function writeWhole(host: Host, path: string, content: string | Uint8Array): Promise<void> {
-  const file = await host.createAtomic(path);
-  try {
-    await file.write(typeof content === "string" ? encoder.encode(content) : content);
-    await file.commit();
-  } catch (error) {
-    await file.abort();
-    throw error;
-  }
-}
 
 export const toJson = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
