@@ -10,7 +10,7 @@ import { currentHost } from "../src/host/current.ts";
 import { readJson } from "../src/io/config.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { ConfigReader } from "../src/models/config.ts";
-import { spellings } from "../src/models/keys.ts";
+import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { grad } from "../src/tensor/tape.ts";
@@ -32,7 +32,7 @@ const [config, info] = [
 const device = await openDevice(host);
 const path = `${folder}/model.safetensors`;
 const file = await openSafetensors(host, path);
-const weights = new Weights(device, { file, path, spellings });
+const weights = new Weights(device, { file, path, spellings, mayIgnore });
 const build = wholeSystem(weights, new ConfigReader(config, path), config);
 await weights.load();
 await file.close();

@@ -43,7 +43,7 @@ fn rowA(m: u32, z: u32) -> u32 {
   return z * d.aZ + (r / d.aRows) * d.aBatch + (r % d.aRows) * d.aRow;
 }
 
-// Four elements of A at `base + at`, of which `left` remain before the end of the contiguous run.
+// Four elements of A from `base + at` on; the contiguous run has `length`.
 fn a4(base: u32, at: u32, length: u32) -> vec4f {
 #if ${vec}
   return a[(base + at) >> 2u];

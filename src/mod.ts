@@ -38,5 +38,5 @@ export { frameCount, HubertForCTC, type HubertInput, HubertModel } from "./model
 export { openModelFolder } from "./models/folder.ts";
 export { type Label, LABELS } from "./models/labels.ts";
 export { openRecognizer, type Recognizer } from "./models/recognizer.ts";
-export { spellings } from "./models/keys.ts";
+export { mayIgnore, spellings } from "./models/keys.ts";
 export { AdamW, type AdamWOptions } from "./train/adamw.ts";

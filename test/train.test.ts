@@ -1,6 +1,6 @@
 /** The parts of training: schedules, masks, batches, configs, files, memory, and data that is not as it should be. */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -443,9 +443,16 @@ test("lockRun() lets one living process write to a run", async () => {
     );
     await owner(1, "another machine");
     assert.throws(() => lockRun(run), /process 1 of another machine is at it/);
-    for (const dead of [JSON.stringify({ pid: 2 ** 22 + 1, host: hostname() }), '{"pid":'].values()) {
+    await writeFile(lock, '{"pid":');
+    assert.throws(() => lockRun(run), /another process is at it/, "it may be writing its name");
+    const long = new Date(Date.now() - 60_000);
+    for (const dead of [JSON.stringify({ pid: 2 ** 22 + 1, host: hostname() }), '{"pid":']) {
       await writeFile(lock, dead);
-      lockRun(run).release();
+      await utimes(lock, long, long);
+      const { release } = lockRun(run);
+      assert.equal(JSON.parse(await readFile(lock, "utf8")).pid, process.pid);
+      release();
+      assert.deepEqual(await readdir(run), []);
     }
   });
 });

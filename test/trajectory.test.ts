@@ -9,7 +9,7 @@ import { BertForSequenceClassification } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
-import { spellings } from "../src/models/keys.ts";
+import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { crossEntropy } from "../src/ops/cross_entropy.ts";
 import { ctcLoss } from "../src/ops/ctc.ts";
@@ -47,7 +47,7 @@ async function follow(
   const trajectory = (await readJson(host, `${folder}/case.json`)).train_trajectory as Trajectory;
   const inputs = await openSafetensors(host, `${folder}/inputs.safetensors`);
   const file = await openSafetensors(host, `${folder}/model.safetensors`);
-  const weights = new Weights(device, { file, path: name, spellings });
+  const weights = new Weights(device, { file, path: name, spellings, mayIgnore });
   const values = (key: string) => readF32(inputs, key);
   const shape = (key: string) => inputs.tensors.get(key)!.shape;
   const losses = await build(weights, {

@@ -10,7 +10,7 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { SAMPLE_RATE } from "../src/io/audio.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
-import { batchBytes, bindableBytes, largestBytes, planBatches } from "../src/models/batches.ts";
+import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../src/models/batches.ts";
 import { type EmotionConfig, EmotionRecognizer } from "../src/models/emotion.ts";
 import { type ModelFolder, openModelFolder } from "../src/models/folder.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
@@ -57,12 +57,12 @@ export const verb = defineVerb({
     const system = await loadSystem(device, model);
     const { hubert, vocabulary, tokenizer, normalize, emotion } = model;
     const reader: Reader = {
-      ...{ host, vocabulary, tokenizer, normalize, audio: hubert !== undefined },
+      ...{ host, vocabulary, tokenizer, normalize, audio: hubert !== undefined, exact: exact(model) },
       maxTokens: emotion.bert?.maxPositions ?? 0,
       onProblem: (id, said) => leaveOut(id, "unreadable wav", said),
     };
     const test = fold.test.filter((utterance) => {
-      const fits = !hubert || largestBytes(hubert, paddedSamples(utterance)) <= bindableBytes(device);
+      const fits = !hubert || largestBytes(hubert, samplesOf(utterance, model)) <= bindableBytes(device);
       if (!fits) leaveOut(utterance.id, "long clip", `${device.info.name} does not take it in one piece`);
       return fits;
     });
@@ -130,12 +130,19 @@ async function loadSystem(device: Device, { weights: file, path, emotion }: Syst
   }
 }
 
-/** As readBatch() pads an utterance by itself. */
-const paddedSamples = ({ seconds = 0 }: Utterance) => roundLength(Math.round(seconds * SAMPLE_RATE));
+/** Whether a batch may have no padding that predict would not give it. */
+const exact = ({ hubert }: System) => hubert !== undefined && !mayPad(hubert);
+
+/** Samples of an utterance in a batch of its own. */
+function samplesOf({ seconds = 0 }: Utterance, system: System): number {
+  const samples = Math.round(seconds * SAMPLE_RATE);
+  return exact(system) ? samples : roundLength(samples);
+}
 
 /** Batches within the same bounds as those of predict; of texts by their number alone. */
-function plan(test: readonly Utterance[], { hubert }: System, device: Device, batch: number): number[][] {
-  const lengths = test.map(paddedSamples);
+function plan(test: readonly Utterance[], system: System, device: Device, batch: number): number[][] {
+  const lengths = test.map((utterance) => samplesOf(utterance, system));
+  const { hubert } = system;
   return hubert
     ? planBatches(lengths, hubert, { batch, bytes: batchBytes(device) })
     : planInOrder(lengths, { items: batch });

@@ -1,5 +1,5 @@
 /** One process at a time writes to a run: RUN/lock names it. */
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -9,31 +9,65 @@ interface Owner {
   readonly host: string;
 }
 
+/** Milliseconds after which a lock that names nobody is no longer one that is being written. */
+const WRITTEN_AFTER = 10_000;
+
 /** Takes the lock, also from a process that died. Throws where another holds it. */
 export function lockRun(run: string): { release(): void } {
   const path = join(run, "lock");
   const own: Owner = { pid: process.pid, host: hostname() };
-  const take = () => writeFileSync(path, JSON.stringify(own), { flag: "wx" });
-  try {
-    take();
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== "EEXIST") throw new Error(`Cannot write ${path}: ${message}`, { cause: error });
-    const owner = readOwner(path);
-    if (owner && holds(owner, own))
-      throw new Error(
-        `Cannot train in ${run}: process ${owner.pid} of ${owner.host} is at it; if it is not, remove ${path}`,
-      );
-    rmSync(path, { force: true });
-    take();
+  const content = JSON.stringify(own);
+  const take = (): boolean => {
+    try {
+      writeFileSync(path, content, { flag: "wx" });
+      return true;
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === "EEXIST") return false;
+      throw new Error(`Cannot write ${path}: ${message}`, { cause: error });
+    }
+  };
+  while (!take()) {
+    const found = read(path);
+    if (found === undefined) continue; // released meanwhile
+    const owner = ownerIn(found);
+    if (owner ? holds(owner, own) : Date.now() - statSync(path).mtimeMs < WRITTEN_AFTER) {
+      const who = owner ? `process ${owner.pid} of ${owner.host}` : "another process";
+      throw new Error(`Cannot train in ${run}: ${who} is at it; if it is not, remove ${path}`);
+    }
+    moveAway(path, found);
   }
-  return { release: () => rmSync(path, { force: true }) };
+  return {
+    release() {
+      if (read(path) === content) rmSync(path, { force: true });
+    },
+  };
+}
+
+/** Takes a dead lock out of the way. Of two processes that try, one moves it; what is no longer the dead one goes back. */
+function moveAway(path: string, dead: string): void {
+  const aside = `${path}.${process.pid}`;
+  try {
+    renameSync(path, aside);
+    if (read(aside) === dead) rmSync(aside, { force: true });
+    else renameSync(aside, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
 }
 
 /** Undefined where the file was cut short: its process died while it wrote. */
-function readOwner(path: string): Owner | undefined {
+function ownerIn(text: string): Owner | undefined {
   try {
-    return JSON.parse(readFileSync(path, "utf8")) as Owner;
+    return JSON.parse(text) as Owner;
   } catch {
     return undefined;
   }

@@ -1,7 +1,7 @@
 /** wavegate predict: words and emotion of recordings. */
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
-import { openModelFolder } from "../src/models/folder.ts";
+import { openModelFolder, requireEars } from "../src/models/folder.ts";
 import { openRecognizer, type Recognition, type Recognizer } from "../src/models/recognizer.ts";
 import { boxed } from "./box.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
@@ -35,6 +35,7 @@ export const verb = defineVerb({
     };
     const paths = await findRecordings(host, operands, complain);
     const model = await openModelFolder(host, values.model ?? boxedModel());
+    requireEars(model);
     const heard: ReturnType<typeof record>[] = [];
     const bar = progress("recognising", paths.length, { unit: "files" });
     const run: Run = { elapsed: 0 };

@@ -10,7 +10,7 @@ import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
 import { HubertForCTC, HubertModel } from "../src/models/hubert.ts";
-import { spellings } from "../src/models/keys.ts";
+import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { draw } from "../src/nn/random.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { scope } from "../src/tensor/scope.ts";
@@ -48,7 +48,7 @@ export const verb = defineVerb({
     const config = new ConfigReader(await readJson(host, configPath), configPath);
     const file = await openSafetensors(host, folder);
     const device = await openChosenDevice(host, values);
-    const weights = new Weights(device, { file, path: folder, spellings, dtype: values.dtype });
+    const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype: values.dtype });
     const forward = build(weights, config, file, samples, values.tokens);
     await weights.load();
     await file.close();

@@ -44,18 +44,16 @@ export const verb = defineVerb({
     },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
     out: { type: "string", value: "RUN", help: "folder of the run" },
-    fold: { type: "count", value: "N", default: 5, help: "session held out for the test" },
+    fold: { type: "count", value: "N", help: "session held out for the test (5)" },
     stage: {
       type: "string",
       choices: ["0", "1", "2", "both"],
-      default: "both",
-      help: "0: words alone, 1: speech, 2: the whole; both: all that the system needs",
+      help: "0: words alone, 1: speech, 2: the whole; both: all that the system needs (both)",
     },
     preset: {
       type: "string",
       choices: Object.keys(PRESETS) as PresetName[],
-      default: "safe",
-      help: "recipe to start from",
+      help: "recipe to start from (safe)",
     },
     hubert: { type: "string", value: "DIR", help: "Hugging Face folder of the speech encoder" },
     bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
@@ -124,7 +122,7 @@ async function go(
 type Values = Context<typeof verb.options>["values"];
 
 function started(values: Values): TrainConfig {
-  const { system, data, fold, stage, preset, hubert, bert, set } = values;
+  const { system, data, fold = 5, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
   const whole = (folder: string | undefined) => folder && resolve(folder);
@@ -137,8 +135,9 @@ function started(values: Values): TrainConfig {
 
 /** The config of the run in `path`; its corpus may lie elsewhere by now. */
 async function resumed(host: Host, path: string, values: Values): Promise<TrainConfig> {
-  for (const name of ["system", "hubert", "bert", "set"] as const) {
-    if (values[name] !== undefined && values[name].length > 0)
+  for (const name of ["system", "fold", "stage", "preset", "hubert", "bert", "set"] as const) {
+    const value = values[name];
+    if (value !== undefined && !(Array.isArray(value) && value.length === 0))
       throw new UsageError(`Cannot change a run with --${name}: it goes on as it began`);
   }
   const config = checkConfig(await readJson(host, `${path}/config.json`), `${path}/config.json`);

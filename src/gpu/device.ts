@@ -6,7 +6,7 @@
 import type { GpuOptions, Host } from "../host/host.ts";
 import { declaredKernels } from "./kernel.ts";
 import { KernelLibrary } from "./library.ts";
-import { Pool, type PoolBuffer, sizeClass, usage } from "./pool.ts";
+import { Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
 import { Recorder } from "./recorder.ts";
 
@@ -119,7 +119,7 @@ export class Device {
     this.recorder = new Recorder(gpu);
     this.pool = new Pool(gpu, limit, {
       beforeDestroy: () => this.recorder.flush(),
-      onDestroy: (buffer) => this.kernels.forget(buffer),
+      onDestroy: (ids) => this.kernels.forget(ids),
     });
     this.kernels = new KernelLibrary(this, sources);
     gpu.lost.then((lost) => {
@@ -171,7 +171,7 @@ export class Device {
     this.check();
     const length = Math.ceil(bytes / 4) * 4;
     if (length === 0) return new ArrayBuffer(0);
-    const size = sizeClass(length);
+    const size = this.pool.classOf(length);
     const staging =
       this.#staging.get(size)?.pop() ??
       this.gpu.createBuffer({ label: "staging", size, usage: usage.MAP_READ | usage.COPY_DST });

@@ -1,7 +1,6 @@
 import type { Device } from "./device.ts";
 import type { Bound, Grid, Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import type { PoolBuffer } from "./pool.ts";
 import { type BindingInfo, excerpt, expand, type Flags, type Interface, reachable, reflect } from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
@@ -41,8 +40,8 @@ export class KernelLibrary {
     return this.#pipelines.size;
   }
 
-  forget(buffer: PoolBuffer): void {
-    for (const p of this.#pipelines.values()) p.forget(buffer.id);
+  forget(ids: ReadonlySet<number>): void {
+    for (const p of this.#pipelines.values()) p.forget(ids);
   }
 
   /** Records one dispatch, compiling the pipeline first where it is new. Inside precompile() it only notes the pipeline. */

@@ -82,8 +82,9 @@ export class Pipeline {
   }
 
   /** Drops the bind groups that name a destroyed buffer. */
-  forget(id: number): void {
-    for (const key of this.#groups.keys()) if (`,${key}`.includes(`,${id},`)) this.#groups.delete(key);
+  forget(ids: ReadonlySet<number>): void {
+    for (const key of this.#groups.keys())
+      if (key.split(",").some((id) => id !== "" && ids.has(Number(id)))) this.#groups.delete(key);
   }
 
   #fill(view: DataView, dims: Readonly<Record<string, number>>): void {

@@ -49,11 +49,11 @@ export function sizeClass(bytes: number): number {
 interface PoolOwner {
   /** Submits what was recorded: it may name free buffers, and a destroyed one would be refused. */
   beforeDestroy(): void;
-  /** Forgets the bind groups that name it. */
-  onDestroy(buffer: PoolBuffer): void;
+  /** Forgets the bind groups that name one of these buffers, by id. */
+  onDestroy(ids: ReadonlySet<number>): void;
 }
 
-/** Free buffers may hold as many bytes as were ever live at once, and these besides. */
+/** Twice what was ever live at once and these bytes besides is most that is held, free buffers included. */
 const SLACK = 256 * 2 ** 20;
 
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
@@ -79,7 +79,7 @@ export class Pool {
   }
 
   acquire(bytes: number): PoolBuffer {
-    const size = this.#classOf(bytes);
+    const size = this.classOf(bytes);
     const buffer = this.#free.get(size)?.shift() ?? this.#create(size, false);
     this.#count(buffer);
     return buffer;
@@ -87,13 +87,13 @@ export class Pool {
 
   /** A buffer of exactly the class of `bytes`, mapped for writing. The caller unmaps it. */
   acquireMapped(bytes: number): PoolBuffer {
-    const buffer = this.#create(this.#classOf(bytes), true);
+    const buffer = this.#create(this.classOf(bytes), true);
     this.#count(buffer);
     return buffer;
   }
 
-  /** The last class ends at what the adapter binds. */
-  #classOf(bytes: number): number {
+  /** Bytes of the buffer that a request gets: its class, the last of which ends at what the adapter binds. */
+  classOf(bytes: number): number {
     const size = sizeClass(bytes);
     return size > this.#largest && bytes <= this.#largest ? this.#largest : size;
   }
@@ -123,13 +123,22 @@ export class Pool {
 
   /** Destroys free buffers, the longest unused first, until no more than `bytes` are held. */
   #shrink(bytes: number): void {
-    if (this.statistics.allocated <= bytes) return;
-    this.#owner.beforeDestroy();
     const oldest = [...this.#free.values()].flat().sort((a, b) => a.lastUse - b.lastUse || a.id - b.id);
+    const doomed = new Set<number>();
     for (const buffer of oldest) {
-      if (this.statistics.allocated <= bytes) return;
-      this.#free.set(buffer.bytes, this.#free.get(buffer.bytes)?.filter((other) => other !== buffer) ?? []);
-      this.#destroy(buffer);
+      if (this.statistics.allocated <= bytes) break;
+      doomed.add(buffer.id);
+      this.statistics.allocated -= buffer.bytes;
+    }
+    if (doomed.size === 0) return;
+    this.#owner.beforeDestroy();
+    this.#owner.onDestroy(doomed);
+    for (const [size, free] of this.#free) {
+      for (const { id, gpu } of free) if (doomed.has(id)) gpu.destroy();
+      this.#free.set(
+        size,
+        free.filter(({ id }) => !doomed.has(id)),
+      );
     }
   }
 
@@ -139,8 +148,11 @@ export class Pool {
         `Cannot allocate ${formatMiB(size)} on the GPU: the adapter binds at most ${formatMiB(this.#largest)} at once`,
       );
     }
-    // Batches of many lengths would leave each class at its own high-water mark.
-    this.#shrink(Math.min(this.#limit, 2 * this.#mostLive + SLACK) - size);
+    // Batches of many lengths would leave each class at its own high-water mark. A quarter is let go at once, so that the
+    // next buffer does not begin anew.
+    const live = Math.max(this.#mostLive, this.statistics.live + size);
+    const most = Math.min(this.#limit, 2 * live + SLACK);
+    if (this.statistics.allocated + size > most) this.#shrink(0.75 * most - size);
     if (this.statistics.allocated + size > this.#limit) {
       throw new RangeError(
         `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and the limit is ${formatMiB(this.#limit)}`,
@@ -157,11 +169,5 @@ export class Pool {
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
     return { id, gpu, bytes: size, lastUse: -1 };
-  }
-
-  #destroy(buffer: PoolBuffer): void {
-    this.#owner.onDestroy(buffer);
-    buffer.gpu.destroy();
-    this.statistics.allocated -= buffer.bytes;
   }
 }

@@ -32,7 +32,11 @@ export interface ModelFolder {
 
 export type HearingModel = ModelFolder & { readonly hubert: HubertConfig };
 
-export const canHear = (model: ModelFolder): model is HearingModel => model.hubert !== undefined;
+/** Throws where a model only reads. */
+export function requireEars(model: ModelFolder): asserts model is HearingModel {
+  if (!model.hubert)
+    throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
+}
 
 /** Opens a model folder. Throws one line that names the file at fault; the caller closes `weights`. */
 export async function openModelFolder(host: Host, path: string): Promise<ModelFolder> {

@@ -16,7 +16,7 @@ import { Tensor } from "../tensor/tensor.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "./batches.ts";
 import type { BertInput } from "./bert.ts";
 import { EmotionRecognizer, type Heard } from "./emotion.ts";
-import { canHear, type HearingModel, type ModelFolder, openModelFolder } from "./folder.ts";
+import { type HearingModel, type ModelFolder, openModelFolder, requireEars } from "./folder.ts";
 import { HubertForCTC, type HubertInput } from "./hubert.ts";
 import { mayIgnore, spellings } from "./keys.ts";
 import { readWords } from "./words.ts";
@@ -61,8 +61,7 @@ export async function openRecognizer(
   const model = typeof folder === "string" ? await openModelFolder(host, folder) : folder;
   let weights: Weights | undefined;
   try {
-    if (!canHear(model))
-      throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
+    requireEars(model);
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
     const recognizer = new Recognizer(weights, model);
     await weights.load(onProgress);

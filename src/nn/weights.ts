@@ -116,7 +116,7 @@ export class Weights {
 
   /** A model that leaves part of itself in the file is not the model that was trained. */
   #checkLeftOver(): void {
-    const { file, mayIgnore = () => true } = this.#options;
+    const { file, mayIgnore = () => false } = this.#options;
     // What stands under no root of a used key is another model's: a head, a quantizer, an optimiser.
     const root = (key: string) => key.split(".", 1)[0];
     const own = new Set([...this.#used].map(root));

@@ -130,8 +130,8 @@ export async function build(
       if (made.bertFolder) await add(made.bertFolder, bertKeys);
     }
     const file = sources.length > 0 ? mergeSources(sources) : undefined;
-    const has = (prefix: string) => [...(file?.tensors.keys() ?? [])].some((key) => key.startsWith(prefix));
-    const drawn = ["hubert.", "bert."].filter((prefix) => !has(prefix));
+    // A checkpoint that was given must hold all of its encoder; heads may be new.
+    const drawn = [made.hubertFolder ? [] : ["hubert."], made.bertFolder ? [] : ["bert."]].flat();
     const weights = new Weights(device, {
       ...{ file, spellings, mayIgnore, seed: config.seed },
       path: checkpoint ?? [made.hubertFolder, made.bertFolder].filter(Boolean).join(" and "),

@@ -1,5 +1,6 @@
 /** What valibot found wrong, as one line. */
 import * as v from "valibot";
+import { brief } from "../io/json.ts";
 
 /** "Cannot use PATH: KEY is X but should be Y". */
 export function complain(source: string, issue: v.BaseIssue<unknown>): SyntaxError {
@@ -8,8 +9,9 @@ export function complain(source: string, issue: v.BaseIssue<unknown>): SyntaxErr
   if (strict && issue.expected === "never")
     return new SyntaxError(`Cannot use ${source}: there is no key ${key}`);
   if (issue.input === undefined) return new SyntaxError(`Cannot use ${source}: it lacks the key ${key}`);
-  const is = JSON.stringify(issue.input) ?? String(issue.input);
-  return new SyntaxError(`Cannot use ${source}: ${key} is ${is} but should be ${wanted(issue)}`);
+  return new SyntaxError(
+    `Cannot use ${source}: ${key} is ${brief(issue.input)} but should be ${wanted(issue)}`,
+  );
 }
 
 function wanted({ type, expected, requirement, message }: v.BaseIssue<unknown>): string {

@@ -12,7 +12,7 @@ const positive = v.pipe(v.number(), v.gtValue(0));
 const architecture = v.record(v.string(), v.unknown());
 
 const stage = v.strictObject({
-  epochs: whole(0),
+  epochs: whole(1),
   batch: v.strictObject({
     /** Most utterances of a micro-batch. */
     items: whole(1),

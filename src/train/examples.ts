@@ -32,6 +32,8 @@ export interface Reader {
   readonly maxTokens: number;
   /** False: the audio stays empty, for systems that read only. */
   readonly audio: boolean;
+  /** True: a batch is as long as its longest clip, for models that hear padding. */
+  readonly exact?: boolean;
   /** False: the audio is not brought to zero mean and unit variance. */
   readonly normalize?: boolean;
   /** Told of every file that cannot be read any more; its utterance is left out. */
@@ -61,7 +63,8 @@ export async function readBatch(
   );
   const read = clips.filter((clip) => clip !== undefined);
   if (read.length === 0) return undefined;
-  const samples = roundLength(Math.max(...read.map((clip) => clip.samples.length)));
+  const longest = Math.max(...read.map((clip) => clip.samples.length));
+  const samples = reader.exact ? longest : roundLength(longest);
   const audio = new Float32Array(reader.audio ? read.length * samples : 0);
   for (const [b, clip] of read.entries()) audio.set(clip.samples, b * samples);
   const utterances = read.map((clip) => clip.utterance);

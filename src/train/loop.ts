@@ -104,7 +104,6 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     }
     const plans = Array.from({ length: epochs }, (_, epoch) => task.plan(epoch));
     const total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
-    let saved = from !== undefined;
     let flushed = performance.now();
     while (state.epoch < epochs) {
       const plan = plans[state.epoch];
@@ -154,7 +153,6 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
             ...{ stage, epoch, epochs, step, total, loss, parts, gradientNorm, amount, seconds, bytes },
           });
         }
-        saved = false;
         if (performance.now() - flushed > FLUSH_EVERY) {
           await run.flush();
           flushed = performance.now();
@@ -165,7 +163,6 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
         }
         if (next && checkpoints.every > 0 && step % checkpoints.every === 0) {
           await save();
-          saved = true;
         }
       }
       try {
@@ -176,10 +173,8 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
         return { finished: false, bests: state.bests };
       }
       await save();
-      saved = true;
       if (signal.aborted && state.epoch < epochs) return { finished: false, bests: state.bests };
     }
-    if (!saved || (epochs === 0 && !from)) await save();
     return { finished: true, bests: state.bests };
   } finally {
     optimizer.dispose();
@@ -213,7 +208,8 @@ async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<
   }
   const score = dev && config.select !== "last" ? scoreOf(dev, config.select) : epoch;
   const best = state.bests[stage];
-  const better = best === undefined || score >= best.score;
+  // A figure that is none, of a dev set without words for one, wins nothing.
+  const better = best === undefined || Number.isNaN(best.score) || score >= best.score;
   let bests = state.bests;
   if (better) {
     const folder = `stage${stage}-epoch${String(epoch + 1).padStart(3, "0")}`;

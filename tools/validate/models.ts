@@ -8,7 +8,7 @@ import { CmGI, cmgiConfig } from "../../src/models/cmgi.ts";
 import { bertConfig, ConfigReader, type HubertConfig, hubertConfig } from "../../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../../src/models/emotion.ts";
 import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../src/models/hubert.ts";
-import { spellings } from "../../src/models/keys.ts";
+import { mayIgnore, spellings } from "../../src/models/keys.ts";
 import type { Mode } from "../../src/nn/mode.ts";
 import { Weights } from "../../src/nn/weights.ts";
 import { crossEntropy } from "../../src/ops/cross_entropy.ts";
@@ -100,7 +100,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
   const { folder, model, json, inputs, truth, torch } = job;
   const path = `${folder}/${model}`;
   const file = await openSafetensors(host, path);
-  const weights = new Weights(device, { file, path, spellings });
+  const weights = new Weights(device, { file, path, spellings, mayIgnore });
   const seen = new Map<string, Tensor>();
   const names = [...new Set([...torch.names, ...(truth?.names ?? [])])];
   const observe = (name: string, t: Tensor) => {
