@@ -53,7 +53,11 @@ interface PoolOwner {
   onDestroy(ids: ReadonlySet<number>): void;
 }
 
-/** Twice what was ever live at once and these bytes besides is most that is held, free buffers included. */
+/**
+ * Most that is held, free buffers included: so many times what was ever live at once, and these bytes besides. Batches of
+ * many lengths want much of it, and a new buffer costs its zeroing.
+ */
+const SPARE = 4;
 const SLACK = 256 * 2 ** 20;
 
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
@@ -151,7 +155,7 @@ export class Pool {
     // Batches of many lengths would leave each class at its own high-water mark. A quarter is let go at once, so that the
     // next buffer does not begin anew.
     const live = Math.max(this.#mostLive, this.statistics.live + size);
-    const most = Math.min(this.#limit, 2 * live + SLACK);
+    const most = Math.min(this.#limit, SPARE * live + SLACK);
     if (this.statistics.allocated + size > most) this.#shrink(0.75 * most - size);
     if (this.statistics.allocated + size > this.#limit) {
       throw new RangeError(
