@@ -124,7 +124,7 @@ const PAPER_STAGE: StageConfig = {
   alpha: 0.1,
   ctcReduction: "mean",
   labelSmoothing: 0,
-  augment: { speed: 0, tilt: 0, noise: 0 },
+  augment: { speed: 0, throat: 0, tilt: 0, noise: 0 },
   select: "ua",
   precision: "f32",
   recompute: false,
@@ -174,7 +174,7 @@ const FRESH_STAGE: StageConfig = {
   accumulate: 1,
   rate: { encoder: 1.5e-3, heads: 1.5e-3 },
   alpha: 0.5,
-  augment: { speed: 0.12, tilt: 0.2, noise: 0.05 },
+  augment: { speed: 0.12, throat: 0, tilt: 0.2, noise: 0.05 },
   select: "wer",
 };
 
@@ -200,16 +200,16 @@ const small: Preset = {
     batch: { items: 8, seconds: 28 },
     rate: { encoder: 1e-3, heads: 1e-3 },
     alpha: 0.7,
-    augment: { speed: 0.2, tilt: 0.3, noise: 0.08 },
+    augment: { speed: 0.2, throat: 0, tilt: 0.3, noise: 0.08 },
   },
   stage2: {
     ...FRESH_FUSION,
-    epochs: 8,
-    rate: { encoder: 3e-4, heads: 6e-4 },
+    epochs: 6,
+    rate: { encoder: 5e-4, heads: 1e-3 },
     alpha: 0.4,
     decay: 0.05,
     labelSmoothing: 0.1,
-    augment: { speed: 0.25, tilt: 0.4, noise: 0.08 },
+    augment: { speed: 0.15, throat: 0.3, tilt: 0.5, noise: 0.08 },
   },
 };
 

@@ -15,7 +15,7 @@ import { writeWav16 } from "../src/io/wav.ts";
 import { scale } from "../src/ops/elementwise.ts";
 import { trainConfig } from "../src/recipes.ts";
 import { AdamW } from "../src/train/adamw.ts";
-import { augmented } from "../src/train/augment.ts";
+import { augmented, otherThroat } from "../src/train/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/train/batches.ts";
 import { applySettings, checkConfig } from "../src/train/config.ts";
 import type { Batch } from "../src/train/examples.ts";
@@ -148,12 +148,31 @@ test("roundLength() adds at most 6.25 % and has few values", () => {
 
 test("augmented() changes length by the speed and is the same for the same numbers", () => {
   const clip = Float32Array.from({ length: 16_000 }, (_, t) => Math.sin(t / 9));
-  const change = { speed: 0.1, tilt: 0.2, noise: 0.05 };
+  const change = { speed: 0.1, throat: 0.1, tilt: 0.2, noise: 0.05 };
   const once = augmented(clip, change, uniformStream(3));
   assert.deepEqual(augmented(clip, change, uniformStream(3)), once);
   assert.ok(Math.abs(once.length / clip.length - 1) <= 0.12 && once.length !== clip.length);
   assert.ok(once.every(Number.isFinite));
-  assert.equal(augmented(clip, { speed: 0, tilt: 0, noise: 0 }, uniformStream(3)), clip);
+  assert.equal(augmented(clip, { speed: 0, throat: 0, tilt: 0, noise: 0 }, uniformStream(3)), clip);
+});
+
+test("otherThroat() moves the pitch and keeps the tempo", () => {
+  // A tone of 200 Hz that is loud in the second half.
+  const clip = new Float32Array(16000).map(
+    (_, i) => Math.sin((2 * Math.PI * 200 * i) / 16000) * (i < 8000 ? 0.1 : 1),
+  );
+  for (const factor of [0.75, 1.3]) {
+    const moved = otherThroat(clip, factor);
+    assert.equal(moved.length, clip.length);
+    const rises = (from: number, to: number) =>
+      moved.subarray(from, to).reduce((n, x, i, all) => n + (i > 0 && all[i - 1] < 0 && x >= 0 ? 1 : 0), 0);
+    assert.ok(
+      Math.abs(rises(1000, 15000) / (200 * factor * 0.875) - 1) < 0.03,
+      `${rises(1000, 15000)} periods`,
+    );
+    const level = (from: number, to: number) => Math.max(...moved.subarray(from, to).map(Math.abs));
+    assert.ok(level(1000, 7500) < 0.15 && level(8500, 15500) > 0.85);
+  }
 });
 
 test("checkConfig() names the key that is wrong, what it holds and what it should", () => {

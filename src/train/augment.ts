@@ -3,6 +3,8 @@
 export interface Augmentation {
   /** Largest change of speed, and with it of pitch and formants: 0.1 for 0.9 to 1.1 (Ko et al. 2015). */
   readonly speed: number;
+  /** Largest change of pitch and formants alone, the tempo kept: a longer throat or a shorter one. */
+  readonly throat: number;
   /** Largest coefficient of a filter 1 + a·z⁻¹ that tilts the spectrum either way. */
   readonly tilt: number;
   /** Most white noise, as a share of the clip's own level. */
@@ -12,12 +14,13 @@ export interface Augmentation {
 /** A changed copy; `next` gives uniform numbers in [0, 1). */
 export function augmented(
   samples: Float32Array,
-  { speed, tilt, noise }: Augmentation,
+  { speed, throat, tilt, noise }: Augmentation,
   next: () => number,
 ): Float32Array {
   const between = (most: number) => most * (2 * next() - 1);
   let out = samples;
   if (speed > 0) out = faster(out, 1 + between(speed));
+  if (throat > 0) out = otherThroat(out, 1 + between(throat));
   if (tilt > 0) out = tilted(out, between(tilt));
   if (noise > 0) out = noisy(out, noise * next(), next);
   return out;
@@ -32,6 +35,48 @@ function faster(samples: Float32Array, factor: number): Float32Array {
     out[i] = samples[left] + (at - left) * (samples[left + 1] - samples[left]);
   }
   return out;
+}
+
+/** Pitch and formants times `factor` at the same tempo and length. */
+export function otherThroat(samples: Float32Array, factor: number): Float32Array {
+  const out = new Float32Array(samples.length);
+  out.set(faster(stretched(samples, factor), factor).subarray(0, out.length));
+  return out;
+}
+
+/** Half of a grain, and how far it may move to fit what goes before: 15 and 7.5 ms, a period of a low voice. */
+const HOP = 240;
+const REACH = 120;
+
+/** A clip at 1/factor of its tempo, by overlapping grains that continue each other (WSOLA, Verhelst & Roelands 1993). */
+function stretched(samples: Float32Array, factor: number): Float32Array {
+  const out = new Float32Array(Math.ceil(samples.length * factor));
+  let follows = 0;
+  for (let at = 0; at < out.length; at += HOP) {
+    const from = at === 0 ? 0 : bestGrain(samples, Math.round(at / factor), follows);
+    for (let i = 0; i < 2 * HOP; i++) {
+      const rise = at === 0 && i < HOP ? 1 : 0.5 - 0.5 * Math.cos((Math.PI * i) / HOP);
+      if (at + i < out.length) out[at + i] += rise * (samples[from + i] ?? 0);
+    }
+    follows = from + HOP;
+  }
+  return out;
+}
+
+/** Where near `wanted` the clip is most like what stands at `follows`; every second sample is enough to tell. */
+function bestGrain(samples: Float32Array, wanted: number, follows: number): number {
+  let [best, most] = [wanted, Number.NEGATIVE_INFINITY];
+  for (let from = Math.max(0, wanted - REACH); from <= wanted + REACH; from += 2) {
+    let [product, power] = [0, 1e-9];
+    const count = Math.min(HOP, samples.length - Math.max(from, follows));
+    for (let i = 0; i < count; i += 2) {
+      product += samples[from + i] * samples[follows + i];
+      power += samples[from + i] ** 2;
+    }
+    const likeness = product / Math.sqrt(power);
+    if (likeness > most) [best, most] = [from, likeness];
+  }
+  return best;
 }
 
 function tilted(samples: Float32Array, a: number): Float32Array {

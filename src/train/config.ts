@@ -37,7 +37,12 @@ const stage = v.strictObject({
   ctcReduction: v.picklist(["mean", "sum"]),
   labelSmoothing: share,
   /** Most that a clip is changed by, see augment.ts; 0: not at all. */
-  augment: v.strictObject({ speed: v.pipe(share, v.maxValue(0.5)), tilt: share, noise: share }),
+  augment: v.strictObject({
+    speed: v.pipe(share, v.maxValue(0.5)),
+    throat: v.pipe(share, v.maxValue(0.5)),
+    tilt: share,
+    noise: share,
+  }),
   /** Which dev figure chooses the epoch; "last" keeps the last. */
   select: v.picklist(["ua", "wer", "loss", "last"]),
   /** f16 products with f32 masters and a loss scale, where the adapter has shader-f16. */
