@@ -1,5 +1,6 @@
 /** wavegate validate: runs reference cases and compares every stored tensor. */
 import { currentHost } from "../src/host/current.ts";
+import type { Host } from "../src/host/host.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatTable } from "./format.ts";
@@ -10,7 +11,7 @@ import { validateOperators } from "./validate/operators.ts";
 
 export const verb = defineVerb({
   name: "validate",
-  summary: "compare a model or single operations with what PyTorch computed",
+  summary: "compare a model or single operations, or a folder of such cases, with what PyTorch computed",
   usage: "CASE…",
   example: "wavegate validate test/reference/hubert-tiny-stable test/reference/ops",
   options: {
@@ -20,27 +21,20 @@ export const verb = defineVerb({
   operands: { min: 1, max: Number.POSITIVE_INFINITY },
   async main({ values, operands, print, printJson, progress }) {
     const host = await currentHost();
-    const folders = operands.map((folder) => folder.replace(/(?<=.)\/+$/, ""));
-    for (const folder of folders) {
-      if ((await host.kind(folder)) !== "directory")
-        throw new Error(`Cannot validate ${folder}: it is no folder`);
-      const names = await host.list(folder);
-      if (!names.includes("index.json") && !names.includes("config.json"))
-        throw new Error(`Cannot validate ${folder}: it holds neither config.json nor index.json`);
-    }
+    const folders = (await Promise.all(operands.map((operand) => findCases(host, operand)))).flat();
     const device = await openChosenDevice(host, values);
     const bar = progress("validating", folders.length, { unit: "cases" });
     const cases: { case: string; pass: boolean; stages: Stage[] }[] = [];
-    for (const [i, folder] of folders.entries()) {
+    for (const folder of folders) {
       const single = (await host.kind(`${folder}/index.json`)) === "file";
       const { stages, cost }: { stages: Stage[]; cost?: Cost } = single
         ? { stages: await validateOperators(host, device, folder) }
         : await validateModel(host, device, folder);
       if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
-      cases.push({ case: operands[i], pass: stages.every((s) => s.pass), stages });
+      cases.push({ case: folder, pass: stages.every((s) => s.pass), stages });
       bar.update(cases.length);
       bar.stop();
-      show(operands[i], stages, values.all, print);
+      show(folder, stages, values.all, print);
       if (cost) print(`  ${describeCost(cost)}, on ${device.info.name}`);
     }
     printJson({ cases });
@@ -48,6 +42,24 @@ export const verb = defineVerb({
     return cases.every((c) => c.pass) ? 0 : 1;
   },
 });
+
+/** A case, or the cases that lie side by side in a folder. */
+async function findCases(host: Host, operand: string): Promise<string[]> {
+  const folder = operand.replace(/(?<=.)\/+$/, "");
+  if ((await host.kind(folder)) !== "directory")
+    throw new Error(`Cannot validate ${folder}: it is no folder`);
+  const isCase = (names: readonly string[]) => names.includes("index.json") || names.includes("config.json");
+  const names = await host.list(folder);
+  if (isCase(names)) return [folder];
+  const found: string[] = [];
+  for (const path of names.map((name) => `${folder}/${name}`))
+    if ((await host.kind(path)) === "directory" && isCase(await host.list(path))) found.push(path);
+  if (found.length === 0)
+    throw new Error(
+      `Cannot validate ${folder}: it holds neither config.json nor index.json, nor folders that do`,
+    );
+  return found;
+}
 
 function show(name: string, stages: readonly Stage[], all: boolean, print: (line?: string) => void): void {
   const failed = stages.filter((s) => !s.pass);
