@@ -1,6 +1,6 @@
 /** `wavegate corpus make|check|stats`: makes a stand-in for IEMOCAP, examines a corpus, describes one. */
 import { rename } from "node:fs/promises";
-import { type Corpus, LABELS, type Problem, summarizeProblems } from "../src/corpora/corpus.ts";
+import { type Corpus, LABELS, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
 import { type Examined, examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
@@ -157,7 +157,7 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
 
 function problemLines(problems: readonly Problem[]): string[] {
   if (problems.length === 0) return ["no problems"];
-  const each = problems.map(({ id, kind, handled }) => `  ${id}: ${kind}, ${handled}`);
+  const each = problems.map((problem) => `  ${problemLine(problem)}`);
   return [`problems: ${summarizeProblems(problems)}`, ...each];
 }
 

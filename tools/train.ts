@@ -1,7 +1,7 @@
 /** `wavegate train`: trains a system of the paper stage by stage, or goes on with a run. */
 import { resolve } from "node:path";
 import process from "node:process";
-import { LABELS, type Problem, summarizeProblems } from "../src/corpora/corpus.ts";
+import { LABELS, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
 import { examine } from "../src/corpora/examine.ts";
 import { folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
@@ -98,8 +98,7 @@ async function go(
   const begin = performance.now();
   try {
     run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
-    for (const { id, kind, handled } of data?.examined.problems ?? [])
-      run.log(`problem: ${id}: ${kind}, ${handled}`);
+    for (const problem of data?.examined.problems ?? []) run.log(`problem: ${problemLine(problem)}`);
     const finished = await trainRun({ ...options, measure, ...shown.handlers });
     const seconds = (performance.now() - begin) / 1000;
     run.log(finished ? `finished after ${formatSeconds(seconds)}` : "interrupted");
@@ -148,7 +147,7 @@ async function resumed(host: Host, path: string, values: Values): Promise<TrainC
 function tell(problems: readonly Problem[], data: string, note: (line: string) => void): void {
   if (problems.length === 0) return;
   note(`${problems.length} problems in ${data}: ${summarizeProblems(problems)}`);
-  for (const { id, kind, handled } of problems.slice(0, 10)) note(`  ${id}: ${kind}, ${handled}`);
+  for (const problem of problems.slice(0, 10)) note(`  ${problemLine(problem)}`);
   if (problems.length > 10) note(`  and ${problems.length - 10} more; the run's log.txt names them all`);
 }
 

@@ -54,6 +54,9 @@ export interface Corpus {
   readonly problems: readonly Problem[];
 }
 
+/** One problem as a line: whose, what, and what was done about it. */
+export const problemLine = ({ id, kind, handled }: Problem): string => `${id}: ${kind}, ${handled}`;
+
 /** "missing wav 2, short clip 1", most frequent first; empty where there is none. */
 export function summarizeProblems(problems: readonly Problem[]): string {
   const counts = new Map<ProblemKind, number>();

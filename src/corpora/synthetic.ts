@@ -12,6 +12,7 @@ import { SAMPLE_RATE } from "../io/audio.ts";
 import { resample } from "../io/resample.ts";
 import { normalizeTranscript } from "../io/text.ts";
 import { writeWav16 } from "../io/wav.ts";
+import { writeWhole } from "../io/write_whole.ts";
 import { alignmentFile, evaluationFile, type Turn, transcriptFile } from "./layout.ts";
 import { hashSessions, type Manifest } from "./manifest.ts";
 import { type Clip, PRESETS, type Preset, plan } from "./plan.ts";
@@ -55,7 +56,7 @@ export async function makeCorpus(host: Host, root: string, options: MakeOptions)
     if (clip.session !== 3 || !clip.id.endsWith("000")) {
       const words = normalizeTranscript(written(clip.clauses)).split(" ");
       const path = `${sentences}/ForcedAlignment/${clip.dialogue}/${clip.id}.wdseg`;
-      await writeText(host, path, alignmentFile(words, times));
+      await writeWhole(host, path, alignmentFile(words, times));
     }
     durations.set(clip.id, samples.length / SAMPLE_RATE);
     options.onClip?.(durations.size, clips.length);
@@ -76,7 +77,7 @@ export async function makeCorpus(host: Host, root: string, options: MakeOptions)
     bytes,
     sha256,
   };
-  await writeText(host, `${root}/manifest.json`, `${JSON.stringify(manifest, null, 2)}\n`);
+  await writeWhole(host, `${root}/manifest.json`, `${JSON.stringify(manifest, null, 2)}\n`);
   return manifest;
 }
 
@@ -124,18 +125,18 @@ async function writeDialogue(
   const odd = dialogue.endsWith("F_impro01");
   const transcripts = transcriptFile(dialogue, turns);
   const evaluations = `${session}/dialog/EmoEvaluation`;
-  await writeText(host, `${evaluations}/${dialogue}.txt`, evaluationFile(turns));
-  await writeText(
+  await writeWhole(host, `${evaluations}/${dialogue}.txt`, evaluationFile(turns));
+  await writeWhole(
     host,
     `${session}/dialog/transcriptions/${dialogue}.txt`,
     odd ? transcripts.replaceAll("\n", "\r\n") : transcripts,
   );
   const oneRater = turns.map(({ id }) => `${id} :Neutral state; ()\n`).join("");
-  await writeText(host, `${evaluations}/Categorical/${dialogue}_e1_cat.txt`, oneRater);
+  await writeWhole(host, `${evaluations}/Categorical/${dialogue}_e1_cat.txt`, oneRater);
   if (odd) {
     const hidden = "\0\x05\x16\x07Mac OS X";
-    await writeText(host, `${evaluations}/._${dialogue}.txt`, hidden);
-    await writeText(host, `${session}/sentences/wav/${dialogue}/._${clips[0].id}.wav`, hidden);
+    await writeWhole(host, `${evaluations}/._${dialogue}.txt`, hidden);
+    await writeWhole(host, `${session}/sentences/wav/${dialogue}/._${clips[0].id}.wav`, hidden);
   }
 }
 
@@ -151,19 +152,9 @@ async function writeExtras(
   );
   const lines = [...textCorpus(preset.lines, preset.keywords, random(seed, "text"), preset.few)];
   const pieces = wordPieces(vocabulary(preset.keywords, preset.few));
-  await writeText(host, `${root}/truth.jsonl`, `${truth.join("\n")}\n`);
-  await writeText(host, `${root}/text.txt`, `${lines.join("\n")}\n`);
-  await writeText(host, `${root}/vocab.txt`, `${pieces.join("\n")}\n`);
-}
-
-async function writeText(host: Host, path: string, text: string): Promise<void> {
-  const file = await host.createAtomic(path);
-  try {
-    await file.write(new TextEncoder().encode(text));
-    await file.commit();
-  } finally {
-    await file.abort();
-  }
+  await writeWhole(host, `${root}/truth.jsonl`, `${truth.join("\n")}\n`);
+  await writeWhole(host, `${root}/text.txt`, `${lines.join("\n")}\n`);
+  await writeWhole(host, `${root}/vocab.txt`, `${pieces.join("\n")}\n`);
 }
 
 /** Runs `work` on all items, `width` at a time. After a failure none is begun, and all have ended. */

@@ -1,6 +1,7 @@
 /** RIFF/WAVE files: integer PCM of 8 to 32 bits, float of 32 and 64, any rate, any number of channels. */
 
 import type { Host, RangedFile } from "../host/host.ts";
+import { writeWhole } from "./write_whole.ts";
 
 export interface WavFormat {
   sampleRate: number;
@@ -184,14 +185,7 @@ export async function writeWav16(
     const value = Math.round(samples[i] * 32768);
     view.setInt16(44 + 2 * i, Math.max(-32768, Math.min(32767, value)), true);
   }
-  const file = await host.createAtomic(path);
-  try {
-    await file.write(bytes);
-    await file.commit();
-  } catch (error) {
-    await file.abort();
-    throw error;
-  }
+  await writeWhole(host, path, bytes);
 }
 
 async function bytesAt(file: RangedFile, position: number, length: number): Promise<Uint8Array<ArrayBuffer>> {

@@ -29,7 +29,7 @@ export interface WeightsOptions {
   readonly seed?: number;
   /** Parameters that may be absent from the file and are then drawn (a fresh head on a pretrained body). */
   readonly mayDraw?: (key: string) => boolean;
-  /** Tensors of the file that may be left over among the model's own (models/keys.ts). Left out: any. */
+  /** Tensors of the file that may be left over among the model's own (models/keys.ts). Left out: none. */
   readonly mayIgnore?: (key: string) => boolean;
 }
 

@@ -17,7 +17,7 @@ const POOL = 16;
  */
 export function planEpoch(
   seconds: readonly number[],
-  { items, seconds: most = Number.POSITIVE_INFINITY }: BatchPlan,
+  plan: BatchPlan,
   ...seed: readonly (number | string)[]
 ): number[][] {
   const next = uniformStream("batches", ...seed);
@@ -26,28 +26,28 @@ export function planEpoch(
     next,
   );
   const batches: number[][] = [];
-  for (let from = 0; from < order.length; from += POOL * items) {
-    const pool = order.slice(from, from + POOL * items).sort((a, b) => seconds[a] - seconds[b] || a - b);
-    let batch: number[] = [];
-    for (const i of pool) {
-      // Ascending: the newest is the longest.
-      if (batch.length === items || (batch.length > 0 && (batch.length + 1) * seconds[i] > most)) {
-        batches.push(batch);
-        batch = [];
-      }
-      batch.push(i);
-    }
-    if (batch.length > 0) batches.push(batch);
-  }
+  for (let from = 0; from < order.length; from += POOL * plan.items)
+    batches.push(...cut(order.slice(from, from + POOL * plan.items), seconds, plan));
   return shuffled(batches, next);
 }
 
 /** Batches in the order of length, for evaluation. */
-export function planInOrder(seconds: readonly number[], plan: BatchPlan): number[][] {
-  const order = seconds.map((_, i) => i).sort((a, b) => seconds[a] - seconds[b] || a - b);
-  const { items, seconds: most = Number.POSITIVE_INFINITY } = plan;
+export const planInOrder = (seconds: readonly number[], plan: BatchPlan): number[][] =>
+  cut(
+    seconds.map((_, i) => i),
+    seconds,
+    plan,
+  );
+
+/** Cuts items into batches, the shortest first. */
+function cut(
+  indices: readonly number[],
+  seconds: readonly number[],
+  { items, seconds: most = Number.POSITIVE_INFINITY }: BatchPlan,
+): number[][] {
   const batches: number[][] = [];
-  for (const i of order) {
+  for (const i of [...indices].sort((a, b) => seconds[a] - seconds[b] || a - b)) {
+    // Ascending: the newest is the longest.
     const last = batches.at(-1);
     if (last && last.length < items && (last.length + 1) * seconds[i] <= most) last.push(i);
     else batches.push([i]);
