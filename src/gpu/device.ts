@@ -4,6 +4,7 @@
  * What awaits: openDevice, precompile, read, idle. Everything between only records.
  */
 import type { GpuOptions, Host } from "../host/host.ts";
+import { BindGroups } from "./bind_groups.ts";
 import { declaredKernels } from "./kernel.ts";
 import { KernelLibrary } from "./library.ts";
 import { Pool, type PoolBuffer, usage } from "./pool.ts";
@@ -77,6 +78,7 @@ export class Device {
   readonly pool: Pool;
   readonly recorder: Recorder;
   readonly kernels: KernelLibrary;
+  readonly bindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
   readonly #staging = new Map<number, GPUBuffer[]>();
@@ -119,7 +121,7 @@ export class Device {
     this.recorder = new Recorder(gpu);
     this.pool = new Pool(gpu, limit, {
       beforeDestroy: () => this.recorder.flush(),
-      onDestroy: (ids) => this.kernels.forget(ids),
+      onDestroy: (ids) => this.bindGroups.forget(ids),
     });
     this.kernels = new KernelLibrary(this, sources);
     gpu.lost.then((lost) => {
@@ -163,7 +165,16 @@ export class Device {
     this.recorder.flush();
     await this.host.quiet(() => this.gpu.queue.onSubmittedWorkDone());
     await Promise.all(this.#watched);
+    await this.tidy();
     this.check();
+  }
+
+  /**
+   * Where much waits for the runtime's garbage collector, asks for a collection. Every wait of the device does so; work that
+   * records for long without one calls it now and then.
+   */
+  tidy(): Promise<void> {
+    return this.bindGroups.tidy(() => this.host.collectGarbage());
   }
 
   /** Copies `bytes` bytes of a buffer to the CPU. Submits first. */
@@ -190,6 +201,7 @@ export class Device {
     if (this.#staging.get(size)?.length) staging.destroy();
     else this.#staging.set(size, [staging]);
     await Promise.all(this.#watched);
+    await this.tidy();
     this.check();
     return copy;
   }

@@ -138,7 +138,7 @@ function cacheDirectory(): string {
   return join(homedir(), ".cache", "wavegate");
 }
 
-type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet">;
+type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet" | "collectGarbage">;
 
 export const files: Files = {
   readText: (path) => attempt("read", path, () => fs.readFile(path, "utf8")),

@@ -41,6 +41,8 @@ export interface Host {
    * Every GPU promise of the engine goes through here.
    */
   quiet<T>(start: () => Promise<T>): Promise<T>;
+  /** Collects garbage now, where the runtime can be asked to, and resolves once finalisers have run. */
+  collectGarbage(): Promise<void>;
   readText(path: string | URL): Promise<string>;
   readBytes(path: string | URL): Promise<Uint8Array>;
   open(path: string): Promise<RangedFile>;
