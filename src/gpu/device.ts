@@ -28,6 +28,9 @@ export interface DeviceInfo {
   readonly timestamps: boolean;
 }
 
+/** Most bytes of spare buffers for reads, which the pool does not count. */
+const MOST_STAGING = 64 * 2 ** 20;
+
 const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
 
 /** Opens an adapter with its full limits. Throws where there is none, or none of the name asked for. */
@@ -81,7 +84,8 @@ export class Device {
   readonly bindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
-  readonly #staging = new Map<number, GPUBuffer[]>();
+  /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */
+  readonly #staging = new Map<number, GPUBuffer>();
   readonly #watched = new Set<Promise<void>>();
   readonly #labels: string[] = [];
   #failure: Error | undefined;
@@ -184,8 +188,9 @@ export class Device {
     if (length === 0) return new ArrayBuffer(0);
     const size = this.pool.classOf(length);
     const staging =
-      this.#staging.get(size)?.pop() ??
+      this.#staging.get(size) ??
       this.gpu.createBuffer({ label: "staging", size, usage: usage.MAP_READ | usage.COPY_DST });
+    this.#staging.delete(size);
     this.recorder.copyOut(buffer, from, staging, length);
     this.recorder.flush();
     try {
@@ -197,13 +202,24 @@ export class Device {
     }
     const copy = staging.getMappedRange(0, length).slice(0, bytes);
     staging.unmap();
-    // One spare per size: a loop that reads the same loss every step needs no more.
-    if (this.#staging.get(size)?.length) staging.destroy();
-    else this.#staging.set(size, [staging]);
+    this.#spare(size, staging);
     await Promise.all(this.#watched);
     await this.tidy();
     this.check();
     return copy;
+  }
+
+  /** Keeps a buffer for the next read of its size, and lets the oldest spares go where they are too many bytes. */
+  #spare(size: number, staging: GPUBuffer): void {
+    this.#staging.get(size)?.destroy();
+    this.#staging.set(size, staging);
+    let bytes = [...this.#staging.keys()].reduce((sum, each) => sum + each, 0);
+    for (const [each, spare] of this.#staging) {
+      if (bytes <= MOST_STAGING) break;
+      spare.destroy();
+      this.#staging.delete(each);
+      bytes -= each;
+    }
   }
 
   /**

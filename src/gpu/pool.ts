@@ -23,6 +23,8 @@ export interface PoolStatistics {
   allocated: number;
   /** Highest `allocated` so far. */
   peak: number;
+  /** Buffers held from the GPU now. */
+  held: number;
   /** Buffers created since the device was opened. */
   created: number;
 }
@@ -69,7 +71,7 @@ export class Pool {
   readonly #largest: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #owner: PoolOwner;
-  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, created: 0 };
+  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, held: 0, created: 0 };
   #nextId = 1;
   #mostLive = 0;
 
@@ -135,6 +137,7 @@ export class Pool {
       this.statistics.allocated -= buffer.bytes;
     }
     if (doomed.size === 0) return;
+    this.statistics.held -= doomed.size;
     this.#owner.beforeDestroy();
     this.#owner.onDestroy(doomed);
     for (const [size, free] of this.#free) {
@@ -170,6 +173,7 @@ export class Pool {
       mappedAtCreation: mapped,
     });
     this.statistics.created++;
+    this.statistics.held++;
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
     return { id, gpu, bytes: size, lastUse: -1 };
