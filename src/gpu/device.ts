@@ -115,11 +115,14 @@ export class Device {
       subgroup: gpu.features.has("subgroups") ? usable : 0,
       timestamps: gpu.features.has("timestamp-query"),
     };
-    const limit = options.memoryLimit ?? (this.info.cpu ? host.freeMemory() : Number.POSITIVE_INFINITY);
+    const memoryLeft =
+      this.info.cpu && options.memoryLimit === undefined ? () => host.freeMemory() : undefined;
+    const limit = options.memoryLimit ?? memoryLeft?.() ?? Number.POSITIVE_INFINITY;
     this.recorder = new Recorder(gpu);
     this.pool = new Pool(gpu, limit, {
       beforeDestroy: () => this.recorder.flush(),
       onDestroy: (ids) => this.kernels.forget(ids),
+      memoryLeft,
     });
     this.kernels = new KernelLibrary(this, sources);
     gpu.lost.then((lost) => {
