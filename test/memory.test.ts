@@ -65,23 +65,39 @@ test("availableMemory() knows the limits of ulimit", () => {
   assert.equal(left({ ...files, "/proc/self/limits": limits("Max data size", 600 * MiB) }), 500 * MiB);
 });
 
-test("Pool refuses a buffer that main memory has no room for any more, after it let go its free ones", () => {
+/** A pool whose buffers take nothing, beside a memory that `free()` says is left. */
+function poolBeside(free: () => number): Pool {
   const limits = { maxBufferSize: GiB, maxStorageBufferBindingSize: GiB };
   const createBuffer = () => ({ destroy() {} });
-  let free = 200 * MiB;
-  const pool = new Pool({ limits, createBuffer } as unknown as GPUDevice, GiB, {
-    beforeDestroy() {},
-    onDestroy() {},
-    memoryLeft: () => free,
-  });
+  const owner = { beforeDestroy() {}, onDestroy() {}, memoryLeft: free };
+  return new Pool({ limits, createBuffer } as unknown as GPUDevice, Number.POSITIVE_INFINITY, owner);
+}
+
+test("Pool refuses a buffer that main memory has no room for any more, after it let go its free ones", () => {
+  let free = 300 * MiB;
+  const pool = poolBeside(() => free);
   const first = pool.acquire(64 * MiB);
   free = 80 * MiB;
   assert.throws(() => pool.acquire(32 * MiB), {
     name: "RangeError",
     message:
-      "Cannot allocate 32.0 MiB on the GPU: 64.0 MiB are in use and 80.0 MiB of main memory are left, at least 96.0 MiB are needed",
+      "Cannot allocate 32.0 MiB on the GPU: 64.0 MiB are in use and 80.0 MiB of main memory are left, at least 128.0 MiB are needed",
   });
   pool.release(first);
   pool.acquire(32 * MiB);
   assert.equal(pool.statistics.allocated, 32 * MiB);
+});
+
+test("Pool counts buffers whose memory the driver has not taken yet, and measures anew once the work is done", () => {
+  let free = 300 * MiB;
+  const pool = poolBeside(() => free);
+  for (let i = 0; i < 7; i++) pool.acquire(32 * MiB);
+  assert.throws(() => pool.acquire(32 * MiB), {
+    message: "Cannot allocate 32.0 MiB on the GPU: 224.0 MiB are in use and the limit is 236.0 MiB",
+  });
+  pool.settle(); // another program has ended meanwhile
+  pool.acquire(32 * MiB);
+  free = 70 * MiB;
+  pool.settle();
+  assert.throws(() => pool.acquire(8 * MiB), { message: /256.0 MiB are in use and the limit is 262.0 MiB/ });
 });

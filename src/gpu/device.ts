@@ -117,7 +117,7 @@ export class Device {
     };
     const memoryLeft =
       this.info.cpu && options.memoryLimit === undefined ? () => host.freeMemory() : undefined;
-    const limit = options.memoryLimit ?? memoryLeft?.() ?? Number.POSITIVE_INFINITY;
+    const limit = options.memoryLimit ?? Number.POSITIVE_INFINITY;
     this.recorder = new Recorder(gpu);
     this.pool = new Pool(gpu, limit, {
       beforeDestroy: () => this.recorder.flush(),
@@ -165,6 +165,7 @@ export class Device {
   async idle(): Promise<void> {
     this.recorder.flush();
     await this.host.quiet(() => this.gpu.queue.onSubmittedWorkDone());
+    this.pool.settle();
     await Promise.all(this.#watched);
     this.check();
   }
@@ -187,6 +188,7 @@ export class Device {
       this.check();
       throw error;
     }
+    this.pool.settle();
     const copy = staging.getMappedRange(0, length).slice(0, bytes);
     staging.unmap();
     // One spare per size: a loop that reads the same loss every step needs no more.

@@ -63,13 +63,13 @@ const SPARE = 4;
 const SLACK = 256 * 2 ** 20;
 /** Main memory left is read anew after so many bytes of new buffers, and so much of it stays free for the rest. */
 const GLANCE = 4 * 2 ** 20;
-const RESERVE = 32 * 2 ** 20;
+const RESERVE = 64 * 2 ** 20;
 
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export class Pool {
   readonly #device: GPUDevice;
-  readonly #limit: number;
+  #limit: number;
   /** Most bytes that the adapter binds at once. */
   readonly #largest: number;
   readonly #free = new Map<number, PoolBuffer[]>();
@@ -78,14 +78,27 @@ export class Pool {
   #nextId = 1;
   #mostLive = 0;
   #unchecked = 0;
+  #settled = 0;
 
-  /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver. */
+  /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver, or to what main memory has left. */
   constructor(device: GPUDevice, limit: number, owner: PoolOwner) {
     this.#device = device;
     this.#limit = limit;
     this.#owner = owner;
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     this.#largest = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / 4) * 4;
+    this.#measure();
+  }
+
+  /** To be called when all submitted work is done: buffers that it wrote have taken their memory by then, not before. */
+  settle(): void {
+    if (this.#settled !== this.statistics.created) this.#measure();
+    this.#settled = this.statistics.created;
+  }
+
+  #measure(): void {
+    if (!this.#owner.memoryLeft) return;
+    this.#limit = this.statistics.allocated + Math.max(0, this.#owner.memoryLeft() - RESERVE);
   }
 
   acquire(bytes: number): PoolBuffer {
@@ -181,7 +194,7 @@ export class Pool {
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
     return { id, gpu, bytes: size, lastUse: -1 };
   }
-  /** The limit knows what was free at the start; arrays, code and other processes have taken of it since. */
+  /** The limit was measured some time ago; arrays, code and other processes have taken of it since. */
   #checkMemory(size: number): void {
     this.#unchecked += size;
     if (!this.#owner.memoryLeft || this.#unchecked < GLANCE) return;
