@@ -121,11 +121,14 @@ export class Device {
       subgroup: gpu.features.has("subgroups") ? usable : 0,
       timestamps: gpu.features.has("timestamp-query"),
     };
-    const limit = options.memoryLimit ?? (this.info.cpu ? host.freeMemory() : Number.POSITIVE_INFINITY);
+    const memoryLeft =
+      this.info.cpu && options.memoryLimit === undefined ? () => host.freeMemory() : undefined;
+    const limit = options.memoryLimit ?? Number.POSITIVE_INFINITY;
     this.recorder = new Recorder(gpu);
     this.pool = new Pool(gpu, limit, {
       beforeDestroy: () => this.recorder.flush(),
       onDestroy: (ids) => this.bindGroups.forget(ids),
+      memoryLeft,
     });
     this.kernels = new KernelLibrary(this, sources);
     gpu.lost.then((lost) => {
@@ -168,6 +171,7 @@ export class Device {
   async idle(): Promise<void> {
     this.recorder.flush();
     await this.host.quiet(() => this.gpu.queue.onSubmittedWorkDone());
+    this.pool.settle();
     await Promise.all(this.#watched);
     await this.tidy();
     this.check();
@@ -200,6 +204,7 @@ export class Device {
       this.check();
       throw error;
     }
+    this.pool.settle();
     const copy = staging.getMappedRange(0, length).slice(0, bytes);
     staging.unmap();
     this.#spare(size, staging);

@@ -2,11 +2,12 @@
 
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
-import { freemem, homedir } from "node:os";
+import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { env, platform } from "node:process";
 import { fileURLToPath } from "node:url";
 import type { AtomicFile, Host, RangedFile } from "./host.ts";
+import { availableMemory } from "./memory.ts";
 
 const REASONS: Record<string, string> = {
   ENOENT: "no such file or folder",
@@ -157,6 +158,6 @@ export const files: Files = {
   },
   remove: (path) => attempt("remove", path, () => fs.rm(path, { recursive: true, force: true })),
   // A tenth is left to the rest of the machine: software Vulkan aborts the process where an allocation fails.
-  freeMemory: () => Math.floor(freemem() * 0.9),
+  freeMemory: () => Math.floor(availableMemory() * 0.9),
   cacheDirectory,
 };
