@@ -4,7 +4,7 @@
  * What awaits: openDevice, precompile, read, idle. Everything between only records.
  */
 import type { GpuOptions, Host } from "../host/host.ts";
-import { declaredKernels } from "./kernel.ts";
+import { declaredKernels, type Watcher } from "./kernel.ts";
 import { KernelLibrary } from "./library.ts";
 import { Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
@@ -79,6 +79,9 @@ export class Device {
   readonly kernels: KernelLibrary;
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
+  watcher: Watcher | undefined;
+  readonly #sources: ReadonlyMap<string, string>;
+  readonly #outputs = new Map<string, ReadonlySet<string>>();
   readonly #staging = new Map<number, GPUBuffer[]>();
   readonly #watched = new Set<Promise<void>>();
   readonly #labels: string[] = [];
@@ -122,6 +125,7 @@ export class Device {
       onDestroy: (ids) => this.kernels.forget(ids),
     });
     this.kernels = new KernelLibrary(this, sources);
+    this.#sources = sources;
     gpu.lost.then((lost) => {
       if (!this.#disposed)
         this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
@@ -134,6 +138,17 @@ export class Device {
         ),
       );
     };
+  }
+
+  /** Names of the buffers that a kernel's entry points write. */
+  outputsOf(kernel: string): ReadonlySet<string> {
+    let names = this.#outputs.get(kernel);
+    if (!names) {
+      const text = this.#sources.get(`${kernel}.wgsl`) ?? "";
+      names = new Set(Array.from(text.matchAll(/var<storage,\s*read_write>\s*(\w+)/g), (m) => m[1]));
+      this.#outputs.set(kernel, names);
+    }
+    return names;
   }
 
   #fail(error: Error): void {
