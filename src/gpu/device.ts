@@ -5,7 +5,7 @@
  */
 import type { GpuOptions, Host } from "../host/host.ts";
 import { BindGroups } from "./bind_groups.ts";
-import { declaredKernels } from "./kernel.ts";
+import { declaredKernels, type Watcher } from "./kernel.ts";
 import { KernelLibrary } from "./library.ts";
 import { Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
@@ -84,6 +84,9 @@ export class Device {
   readonly bindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
+  watcher: Watcher | undefined;
+  readonly #sources: ReadonlyMap<string, string>;
+  readonly #outputs = new Map<string, ReadonlySet<string>>();
   /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */
   readonly #staging = new Map<number, GPUBuffer>();
   readonly #watched = new Set<Promise<void>>();
@@ -131,6 +134,7 @@ export class Device {
       memoryLeft,
     });
     this.kernels = new KernelLibrary(this, sources);
+    this.#sources = sources;
     gpu.lost.then((lost) => {
       if (!this.#disposed)
         this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
@@ -143,6 +147,17 @@ export class Device {
         ),
       );
     };
+  }
+
+  /** Names of the buffers that a kernel's entry points write. */
+  outputsOf(kernel: string): ReadonlySet<string> {
+    let names = this.#outputs.get(kernel);
+    if (!names) {
+      const text = this.#sources.get(`${kernel}.wgsl`) ?? "";
+      names = new Set(Array.from(text.matchAll(/var<storage,\s*read_write>\s*(\w+)/g), (m) => m[1]));
+      this.#outputs.set(kernel, names);
+    }
+    return names;
   }
 
   #fail(error: Error): void {
