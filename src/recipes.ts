@@ -229,7 +229,7 @@ export interface RecipeChoice {
   readonly preset: PresetName;
   readonly system: string;
   readonly data: string;
-  readonly fold: number;
+  readonly fold: TrainConfig["fold"];
   /** A single stage, or all that the system has. */
   readonly stage?: StageNumber;
   readonly hubert?: string;

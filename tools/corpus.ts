@@ -2,7 +2,7 @@
 import { rename } from "node:fs/promises";
 import { type Corpus, LABELS, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
 import { type Examined, examine } from "../src/corpora/examine.ts";
-import { folds } from "../src/corpora/folds.ts";
+import { bySession, folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { hashSessions, readManifest } from "../src/corpora/manifest.ts";
 import { makeCorpus } from "../src/corpora/synthetic.ts";
@@ -130,13 +130,18 @@ async function measure(
 
 async function check(host: Host, corpus: Corpus, { print, printJson, signal }: Output): Promise<number> {
   const { utterances, problems, notForTraining, notForCtc } = await examine(host, corpus, { signal });
-  const splits = folds(utterances);
+  const splits = attempt(() => folds(utterances));
   const manifest = await readManifest(host, corpus.root);
   const hash = manifest && (await hashSessions(host, corpus.root, signal)).sha256;
   const intact = manifest === undefined ? undefined : hash === manifest.sha256;
 
   print(`${corpus.name} in ${corpus.root}: ${utterances.length} utterances can be used`);
-  print(`speakers of every test are unheard in training: ${splits.length} folds checked`);
+  const counts = [...corpus.sessions].sort(bySession).map((name) => {
+    return `${name} ${utterances.filter((u) => u.session === name).length}`;
+  });
+  print(`sessions: ${counts.join(", ")}`);
+  if (splits.value)
+    print(`speakers of every test are unheard in training: ${splits.value.length} folds checked`);
   if (intact !== undefined)
     print(`files ${intact ? "are those of the manifest" : "are not those of the manifest"}`);
   for (const line of problemLines(problems)) print(line);
@@ -144,15 +149,27 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
     corpus: corpus.name,
     root: corpus.root,
     utterances: utterances.length,
-    folds: splits.map(({ name, train, dev, test }) => {
+    folds: splits.value?.map(({ name, train, dev, test }) => {
       return { name, train: train.length, dev: dev.length, test: test.length };
     }),
+    error: splits.error?.message,
     notForTraining: [...notForTraining],
     notForCtc: [...notForCtc],
     intact,
     problems,
   });
+  // What is wrong with the files may be why, and was told first.
+  if (splits.error) throw splits.error;
   return intact === false ? 1 : 0;
+}
+
+/** The result of `work`, or the error that it threw. */
+function attempt<T>(work: () => T): { readonly value?: T; readonly error?: Error } {
+  try {
+    return { value: work() };
+  } catch (error) {
+    return { error: error as Error };
+  }
 }
 
 function problemLines(problems: readonly Problem[]): string[] {
@@ -164,7 +181,7 @@ function problemLines(problems: readonly Problem[]): string[] {
 async function stats(host: Host, corpus: Corpus, output: Output): Promise<number> {
   const { print, printJson, signal } = output;
   const examined = await examine(host, corpus, { signal });
-  const table = sessionTable(examined);
+  const table = sessionTable(examined, corpus.sessions);
   const seconds = examined.utterances.map((u) => u.seconds ?? 0).sort((a, b) => a - b);
   const total = seconds.reduce((a, b) => a + b, 0);
   const at = (q: number) => seconds[Math.floor(q * (seconds.length - 1))];
@@ -172,19 +189,30 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
   const types = new Set(words).size;
   const problems = [...examined.problems];
   const { utterances } = examined;
-  const oracle = await measure(host, { ...corpus, utterances }, output, (id, message) =>
+  const measured = await measure(host, { ...corpus, utterances }, output, (id, message) =>
     problems.push({ id, kind: "unreadable wav", handled: `left out of the baselines: ${message}` }),
+  ).then(
+    (oracle) => ({ oracle, error: undefined }),
+    (error: Error) => {
+      signal.throwIfAborted();
+      return { oracle: undefined, error };
+    },
   );
 
-  for (const line of formatTable(["session", ...LABELS, "all", "improvised", "seconds"], table)) print(line);
-  print();
-  print(
-    `${formatSeconds(total)}; a clip ${(total / seconds.length).toFixed(2)} s on average, ${at(0).toFixed(2)} to ${at(1).toFixed(2)} s`,
-  );
-  print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
+  if (seconds.length > 0) {
+    const header = ["session", ...LABELS, "all", "improvised", "seconds"];
+    for (const line of formatTable(header, table)) print(line);
+    print();
+    print(
+      `${formatSeconds(total)}; a clip ${(total / seconds.length).toFixed(2)} s on average, ${at(0).toFixed(2)} to ${at(1).toFixed(2)} s`,
+    );
+    print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
+  }
   for (const line of problemLines(problems)) print(line);
-  print();
-  print(oracleText(oracle));
+  if (measured.oracle) {
+    print();
+    print(oracleText(measured.oracle));
+  }
   printJson({
     sessions: table.map(([session, angry, happy, sad, neutral, all, improvised, length]) => {
       return { session, angry, happy, sad, neutral, all, improvised, seconds: length };
@@ -192,13 +220,17 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
     seconds: { total, mean: total / seconds.length, min: at(0), median: at(0.5), p95: at(0.95), max: at(1) },
     words: { count: words.length, types },
     problems,
-    oracle,
+    oracle: measured.oracle,
+    error: measured.error?.message,
   });
+  // The corpus was described first: what is wrong with it may be why.
+  if (measured.error) throw measured.error;
   return 0;
 }
 
-function sessionTable({ utterances }: Examined): (string | number)[][] {
-  return [...new Set(utterances.map((u) => u.session))].map((session) => {
+/** A row for each session, also for one of which nothing can be used. */
+function sessionTable({ utterances }: Examined, sessions: readonly string[]): (string | number)[][] {
+  return [...sessions].sort(bySession).map((session) => {
     const own = utterances.filter((u) => u.session === session);
     return [
       session,

@@ -1,7 +1,13 @@
 /** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
-import { LABELS, type Problem, summarizeProblems, type Utterance } from "../src/corpora/corpus.ts";
-import { examine } from "../src/corpora/examine.ts";
-import { folds } from "../src/corpora/folds.ts";
+import {
+  type Corpus,
+  LABELS,
+  type Problem,
+  summarizeProblems,
+  type Utterance,
+} from "../src/corpora/corpus.ts";
+import { type Examined, examine } from "../src/corpora/examine.ts";
+import { type Fold, holdOut } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { type Oracle, readOracle } from "../src/evaluate/oracle.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/evaluate/report.ts";
@@ -20,6 +26,7 @@ import { planInOrder, roundLength } from "../src/train/batches.ts";
 import { type Reader, readBatch } from "../src/train/examples.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
+import { chooseSession, tellProblems } from "./fold.ts";
 
 export const verb = defineVerb({
   name: "evaluate",
@@ -29,7 +36,12 @@ export const verb = defineVerb({
   options: {
     model: { type: "string", value: "DIR", help: "a model folder, as train writes it" },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
-    fold: { type: "count", value: "N", default: 5, help: "session held out from the training" },
+    fold: {
+      type: "string",
+      value: "NAME",
+      default: "5",
+      help: "session held out from the training, as Session2 or 2",
+    },
     out: { type: "string", value: "FILE", help: "write every answer as CSV" },
     batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
     ...deviceOptions,
@@ -44,9 +56,7 @@ export const verb = defineVerb({
     const corpus = await readIemocap(host, data);
     const examined = await examine(host, corpus);
     const problems = [...examined.problems];
-    const all = folds(examined.utterances);
-    const fold = all[wanted - 1];
-    if (!fold) throw new UsageError(`Cannot evaluate fold ${wanted}: ${data} has ${all.length} sessions`);
+    const fold = findFold(wanted, corpus, examined, note);
     const oracle = await readOracle(host, corpus.root);
 
     const leaveOut = (id: string, kind: Problem["kind"], why: string) => {
@@ -97,6 +107,17 @@ export const verb = defineVerb({
     printJson({ model: path, data, fold: fold.name, report: result, problems, oracle });
   },
 });
+
+/** The fold that `wanted` names. Where there is none, the corpus's problems are told first: they may be why. */
+function findFold(wanted: string, corpus: Corpus, examined: Examined, note: (line: string) => void): Fold {
+  try {
+    const name = chooseSession(wanted, corpus, examined, "evaluate");
+    return holdOut(examined.utterances, name, { dev: 0 });
+  } catch (error) {
+    tellProblems(examined.problems, corpus.root, note);
+    throw error;
+  }
+}
 
 type System = ModelFolder & { readonly emotion: EmotionConfig };
 

@@ -48,6 +48,8 @@ export interface Problem {
 export interface Corpus {
   readonly name: string;
   readonly root: string;
+  /** Names of the sessions that lie there, whether or not something in them can be used. */
+  readonly sessions: readonly string[];
   readonly utterances: readonly Utterance[];
   /** Label codes outside the four classes, with their counts: left out, and no problem. */
   readonly otherLabels: ReadonlyMap<string, number>;

@@ -64,7 +64,11 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
   const seen = new Set<string>();
   let labelled = 0;
 
-  for (const session of await sessionsIn(host, base)) {
+  const rated = await sessionsIn(host, base);
+  const sessions = await sessionFolders(host, base);
+  for (const id of sessions.filter((name) => !rated.includes(name)))
+    problems.push({ id, kind: "incomplete release", handled: "left out: it has no dialog/EmoEvaluation" });
+  for (const session of rated) {
     const evaluations = `${base}/${session}/dialog/EmoEvaluation`;
     // The folders Categorical, Attribute and Self-evaluation hold one rater's view each: not read.
     const dialogues = (await host.list(evaluations)).filter((f) => /^Ses\w+\.txt$/.test(f));
@@ -72,7 +76,10 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
       const dialogue = file.slice(0, -".txt".length);
       const transcripts = await readTranscripts(host, `${base}/${session}/dialog/transcriptions/${file}`);
       const folder = `${base}/${session}/sentences/wav/${dialogue}`;
-      const wavs = new Set((await host.kind(folder)) === "directory" ? await host.list(folder) : []);
+      const files = (await host.kind(folder)) === "directory" ? await host.list(folder) : [];
+      // Copied from a disk that does not tell them apart, they may be called .WAV.
+      const wavs = new Map(files.map((name) => [name.replace(/\.wav$/i, ".wav"), name]));
+      for (const name of files) wavs.set(name, name);
 
       for (const { id, code, start, end } of parseEvaluation(await host.readText(`${evaluations}/${file}`))) {
         labelled++;
@@ -92,7 +99,8 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
           continue;
         }
         seen.add(id);
-        if (!wavs.has(`${id}.wav`)) {
+        const wav = wavs.get(`${id}.wav`);
+        if (wav === undefined) {
           problem("missing wav", "left out");
           continue;
         }
@@ -100,7 +108,7 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
         if (text === undefined) problem("missing transcript", "taken as empty");
         utterances.push({
           id,
-          wav: `${folder}/${id}.wav`,
+          wav: `${folder}/${wav}`,
           text: text ?? "",
           words: normalizeTranscript(text ?? ""),
           label,
@@ -125,7 +133,14 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
       handled: `used as it is: ${fourClass} utterances of the four classes, the release has ${RELEASE.fourClass}`,
     });
   }
-  return { name: generated ? "synthetic" : "IEMOCAP", root: base, utterances, otherLabels, problems };
+  return {
+    name: generated ? "synthetic" : "IEMOCAP",
+    root: base,
+    sessions,
+    utterances,
+    otherLabels,
+    problems,
+  };
 }
 
 async function findRelease(host: Host, root: string): Promise<string> {
@@ -140,8 +155,15 @@ async function findRelease(host: Host, root: string): Promise<string> {
   );
 }
 
-async function sessionsIn(host: Host, base: string): Promise<string[]> {
+async function sessionFolders(host: Host, base: string): Promise<string[]> {
   const names = (await host.list(base)).filter((name) => /^Session\d+$/.test(name));
+  const kinds = await Promise.all(names.map((name) => host.kind(`${base}/${name}`)));
+  return names.filter((_, i) => kinds[i] === "directory");
+}
+
+/** Those with ratings, in the order of text: a run's data, and with them its bits, follow it. */
+async function sessionsIn(host: Host, base: string): Promise<string[]> {
+  const names = await sessionFolders(host, base);
   const kinds = await Promise.all(names.map((name) => host.kind(`${base}/${name}/dialog/EmoEvaluation`)));
   return names.filter((_, i) => kinds[i] === "directory");
 }
