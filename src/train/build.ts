@@ -81,7 +81,7 @@ export async function checkStages(
     if (hears) hubertConfig(hears);
     if (hears && systemOf(config.system).asr) checkCharacters(hears, assets.vocabulary.size);
     if (bert && assets.tokenizer)
-      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize);
+      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize, assets.tokenizer);
     if (stage > 0)
       emotionConfig(new ConfigReader(systemJson(config, stage, { hubert, bert }), "the recipe (model)"));
   }
