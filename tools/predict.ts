@@ -40,6 +40,7 @@ export const verb = defineVerb({
     const bar = progress("recognising", paths.length, { unit: "files" });
     const run: Run = { elapsed: 0 };
     for await (const window of readWindows(host, paths, complain)) {
+      for (const { path, audio } of window) for (const odd of audio.notes) note(`predict: ${path}: ${odd}`);
       if (!run.recognizer) {
         run.device = await openChosenDevice(host, values);
         run.recognizer = await openRecognizer(host, run.device, model, { dtype: values.dtype });

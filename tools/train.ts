@@ -271,6 +271,7 @@ function display(
         const figures = Object.entries(dev).map(([name, x]) => `${name} ${x.toFixed(3)}`);
         say(`stage ${stage}  epoch ${epoch + 1}  dev ${figures.join("  ")}${best ? "  best" : ""}`);
       },
+      onNote: say,
       onProblem(id: string, message: string) {
         say(`${id}: left out of its batch: ${message}`);
       },

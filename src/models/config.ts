@@ -1,6 +1,7 @@
 /** What a config.json must say before a model can be built; names and meanings are Hugging Face's. */
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
+import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { ActivationKind } from "../ops/activation.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -275,8 +276,24 @@ export function checkCharacters(hubert: ConfigReader, count: number): void {
     throw hubert.complaint("vocab_size", `${count}, the tokens of vocab.json`);
 }
 
-/** Throws unless BERT, whose config `bert` is, has a row for each of so many subwords. */
-export function checkSubwords(bert: ConfigReader, count: number): void {
-  if (bertConfig(bert).vocabSize < count)
-    throw bert.complaint("vocab_size", `at least ${count}, the tokens of BERT's tokenizer`);
+/** What vocab_size may be padded to a multiple of. */
+const PADDINGS = [8, 16, 32, 64, 128];
+
+/**
+ * Throws unless BERT, whose config `bert` is, has a row for each of so many subwords, and no more than padding
+ * explains: a vocabulary `from` a file that has fewer is cut off or another model's.
+ */
+export function checkSubwords(
+  bert: ConfigReader,
+  count: number,
+  from?: Pick<BertTokenizer, "path" | "endsAbruptly">,
+): void {
+  const rows = bertConfig(bert).vocabSize;
+  if (rows < count) throw bert.complaint("vocab_size", `at least ${count}, the tokens of BERT's tokenizer`);
+  const padded = PADDINGS.some((unit) => rows % unit === 0 && rows - count < unit);
+  if (!from || rows === count || (padded && !from.endsAbruptly)) return;
+  const cut = from.endsAbruptly
+    ? "it ends within a line, as if cut off"
+    : "it is cut off or of another model";
+  throw new RangeError(`Cannot use ${from.path}: it holds ${count} tokens but vocab_size is ${rows}; ${cut}`);
 }

@@ -56,7 +56,7 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   const vocabulary = writesWords ? await openCtcVocabulary(host, path) : undefined;
   if (vocabulary && hubert) checkCharacters(plain ? config : config.part("hubert"), vocabulary.size);
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
-  if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize);
+  if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize, tokenizer);
   const normalize = await wantsNormalization(host, `${path}/preprocessor_config.json`);
   return {
     path,

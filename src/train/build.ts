@@ -81,7 +81,7 @@ export async function checkStages(
     if (hears) hubertConfig(hears);
     if (hears && systemOf(config.system).asr) checkCharacters(hears, assets.vocabulary.size);
     if (bert && assets.tokenizer)
-      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize);
+      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize, assets.tokenizer);
     if (stage > 0)
       emotionConfig(new ConfigReader(systemJson(config, stage, { hubert, bert }), "the recipe (model)"));
   }
@@ -97,7 +97,10 @@ const systemJson = (config: TrainConfig, stage: StageNumber, parts: { hubert: Js
 /** What a task is told besides its model. */
 export interface TaskOptions
   extends Pick<EmotionTaskOptions, "train" | "dev" | "measure">,
-    Pick<EmotionTaskOptions["reader"], "onProblem"> {}
+    Pick<EmotionTaskOptions["reader"], "onProblem"> {
+  /** Told what is odd about the data and does not keep it from being learnt. */
+  readonly onNote?: (line: string) => void;
+}
 
 /** A stage's model, ready for the loop. */
 export interface Built {
@@ -140,7 +143,7 @@ export async function build(
     });
     const task =
       stage === 0
-        ? await textTask(host, weights, config, made)
+        ? await textTask(host, weights, config, made, options.onNote)
         : emotionTask(host, weights, config, made, options);
     await weights.load();
     const { freeze: frozen, precision } = stageOf(config, stage);
@@ -213,12 +216,13 @@ async function textTask(
   weights: Weights,
   config: TrainConfig,
   { assets: { tokenizer, files }, bert = {} }: Materials,
+  onNote?: (line: string) => void,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
   const parsed = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
   const model = new BertForMaskedLM(weights.root, parsed);
   const limits = { lines: config.sentences, tokens: parsed.maxPositions };
-  const sentences = await readSentences(host, `${config.data}/text.txt`, tokenizer, limits);
+  const sentences = await readSentences(host, `${config.data}/text.txt`, tokenizer, limits, onNote);
   const dev = Math.min(DEV_SENTENCES, Math.floor(sentences.length / 10));
   const special = await tokenizer.encode("");
   const [mask] = (await tokenizer.encode("[MASK]")).ids.filter((id) => !special.ids.includes(id));

@@ -7,7 +7,7 @@ import { type StageOptions, trainStage } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { type Best, identify, openLatest } from "./state.ts";
 
-export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
+export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
   readonly device: Device;
   readonly run: RunFolder;
   readonly config: TrainConfig;
@@ -43,7 +43,7 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
       Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
     );
     const { weights, task } = await build(device, config, stage, chosen, from?.folder, {
-      ...{ train, dev, measure: options.measure, onProblem: options.onProblem },
+      ...{ train, dev, measure: options.measure, onProblem: options.onProblem, onNote: options.onNote },
     });
     try {
       const counts = weights.parameters.map((p) => ({ size: p.value.size, trainable: p.trainable }));
