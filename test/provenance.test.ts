@@ -10,7 +10,7 @@ import { holdOut } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
 import { trainConfig } from "../src/recipes.ts";
-import { lineage, recordOf } from "../src/train/lineage.ts";
+import { addRecord, lineage, recordOf } from "../src/train/lineage.ts";
 import {
   clipDigests,
   type HeardCorpus,
@@ -78,6 +78,10 @@ test("lineage() lists what a run trains on, what chooses the epoch and whom it h
     const latest = { folder, state: { stage: 1 } } as Latest;
     assert.deepEqual((await heardBy(config, "Session2", latest))?.corpus, own);
   }
+  const bare = join(scratch, "bare");
+  await host.makeDirectory(bare);
+  await addRecord(host, bare, record);
+  assert.deepEqual(await readProvenance(host, bare), record, "a model that was saved without one gets one");
 });
 
 test("evaluate takes the session that training held out, and refuses what was trained on unless told", async () => {
@@ -170,11 +174,11 @@ test("a model that begins with another has heard what that one heard, and train 
       fold: "Session3",
       hubert: model,
     }),
-    from: { hubert: model, bert: join(scratch, "models/bert-base") },
+    from: { hubert: model, bert: join(scratch, "fold5/model/") },
   };
   const heard = (await heardBy(config, "Session3"))!;
   const both = recordOf(heard, 2);
-  assert.deepEqual(both.unknown, ["bert-base"]);
+  assert.deepEqual(both.unknown, ["fold5/model"]);
   assert.deepEqual(recordOf(heard, 1).unknown, [], "what hears alone has nothing of BERT");
   assert.deepEqual(recordOf(heard, 0).corpora, [], "what reads alone has heard nothing");
   assert.deepEqual(

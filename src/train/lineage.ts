@@ -1,13 +1,16 @@
 /** What the models of a run have heard: its own corpus, and what the checkpoints that it began with had. */
 import type { Host } from "../host/host.ts";
+import { writeWhole } from "../io/write_whole.ts";
 import type { StageNumber, TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import {
   type Before,
   clipDigests,
   type HeardCorpus,
+  PROVENANCE_FILE,
   type Provenance,
   provenance,
+  provenanceText,
   readProvenance,
 } from "./provenance.ts";
 import { hash, type Latest } from "./state.ts";
@@ -51,11 +54,17 @@ export function recordOf({ corpus, text, hubert, bert }: Lineage, stage: StageNu
   return provenance(own, before);
 }
 
-const nameOf = (folder: string) =>
-  folder
-    .replace(/[/\\]+$/, "")
-    .split(/[/\\]/)
-    .at(-1) ?? folder;
+/** Writes the record of a model that a run of version 0.1 saved without one. */
+export async function addRecord(host: Host, folder: string, record: Provenance): Promise<void> {
+  const path = `${folder}/${PROVENANCE_FILE}`;
+  if ((await host.kind(path)) === undefined) await writeWhole(host, path, provenanceText(record));
+}
+
+/** The last part of a path; "fold5/model" where that alone says nothing. */
+function nameOf(folder: string): string {
+  const parts = folder.split(/[/\\]/).filter((part) => part !== "");
+  return parts.slice(/^(model|stage\d.*)$/.test(parts.at(-1) ?? "") ? -2 : -1).join("/");
+}
 
 async function heardCorpus(
   host: Host,

@@ -5,7 +5,7 @@ import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
-import { lineage, recordOf } from "./lineage.ts";
+import { addRecord, lineage, recordOf } from "./lineage.ts";
 import { type Best, identify, openLatest } from "./state.ts";
 
 export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
@@ -68,8 +68,12 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
       weights.dispose();
     }
   }
-  const last = bests[config.stages[config.stages.length - 1]];
-  if (last) await run.publish(last.folder);
+  const stage = config.stages[config.stages.length - 1];
+  const last = bests[stage];
+  if (last) {
+    await addRecord(run.host, `${run.path}/best/${last.folder}`, recordOf(heard, stage));
+    await run.publish(last.folder);
+  }
   await run.flush();
   return true;
 }
