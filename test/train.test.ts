@@ -258,11 +258,11 @@ test("memory stays flat over 200 updates of mixed lengths", async () => {
       mode: () => ({ training: trainingStream(i) }),
     });
   for (let i = 0; i < 16; i++) await step(i);
-  const { live, allocated, created } = { ...device.pool.statistics };
+  const { live, allocated, held, created } = { ...device.pool.statistics };
   for (let i = 16; i < 216; i++) await step(i);
   assert.deepEqual(
     { ...device.pool.statistics, peak: 0 },
-    { live, allocated, created, peak: 0 },
+    { live, allocated, held, created, peak: 0 },
     "a warm step allocates nothing and leaves nothing",
   );
   optimizer.dispose();
@@ -301,7 +301,7 @@ test("training goes on where data is bad, and each case is told by name", async 
       await writeFile(path, change(await readFile(path, "utf8")));
     };
     const said = (turn: string, text: string) => (all: string) =>
-      all.replace(new RegExp(`(Ses0.F_impro01_${turn} \\[.*\\]: ).*`), `$1${text}`);
+      all.replace(new RegExp(`(Ses0.F_impro01_${turn} \\[.*\\]: ).*`), (_, head) => head + text);
     await rm(join(wavs(1), `${id(1, "F000")}.wav`));
     await edit(1, "EmoEvaluation", (text) => text.replace(/(Ses01F_impro01_M001\t)\w+/, "$1bored"));
     await edit(1, "transcriptions", said("F002", "[LAUGHTER]"));
@@ -523,6 +523,39 @@ test("in f16 a step that overflows is skipped and halves the loss scale, and the
     assert.equal(state.updates[last.key], 16 - skipped, "skipped steps count as no update");
   });
   assert.notDeepEqual(await last.value.read(), before, "no step changed a weight");
+  weights.dispose();
+});
+
+test("trainStage() saves by the clock within an epoch, and by its own clock where an old recipe names none", async () => {
+  const { weights, task } = await tinySystem(device, "acoustic", 1);
+  const eight: Task<Batch> = {
+    parameters: task.parameters,
+    plan: () => Array.from({ length: 8 }, (_, i) => [i]),
+    load: async ([i]) => tinyBatch(1, 0.4, i),
+    amount: () => 1,
+    losses: (batch, mode) => task.losses(batch, mode),
+    evaluate: async () => undefined,
+    save: (folder) => task.save(folder),
+  };
+  const saved = async (minutes?: number) => {
+    const names = new Set<string>();
+    await temporary(async (folder) => {
+      const run = await RunFolder.create(host, join(folder, "run"), {});
+      await trainStage({
+        ...{ device, run, task: eight, stage: 1 as const, seed: 1, bests: {} },
+        config: { ...nano().stage1, epochs: 1, select: "last" as const },
+        of: { recipe: "", data: "" },
+        checkpoints: { keep: 9, every: 0, ...(minutes === undefined ? {} : { minutes }) },
+        isHead: () => true,
+        signal: new AbortController().signal,
+      });
+      for (const name of await readdir(join(run.path, "checkpoints"))) names.add(name);
+    });
+    return names.size;
+  };
+  assert.equal(await saved(1e-9), 8, "after every update");
+  assert.equal(await saved(), 1, "at the end of the epoch");
+  assert.equal(await saved(10), 1);
   weights.dispose();
 });
 

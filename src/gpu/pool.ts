@@ -23,6 +23,8 @@ export interface PoolStatistics {
   allocated: number;
   /** Highest `allocated` so far. */
   peak: number;
+  /** Buffers held from the GPU now. */
+  held: number;
   /** Buffers created since the device was opened. */
   created: number;
 }
@@ -51,6 +53,8 @@ interface PoolOwner {
   beforeDestroy(): void;
   /** Forgets the bind groups that name one of these buffers, by id. */
   onDestroy(ids: ReadonlySet<number>): void;
+  /** Bytes of main memory left now, where buffers live there. */
+  memoryLeft?(): number;
 }
 
 /**
@@ -59,27 +63,44 @@ interface PoolOwner {
  */
 const SPARE = 4;
 const SLACK = 256 * 2 ** 20;
+/** Main memory left is read anew after so many bytes of new buffers, and so much of it stays free for the rest. */
+const GLANCE = 4 * 2 ** 20;
+const RESERVE = 64 * 2 ** 20;
 
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export class Pool {
   readonly #device: GPUDevice;
-  readonly #limit: number;
+  #limit: number;
   /** Most bytes that the adapter binds at once. */
   readonly #largest: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #owner: PoolOwner;
-  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, created: 0 };
+  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, held: 0, created: 0 };
   #nextId = 1;
   #mostLive = 0;
+  #unchecked = 0;
+  #settled = 0;
 
-  /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver. */
+  /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver, or to what main memory has left. */
   constructor(device: GPUDevice, limit: number, owner: PoolOwner) {
     this.#device = device;
     this.#limit = limit;
     this.#owner = owner;
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     this.#largest = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / 4) * 4;
+    this.#measure();
+  }
+
+  /** To be called when all submitted work is done: buffers that it wrote have taken their memory by then, not before. */
+  settle(): void {
+    if (this.#settled !== this.statistics.created) this.#measure();
+    this.#settled = this.statistics.created;
+  }
+
+  #measure(): void {
+    if (!this.#owner.memoryLeft) return;
+    this.#limit = this.statistics.allocated + Math.max(0, this.#owner.memoryLeft() - RESERVE);
   }
 
   acquire(bytes: number): PoolBuffer {
@@ -135,6 +156,7 @@ export class Pool {
       this.statistics.allocated -= buffer.bytes;
     }
     if (doomed.size === 0) return;
+    this.statistics.held -= doomed.size;
     this.#owner.beforeDestroy();
     this.#owner.onDestroy(doomed);
     for (const [size, free] of this.#free) {
@@ -162,6 +184,7 @@ export class Pool {
         `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and the limit is ${formatMiB(this.#limit)}`,
       );
     }
+    this.#checkMemory(size);
     const id = this.#nextId++;
     const gpu = this.#device.createBuffer({
       label: `pool ${id} (${size} bytes)`,
@@ -170,8 +193,26 @@ export class Pool {
       mappedAtCreation: mapped,
     });
     this.statistics.created++;
+    this.statistics.held++;
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
     return { id, gpu, bytes: size, lastUse: -1 };
+  }
+  /** The limit was measured some time ago; arrays, code and other processes have taken of it since. */
+  #checkMemory(size: number): void {
+    this.#unchecked += size;
+    if (!this.#owner.memoryLeft || this.#unchecked < GLANCE) return;
+    const needed = 2 * size + RESERVE; // a buffer is filled from a copy
+    let left = this.#owner.memoryLeft();
+    if (left < needed) {
+      const before = this.statistics.allocated;
+      this.trim();
+      left += before - this.statistics.allocated;
+    }
+    if (left < needed)
+      throw new RangeError(
+        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and ${formatMiB(left)} of main memory are left, at least ${formatMiB(needed)} are needed`,
+      );
+    this.#unchecked = 0;
   }
 }

@@ -2,11 +2,13 @@
 
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
-import { freemem, homedir } from "node:os";
+import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { env, platform } from "node:process";
 import { fileURLToPath } from "node:url";
 import type { AtomicFile, Host, RangedFile } from "./host.ts";
+import { availableMemory } from "./memory.ts";
+import { POINTER_BYTES, pointerReason } from "./pointer.ts";
 
 const REASONS: Record<string, string> = {
   ENOENT: "no such file or folder",
@@ -38,8 +40,12 @@ async function open(path: string): Promise<RangedFile> {
   const handle = await attempt("read", path, () => fs.open(path, "r"));
   const size = await attempt("read", path, async () => {
     const stat = await handle.stat();
-    if (stat.isFile()) return stat.size;
-    throw Object.assign(new Error(), { code: "EISDIR" });
+    if (!stat.isFile()) throw Object.assign(new Error(), { code: "EISDIR" });
+    if (stat.size <= POINTER_BYTES) {
+      const { buffer, bytesRead } = await handle.read(new Uint8Array(POINTER_BYTES), 0, POINTER_BYTES, 0);
+      refusePointer(path, String.fromCharCode(...buffer.subarray(0, bytesRead)));
+    }
+    return stat.size;
   }).catch(async (error) => {
     await handle.close();
     throw error;
@@ -62,6 +68,11 @@ async function open(path: string): Promise<RangedFile> {
     },
     close: () => handle.close(),
   };
+}
+
+function refusePointer(path: string | URL, text: string): void {
+  const reason = pointerReason(text.slice(0, POINTER_BYTES));
+  if (reason) throw new Error(`Cannot read ${shown(path)}: ${reason}`);
 }
 
 async function createAtomic(path: string): Promise<AtomicFile> {
@@ -138,10 +149,14 @@ function cacheDirectory(): string {
   return join(homedir(), ".cache", "wavegate");
 }
 
-type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet">;
+type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet" | "collectGarbage">;
 
 export const files: Files = {
-  readText: (path) => attempt("read", path, () => fs.readFile(path, "utf8")),
+  async readText(path) {
+    const text = await attempt("read", path, () => fs.readFile(path, "utf8"));
+    refusePointer(path, text);
+    return text;
+  },
   readBytes: (path) => attempt("read", path, async () => new Uint8Array(await fs.readFile(path))),
   open,
   createAtomic,
@@ -157,6 +172,6 @@ export const files: Files = {
   },
   remove: (path) => attempt("remove", path, () => fs.rm(path, { recursive: true, force: true })),
   // A tenth is left to the rest of the machine: software Vulkan aborts the process where an allocation fails.
-  freeMemory: () => Math.floor(freemem() * 0.9),
+  freeMemory: () => Math.floor(availableMemory() * 0.9),
   cacheDirectory,
 };

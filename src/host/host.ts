@@ -41,6 +41,9 @@ export interface Host {
    * Every GPU promise of the engine goes through here.
    */
   quiet<T>(start: () => Promise<T>): Promise<T>;
+  /** Collects garbage now, where the runtime can be asked to, and resolves once finalisers have run. */
+  collectGarbage(): Promise<void>;
+  /** Throws for the pointer that Git LFS leaves in place of a file, as open() does; readBytes() does not. */
   readText(path: string | URL): Promise<string>;
   readBytes(path: string | URL): Promise<Uint8Array>;
   open(path: string): Promise<RangedFile>;

@@ -91,6 +91,8 @@ export const schema = v.strictObject({
     keep: whole(1),
     /** Updates between two; 0: one an epoch. */
     every: whole(0),
+    /** Also one whenever so many minutes have passed since the last; 10 where left out. */
+    minutes: v.optional(positive),
   }),
 });
 

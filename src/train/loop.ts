@@ -5,7 +5,7 @@
 import type { Device } from "../gpu/device.ts";
 import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
-import type { StageConfig, StageNumber } from "./config.ts";
+import type { StageConfig, StageNumber, TrainConfig } from "./config.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { newBob, scheduleFactor } from "./schedule.ts";
@@ -40,7 +40,7 @@ export interface StageOptions<B> {
   readonly stage: StageNumber;
   readonly config: StageConfig;
   readonly seed: number;
-  readonly checkpoints: { readonly keep: number; readonly every: number };
+  readonly checkpoints: TrainConfig["checkpoints"];
   /** The checkpoint to go on from, if it is of this stage. Its weights are loaded already. */
   readonly from?: Latest;
   /** Bests of the stages before. */
@@ -63,6 +63,8 @@ const FIRST_SCALE = 2 ** 16;
 const GROW_AFTER = 2000;
 /** Milliseconds between two writes of the metrics, for those who watch. */
 const FLUSH_EVERY = 2000;
+/** Minutes between two checkpoints within a long epoch, where the recipe says nothing. */
+const MINUTES = 10;
 
 export async function trainStage<B>(options: StageOptions<B>): Promise<StageResult> {
   const { device, run, task, stage, config, seed, checkpoints, from, isHead, signal } = options;
@@ -86,6 +88,10 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     bests: options.bests,
     lengths: { metrics: 0, events: 0 },
   };
+  let saved = performance.now();
+  const due = () =>
+    (checkpoints.every > 0 && state.step % checkpoints.every === 0) ||
+    performance.now() - saved >= 60_000 * (checkpoints.minutes ?? MINUTES);
   const save = async () => {
     await run.checkpoint(
       "checkpoints",
@@ -97,6 +103,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
       },
     );
     await run.prune(checkpoints.keep);
+    saved = performance.now();
   };
   try {
     if (from) {
@@ -139,13 +146,13 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
             state = { ...state, steady: state.steady + 1 };
           }
           const seconds = (performance.now() - started) / 1000;
-          const bytes = device.pool.statistics.allocated;
+          const { allocated: bytes, held: buffers } = device.pool.statistics;
           const { loss, parts, gradientNorm } = result;
           run.metrics({
             ...{ stage, step, epoch: state.epoch, loss, ...parts, gradient_norm: gradientNorm },
             ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
             ...(scaled ? { loss_scale: lossScale, skipped: !result.finite } : {}),
-            ...{ seconds, bytes },
+            ...{ seconds, bytes, buffers, bind_groups: device.bindGroups.alive },
           });
           const amount = batches.reduce((n, batch) => n + task.amount(batch), 0);
           const { epoch } = state;
@@ -161,9 +168,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
           await save();
           return { finished: false, bests: state.bests };
         }
-        if (next && checkpoints.every > 0 && step % checkpoints.every === 0) {
-          await save();
-        }
+        if (next && due()) await save();
       }
       try {
         state = await endEpoch(options, state);
