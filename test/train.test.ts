@@ -19,6 +19,7 @@ import { augmented, otherThroat } from "../src/train/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/train/batches.ts";
 import { applySettings, checkConfig } from "../src/train/config.ts";
 import type { Batch } from "../src/train/examples.ts";
+import { readProvenance } from "../src/train/provenance.ts";
 import { trainStage } from "../src/train/loop.ts";
 import { trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
@@ -408,6 +409,9 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
     assert.ok(latest && latest.state.step > 1);
     const [newest, before] = await run.finished();
     assert.equal(latest.folder, newest);
+    const record = await readProvenance(host, newest);
+    assert.deepEqual([record?.corpora.length, record?.corpora[0].heldOut], [1, "Session3"]);
+    assert.deepEqual(await readProvenance(host, join(path, "model")), record, "every model folder says it");
     assert.deepEqual(
       of,
       await identify({ ...config, data: "elsewhere" }, examined),

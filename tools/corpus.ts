@@ -12,6 +12,7 @@ import type { Host } from "../src/host/host.ts";
 import { writeWhole } from "../src/io/write_whole.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
+import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
 import { startSpeech } from "./speech_process.ts";
 
@@ -67,12 +68,9 @@ async function make(
   output: Output,
 ): Promise<number | undefined> {
   const { print, printJson, progress, signal } = output;
-  if ((await host.kind(out)) !== undefined) {
-    throw new Error(`Cannot make a corpus in ${out}: it exists already`);
-  }
   // Made under another name, so that what is called `out` is always whole.
   const partial = `${out}.partial`;
-  await host.remove(partial);
+  const lock = await claim(host, out, partial);
   const begin = performance.now();
   const speech = startSpeech();
   try {
@@ -91,6 +89,7 @@ async function make(
     const oracle = await measure(host, await readIemocap(host, partial), output);
     await writeWhole(host, `${partial}/oracle.json`, `${JSON.stringify(oracle, null, 2)}\n`);
     await rename(partial, out);
+    await host.remove(`${out}/lock`); // went along, so that nobody claimed the folder before it had its name
     const seconds = (performance.now() - begin) / 1000;
     print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
     print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
@@ -105,6 +104,39 @@ async function make(
     return undefined;
   } finally {
     speech.close();
+    lock.release();
+  }
+}
+
+/** What an unfinished corpus may hold: what is made, locks, and files that were being written. */
+const OURS =
+  /^(Session\d+|(manifest\.json|oracle\.json|truth\.jsonl|text\.txt|vocab\.txt)(\..*\.tmp)?|lock(\..*)?)$/;
+
+/**
+ * Locks `partial`, emptied of what a process that died left in it. Throws where `out` exists, where another process is
+ * making it, and where `partial` is somebody's own folder.
+ */
+export async function claim(host: Host, out: string, partial: string): Promise<{ release(): void }> {
+  const refuseMade = async () => {
+    if ((await host.kind(out)) !== undefined)
+      throw new Error(`Cannot make a corpus in ${out}: it exists already`);
+  };
+  const found = async () => ((await host.kind(partial)) === "directory" ? await host.list(partial) : []);
+  await refuseMade();
+  const foreign = (await found()).find((name) => !OURS.test(name));
+  if (foreign !== undefined)
+    throw new Error(
+      `Cannot make a corpus in ${out}: ${partial} holds ${foreign} and is no unfinished corpus, expected nothing of that name`,
+    );
+  await host.makeDirectory(partial);
+  const lock = lockRun(partial, "make a corpus in");
+  try {
+    await refuseMade(); // by another process, since
+    for (const name of await found()) if (!name.startsWith("lock")) await host.remove(`${partial}/${name}`);
+    return lock;
+  } catch (error) {
+    lock.release();
+    throw error;
   }
 }
 

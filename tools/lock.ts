@@ -12,8 +12,8 @@ interface Owner {
 /** Milliseconds after which a lock that names nobody is no longer one that is being written. */
 const WRITTEN_AFTER = 10_000;
 
-/** Takes the lock, also from a process that died. Throws where another holds it. */
-export function lockRun(run: string): { release(): void } {
+/** Takes the lock, also from a process that died. Throws where another holds it: "Cannot ACTION RUN: …". */
+export function lockRun(run: string, action = "train in"): { release(): void } {
   const path = join(run, "lock");
   const own: Owner = { pid: process.pid, host: hostname() };
   const content = JSON.stringify(own);
@@ -33,7 +33,7 @@ export function lockRun(run: string): { release(): void } {
     const owner = ownerIn(found);
     if (owner ? holds(owner, own) : Date.now() - statSync(path).mtimeMs < WRITTEN_AFTER) {
       const who = owner ? `process ${owner.pid} of ${owner.host}` : "another process";
-      throw new Error(`Cannot train in ${run}: ${who} is at it; if it is not, remove ${path}`);
+      throw new Error(`Cannot ${action} ${run}: ${who} is at it; if it is not, remove ${path}`);
     }
     moveAway(path, found);
   }

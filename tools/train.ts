@@ -25,6 +25,7 @@ import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
 import { formatBytes, formatSeconds } from "./format.ts";
 import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
+import { warnOfHeard } from "./training.ts";
 
 /** Held out where --fold says nothing: the session that work on IEMOCAP reports where it reports one. */
 const USUAL_SESSION = "Session5";
@@ -178,6 +179,7 @@ async function openData(
   const config = { ...begun, fold };
   const data = { examined, fold: holdOut(examined.utterances, name, { dev: begun.dev, seed: begun.seed }) };
   note(splitLine(config, data));
+  await warnOfHeard(host, [begun.from.hubert, begun.from.bert], data.fold, note);
   return { config, data };
 }
 

@@ -14,6 +14,7 @@ import { saveWeights } from "./checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
+import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { toJson } from "./run_folder.ts";
 import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
 import { systemConfig, systemOf } from "./systems.ts";
@@ -100,6 +101,8 @@ export interface TaskOptions
     Pick<EmotionTaskOptions["reader"], "onProblem"> {
   /** Told what is odd about the data and does not keep it from being learnt. */
   readonly onNote?: (line: string) => void;
+  /** What the stage's model has heard, for the folders that it is saved in. */
+  readonly record?: Provenance;
 }
 
 /** A stage's model, ready for the loop. */
@@ -143,7 +146,7 @@ export async function build(
     });
     const task =
       stage === 0
-        ? await textTask(host, weights, config, made, options.onNote)
+        ? await textTask(host, weights, config, made, options)
         : emotionTask(host, weights, config, made, options);
     await weights.load();
     const { freeze: frozen, precision } = stageOf(config, stage);
@@ -175,7 +178,7 @@ function emotionTask(
   weights: Weights,
   config: TrainConfig,
   { stage, assets, hubert, bert }: Materials,
-  { train, dev, measure, onProblem }: TaskOptions,
+  { train, dev, measure, onProblem, record }: TaskOptions,
 ): EmotionTask {
   const options = stageOf(config, stage);
   const json = systemJson(config, stage, { hubert, bert });
@@ -186,6 +189,7 @@ function emotionTask(
     // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
     "hubert/config.json": toJson({ ...hubert, architectures: ["HubertForCTC"] }),
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
+    ...recordFile(record),
   };
   return new EmotionTask({
     ...{ train, dev, measure, batch: options.batch, seed: config.seed },
@@ -208,6 +212,9 @@ function emotionTask(
   });
 }
 
+const recordFile = (record: Provenance | undefined): Record<string, string> =>
+  record ? { [PROVENANCE_FILE]: provenanceText(record) } : {};
+
 /** Sentences kept for the figures of stage 0. */
 const DEV_SENTENCES = 512;
 
@@ -216,7 +223,7 @@ async function textTask(
   weights: Weights,
   config: TrainConfig,
   { assets: { tokenizer, files }, bert = {} }: Materials,
-  onNote?: (line: string) => void,
+  { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
   const parsed = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
@@ -239,7 +246,7 @@ async function textTask(
     save: async (folder) => {
       const { "vocab.json": _ctc, "preprocessor_config.json": _ear, ...own } = files;
       const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
-      await writeFiles(host, folder, { ...own, "config.json": toJson(json) });
+      await writeFiles(host, folder, { ...own, "config.json": toJson(json), ...recordFile(record) });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },
   });

@@ -5,6 +5,7 @@ import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
+import { addRecord, lineage, recordOf } from "./lineage.ts";
 import { type Best, identify, openLatest } from "./state.ts";
 
 export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
@@ -34,6 +35,8 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
   const latest = resume ? await openLatest(run, of) : undefined;
   const state = latest?.state;
   await run.rewind(state?.lengths);
+  const heard = await lineage(run.host, config, data, { latest, signal });
+  if (!heard) return false;
   let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
   for (const stage of config.stages) {
     if (state && state.stage > stage) continue;
@@ -44,6 +47,7 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
     );
     const { weights, task } = await build(device, config, stage, chosen, from?.folder, {
       ...{ train, dev, measure: options.measure, onProblem: options.onProblem, onNote: options.onNote },
+      record: recordOf(heard, stage),
     });
     try {
       const counts = weights.parameters.map((p) => ({ size: p.value.size, trainable: p.trainable }));
@@ -64,8 +68,12 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
       weights.dispose();
     }
   }
-  const last = bests[config.stages[config.stages.length - 1]];
-  if (last) await run.publish(last.folder);
+  const stage = config.stages[config.stages.length - 1];
+  const last = bests[stage];
+  if (last) {
+    await addRecord(run.host, `${run.path}/best/${last.folder}`, recordOf(heard, stage));
+    await run.publish(last.folder);
+  }
   await run.flush();
   return true;
 }

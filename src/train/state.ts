@@ -85,7 +85,8 @@ export async function identify(config: TrainConfig, examined: Examined | undefin
   return { recipe: await hash(recipe), data: await hash([heard, [...(examined?.notForTraining ?? [])]]) };
 }
 
-async function hash(value: unknown): Promise<string> {
+/** 16 hexadecimal digits that equal values share, whatever the order of their keys. */
+export async function hash(value: unknown): Promise<string> {
   const sorted = (_key: string, x: unknown) =>
     isObject(x) ? Object.fromEntries(Object.entries(x).sort(([a], [b]) => (a < b ? -1 : 1))) : x;
   const text = new TextEncoder().encode(JSON.stringify(value, sorted) ?? "");
