@@ -6,6 +6,7 @@
 import type { GpuOptions, Host } from "../host/host.ts";
 import { BindGroups } from "./bind_groups.ts";
 import { declaredKernels, type Watcher } from "./kernel.ts";
+import { KERNEL_TEXTS } from "./kernel_texts.ts";
 import { KernelLibrary } from "./library.ts";
 import { Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
@@ -65,7 +66,8 @@ async function readKernels(host: Host): Promise<Map<string, string>> {
   const read = async (file: string): Promise<void> => {
     if (sources.has(file)) return;
     sources.set(file, "");
-    const text = await host.readText(new URL(`../../kernels/${file}`, import.meta.url));
+    const text =
+      KERNEL_TEXTS[file] ?? (await host.readText(new URL(`../../kernels/${file}`, import.meta.url)));
     sources.set(file, text);
     await Promise.all([...text.matchAll(/^[ \t]*#include "([^"]+)"/gm)].map((m) => read(m[1])));
   };

@@ -80,7 +80,11 @@ export class Pool {
   #nextId = 1;
   #mostLive = 0;
   #unchecked = 0;
-  #settled = 0;
+  /** Bytes of destroyed buffers whose memory may not be back yet, and how many of them the next settle() finds back. */
+  #leaving = 0;
+  #returned = 0;
+  /** Whether anything was made or destroyed since settle(). */
+  #changed = false;
 
   /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver, or to what main memory has left. */
   constructor(device: GPUDevice, limit: number, owner: PoolOwner) {
@@ -92,15 +96,28 @@ export class Pool {
     this.#measure();
   }
 
-  /** To be called when all submitted work is done: buffers that it wrote have taken their memory by then, not before. */
+  /**
+   * To be called when all submitted work is done: by then, and not before, buffers that it wrote have taken their memory,
+   * and those destroyed before the last call have returned it. Free buffers that would leave no room for a step of other
+   * sizes go here: to destroy them in the middle of that step would gain nothing.
+   */
   settle(): void {
-    if (this.#settled !== this.statistics.created) this.#measure();
-    this.#settled = this.statistics.created;
+    if (!this.#owner.memoryLeft || !this.#changed) return;
+    this.#leaving -= this.#returned;
+    this.#measure();
+    this.#shrink(this.#limit - (this.#mostLive - this.statistics.live));
+    this.#returned = this.#leaving;
+    this.#changed = this.#leaving > 0;
   }
 
   #measure(): void {
     if (!this.#owner.memoryLeft) return;
-    this.#limit = this.statistics.allocated + Math.max(0, this.#owner.memoryLeft() - RESERVE);
+    this.#limit = this.#held() + Math.max(0, this.#owner.memoryLeft() - RESERVE);
+  }
+
+  /** Bytes that count against the limit: of main memory, also those that submitted work may still hold. */
+  #held(): number {
+    return this.statistics.allocated + (this.#owner.memoryLeft ? this.#leaving : 0);
   }
 
   acquire(bytes: number): PoolBuffer {
@@ -154,9 +171,11 @@ export class Pool {
       if (this.statistics.allocated <= bytes) break;
       doomed.add(buffer.id);
       this.statistics.allocated -= buffer.bytes;
+      this.#leaving += buffer.bytes;
     }
     if (doomed.size === 0) return;
     this.statistics.held -= doomed.size;
+    this.#changed = true;
     this.#owner.beforeDestroy();
     this.#owner.onDestroy(doomed);
     for (const [size, free] of this.#free) {
@@ -179,9 +198,9 @@ export class Pool {
     const live = Math.max(this.#mostLive, this.statistics.live + size);
     const most = Math.min(this.#limit, SPARE * live + SLACK);
     if (this.statistics.allocated + size > most) this.#shrink(0.75 * most - size);
-    if (this.statistics.allocated + size > this.#limit) {
+    if (this.#held() + size > this.#limit) {
       throw new RangeError(
-        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and the limit is ${formatMiB(this.#limit)}`,
+        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.#held())} are in use and the limit is ${formatMiB(this.#limit)}`,
       );
     }
     this.#checkMemory(size);
@@ -192,23 +211,20 @@ export class Pool {
       usage: STORAGE,
       mappedAtCreation: mapped,
     });
+    this.#changed = true;
     this.statistics.created++;
     this.statistics.held++;
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
     return { id, gpu, bytes: size, lastUse: -1 };
   }
+
   /** The limit was measured some time ago; arrays, code and other processes have taken of it since. */
   #checkMemory(size: number): void {
     this.#unchecked += size;
     if (!this.#owner.memoryLeft || this.#unchecked < GLANCE) return;
     const needed = 2 * size + RESERVE; // a buffer is filled from a copy
-    let left = this.#owner.memoryLeft();
-    if (left < needed) {
-      const before = this.statistics.allocated;
-      this.trim();
-      left += before - this.statistics.allocated;
-    }
+    const left = this.#owner.memoryLeft();
     if (left < needed)
       throw new RangeError(
         `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and ${formatMiB(left)} of main memory are left, at least ${formatMiB(needed)} are needed`,
