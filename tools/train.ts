@@ -68,6 +68,7 @@ export const verb = defineVerb({
     const host = await currentHost();
     const path = out.replace(/\/+$/, "");
     const config = resume ? await resumed(host, path, values) : started(values);
+    if (!resume) await RunFolder.check(host, path);
     const data = config.stages.every((stage) => stage === 0)
       ? undefined
       : await openData(host, config, signal);
@@ -217,9 +218,12 @@ function display(
         }
       },
       onDev(stage: StageNumber, epoch: number, dev: Readonly<Record<string, number>>, best: boolean) {
-        const figures = Object.entries(dev).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+        const { utterances = 0, of = 0, ...rest } = dev;
+        const figures = Object.entries(rest).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+        if (utterances < of) figures.push(`over ${utterances} of ${of} utterances`);
         say(`stage ${stage}  epoch ${epoch + 1}  dev ${figures.join("  ")}${best ? "  best" : ""}`);
       },
+      onNotice: say,
       onProblem(id: string, message: string) {
         say(`${id}: left out of its batch: ${message}`);
       },

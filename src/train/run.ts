@@ -1,6 +1,7 @@
 /** A whole run: its data, its models stage by stage, and the way from one to the next. */
 import type { Device } from "../gpu/device.ts";
 import { build, type Chosen, type TaskOptions } from "./build.ts";
+import { readChecked } from "./checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "./loop.ts";
@@ -17,6 +18,10 @@ export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
   readonly signal: AbortSignal;
   readonly onStage?: (stage: StageNumber, parameters: number, trained: number) => void;
   readonly onStep?: StageOptions<unknown>["onStep"];
+  /** A line about what is not as it should be, while the run goes on. */
+  readonly onNotice?: (line: string) => void;
+  /** Makes a stage's model and task; a test may have a smaller one. */
+  readonly buildStage?: typeof build;
   readonly onDev?: (
     stage: StageNumber,
     ...rest: Parameters<NonNullable<StageOptions<unknown>["onDev"]>>
@@ -28,12 +33,14 @@ export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
  * RUN/model. Returns false where it was interrupted.
  */
 export async function trainRun(options: RunOptions): Promise<boolean> {
-  const { device, run, config, data, resume, signal } = options;
+  const { device, run, config, data, resume, signal, onNotice, buildStage = build } = options;
   const { train, dev } = split(config, data);
   const of = await identify(config, data?.examined);
-  const latest = resume ? await openLatest(run, of) : undefined;
+  const latest = resume ? await openLatest(run, of, config) : undefined;
   const state = latest?.state;
-  await run.rewind(state?.lengths);
+  if (resume && !latest) onNotice?.(`${run.path} has no checkpoint yet: it starts from the beginning`);
+  for (const line of [...(latest?.lost ?? []), ...(await run.rewind(state?.lengths))]) onNotice?.(line);
+  if (latest) await run.prune(config.checkpoints.keep);
   let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
   for (const stage of config.stages) {
     if (state && state.stage > stage) continue;
@@ -42,7 +49,9 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
     const chosen: Chosen = Object.fromEntries(
       Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
     );
-    const { weights, task } = await build(device, config, stage, chosen, from?.folder, {
+    if (!from)
+      for (const folder of Object.values(chosen)) await readChecked(run.host, `${folder}/model.safetensors`);
+    const { weights, task } = await buildStage(device, config, stage, chosen, from?.folder, {
       ...{ train, dev, measure: options.measure, onProblem: options.onProblem },
     });
     try {
@@ -56,6 +65,7 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
         checkpoints: config.checkpoints,
         isHead: (key) => !/^(hubert|wav2vec2|bert)\./.test(key),
         onStep: options.onStep,
+        onNotice,
         onDev: (...rest) => options.onDev?.(stage, ...rest),
       });
       bests = result.bests;
