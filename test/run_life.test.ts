@@ -14,6 +14,7 @@ import type { build } from "../src/train/build.ts";
 import { saveWeights } from "../src/train/checkpoint.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../src/train/config.ts";
 import { type RunOptions, trainRun } from "../src/train/run.ts";
+import { refuseTooFew } from "../src/train/missing.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import type { Task } from "../src/train/task.ts";
 import { wholeRecords } from "../src/train/tensorboard.ts";
@@ -144,6 +145,15 @@ async function momentsOf(disk: Disk, recipe: TrainConfig): Promise<Disk[]> {
   return seen;
 }
 
+/** Does `act` to all, several at a time: a run mostly waits. */
+async function together(all: readonly Disk[], act: (disk: Disk, k: number) => Promise<void>): Promise<void> {
+  const left = [...all.entries()];
+  const work = async () => {
+    for (let next = left.shift(); next; next = left.shift()) await act(next[1], next[0]);
+  };
+  await Promise.all(Array.from({ length: 12 }, work));
+}
+
 async function endsTheSame(moment: Disk, when: string): Promise<void> {
   const disk = new Map(moment);
   await go(diskHost(host, disk), config).catch((error: Error) => assert.fail(`${when}: ${error.message}`));
@@ -152,13 +162,13 @@ async function endsTheSame(moment: Disk, when: string): Promise<void> {
 
 test("trainRun() ends with the same bits wherever it was killed, and wherever its resumption was", async () => {
   assert.ok(moments.length > 100, `${moments.length} changes`);
-  for (const [k, moment] of moments.entries()) {
+  await together(moments, async (moment, k) => {
     await endsTheSame(moment, `killed after change ${k + 1} of ${moments.length}`);
-    if (k % 5 !== 0) continue;
+    if (k % 5 !== 0) return;
     const again = await momentsOf(new Map(moment), config);
     const j = (7 * k) % Math.max(1, Math.min(again.length, 40));
     if (again[j]) await endsTheSame(again[j], `killed after changes ${k + 1} and then ${j + 1}`);
-  }
+  });
 });
 
 test("trainRun() keeps the checkpoint of a stop until the one of the same step is whole", async () => {
@@ -172,8 +182,9 @@ test("trainRun() keeps the checkpoint of a stop until the one of the same step i
     ["run/checkpoints/stage1-0000002"],
   );
   const again = await momentsOf(new Map(disk), config);
-  for (const [k, moment] of again.slice(0, 45).entries())
-    await endsTheSame(moment, `stopped, then killed after change ${k + 1}`);
+  await together(again.slice(0, 45), (moment, k) =>
+    endsTheSame(moment, `stopped, then killed after change ${k + 1}`),
+  );
 });
 
 /** The disk at the moment when `path` was first there. */
@@ -257,5 +268,152 @@ test("trainRun() goes on without figures that were deleted or cut, and says what
     const bytes = disk.get(`run/${events}`) as Uint8Array;
     assert.equal(wholeRecords(bytes), bytes.length);
     assert.match(text(disk, events).slice(0, 60), /brain\.Event:2/);
+  }
+});
+
+test("trainRun() stops, resumable, where more of the corpus than a few files is lost", async () => {
+  const wide = recipe("checkpoints.every=0", "stage1.select=last", "stages=[1]", "stage1.epochs=3");
+  const all: Corpus = { items: 40, reads: () => true };
+  const expected: Disk = new Map();
+  await go(diskHost(host, expected), wide, { corpus: all });
+  // The files vanish in the second epoch; nothing of what follows counts as done, and no model is published.
+  const disk: Disk = new Map();
+  const lost: Corpus = { ...all, reads: (i, epoch) => epoch < 1 || (epoch === 1 && i > 0 && i < 21) };
+  const vanish = () => go(diskHost(host, disk), wide, { corpus: lost });
+  const message =
+    "Cannot go on training: 3 of 40 utterances of epoch 2 can no longer be read, at most 5 % may be missing; what was learnt is saved, --resume goes on once they are back";
+  for (let n = 0; n < 2; n++) {
+    await assert.rejects(vanish, { name: "Error", message });
+    assert.ok(!disk.has("run/model"), "a model is published");
+  }
+  assert.deepEqual((await newestState(disk)).step, 60, "updates of which nothing was read count");
+  await go(diskHost(host, disk), wide, { corpus: all });
+  assert.deepEqual(outcome(disk).metrics, outcome(expected).metrics);
+  assert.equal(outcome(disk).model, outcome(expected).model);
+  // A few broken files cost only themselves, and are told.
+  const few: Disk = new Map();
+  const said = await go(diskHost(host, few), wide, { corpus: { ...all, reads: (i) => i !== 5 && i !== 9 } });
+  assert.equal(
+    said.filter((line) => /none of its 1 utterances can be read, no update$/.test(line)).length,
+    6,
+  );
+  assert.equal(lines(few).filter(({ loss }) => loss !== undefined).length, 3 * 38);
+});
+
+test("trainRun() marks dev figures over fewer utterances and compares none over different ones", async () => {
+  const config = recipe("stages=[1]", "stage1.epochs=4", "stage1.select=loss");
+  const figures = [
+    { loss: 2, utterances: 10, of: 10 },
+    { loss: 1, utterances: 9, of: 10 },
+    { loss: 1.9, utterances: 10, of: 10 },
+    { loss: 1.95, utterances: 10, of: 10 },
+  ];
+  let epoch = 0;
+  const disk: Disk = new Map();
+  const corpus: Corpus = { ...whole, dev: () => figures[epoch++] };
+  const said = await go(diskHost(host, disk), config, { corpus });
+  assert.deepEqual(said, [
+    "stage 1: dev figures over 9 utterances are not compared with those of the best, over 10: epoch 1 stays",
+  ]);
+  const marked = lines(disk).filter((line) => line.dev_loss !== undefined);
+  assert.deepEqual(
+    marked.map((line) => [line.dev_utterances, line.dev_of]),
+    figures.map(({ utterances, of }) => [utterances, of]),
+  );
+  const state = await newestState(disk);
+  assert.deepEqual(state.bests[1], { folder: "stage1-epoch003", epoch: 2, score: -1.9, utterances: 10 });
+  assert.deepEqual([state.newBob.factor, state.newBob.last], [0.5, 1.95], "the first is not compared either");
+  const lost = { ...whole, dev: () => refuseTooFew(3, 10, "the dev set") as never };
+  const stopped: Disk = new Map();
+  await assert.rejects(
+    go(diskHost(host, stopped), config, { corpus: lost }),
+    /^Error: Cannot go on training: 3 of 10/,
+  );
+  assert.deepEqual([(await newestState(stopped)).batch, stopped.has("run/best/stage1-epoch001")], [2, false]);
+});
+
+async function newestState(disk: Disk) {
+  const on = diskHost(host, disk);
+  const [folder] = await (await RunFolder.open(on, "run")).finished();
+  return JSON.parse(await on.readText(`${folder}/state.json`));
+}
+
+test("openLatest() refuses a state that cannot be, and a tensor that is not as it was written", async () => {
+  const half = since("run/checkpoints/stage1-0000004");
+  const [newest, before] = ["stage1-0000004", "stage1-0000003"].map((name) => `run/checkpoints/${name}`);
+  const refused = async (name: string, change: (bytes: Uint8Array) => Uint8Array, message: RegExp) => {
+    const disk = new Map(half);
+    disk.set(`${newest}/${name}`, change((disk.get(`${newest}/${name}`) as Uint8Array).slice()));
+    await assert.rejects(go(diskHost(host, disk), config), (error: Error) => {
+      assert.match(error.message, message);
+      assert.ok(!error.message.includes("\n"));
+      return true;
+    });
+  };
+  const state = (edit: (state: Record<string, never>) => unknown, message: RegExp) =>
+    refused(
+      "state.json",
+      (bytes) => {
+        const value = JSON.parse(new TextDecoder().decode(bytes));
+        return new TextEncoder().encode(JSON.stringify({ ...value, ...(edit(value) as object) }));
+      },
+      message,
+    );
+  await state(
+    () => ({ epoch: 1e308 }),
+    /epoch is 1e\+308 but should be a whole number; without .*4 .* goes on from .*3$/,
+  );
+  await state(() => ({ epoch: 7 }), /epoch is 7 and batch 0, but stage 1 has 2 epochs/);
+  await state(() => ({ epoch: 1 }), /step is 4 at epoch 1 and batch 0, but should be 2$/);
+  await state(() => ({ batch: 1 }), /epoch is 2 and batch 1/);
+  await state(() => ({ step: 0 }), /its stage and step are those of stage1-0000000/);
+  await state(() => ({ stage: 2 }), /its stage and step are those of stage2-0000004/);
+  await state(() => ({ lossScale: 4 }), /lossScale is 4 but should be 1 with f32/);
+  await state(() => ({ lossScale: 1e308 }), /lossScale is 1e\+308 but should be at most/);
+  await state(() => ({ newBob: { factor: 0 } }), /newBob\.factor is 0 but should be more than 0/);
+  await state(
+    () => ({ updates: { "head.weight": 9 } }),
+    /updates of head\.weight are 9 but should be at most step, 4/,
+  );
+  const named = (folder: string, more = {}) => ({ bests: { 1: { folder, epoch: 1, score: -1, ...more } } });
+  for (const folder of ["", "../x", "stage1-epoch002/..", "/tmp"])
+    await state(
+      () => named(folder),
+      /bests\.1\.folder is ".*" but should be the name of a folder in best\/;/,
+    );
+  await state(() => named("stage1-epoch001"), /bests\.1\.folder is stage1-epoch001 but its epoch is 1/);
+  await state(
+    () => named("stage1-epoch006", { epoch: 5 }),
+    /bests\.1\.epoch is 5 but should be less than epoch, 2/,
+  );
+  for (const name of ["model.safetensors", "optimizer.safetensors"])
+    await refused(
+      name,
+      (bytes) => {
+        bytes[bytes.length - 3] ^= 1;
+        return bytes;
+      },
+      new RegExp(
+        `${name}: it is damaged, its SHA-256 is \\w{8}… but was \\w{8}… .*; without ${newest} the run goes on from ${before}$`,
+      ),
+    );
+  // Checkpoints of older versions have no checksums.
+  const old = new Map([...half].filter(([name]) => !name.endsWith(".sha256")));
+  await go(diskHost(host, old), config);
+  assert.equal(text(old, "model/model.safetensors"), expected.model);
+});
+
+test("trainRun() ends where its folder is taken away, and makes nothing anew", async () => {
+  for (const change of [20, 31, 47, 60, 90, 120]) {
+    const disk: Disk = new Map();
+    let n = 0;
+    const on = diskHost(host, disk, () => {
+      if (++n === change) disk.clear();
+    });
+    await assert.rejects(go(on, config), {
+      message:
+        "Cannot go on with run: its config.json is gone, the folder was removed or moved while the run wrote to it",
+    });
+    assert.deepEqual([...disk.keys()], [], `after change ${change}`);
   }
 });

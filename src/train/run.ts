@@ -33,6 +33,15 @@ export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
  * RUN/model. Returns false where it was interrupted.
  */
 export async function trainRun(options: RunOptions): Promise<boolean> {
+  try {
+    return await trainStages(options);
+  } catch (error) {
+    await options.run.refuseGone(); // whatever failed, that is why
+    throw error;
+  }
+}
+
+async function trainStages(options: RunOptions): Promise<boolean> {
   const { device, run, config, data, resume, signal, onNotice, buildStage = build } = options;
   const { train, dev } = split(config, data);
   const of = await identify(config, data?.examined);

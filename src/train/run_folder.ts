@@ -184,11 +184,7 @@ export class RunFolder {
 
   /** Brings everything to the disk; returns how long the files are. */
   async flush(): Promise<Lengths> {
-    try {
-      for (const file of [this.#metrics, this.#events, this.#log]) await file.flush();
-    } catch (error) {
-      throw (await this.#gone()) ?? error;
-    }
+    for (const file of [this.#metrics, this.#events, this.#log]) await file.flush();
     return { metrics: this.#metrics.length, events: this.#events.length };
   }
 
@@ -199,8 +195,7 @@ export class RunFolder {
   async checkpoint(part: Part, name: string, fill: (folder: string) => Promise<unknown>): Promise<string> {
     const folder = `${this.path}/${part}/${name}`;
     const partial = `${folder}${PARTIAL}`;
-    const gone = await this.#gone();
-    if (gone) throw gone;
+    await this.refuseGone();
     await this.#discard(partial);
     try {
       await this.host.makeDirectory(partial);
@@ -208,20 +203,20 @@ export class RunFolder {
       await writeWhole(this.host, `${partial}/state.json`, toJson(state));
     } catch (error) {
       await this.host.remove(partial).catch(() => {});
-      throw (await this.#gone()) ?? error;
+      throw error;
     }
     await this.#replace(folder);
     return folder;
   }
 
-  /** The error where somebody took the folder away; what this run made anew of it is removed. */
-  async #gone(): Promise<Error | undefined> {
+  /** Throws where somebody took the folder away; what this run made anew of it is removed. */
+  async refuseGone(): Promise<void> {
     const { host, path } = this;
-    if ((await host.kind(`${path}/config.json`)) === "file") return undefined;
+    if ((await host.kind(`${path}/config.json`)) === "file") return;
     for (const folder of [`${path}/checkpoints`, `${path}/best`, path])
       if ((await host.kind(folder)) === "directory" && (await host.list(folder)).length === 0)
         await host.remove(folder).catch(() => {});
-    return new Error(
+    throw new Error(
       `Cannot go on with ${path}: its config.json is gone, the folder was removed or moved while the run wrote to it`,
     );
   }
@@ -249,8 +244,7 @@ export class RunFolder {
   /** Copies a folder of best/ to model/, which is there whole or as it was before. */
   async publish(name: string): Promise<void> {
     const { host, path } = this;
-    const gone = await this.#gone();
-    if (gone) throw gone;
+    await this.refuseGone();
     const [partial, model, previous] = ["model.partial", "model", "model.previous"].map(
       (x) => `${path}/${x}`,
     );
@@ -259,7 +253,7 @@ export class RunFolder {
       await copyFolder(host, `${path}/best/${name}`, partial);
     } catch (error) {
       await host.remove(partial).catch(() => {});
-      throw (await this.#gone()) ?? error;
+      throw error;
     }
     await host.remove(previous);
     if ((await host.kind(model)) !== undefined) await host.rename(model, previous);
