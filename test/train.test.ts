@@ -466,17 +466,22 @@ test("lockRun() lets one living process write to a run", async () => {
     );
     await owner(1, "another machine");
     assert.throws(() => lockRun(run), /process 1 of another machine is at it/);
-    await writeFile(lock, '{"pid":');
-    assert.throws(() => lockRun(run), /another process is at it/, "it may be writing its name");
-    const long = new Date(Date.now() - 60_000);
-    for (const dead of [JSON.stringify({ pid: 2 ** 22 + 1, host: hostname() }), '{"pid":']) {
-      await writeFile(lock, dead);
-      await utimes(lock, long, long);
+    // What a full disk, or a process that died, left behind names nobody, however new it is.
+    const dead = { pid: 2 ** 22 + 1, host: hostname() };
+    for (const left of [JSON.stringify(dead), '{"pid":', "", "null", "7", '{"pid":"x","host":1}']) {
+      await writeFile(lock, left);
+      await writeFile(join(run, "lock.77.tmp"), left);
+      await utimes(join(run, "lock.77.tmp"), 1, 1);
       const { release } = lockRun(run);
       assert.equal(JSON.parse(await readFile(lock, "utf8")).pid, process.pid);
       release();
       assert.deepEqual(await readdir(run), []);
     }
+    await mkdir(lock);
+    assert.throws(() => lockRun(run), /^Error: Cannot read .*lock: it is a folder$/);
+    await rm(lock, { recursive: true });
+    assert.throws(() => lockRun(join(run, "nowhere")), /^Error: Cannot write .*nowhere.lock: /);
+    assert.deepEqual(await readdir(run), []);
   });
 });
 

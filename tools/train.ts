@@ -76,6 +76,7 @@ export const verb = defineVerb({
     const host = await currentHost();
     const path = out.replace(/\/+$/, "");
     const begun = resume ? await resumed(host, path, values) : started(values);
+    if (!resume) await RunFolder.check(host, path);
     const told = values.fold !== undefined || values.set.some(namesFold);
     const origin = resume ? "run" : told ? "command line" : "default";
     const { config, data } = await openData(host, begun, origin, context);
@@ -270,7 +271,9 @@ function display(
         }
       },
       onDev(stage: StageNumber, epoch: number, dev: Readonly<Record<string, number>>, best: boolean) {
-        const figures = Object.entries(dev).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+        const { utterances = 0, of = 0, ...rest } = dev;
+        const figures = Object.entries(rest).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+        if (utterances < of) figures.push(`over ${utterances} of ${of} utterances`);
         say(`stage ${stage}  epoch ${epoch + 1}  dev ${figures.join("  ")}${best ? "  best" : ""}`);
       },
       onNote: say,

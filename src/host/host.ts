@@ -12,6 +12,13 @@ export interface RangedFile {
   close(): Promise<void>;
 }
 
+/** A SHA-256 of bytes that come in pieces. */
+export interface Digest {
+  update(bytes: Uint8Array): void;
+  /** In hexadecimal; ends the digest. */
+  hex(): string;
+}
+
 /** Writes to a temporary file beside the target; nothing appears under the final name before commit(). */
 export interface AtomicFile {
   write(bytes: Uint8Array): Promise<void>;
@@ -59,6 +66,7 @@ export interface Host {
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
   remove(path: string): Promise<void>;
+  sha256(): Digest;
   /** Bytes of main memory that a CPU adapter may take without driving the machine out of memory. */
   freeMemory(): number;
   /** The user's folder for things that may be lost at any time. It may not exist yet. */
