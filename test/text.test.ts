@@ -43,6 +43,20 @@ test("normalizeTranscript() is idempotent and stays in its alphabet on any text"
   );
 });
 
+test("normalizeTranscript() takes a tag to its next closing bracket, and brackets without end in one pass", () => {
+  const old = (text: string) => normalizeTranscript(text.replace(/\[.*?\]|\{.*?\}|<.*?>/gs, " "));
+  const part = fc.constantFrom("[", "]", "{", "}", "<", ">", "a", "\n", " b ");
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 20 }), (parts) => {
+      assert.equal(normalizeTranscript(parts.join("")), old(parts.join("")));
+    }),
+    { numRuns: 500, seed: 1 },
+  );
+  const start = performance.now();
+  assert.equal(normalizeTranscript(`${"[{<".repeat(200_000)}a`), "A");
+  assert.ok(performance.now() - start < 5000); // each bracket by itself to the end would take minutes
+});
+
 test("droppedCharacters() counts what a listener would hear and the normaliser leaves out", () => {
   assert.deepEqual(
     [...droppedCharacters("Привет, 5€ [Смех] R&B ٣ caf\ufffd — «yes» (no) “so” *")],

@@ -64,8 +64,7 @@ export function showDropped(dropped: ReadonlyMap<string, number>): string {
 
 /** The text in capitals, with numbers as words; marks that stand for nothing and foreign letters are still there. */
 function spell(text: string): string {
-  return text
-    .replace(/\[.*?\]|\{.*?\}|<.*?>/gs, " ")
+  return withoutTags(text)
     .replace(/[\u2018\u2019\u201b\u2032\u02bc\u00b4`]/g, "'")
     .normalize("NFKD")
     .toUpperCase()
@@ -76,6 +75,25 @@ function spell(text: string): string {
       return ` ${words}${decimals ? ` POINT ${digitWords(decimals)}` : ""} `;
     })
     .replace(/\.{2,}|[-\u2010-\u2015_/,;:!?\s]/g, " ");
+}
+
+const CLOSING: Record<string, string> = { "[": "]", "{": "}", "<": ">" };
+
+/** A space for each tag, from its bracket to the next that closes it. One pass, however many are never closed. */
+function withoutTags(text: string): string {
+  const never = new Set<string>();
+  let kept = "";
+  let from = 0;
+  for (const { 0: bracket, index } of text.matchAll(/[[{<]/g)) {
+    if (index < from || never.has(bracket)) continue;
+    const end = text.indexOf(CLOSING[bracket], index);
+    if (end < 0) never.add(bracket);
+    else {
+      kept += `${text.slice(from, index)} `;
+      from = end + 1;
+    }
+  }
+  return kept + text.slice(from);
 }
 
 function numberWords(digits: string): string {
