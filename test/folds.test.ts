@@ -137,6 +137,12 @@ test("a run of version 0.1 keeps its recipe's hash and holds out the session tha
   await writeFile(join(run, "config.json"), JSON.stringify({ ...old, fold: 9 }));
   const beyond = await runHere(trainVerb, "--resume", "--out", run, ...NO_GPU);
   assert.match(String(beyond.error), /Cannot hold out fold 9: .* has 4 sessions$/);
+  await writeFile(join(run, "config.json"), JSON.stringify({ ...old, fold: "Session4" }));
+  const gone = await runHere(trainVerb, "--resume", "--out", run, ...NO_GPU);
+  assert.match(
+    String(gone.error),
+    /^Error: Cannot resume with .*: it has no Session4, which the run holds out; its sessions are Session1, /,
+  );
 });
 
 test("holdOut() takes the dev set that version 0.1 took, and refuses one that leaves nothing to learn from", () => {

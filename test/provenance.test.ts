@@ -24,6 +24,7 @@ import type { TrainConfig } from "../src/train/config.ts";
 import type { Latest } from "../src/train/state.ts";
 import { verb as evaluateVerb } from "../tools/evaluate.ts";
 import { verb as trainVerb } from "../tools/train.ts";
+import { refuseHeard, trainingLines } from "../tools/training.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 import { runHere } from "./verb.ts";
 
@@ -128,7 +129,10 @@ test("evaluate knows a corpus by its clips: wherever it lies, and not by equal i
     await rename(join(folder, `Ses01F_impro01${suffix}`), join(folder, `Ses01F_impro77${suffix}`));
   }
   const refused = await evaluate(model, moved, "--fold", "1", ...NO_GPU);
-  assert.match(String(refused.error), /on Session1: of 4 utterances .*2 are copies of such; its training/);
+  assert.match(
+    String(refused.error),
+    /on Session1: of 4 utterances .*2 are copies of such clips; its training/,
+  );
 
   const strange = await evaluate(model, other.root, "--fold", "1");
   assert.equal(strange.error, undefined);
@@ -248,6 +252,23 @@ test("provenance() lists no clip of a part twice, and heardOf() knows an unread 
       ...{ trainedOn: 2, selectedBy: 1, sameSamples: 1, otherSamples: 1 },
     },
   );
+});
+
+test("refuseHeard() lets a corpus hold a recording twice on both sides of the training's own split", () => {
+  const known = {
+    known: true,
+    heldOut: "Session2",
+    unknown: [],
+    trainedOn: 0,
+    selectedBy: 0,
+    otherSamples: 0,
+  } as const;
+  const fold = (name: string) => ({ name, train: [], dev: [], test: [] });
+  const twice = { ...known, sameSamples: 1 };
+  refuseHeard("m", fold("Session2"), twice);
+  assert.throws(() => refuseHeard("m", fold("Session1"), twice), /1 are copies of such/);
+  assert.throws(() => refuseHeard("m", fold("Session2"), { ...twice, trainedOn: 1 }), /1 were trained on/);
+  assert.ok(trainingLines(twice, 5).includes("of 5 utterances 1 are copies of such clips"));
 });
 
 test("a record of IEMOCAP's size stays below 200 KB", () => {

@@ -211,6 +211,10 @@ function sessionOf(
     note(`no --fold, and ${data} has no ${USUAL_SESSION}: its last session, ${last}, is held out`);
     return { name: last, fold: last };
   }
+  if (origin === "run" && !corpus.sessions.includes(fold))
+    throw new Error(
+      `Cannot resume with ${data}: it has no ${fold}, which the run holds out; its sessions are ${corpus.sessions.join(", ")}`,
+    );
   const name = chooseSession(fold, corpus, examined, "hold out");
   return { name, fold: name };
 }

@@ -59,7 +59,7 @@ function heardText({ trainedOn, selectedBy, sameSamples }: Heard, all: number): 
   const parts = [
     trainedOn > 0 && `${trainedOn} were trained on`,
     selectedBy > 0 && `${selectedBy} chose the epoch`,
-    sameSamples > 0 && `${sameSamples} are copies of such`,
+    sameSamples > 0 && `${sameSamples} are copies of such clips`,
   ].filter((part) => part !== false);
   return `of ${all} utterances ${parts.join(" and ")}`;
 }
