@@ -118,7 +118,7 @@ const lines = (disk: Disk) =>
     .trimEnd()
     .split("\n")
     .map((line) => {
-      const { seconds: _s, bytes: _b, ...rest } = JSON.parse(line);
+      const { seconds: _s, bytes: _b, buffers: _n, bind_groups: _g, ...rest } = JSON.parse(line);
       return rest;
     });
 /** All that a run leaves, without what the clock says. */
