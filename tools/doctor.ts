@@ -8,7 +8,7 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { availableMemory } from "../src/host/memory.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
-import { deviceOptions, openChosenDevice, withoutNativeNoise } from "./device.ts";
+import { deviceOptions, openChosenDevice } from "./device.ts";
 import { type SelfTest, selfTest } from "./doctor/self_test.ts";
 import { measureSpeed } from "./doctor/speed.ts";
 import { formatBytes } from "./format.ts";
@@ -86,7 +86,7 @@ type Choice = { adapter?: string; implementation?: "built-in" | "dawn" };
 /** All that can be asked for by name. */
 async function adapterNames(host: Host, implementation: Choice["implementation"]): Promise<string[]> {
   try {
-    await withoutNativeNoise(() => host.gpu({ adapter: "\u0001", implementation }));
+    await host.gpu({ adapter: "\u0001", implementation });
     return [];
   } catch (error) {
     const { available } = error as { available?: string[] };

@@ -9,7 +9,7 @@ try {
     throw new Error(`Cannot run on Node ${process.versions.node}: 20 or newer is needed`);
   if (existsSync(source)) {
     const { register } = await import("tsx/esm/api").catch(() => {
-      throw new Error("Cannot find tsx: run npm test or node tools/setup.mjs first");
+      throw new Error("Cannot run a checkout without its npm packages: run node tools/setup.mjs first");
     });
     register();
   }

@@ -2,6 +2,7 @@
 
 import type { GpuOptions } from "./host.ts";
 import { quiet } from "./quiet.ts";
+import { silently } from "./silence.ts";
 
 /**
  * subgroup matrices need the first, f16 on NVIDIA the second; with quantised timestamps a kernel could not
@@ -25,9 +26,16 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
   const known = instances.get(key);
   if (known) return known;
   const gpu = options.adapter === undefined ? create(flags) : await byName(options.adapter, flags, create);
+  await firstAdapter(gpu);
   instances.set(key, gpu);
   return gpu;
 }
+
+/**
+ * An instance looks for its adapters when it is first asked for one, inside that call. There it writes two warnings about
+ * limits that concern nobody (of most Vulkan drivers), from native code that takes no switch.
+ */
+const firstAdapter = (gpu: GPU) => quiet(() => silently(() => gpu.requestAdapter()));
 
 /**
  * Dawn takes a part of the adapter's name but minds its case. If none fits, asking for the adapter (not
@@ -37,7 +45,7 @@ async function byName(adapter: string, flags: string[], create: (flags: string[]
   const gpu = create([...flags, `adapter=${adapter}`]);
   let names: string[];
   try {
-    if (await quiet(() => gpu.requestAdapter())) return gpu;
+    if (await firstAdapter(gpu)) return gpu;
     names = [];
   } catch (error) {
     names = [...String(error).matchAll(/name: '(.*)'/g)].map((match) => match[1]);

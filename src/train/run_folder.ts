@@ -92,9 +92,11 @@ export class RunFolder {
       await host.makeDirectory(`${path}/${part}`);
       await run.#clear(part);
     }
-    for (const name of await host.list(path))
-      if (/^(config\.json|metrics\.jsonl|events\.out\.tfevents\.wavegate)\.[0-9a-f]{12}\.tmp$/.test(name))
-        await host.remove(`${path}/${name}`);
+    await sweep(
+      host,
+      path,
+      /^(config\.json|metrics\.jsonl|events\.out\.tfevents\.wavegate)\.[0-9a-f]{12}\.tmp$/,
+    );
     return run;
   }
 
@@ -111,7 +113,8 @@ export class RunFolder {
     }
     for (const name of await this.own(part)) {
       const folder = `${this.path}/${part}/${name}`;
-      if (!(await isFinished(host, folder))) await host.remove(folder);
+      if (await isFinished(host, folder)) await sweep(host, folder, /\.[0-9a-f]{12}\.tmp$/);
+      else await host.remove(folder);
     }
   }
 
@@ -264,6 +267,11 @@ export class RunFolder {
 
 const isFinished = async (host: Host, folder: string): Promise<boolean> =>
   (await host.kind(`${folder}/state.json`)) === "file";
+
+/** Removes what a process that was killed had half written. */
+async function sweep(host: Host, folder: string, pattern: RegExp): Promise<void> {
+  for (const name of await host.list(folder)) if (pattern.test(name)) await host.remove(`${folder}/${name}`);
+}
 
 /** Whether config.json is that of a run. */
 async function isRun(host: Host, path: string): Promise<boolean> {

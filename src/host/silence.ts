@@ -1,0 +1,91 @@
+/** Keeps native code from writing on stderr for the length of one call. */
+
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import process, { platform } from "node:process";
+
+/** Leads descriptor 2 to nowhere; what it returns leads it back. Undefined where that cannot be done without harm. */
+type Divert = () => (() => void) | undefined;
+
+/**
+ * Runs `call` while file descriptor 2 leads to nowhere. `call` is synchronous, so that no line of anybody else is lost.
+ * On Linux alone. Under Node stderr must be a terminal, a pipe or a file opened to append: Node cannot copy a descriptor,
+ * a file opened anew by name has a position of its own, and a socket (which is what a parent that is Node hands down)
+ * cannot be opened by name.
+ */
+export function silently<T>(call: () => T): T {
+  const back = platform !== "linux" ? undefined : "Deno" in globalThis ? divertByCopy() : divertByName();
+  try {
+    return call();
+  } finally {
+    back?.();
+  }
+}
+
+const divertByName: Divert = () => {
+  let kept: number;
+  try {
+    // A file that another thread opens while 2 is closed would become 2.
+    if (process.getActiveResourcesInfo().some((name) => /Req|Worker/.test(name))) return undefined;
+    if (sharesPosition(2)) return undefined;
+    kept = openSync("/proc/self/fd/2", "a");
+  } catch {
+    return undefined;
+  }
+  // The lowest free number is taken: closing 2 makes the next file 2.
+  const lead = (path: string) => {
+    closeSync(2);
+    openSync(path, "a");
+  };
+  lead("/dev/null");
+  return () => {
+    lead(`/proc/self/fd/${kept}`);
+    closeSync(kept);
+  };
+};
+
+/** O_APPEND on Linux. */
+const APPEND = 0o2000;
+
+/**
+ * Whether the descriptor leads to a file in which whoever inherited it writes at one common position, as after `2>file`.
+ * Reopened it would have a position of its own, and writers would overwrite each other. After `2>>file` all write at
+ * the end.
+ */
+function sharesPosition(descriptor: number): boolean {
+  if (!fstatSync(descriptor).isFile()) return false;
+  const info = readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8");
+  return (Number.parseInt(/^flags:\s*(\d+)/m.exec(info)?.[1] ?? "0", 8) & APPEND) === 0;
+}
+
+interface Descriptors {
+  dup(descriptor: number): number;
+  dup2(from: number, to: number): number;
+  close(descriptor: number): number;
+}
+declare const Deno: {
+  permissions: { querySync(of: { name: "ffi" }): { state: string } };
+  dlopen(library: string, symbols: object): { symbols: Descriptors };
+};
+
+/** Deno can call the C library, where it is allowed to: a copy of any descriptor leads back. */
+const divertByCopy: Divert = () => {
+  try {
+    if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
+    const { symbols: c } = Deno.dlopen("libc.so.6", {
+      dup: { parameters: ["i32"], result: "i32" },
+      dup2: { parameters: ["i32", "i32"], result: "i32" },
+      close: { parameters: ["i32"], result: "i32" },
+    });
+    const nowhere = openSync("/dev/null", "a");
+    const kept = c.dup(2);
+    if (kept >= 0) c.dup2(nowhere, 2);
+    closeSync(nowhere);
+    if (kept < 0) return undefined;
+    return () => {
+      c.dup2(kept, 2);
+      c.close(kept);
+    };
+  } catch {
+    return undefined;
+  }
+};

@@ -1,0 +1,157 @@
+/** Every snippet and command of README.md, from a checkout and from an installed package. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "node:test";
+import { parse, type Verb } from "../tools/cli.ts";
+import { availableVerbs } from "../tools/verbs.ts";
+import { installed, root, run, runScript } from "./package.ts";
+
+const underDeno = "Deno" in globalThis;
+const readme = readFileSync(join(root, "README.md"), "utf8");
+const blocks = [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].map(([, language, text]) => ({
+  language,
+  text,
+}));
+const snippets = (language: string) => blocks.filter((block) => block.language === language);
+
+/** Command lines in blocks and in the text, without comments, continued lines joined. */
+const commands = [
+  ...snippets("sh").flatMap(({ text }) => text.replaceAll("\\\n", " ").split("\n")),
+  ...[...readme.replace(/^```[\s\S]*?^```$/gm, "").matchAll(/`([^`]+)`/g)].map((match) => match[1]),
+]
+  .map((line) => line.replace(/\s#.*/, "").replace(/\s+/g, " ").trim())
+  .filter((line) => /^(npx|npm|node|deno|python|wavegate|tools|test|\.ci)\b/.test(line.replace("./", "")));
+
+/** The arguments of every command that begins with one of these. */
+const argumentsOf = (...beginnings: string[]) =>
+  commands.flatMap((line) => {
+    const begin = beginnings.find((words) => line.startsWith(`${words} `));
+    return begin === undefined ? [] : [line.slice(begin.length + 1).split(" ")];
+  });
+
+const app = installed();
+
+test("README names every verb, and gives none an option or a number of operands that it does not take", async () => {
+  const verbs = availableVerbs().map(([name]) => name);
+  const given = argumentsOf("npx wavegate", "wavegate").filter(([name]) => !/^(VERB|--help)$/.test(name));
+  assert.deepEqual([...new Set(given.map(([name]) => name))].sort(), verbs.sort());
+  for (const [name, ...args] of given) {
+    const { verb } = (await import(`../tools/${name}.ts`)) as { verb: Verb };
+    assert.notEqual(parse(verb, args), "help", name);
+    const written = args.filter((arg) => arg.startsWith("weights/"));
+    for (const path of written) assert.ok(existsSync(join(root, path)), path);
+  }
+});
+
+test("README names scripts and files that there are", () => {
+  const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const named = [
+    ...argumentsOf("npm run").map(([name]) => name),
+    ...commands.filter((line) => /^npm test\b/.test(line)).map(() => "test"),
+  ];
+  assert.ok(named.length > 5);
+  for (const name of named) assert.ok(name in scripts, name);
+  const files = commands.flatMap((line) => line.match(/(?:^|(?<= ))(?:tools|test|weights)\/[\w./-]+/g) ?? []);
+  assert.ok(files.length > 5);
+  for (const path of files) assert.ok(existsSync(join(root, path)), path);
+});
+
+test("README gives tools/reference.py the options that it has", () => {
+  const source = readFileSync(join(root, "tools/reference.py"), "utf8");
+  const given = argumentsOf("python tools/reference.py").flat();
+  assert.ok(given.includes("--model"));
+  for (const option of given.filter((arg) => arg.startsWith("--")))
+    assert.ok(source.includes(`"${option}"`), option);
+});
+
+test("README's Python is Python, and imports what it names", () => {
+  for (const { text } of snippets("python")) {
+    for (const name of text.match(/\b[A-Z]\w+(?=\.)/g) ?? [])
+      assert.match(text, new RegExp(`^from \\w+ import .*\\b${name}\\b`, "m"));
+    const done = spawnSync("python3", ["-c", "import ast, sys; ast.parse(sys.stdin.read())"], {
+      input: text,
+    });
+    // A machine without Python has checked the names alone.
+    if (done.error === undefined) assert.equal(done.status, 0, String(done.stderr));
+  }
+});
+
+/** Runs each snippet of the language `ts` as `a.EXTENSION` in a folder. */
+function runSnippets(folder: string, extension: string, ...loader: string[]): string[] {
+  return snippets("ts").map(({ text }) => {
+    const file = join(folder, `a.${extension}`);
+    writeFileSync(file, text);
+    return underDeno
+      ? runScript(folder, file)
+      : run(loader.length === 0 ? folder : root, process.execPath, ...loader, file);
+  });
+}
+
+/** What the two snippets print: a loss and a gradient, then words and an emotion. */
+function assertOutputs(outputs: string[]): void {
+  assert.equal(outputs.length, 2);
+  assert.match(outputs[0], /Float32Array\(1\) \[\s*1\.386/);
+  assert.match(outputs[0], /Float32Array\(12\)/);
+  assert.match(outputs[1], /^I KNOW THAT HE \w+ YOU happy \{/);
+}
+
+test("README's snippets run in a checkout", () => {
+  mkdirSync(join(root, ".cache"), { recursive: true });
+  const folder = mkdtempSync(join(root, ".cache", "readme-"));
+  try {
+    assertOutputs(runSnippets(folder, "ts", "--import", "tsx"));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("README's snippets run where the package is installed", () => {
+  assertOutputs(runSnippets(app, "mjs"));
+});
+
+// The command is a program of Node's.
+if (!underDeno) {
+  const cheap = argumentsOf("npx wavegate").filter((args) => args.some((arg) => arg.startsWith("weights/")));
+  const bin = (folder: string) => join(folder, "tools/wavegate.mjs");
+
+  test("README's commands on weights/ run in a checkout", () => {
+    assert.deepEqual(cheap.map(([name]) => name).sort(), ["inspect", "predict", "validate"]);
+    for (const args of cheap) assert.notEqual(run(root, process.execPath, bin(root), ...args), "");
+  });
+
+  test("README's commands on weights/ run where the package is installed", () => {
+    const home = join(app, "node_modules/wavegate");
+    for (const args of cheap) {
+      const moved = args.map((arg) => arg.replace(/^weights\//, "node_modules/wavegate/weights/"));
+      assert.notEqual(run(app, process.execPath, bin(home), ...moved), "");
+    }
+  });
+
+  test("corpus make in an installed package names the synthesiser to install", () => {
+    const [args] = argumentsOf("npx wavegate").filter(([name]) => name === "corpus");
+    const home = join(app, "node_modules/wavegate");
+    const done = spawnSync(process.execPath, [bin(home), ...args], { cwd: app, encoding: "utf8" });
+    assert.equal(done.status, 1);
+    assert.equal(
+      done.stderr,
+      "wavegate corpus: Cannot speak: the synthesiser is not installed; run npm install --no-save @echogarden/espeak-ng-emscripten\n",
+    );
+    assert.ok(!existsSync(join(app, args[args.indexOf("--out") + 1])));
+  });
+
+  test("wavegate in a checkout without packages says in one line what to run", () => {
+    const bare = join(app, "bare");
+    mkdirSync(join(bare, "tools"), { recursive: true });
+    for (const name of ["tools/verbs.ts", "tools/wavegate.mjs"])
+      writeFileSync(join(bare, name), readFileSync(join(root, name)));
+    const done = spawnSync(process.execPath, [bin(bare)], { cwd: bare, encoding: "utf8" });
+    assert.equal(done.status, 1);
+    assert.equal(
+      done.stderr,
+      "wavegate: Cannot run a checkout without its npm packages: run node tools/setup.mjs first\n",
+    );
+  });
+}

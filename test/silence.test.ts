@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "wavegate-"));
+process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+const underDeno = "Deno" in globalThis;
+
+const program = `
+import process from "node:process";
+import { currentHost } from "./src/host/current.ts";
+const host = await currentHost();
+process.stderr.write("before\\n");
+const gpu = await host.gpu({ implementation: "dawn" });
+await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
+process.stderr.write("after\\n");
+process.exit(0);`;
+
+/** Runs the program in a shell whose line has "$@" in its place; returns its stdout. */
+function shell(line: string): string {
+  const args = underDeno ? ["eval", program] : ["--import", "tsx", "--input-type=module", "--eval", program];
+  const done = spawnSync("sh", ["-c", line, "sh", process.execPath, ...args], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  assert.equal(done.status, 0, done.stderr);
+  return done.stdout;
+}
+
+test("dawn() writes nothing on stderr where that is a pipe", () => {
+  assert.equal(shell('"$@" 2>&1 >/dev/null | cat'), "before\nafter\n");
+});
+
+test("dawn() writes nothing on stderr where that is a file opened to append", () => {
+  const file = join(folder, "appended");
+  shell(`"$@" 2>>"${file}"; echo end >>"${file}"`);
+  assert.equal(readFileSync(file, "utf8"), "before\nafter\nend\n");
+});
+
+test("dawn() keeps what others write in a file at one position with this process", () => {
+  const file = join(folder, "shared");
+  shell(`{ "$@"; echo end >&2; } 2>"${file}"`);
+  const lines = readFileSync(file, "utf8").split("\n");
+  assert.deepEqual(
+    lines.filter((line) => !line.startsWith("Warning: maxDynamic")),
+    ["before", "after", "end", ""],
+  );
+  // Node cannot lead back there.
+  if (underDeno) assert.equal(lines.length, 4);
+});
