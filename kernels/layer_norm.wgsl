@@ -1,8 +1,8 @@
-// layer_norm: one workgroup a row. The variance takes a second pass, and all is counted from the row's first element
-// (`mean` too), so that a large mean costs no precision.
-//   forward          x (N,C) w b (C)                 -> y (N,C) mean rstd (N)     y = act((x - mean)·rstd·w + b)
-//   backward         dy x (N,C) w (C) mean rstd (N)  -> dx (N,C)
-//   backward_params  dy x (N,C) mean rstd (N)        -> dw db (S,C)   split s sums rows s·step … (s+1)·step - 1
+// layer_norm: one workgroup a row. The mean is kept as a sum of two floats, as in group_norm, so that neither a large mean
+// nor one far from the row's first element costs precision.
+//   forward          x (N,C) w b (C)               -> y (N,C) mean (N,2) rstd (N)     y = act((x - mean)·rstd·w + b)
+//   backward         dy x (N,C) w (C) mean rstd    -> dx (N,C)
+//   backward_params  dy x (N,C) mean rstd          -> dw db (S,C)   split s sums rows s·step … (s+1)·step - 1
 //
 // backward: with xh = (x - mean)·rstd and g = dy·w,  dx = rstd·(g - mean(g) - xh·mean(g·xh)).
 // vec: C is a multiple of 4 and an element E is a vec4.   WG: threads a row, a power of two.
@@ -23,22 +23,18 @@ struct Dims { N: u32, C: u32, width: f32, eps: f32, activation: u32, step: u32 }
 @group(0) @binding(1) var<storage, read> w: array<E>;
 @group(0) @binding(2) var<storage, read> b: array<E>;
 @group(0) @binding(3) var<storage, read_write> y: array<E>;
-@group(0) @binding(4) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(4) var<storage, read_write> mean: array<vec2f>;
 @group(0) @binding(5) var<storage, read_write> rstd: array<f32>;
 @group(0) @binding(6) var<uniform> d: Dims;
 @group(0) @binding(7) var<storage, read> dy: array<E>;
 @group(0) @binding(8) var<storage, read_write> dx: array<E>;
-@group(0) @binding(9) var<storage, read> savedMean: array<f32>;
+@group(0) @binding(9) var<storage, read> savedMean: array<vec2f>;
 @group(0) @binding(10) var<storage, read> savedRstd: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dw: array<E>;
 @group(0) @binding(12) var<storage, read_write> db: array<E>;
 
-// Element c of the row, from the row's first float.
-#if ${vec}
-fn at(row: u32, c: u32) -> E { return x[row + c] - x[row].x; }
-#else
-fn at(row: u32, c: u32) -> E { return x[row + c] - x[row]; }
-#endif
+// What x is from its row's mean.
+fn centred(v: E, m: vec2f) -> E { return (v - m.x) - m.y; }
 
 #include "lib/gelu.wgsl"
 #include "lib/workgroup_sum.wgsl"
@@ -48,15 +44,26 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
   let n = wg.y * groups.x + wg.x;
   if (n >= d.N) { return; }
   let row = n * d.C;
+#if ${vec}
+  let origin = x[row].x;
+#else
+  let origin = x[row];
+#endif
   var sum = E(0.0);
-  for (var c = t; c < d.C; c += WG) { sum += at(row, c); }
-  let mu = workgroup_sum(t, total(sum)) / d.width;
+  for (var c = t; c < d.C; c += WG) { sum += x[row + c] - origin; }
+  let first = origin + workgroup_sum(t, total(sum)) / d.width;
+  var deviations = E(0.0);
   var squares = E(0.0);
-  for (var c = t; c < d.C; c += WG) { let v = at(row, c) - mu; squares += v * v; }
-  let variance = workgroup_sum(t, total(squares)) / d.width;
+  for (var c = t; c < d.C; c += WG) {
+    let v = x[row + c] - first;
+    deviations += v;
+    squares += v * v;
+  }
+  let m = vec2f(first, workgroup_sum(t, total(deviations)) / d.width);
+  let variance = max(0.0, workgroup_sum(t, total(squares)) / d.width - m.y * m.y);
   let r = 1.0 / sqrt(variance + d.eps);
   for (var c = t; c < d.C; c += WG) {
-    let v = (at(row, c) - mu) * r * w[c] + b[c];
+    let v = centred(x[row + c], m) * r * w[c] + b[c];
 #if ${vec}
     y[row + c] = activate(d.activation, v);
 #else
@@ -64,7 +71,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
 #endif
   }
   if (t == 0u) {
-    mean[n] = mu;
+    mean[n] = m;
     rstd[n] = r;
   }
 }
@@ -74,19 +81,19 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: v
   let n = wg.y * groups.x + wg.x;
   if (n >= d.N) { return; }
   let row = n * d.C;
-  let mu = savedMean[n];
+  let m = savedMean[n];
   let r = savedRstd[n];
   var sum = E(0.0);
   var along = E(0.0);
   for (var c = t; c < d.C; c += WG) {
     let g = dy[row + c] * w[c];
     sum += g;
-    along += g * (at(row, c) - mu) * r;
+    along += g * centred(x[row + c], m) * r;
   }
   let meanG = workgroup_sum(t, total(sum)) / d.width;
   let meanAlong = workgroup_sum(t, total(along)) / d.width;
   for (var c = t; c < d.C; c += WG) {
-    let xh = (at(row, c) - mu) * r;
+    let xh = centred(x[row + c], m) * r;
     dx[row + c] = r * (dy[row + c] * w[c] - meanG - xh * meanAlong);
   }
 }
@@ -100,7 +107,7 @@ fn backward_params(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_i
   var sumB = E(0.0);
   for (var n = wg.y * d.step; n < last; n++) {
     let g = dy[n * d.C + c];
-    sumW += g * (at(n * d.C, c) - savedMean[n]) * savedRstd[n];
+    sumW += g * centred(x[n * d.C + c], savedMean[n]) * savedRstd[n];
     sumB += g;
   }
   dw[wg.y * d.C + c] = sumW;

@@ -10,6 +10,7 @@
 // rest1 = 1 - beta1 and rest2 = 1 - beta2 come from the CPU's f64: in f32 the difference would be off by 1e-5.
 override WG: u32 = 64;
 const SPLITS = 64u;
+const BLOCK = 128u;
 
 struct Dims {
   N: u32, quads: u32, slot: u32, count: u32, first: u32, decoupled: u32,
@@ -59,8 +60,13 @@ fn sgd(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u,
 fn squares(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
   let step = (d.N + SPLITS - 1u) / SPLITS;
   let last = min(d.N, (wg.x + 1u) * step);
+  // In blocks: word embeddings have millions of terms in a split, and one by one they would lose what they add.
   var sum = 0.0;
-  for (var i = wg.x * step + t; i < last; i += WG) { sum = fma(gradient[i], gradient[i], sum); }
+  for (var block = wg.x * step + t; block < last; block += WG * BLOCK) {
+    var part = 0.0;
+    for (var i = block; i < min(last, block + WG * BLOCK); i += WG) { part = fma(gradient[i], gradient[i], part); }
+    sum += part;
+  }
   let all = workgroup_sum(t, sum);
   if (t == 0u) { sums[d.slot + wg.x] = all; }
 }

@@ -55,6 +55,66 @@ test("check() names a kernel without its twin and a twin without its kernel", ()
   ]);
 });
 
+const operator = (body: string) => ({
+  ...gelu,
+  "test/gelu.test.ts": 'import { gelu } from "../src/ops/gelu.ts";',
+  "src/ops/gelu.ts": `import { twin } from "../gpu/kernel.ts";
+import { noGradient, record } from "../tensor/tape.ts";
+const k = twin("gelu");
+${body}`,
+});
+
+test("check() names an operator that runs a kernel and records no backward", () => {
+  const fault = (line: number, name = "gelu") =>
+    `src/ops/gelu.ts:${line} ${name}() runs a kernel and records no backward: record() one, or noGradient()`;
+  const run = "k.run('forward', { x, y }, {}, [1]);";
+  assert.deepEqual(faults(operator(`export function gelu(x: Tensor): Tensor {\n  ${run}\n  return y;\n}`)), [
+    fault(4),
+  ]);
+  assert.deepEqual(
+    faults(operator(`export const gelu = (x: Tensor): Tensor => {\n  ${run}\n  return y;\n};`)),
+    [fault(4)],
+  );
+  // Through a helper; what the helper's other caller records does not count.
+  const helper = `function apply(x: Tensor): Tensor {\n  ${run}\n  return y;\n}\n`;
+  const good =
+    'export function gelu(x: Tensor): Tensor {\n  return record("gelu", [x], apply(x), [], back);\n}\n';
+  assert.deepEqual(faults(operator(helper + good)), []);
+  const bad = "export function geluFast(x: Tensor): Tensor {\n  gelu(x);\n  return apply(x);\n}\n";
+  const tests = { "test/fast.test.ts": "geluFast(x);" };
+  assert.deepEqual(faults({ ...operator(helper + good + bad), ...tests }), [fault(11, "geluFast")]);
+  const inline = run.replace("k.", 'twin("gelu").');
+  assert.deepEqual(faults(operator(`export function gelu(x: Tensor) {\n  ${inline}\n}`)), [fault(4)]);
+  // A record in a comment or a string is none.
+  const said = `export function gelu(x: Tensor): Tensor {\n  ${run} // record(y)\n  return log("record(y)");\n}`;
+  assert.deepEqual(faults(operator(said)), [fault(4)]);
+});
+
+test("check() lets an operator do without a backward that says so, or that gets no tensor", () => {
+  const body = "(x: Tensor): Tensor {\n  k.run('forward', { x, y }, {}, [1]);\n  return y;\n}\n";
+  assert.deepEqual(faults(operator(`/** Has no gradient. */\nexport function gelu${body}`)), []);
+  const record = 'return record("gelu", [x], y, [], noGradient("gelu", "a step"));';
+  assert.deepEqual(faults(operator(`export function gelu${body.replace("return y;", record)}`)), []);
+  assert.deepEqual(
+    faults(operator(`export function gelu${body.replace("x: Tensor", "device: Device")}`)),
+    [],
+  );
+  const file = operator(`export function gelu${body}`);
+  const text = `/** Steps. They have no gradient. */\n${file["src/ops/gelu.ts"]}`;
+  assert.deepEqual(faults({ ...file, "src/ops/gelu.ts": text }), []);
+});
+
+test("check() names an operator without a test", () => {
+  const body =
+    'export function gelu(x: Tensor): Tensor {\n  k.run("f", { x }, {}, [1]);\n  return record("gelu");\n}';
+  const { "test/gelu.test.ts": given, ...untested } = operator(body);
+  assert.ok(given);
+  assert.deepEqual(faults(untested), [
+    "src/ops/gelu.ts:1 has no test/gelu.test.ts that imports it",
+    "src/ops/gelu.ts:4 gelu() runs a kernel and no test names it",
+  ]);
+});
+
 test("check() lets no kernel write one component of a workgroup vector", () => {
   const kernel =
     "var<workgroup> tile: array<vec4f, 16>;\n// tile[i].x = 1\ntile[i] = v;\nlet y = tile[i].x;\ntile[i][j % 4u] = x;\ntile[i].w += x;";

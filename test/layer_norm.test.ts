@@ -44,6 +44,18 @@ for (const C of [65, 64]) {
   });
 }
 
+for (const [N, C, first] of [
+  [200, 1023, 30],
+  [500, 768, 200],
+]) {
+  test(`layerNorm() is within 2e-7 of float64 where rows of ${C} begin with an outlier of ${first}`, async () => {
+    const [x, w, b] = inputs(N, C);
+    const far = { ...x, data: x.data.map((v, i) => v + (i % C === 0 ? first : 0)) };
+    const ran = await run(device, [far, w, b], (...t) => layerNorm(t[0], t[1], t[2], 1e-5));
+    agree(ran, reference([far, w, b], ran.dy, 1e-5), 2e-7, 2e-6);
+  });
+}
+
 test("layerNorm() of a constant row is b, whatever eps", async () => {
   for (const C of [7, 8]) {
     const [, w, b] = inputs(1, C);

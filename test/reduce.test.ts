@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { columnSum, maskedMean } from "../src/ops/reduce.ts";
+import { columnSum, dot, maskedMean } from "../src/ops/reduce.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
@@ -21,6 +21,14 @@ for (const [rows, C] of [
     near(await forward(device, [x], columnSum), columnSums(x.data, C), 1e-6, "y");
   });
 }
+
+test("dot() agrees with float64, and has no gradient of its own", async () => {
+  const [a, b] = [given([50_001], 1), given([50_001], 2)];
+  const want = a.data.reduce((sum, v, i) => sum + v * b.data[i], 0);
+  near(await forward(device, [a, b], dot), [want], 2e-6, "y");
+  const message = "Cannot differentiate dot: its gradient is its other factor; start from that";
+  await assert.rejects(run(device, [a, b], dot), { message });
+});
 
 /** As many frames count as `lengths` says, but every fifth is left out. */
 const maskOf = (lengths: readonly number[], T: number) =>

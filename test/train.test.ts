@@ -564,6 +564,35 @@ test("trainStage() saves by the clock within an epoch, and by its own clock wher
   weights.dispose();
 });
 
+test("trainStage() names in the log the parameters that no gradient reached", async () => {
+  const { weights, task } = await tinySystem(device, "acoustic", 1);
+  await temporary(async (folder) => {
+    const run = await RunFolder.create(host, join(folder, "run"), {});
+    const plain: Task<Batch> = {
+      parameters: task.parameters,
+      plan: () => [[0]],
+      load: async ([i]) => tinyBatch(2, 0.6, i),
+      amount: () => 1,
+      losses: (batch) => task.losses(batch, {}), // no frame is masked
+      evaluate: async () => undefined,
+      save: (to) => task.save(to),
+    };
+    await trainStage({
+      ...{ device, run, task: plain, stage: 1 as const, seed: 1, bests: {}, of: { recipe: "", data: "" } },
+      config: { ...nano().stage1, epochs: 2, select: "last" as const },
+      checkpoints: { keep: 1, every: 0 },
+      isHead: () => true,
+      signal: new AbortController().signal,
+    });
+    await run.flush();
+    const notes = (await readFile(join(run.path, "log.txt"), "utf8")).match(/note: .*/g);
+    assert.deepEqual(notes, [
+      "note: no gradient reached hubert.masked_spec_embed in the first epoch of stage 1; not trained so far",
+    ]);
+  });
+  weights.dispose();
+});
+
 test("trainRun() names the first tensor that is not finite", async () => {
   const release = await tinyRelease();
   await temporary(async (out) => {

@@ -60,6 +60,8 @@ test("validate passes on everything that PyTorch computed, with --json as docume
     for (const stage of stages as Stage[]) {
       assert.deepEqual(Object.keys(stage).sort(), ["cosine", "kind", "maxAbs", "name", "pass", "relL2"]);
       assert.ok(stage.pass, `${name}: ${stage.name} departs, relative L2 ${stage.relL2}`);
+      if (/hidden|logits/.test(stage.name) && stage.kind === "forward")
+        assert.ok(stage.relL2 <= 3e-6, `${name}: ${stage.name} is ${stage.relL2} from float64`);
     }
     assert.ok(pass && stages.length > 0);
   }

@@ -1,5 +1,6 @@
 /**
- * Checks the order of the house: floors, GPU types, the host, twins, cycles, forbidden words, the lock file.
+ * Checks the order of the house: floors, GPU types, the host, twins, backwards, tests, cycles, forbidden words, the lock
+ * file.
  * Prints file:line and the rule that is broken; status 1 where one is.
  *
  *   npm run check
@@ -9,6 +10,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { operators } from "./check/operators.ts";
+import { blankComments, blankStrings, type Fault, type Files, lineAt } from "./check/text.ts";
 import { isMain } from "./cli.ts";
 
 /** The folders of src/ by floor. Import only downward, or beside. */
@@ -18,13 +21,6 @@ const FLOORS: Record<string, number> = {
 /** Files that stand in src/ itself, mod.ts above all. */
 const ROOF = 8;
 
-/** Paths from the root of the project, with slashes, and their text. */
-export type Files = Map<string, string>;
-export interface Fault {
-  path: string;
-  line: number;
-  rule: string;
-}
 interface Import {
   from: string;
   /** Path from the root, or the bare name of a package. */
@@ -42,6 +38,7 @@ export function check(files: Files): Fault[] {
     ...hostUse(imports),
     ...gpuTypes(code),
     ...twins(files),
+    ...operators(files),
     ...workgroupVectors(files),
     ...cycles(imports),
     ...words(files),
@@ -219,21 +216,6 @@ function entryFor(name: string, wantedBy: string, packages: Lock["packages"]): b
     if (`${folder}/node_modules/${name}`.replace(/^\//, "") in packages) return true;
     if (folder === "") return false;
   }
-}
-
-/** Comments become blanks, so that places stay where they are. Strings are left alone. */
-function blankComments(text: string): string {
-  const token = /"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`|\/\/[^\n]*|\/\*[\s\S]*?\*\//g;
-  return text.replace(token, (found) => (found.startsWith("/") ? found.replace(/[^\n]/g, " ") : found));
-}
-
-function blankStrings(text: string): string {
-  const token = /"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`/g;
-  return text.replace(token, (found) => found.replace(/[^\n]/g, " "));
-}
-
-function lineAt(text: string, index: number): number {
-  return text.slice(0, index).split("\n").length;
 }
 
 /** The text files that git tracks or would track. */

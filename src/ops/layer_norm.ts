@@ -11,7 +11,7 @@ const k = twin("layer_norm");
 /**
  * Layer norm over the last axis: y = act((x − mean)·rstd·w + b).
  *
- *   x (…, C)   w, b (C)   →   y (…, C)      saved: mean, rstd (N)
+ *   x (…, C)   w, b (C)   →   y (…, C)      saved: mean (N, 2), rstd (N)
  *
  * eps is the model's: 1e-12 for BERT, 1e-5 for HuBERT. The fused activation serves the conv stack.
  */
@@ -26,7 +26,7 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
   const variant = { flags: { vec }, overrides: { WG: x.device.info.cpu ? 8 : 64 } };
   const dims = { N, C: vec ? C / 4 : C, width: C, eps, activation: activationCode(activation), step: 0 };
   const y = x.like();
-  const mean = x.like([N]);
+  const mean = x.like([N, 2]);
   const rstd = x.like([N]);
   k.run("forward", { x, w, b, y, mean, rstd }, dims, gridFor(N, 1), variant);
   return record("layerNorm", [x, w, b], y, [x, w, mean, rstd], (dy, needs) => {

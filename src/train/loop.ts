@@ -192,6 +192,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
         }
         if (next && !whole && due()) await save();
       }
+      if (state.epoch === 0) noteUntrained(run, stage, optimizer);
       try {
         state = await endEpoch(options, state);
       } catch (error) {
@@ -208,6 +209,15 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
   } finally {
     optimizer.dispose();
   }
+}
+
+/** Says in the log which parameters no gradient of the first epoch reached: those that the losses do not depend on. */
+function noteUntrained(run: RunFolder, stage: StageNumber, optimizer: AdamW): void {
+  const steps = Object.entries(optimizer.steps);
+  const still = steps.filter(([, n]) => n === 0).map(([key]) => key);
+  if (still.length === 0 || still.length === steps.length) return;
+  const keys = still.slice(0, 3).join(", ") + (still.length > 3 ? ` and ${still.length - 3} more` : "");
+  run.log(`note: no gradient reached ${keys} in the first epoch of stage ${stage}; not trained so far`);
 }
 
 /** The micro-batches of one update, without those of which nothing can be read, and how many items are missing. */
