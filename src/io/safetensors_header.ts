@@ -25,7 +25,7 @@ export function parseHeader(bytes: Uint8Array, size: number): Header {
     throw new SyntaxError(`the header ${found}, expected '{'`);
   }
   const root = parse(bytes);
-  const { __metadata__: metadata = {}, ...entries } = root;
+  const { __metadata__: metadata, ...entries } = root;
   const tensors = new Map<string, HeaderEntry>();
   for (const [key, value] of Object.entries(entries)) tensors.set(key, parseEntry(key, value, size));
   checkCover(tensors, size);
@@ -47,6 +47,7 @@ function parse(bytes: Uint8Array): Record<string, unknown> {
 }
 
 function parseMetadata(value: unknown): Record<string, string> {
+  if (value === null || value === undefined) return {}; // as the library itself reads it
   if (!isObject(value)) throw new SyntaxError("__metadata__ is not an object");
   for (const [key, text] of Object.entries(value)) {
     if (typeof text === "string") continue;
