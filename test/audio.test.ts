@@ -190,10 +190,7 @@ const BAD: Record<string, [Uint8Array, string]> = {
   ],
   "MP3 in WAV": [wav(tone(600), { tag: 85 }), "its codec is MP3 (tag 85), expected PCM or float"],
   ADPCM: [wav(tone(600), { tag: 17 }), "its codec is IMA ADPCM (tag 17), expected PCM or float"],
-  "mu-law in an extensible header": [
-    wav(tone(600), { tag: 7, bits: 8, extensible: true }),
-    "its codec is mu-law (tag 7), expected PCM or float",
-  ],
+  "mu-law of 16 bits": [wav(tone(600), { tag: 7 }), "its samples are mu-law of 16 bits, expected 8"],
   "an unknown codec": [wav(tone(600), { tag: 999 }), "its codec is unknown (tag 999), expected PCM or float"],
   "no channels": [wav([], { channels: 0 }), "it has 0 channels"],
   "no rate": [wav(tone(600), { rate: 0 }), "its rate is 0 Hz, expected 1000 to 384000"],

@@ -27,6 +27,9 @@ function raw(header: string | Uint8Array, size = 0, length?: bigint): Uint8Array
 const entry = (dtype: string, shape: unknown, offsets: unknown) =>
   JSON.stringify({ dtype, shape, data_offsets: offsets });
 const one = (text: string, size = 8) => raw(`{"w":${text}}`, size);
+/** `count` members "0":value, "1":value, … */
+const many = (count: number, value: string) =>
+  Array.from({ length: count }, (_, i) => `"${i}":${value}`).join();
 const deep = `{"w":${"[".repeat(200)}${"]".repeat(200)}}`;
 
 const HOSTILE: Record<string, [Uint8Array, string]> = {
@@ -83,6 +86,26 @@ const HOSTILE: Record<string, [Uint8Array, string]> = {
   "a metadata key given twice": [
     raw('{"__metadata__":{"a":"1","a":"2"}}'),
     'the header is not valid JSON, line 1, column 26: key "a" stands twice in one object',
+  ],
+  "a tensor that is a million empty lists": [
+    one(`[${"[],".repeat(1e6)}[]]`),
+    'tensor "w" holds more than 999 values',
+  ],
+  "a shape of a million extents": [
+    one(`{"dtype":"F32","shape":[${"1,".repeat(1e6)}2],"data_offsets":[0,8]}`),
+    'tensor "w" holds more than 999 values',
+  ],
+  "metadata of 100,000 keys": [
+    raw(`{"__metadata__":{${many(100_000, '""')}}}`),
+    "__metadata__ holds more than 99999 values",
+  ],
+  "a long list with a comma too many behind a wrong tensor": [
+    raw(`{"v":1,"w":[${"[],".repeat(2000)}]}`),
+    "the header is not valid JSON, line 1, column 6013: expected a value but found ']'",
+  ],
+  "two thousand tensors that are numbers": [
+    raw(`{${many(2000, "1")},`),
+    'tensor "0" is 1, expected an object',
   ],
   "metadata that is not an object": [raw('{"__metadata__":[]}'), "__metadata__ is not an object"],
   "a metadata value that is a number": [
@@ -207,6 +230,17 @@ test("openSafetensors() accepts scalars, empty tensors, trailing spaces and any 
   await assert.rejects(readF32(file, "lost"), {
     message: `Cannot read tensor "lost": ${path} does not hold it`,
   });
+  await file.close();
+});
+
+test("openSafetensors() opens 200,000 tensors in any order", async () => {
+  const path = join(folder, "many.safetensors");
+  const ids = Array.from({ length: 200_000 }, (_, i) => (i * 7) % 200_000);
+  const header = ids.map((i) => `"layer.${i}":${entry("U8", [1], [i, i + 1])}`).join();
+  writeFileSync(path, raw(`{${header}}`, ids.length));
+  const file = await openSafetensors(host, path);
+  assert.equal(file.tensors.size, ids.length);
+  assert.equal(file.tensors.get("layer.14")!.position - file.tensors.get("layer.0")!.position, 14);
   await file.close();
 });
 
@@ -359,6 +393,22 @@ test("openSafetensors() reads shards through their index, by folder or by file",
     assert.match(file.tensors.get("b")!.file, /two\.safetensors$/);
     await file.close();
   }
+});
+
+test("openSafetensors() takes the name of a shard as it is, also where it looks like a pattern", async () => {
+  const home = join(folder, "dollars");
+  mkdirSync(home);
+  const weightMap: Record<string, string> = {};
+  for (const [i, sign] of ["$&", "$$", "$`", "$'", "$1", "$<a>"].entries()) {
+    weightMap[`t${i}`] = `${sign}${sign}.safetensors`;
+    const source: TensorSource = { key: `t${i}`, dtype: "U8", shape: [1], data: Uint8Array.of(i) };
+    await writeSafetensors(host, join(home, weightMap[`t${i}`]), [source]);
+  }
+  writeFileSync(join(home, "model.safetensors.index.json"), JSON.stringify({ weight_map: weightMap }));
+  const file = await openSafetensors(host, home);
+  for (const [key, name] of Object.entries(weightMap))
+    assert.equal(file.tensors.get(key)!.file, `${home}/${name}`);
+  await file.close();
 });
 
 test("openSafetensors() refuses an index that does not agree with its shards", async () => {

@@ -300,7 +300,7 @@ test("training goes on where data is bad, and each case is told by name", async 
       await writeFile(path, change(await readFile(path, "utf8")));
     };
     const said = (turn: string, text: string) => (all: string) =>
-      all.replace(new RegExp(`(Ses0.F_impro01_${turn} \\[.*\\]: ).*`), `$1${text}`);
+      all.replace(new RegExp(`(Ses0.F_impro01_${turn} \\[.*\\]: ).*`), (_, head) => head + text);
     await rm(join(wavs(1), `${id(1, "F000")}.wav`));
     await edit(1, "EmoEvaluation", (text) => text.replace(/(Ses01F_impro01_M001\t)\w+/, "$1bored"));
     await edit(1, "transcriptions", said("F002", "[LAUGHTER]"));

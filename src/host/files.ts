@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { env, platform } from "node:process";
 import { fileURLToPath } from "node:url";
 import type { AtomicFile, Host, RangedFile } from "./host.ts";
+import { POINTER_BYTES, pointerReason } from "./pointer.ts";
 
 const REASONS: Record<string, string> = {
   ENOENT: "no such file or folder",
@@ -38,8 +39,12 @@ async function open(path: string): Promise<RangedFile> {
   const handle = await attempt("read", path, () => fs.open(path, "r"));
   const size = await attempt("read", path, async () => {
     const stat = await handle.stat();
-    if (stat.isFile()) return stat.size;
-    throw Object.assign(new Error(), { code: "EISDIR" });
+    if (!stat.isFile()) throw Object.assign(new Error(), { code: "EISDIR" });
+    if (stat.size <= POINTER_BYTES) {
+      const { buffer, bytesRead } = await handle.read(new Uint8Array(POINTER_BYTES), 0, POINTER_BYTES, 0);
+      refusePointer(path, String.fromCharCode(...buffer.subarray(0, bytesRead)));
+    }
+    return stat.size;
   }).catch(async (error) => {
     await handle.close();
     throw error;
@@ -62,6 +67,11 @@ async function open(path: string): Promise<RangedFile> {
     },
     close: () => handle.close(),
   };
+}
+
+function refusePointer(path: string | URL, text: string): void {
+  const reason = pointerReason(text.slice(0, POINTER_BYTES));
+  if (reason) throw new Error(`Cannot read ${shown(path)}: ${reason}`);
 }
 
 async function createAtomic(path: string): Promise<AtomicFile> {
@@ -141,7 +151,11 @@ function cacheDirectory(): string {
 type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet">;
 
 export const files: Files = {
-  readText: (path) => attempt("read", path, () => fs.readFile(path, "utf8")),
+  async readText(path) {
+    const text = await attempt("read", path, () => fs.readFile(path, "utf8"));
+    refusePointer(path, text);
+    return text;
+  },
   readBytes: (path) => attempt("read", path, async () => new Uint8Array(await fs.readFile(path))),
   open,
   createAtomic,

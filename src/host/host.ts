@@ -41,6 +41,7 @@ export interface Host {
    * Every GPU promise of the engine goes through here.
    */
   quiet<T>(start: () => Promise<T>): Promise<T>;
+  /** Throws for the pointer that Git LFS leaves in place of a file, as open() does; readBytes() does not. */
   readText(path: string | URL): Promise<string>;
   readBytes(path: string | URL): Promise<Uint8Array>;
   open(path: string): Promise<RangedFile>;

@@ -2,7 +2,8 @@
 
 import type { Host } from "../host/host.ts";
 import { resample } from "./resample.ts";
-import { readMono, readWavFormat } from "./wav.ts";
+import { readWavFormat } from "./wav.ts";
+import { readMono } from "./wav_samples.ts";
 
 export const SAMPLE_RATE = 16000;
 /** Below this the convolutions of HuBERT yield no frame: their field is 25 ms. */
@@ -17,6 +18,8 @@ export interface Audio {
   sampleRate: number;
   channels: number;
   seconds: number;
+  /** What was odd about the file and did not keep it from being read, a line each without the file's name. */
+  notes: readonly string[];
 }
 
 export interface AudioOptions {
@@ -42,9 +45,10 @@ export async function readWav(
       throw new RangeError(`it is too short: ${(1000 * seconds).toFixed(1)} ms, at least 25 ms needed`);
     }
     const mono = await readMono(file, format);
-    const bad = mono.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0) throw new RangeError(`sample ${bad} is ${mono[bad]}, expected a finite number`);
-    return { samples: resample(mono, sampleRate, SAMPLE_RATE), sampleRate, channels, seconds };
+    requireFinite(mono);
+    const samples = resample(mono, sampleRate, SAMPLE_RATE);
+    requireFinite(samples); // near the end of float32's range a filter may leave it
+    return { samples, sampleRate, channels, seconds, notes: format.note ? [format.note] : [] };
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof RangeError) {
       error.message = `Cannot read ${path}: ${error.message}`;
@@ -55,10 +59,26 @@ export async function readWav(
   }
 }
 
-/** (x − mean) / √(var + 1e-7) over one utterance, before any padding, as Wav2Vec2FeatureExtractor does. */
+function requireFinite(samples: Float32Array): void {
+  const bad = samples.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) throw new RangeError(`sample ${bad} is ${samples[bad]}, expected a finite number`);
+}
+
+/**
+ * (x − mean) / √(var + 1e-7) over one utterance, before any padding, as Wav2Vec2FeatureExtractor does. Throws a
+ * RangeError where there is no sample, or one that is not finite.
+ */
 export function normalize(samples: Float32Array): Float32Array {
+  if (samples.length === 0) throw new RangeError("Cannot normalize a recording: it holds no samples");
   let sum = 0;
   for (const value of samples) sum += value;
+  if (!Number.isFinite(sum)) {
+    const bad = samples.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0)
+      throw new RangeError(
+        `Cannot normalize a recording: sample ${bad} is ${samples[bad]}, expected a finite number`,
+      );
+  }
   const mean = sum / samples.length;
   let squares = 0;
   for (const value of samples) squares += (value - mean) ** 2;

@@ -8,18 +8,11 @@
 
 import type { Host, RangedFile } from "../host/host.ts";
 import { isObject, readJson } from "./config.ts";
-import { type Dtype, toF32 } from "./dtype.ts";
+import { toF32 } from "./dtype.ts";
 import { quote } from "./json.ts";
-import { parseHeader } from "./safetensors_header.ts";
+import { parseHeader, type TensorEntry } from "./safetensors_header.ts";
 
-export interface TensorEntry {
-  readonly dtype: Dtype;
-  readonly shape: readonly number[];
-  readonly bytes: number;
-  /** The file that holds it, and where in that file its bytes begin. */
-  readonly file: string;
-  readonly position: number;
-}
+export type { TensorEntry };
 
 export interface Safetensors {
   /** In the order of the header, shard after shard. */
@@ -42,7 +35,7 @@ export async function openSafetensors(host: Host, path: string): Promise<Safeten
   const close = async () => {
     for (const file of files.values()) await file.close();
   };
-  const tensors = new Map<string, TensorEntry>();
+  let tensors = new Map<string, TensorEntry>();
   const metadata: Record<string, string> = {};
   try {
     for (const shard of shards) {
@@ -50,12 +43,8 @@ export async function openSafetensors(host: Host, path: string): Promise<Safeten
       files.set(shard, file);
       const header = await readHeader(file, shard);
       Object.assign(metadata, header.metadata);
-      for (const [key, { dtype, shape, begin, end }] of header.tensors) {
-        const other = tensors.get(key);
-        if (other)
-          throw new SyntaxError(`Cannot read ${shard}: tensor ${quote(key)} is also in ${other.file}`);
-        tensors.set(key, { dtype, shape, bytes: end - begin, file: shard, position: header.start + begin });
-      }
+      if (tensors.size === 0) tensors = header.tensors;
+      else addShard(tensors, header.tensors);
     }
     if (weightMap) checkIndex(target, weightMap, tensors);
   } catch (error) {
@@ -77,6 +66,15 @@ export async function openSafetensors(host: Host, path: string): Promise<Safeten
     },
     close,
   };
+}
+
+function addShard(tensors: Map<string, TensorEntry>, more: ReadonlyMap<string, TensorEntry>): void {
+  for (const [key, entry] of more) {
+    const other = tensors.get(key);
+    if (other)
+      throw new SyntaxError(`Cannot read ${entry.file}: tensor ${quote(key)} is also in ${other.file}`);
+    tensors.set(key, entry);
+  }
 }
 
 /** A whole tensor as float32, in host memory: for small ones. */
@@ -110,13 +108,14 @@ async function readHeader(file: RangedFile, path: string) {
   await file.read(header, 8);
   const start = 8 + header.length;
   try {
-    return { start, ...parseHeader(header, file.size - start) };
+    return parseHeader(header, { file: path, start, size: file.size - start });
   } catch (cause) {
     throw new SyntaxError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
 }
 
-const beside = (path: string, name: string) => path.replace(/[^/\\]*$/, name);
+/** The file of that name in the folder of `path`. */
+const beside = (path: string, name: string) => `${path.slice(0, path.search(/[^/\\]*$/))}${name}`;
 
 async function findIn(host: Host, folder: string): Promise<string> {
   const names = await host.list(folder);
@@ -138,7 +137,7 @@ async function readIndex(host: Host, path: string): Promise<Map<string, string>>
   }
   const map = new Map<string, string>();
   for (const [key, name] of Object.entries(weightMap)) {
-    if (typeof name !== "string" || !/^[^/\\]+\.safetensors$/.test(name)) {
+    if (typeof name !== "string" || !/^[^/\\\0]+\.safetensors$/.test(name)) {
       throw new SyntaxError(
         `Cannot read ${path}: weight_map of ${quote(key)} is ${quote(String(name))}, expected the name of a *.safetensors beside it`,
       );

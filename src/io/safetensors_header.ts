@@ -2,52 +2,87 @@
 
 import { isObject } from "./config.ts";
 import { BITS, type Dtype, isDtype } from "./dtype.ts";
-import { brief, parseJson, quote } from "./json.ts";
+import { brief, JsonReader, quote } from "./json.ts";
 
-export interface HeaderEntry {
-  dtype: Dtype;
-  shape: number[];
-  /** Bytes within the buffer that follows the header. */
-  begin: number;
-  end: number;
+export interface TensorEntry {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  /** The file that holds it, and where in that file its bytes begin. */
+  readonly file: string;
+  readonly position: number;
 }
 
 export interface Header {
-  tensors: Map<string, HeaderEntry>;
+  tensors: Map<string, TensorEntry>;
   metadata: Record<string, string>;
 }
 
-/** Checks every rule of the format; `size` is that of the buffer. Throws without the file's name. */
-export function parseHeader(bytes: Uint8Array, size: number): Header {
+/** The buffer behind the header: its file, where it begins there, and its bytes. */
+export interface Place {
+  readonly file: string;
+  readonly start: number;
+  readonly size: number;
+}
+
+/** More values than any tensor or its metadata has; a header that holds more is refused before it fills the memory. */
+const MOST_OF_TENSOR = 1000;
+const MOST_OF_METADATA = 100_000;
+/** After a wrong tensor the header is read on for so many: text that is no JSON is the better reason. */
+const READ_ON = 1000;
+
+/** Checks every rule of the format. Throws without the file's name. */
+export function parseHeader(bytes: Uint8Array, place: Place): Header {
   if (bytes[0] !== 0x7b) {
     const found =
       bytes.length === 0 ? "is empty" : `begins with byte 0x${bytes[0].toString(16).padStart(2, "0")}`;
     throw new SyntaxError(`the header ${found}, expected '{'`);
   }
-  const root = parse(bytes);
-  const { __metadata__: metadata, ...entries } = root;
-  const tensors = new Map<string, HeaderEntry>();
-  for (const [key, value] of Object.entries(entries)) tensors.set(key, parseEntry(key, value, size));
-  checkCover(tensors, size);
-  return { tensors, metadata: parseMetadata(metadata) };
-}
-
-function parse(bytes: Uint8Array): Record<string, unknown> {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw new SyntaxError("the header is not valid UTF-8");
   }
+  const header = parse(text, place);
+  checkCover(header.tensors, place);
+  return header;
+}
+
+/** Each tensor is checked as it is read. */
+function parse(text: string, place: Place): Header {
+  const tensors = new Map<string, TensorEntry>();
+  const more = new Set<string>(); // keys that are no tensor
+  let metadata: Record<string, string> = {};
+  let wrong: unknown;
+  const json = new JsonReader(text);
   try {
-    return parseJson(text) as Record<string, unknown>;
+    json.members((key, position) => {
+      if (tensors.has(key) || more.has(key)) throw json.twice(key, position);
+      const isMetadata = key === "__metadata__";
+      const value = json.value(1, isMetadata ? MOST_OF_METADATA : MOST_OF_TENSOR);
+      if (isMetadata || wrong) more.add(key);
+      try {
+        if (isMetadata) metadata = parseMetadata(value);
+        else if (!wrong) tensors.set(key, parseEntry(key, value, place));
+      } catch (error) {
+        wrong ??= error;
+        more.add(key);
+      }
+      return more.size <= READ_ON;
+    });
+    if (more.size <= READ_ON) json.end();
   } catch (cause) {
     throw new SyntaxError(`the header is not valid JSON, ${(cause as Error).message}`);
   }
+  if (wrong) throw wrong;
+  return { tensors, metadata };
 }
 
 function parseMetadata(value: unknown): Record<string, string> {
-  if (value === null || value === undefined) return {}; // as the library itself reads it
+  if (value === undefined)
+    throw new SyntaxError(`__metadata__ holds more than ${MOST_OF_METADATA - 1} values`);
+  if (value === null) return {}; // as the library itself reads it
   if (!isObject(value)) throw new SyntaxError("__metadata__ is not an object");
   for (const [key, text] of Object.entries(value)) {
     if (typeof text === "string") continue;
@@ -56,10 +91,11 @@ function parseMetadata(value: unknown): Record<string, string> {
   return value as Record<string, string>;
 }
 
-function parseEntry(key: string, value: unknown, size: number): HeaderEntry {
+function parseEntry(key: string, value: unknown, { file, start, size }: Place): TensorEntry {
   const fail = (message: string): never => {
     throw new SyntaxError(`tensor ${quote(key)} ${message}`);
   };
+  if (value === undefined) return fail(`holds more than ${MOST_OF_TENSOR - 1} values`);
   if (!isObject(value)) return fail(`is ${brief(value)}, expected an object`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (!isDtype(dtype))
@@ -76,7 +112,7 @@ function parseEntry(key: string, value: unknown, size: number): HeaderEntry {
   if (bits !== 8 * (end - begin)) {
     fail(`has ${end - begin} bytes, but ${dtype} ${brief(shape)} takes ${bits / 8}`);
   }
-  return { dtype, shape, begin, end };
+  return { dtype, shape, bytes: end - begin, file, position: start + begin };
 }
 
 function isCounts(value: unknown): value is number[] {
@@ -84,11 +120,20 @@ function isCounts(value: unknown): value is number[] {
 }
 
 /** The tensors, sorted by place, must follow one another from the first byte of the buffer to its last. */
-function checkCover(tensors: Map<string, HeaderEntry>, size: number): void {
-  const sorted = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
+function checkCover(tensors: Map<string, TensorEntry>, { start, size }: Place): void {
+  // Most files are in order; a million pairs to sort would take their room and time.
+  let [ordered, before] = [true, 0];
+  for (const { position, bytes } of tensors.values()) {
+    ordered &&= position >= before;
+    before = position + bytes;
+  }
+  const sorted = ordered
+    ? tensors
+    : [...tensors].sort(([, a], [, b]) => a.position - b.position || a.bytes - b.bytes);
   let covered = 0;
   let last = "";
-  for (const [key, { begin, end }] of sorted) {
+  for (const [key, { position, bytes }] of sorted) {
+    const begin = position - start;
     if (begin < covered) {
       throw new SyntaxError(
         `tensor ${quote(key)} begins at byte ${begin}, inside ${quote(last)}, which ends at ${covered}`,
@@ -96,7 +141,7 @@ function checkCover(tensors: Map<string, HeaderEntry>, size: number): void {
     }
     if (begin > covered)
       throw new SyntaxError(`bytes ${covered} to ${begin} before tensor ${quote(key)} belong to no tensor`);
-    covered = end;
+    covered = begin + bytes;
     last = key;
   }
   if (covered !== size)

@@ -1,6 +1,13 @@
-/** RIFF/WAVE files: integer PCM of 8 to 32 bits, float of 32 and 64, any rate, any number of channels. */
+/**
+ * The header of RIFF/WAVE, RF64 and BW64 files: integer PCM of 8 to 32 bits, float of 32 and 64, mu-law and A-law,
+ * any rate, any number of channels. wav_samples.ts reads what follows it.
+ *
+ * Programs that write to a pipe cannot know the length, and some count wrong. Where players read such a file to its
+ * end, so does this reader, and a note says so. A file from which more is missing than a miscount explains is refused.
+ */
 
 import type { Host, RangedFile } from "../host/host.ts";
+import { HEAD_BYTES, kindOfFile } from "./file_kinds.ts";
 import { writeWhole } from "./write_whole.ts";
 
 export interface WavFormat {
@@ -8,19 +15,31 @@ export interface WavFormat {
   channels: number;
   /** Samples of each channel. */
   frames: number;
-  encoding: "integer" | "float";
+  encoding: "integer" | "float" | "mu-law" | "A-law";
   bytesPerSample: number;
+  /**
+   * Samples of at most 24 bits in 4 bytes: "integer" where the header says so, "unknown" where old programs
+   * also put floats.
+   */
+  padded?: "integer" | "unknown";
   /** Where the samples begin in the file. */
   position: number;
+  /** What about the length was not as the header says, and what was done about it. */
+  note?: string;
 }
 
-const INTEGER = 1;
-const FLOAT = 3;
+type Encoding = Omit<WavFormat, "frames" | "position" | "note">;
+
 const EXTENSIBLE = 0xfffe;
-const CODECS: Record<number, string> = {
-  2: "Microsoft ADPCM",
+const ENCODINGS: Record<number, WavFormat["encoding"]> = {
+  1: "integer",
+  3: "float",
   6: "A-law",
   7: "mu-law",
+};
+const WIDTHS = { integer: [1, 2, 3, 4], float: [4, 8], "mu-law": [1], "A-law": [1] };
+const CODECS: Record<number, string> = {
+  2: "Microsoft ADPCM",
   17: "IMA ADPCM",
   49: "GSM 6.10",
   80: "MPEG",
@@ -30,63 +49,100 @@ const CODECS: Record<number, string> = {
 /** Of the identifier of a format in WAVE_FORMAT_EXTENSIBLE all but the first two bytes, which are the old tag. */
 const GUID_TAIL = "000000001000800000aa00389b71";
 
-/** What the first bytes of other sound files look like. */
-const OTHERS: [RegExp, string][] = [
-  [/^OggS/, "Ogg"],
-  [/^fLaC/, "FLAC"],
-  [/^(ID3|\xff[\xe2-\xfb])/, "MP3"],
-  [/^FORM....AIF/s, "AIFF"],
-  [/^....ftyp/s, "MP4"],
-  [/^RIFX/, "big-endian RIFX"],
-];
+/** Headers are read so many bytes at a time, so that a million tiny chunks are no million reads. */
+const PIECE = 4096;
+/** No sound file has so many. */
+const MOST_CHUNKS = 10_000;
+/** A length from here on is no length: 10^9 and 2·10^9, nearly 2^31, 2^32 - 1 stand for one that is not known. */
+const OPEN_LENGTH = 1e9;
+/** So many bytes too many are a miscount: a header counted along. */
+const MISCOUNT = 128;
 
 /** Finds format and samples without reading the samples. Throws without the file's name. */
 export async function readWavFormat(file: RangedFile): Promise<WavFormat> {
-  const riff = await bytesAt(file, 0, Math.min(12, file.size));
-  const latin = (bytes: Uint8Array) => String.fromCharCode(...bytes);
-  const kind = latin(riff.subarray(0, 4));
-  if ((kind !== "RIFF" && kind !== "RF64") || latin(riff.subarray(8)) !== "WAVE") {
-    const other = OTHERS.find(([pattern]) => pattern.test(latin(riff)))?.[1];
-    const found = file.size === 0 ? "the file is empty" : other ? `it is ${other}` : "it is not a sound file";
-    throw new SyntaxError(`${found}, expected RIFF/WAVE`);
-  }
-  const streamed = [0, 0xffffffff].includes(word(riff, 4));
-  let format: Omit<WavFormat, "frames" | "position"> | undefined;
+  const header = new Pieces(file);
+  const riffSize = await readRiff(header);
+  let format: Encoding | undefined;
   let longSize: number | undefined;
-  for (let position = 12; position + 8 <= file.size; ) {
-    const head = await bytesAt(file, position, 8);
-    const id = latin(head.subarray(0, 4));
+  for (let position = 12, chunks = 0; position + 8 <= file.size; chunks++) {
+    if (chunks === MOST_CHUNKS) throw new RangeError(`it has ${MOST_CHUNKS} chunks before its samples`);
+    const { id, size } = await header.chunk(position);
     const rest = file.size - position - 8;
-    let size = word(head, 4);
     if (id === "data") {
       if (!format) throw new SyntaxError("the data stands before the fmt chunk");
-      size = dataSize(longSize ?? size, rest, streamed);
-      const frames = Math.floor(size / (format.bytesPerSample * format.channels));
+      const announced = size === 0xffffffff ? (longSize ?? size) : size;
+      const place = { position: position + 8, announced, riffSize };
+      const { bytes, note } = await sizeOfData(header, place, format);
+      const frames = Math.floor(bytes / (format.bytesPerSample * format.channels));
       if (frames === 0) throw new RangeError("it holds no samples");
-      return { ...format, frames, position: position + 8 };
+      return { ...format, frames, position: position + 8, ...(note ? { note } : {}) };
     }
     if (size > rest)
       throw new SyntaxError(`chunk ${JSON.stringify(id)} has ${size} bytes, but only ${rest} follow`);
-    if (id === "fmt ") format = parseFormat(await bytesAt(file, position + 8, Math.min(size, 40)));
+    if (id === "fmt ") format = parseFormat(await header.at(position + 8, Math.min(size, 40)));
     if (id === "ds64" && size >= 16) {
-      const sizes = await bytesAt(file, position + 8, 16);
-      longSize = Number(new DataView(sizes.buffer).getBigUint64(8, true));
+      const sizes = await header.at(position + 8, 16);
+      longSize = Number(new DataView(sizes.buffer, sizes.byteOffset).getBigUint64(8, true));
     }
     position += 8 + size + (size % 2);
   }
   throw new SyntaxError(`it has no ${format ? "data" : "fmt"} chunk`);
 }
 
-/** Programs that write to a pipe leave 0, 2^32 - 1 or nearly 2^31 for a length that they do not know yet. */
-function dataSize(size: number, rest: number, streamed: boolean): number {
-  if (size > rest && (size >= 0x7fff0000 || streamed)) return rest;
-  if (size === 0 && streamed) return rest;
-  if (size > rest)
-    throw new SyntaxError(`it is cut off: ${size} bytes of samples announced, ${rest} are there`);
-  return size;
+/** The length in the first 12 bytes. Throws for what is no WAVE file. */
+async function readRiff(header: Pieces): Promise<number> {
+  const { size } = header.file;
+  const head = await header.at(0, Math.min(HEAD_BYTES, size));
+  const isWave = ["RIFF", "RF64", "BW64"].includes(latin(head.subarray(0, 4)));
+  if (isWave && latin(head.subarray(8, 12)) === "WAVE") return word(head, 4);
+  const kind = kindOfFile(head);
+  const found = size === 0 ? "the file is empty" : kind ? `it is ${kind}` : "it is not a sound file";
+  throw new SyntaxError(`${found}, expected RIFF/WAVE`);
 }
 
-function parseFormat(bytes: Uint8Array): Omit<WavFormat, "frames" | "position"> {
+/** How many bytes of samples there are, whatever the header says. */
+async function sizeOfData(
+  header: Pieces,
+  { position, announced, riffSize }: { position: number; announced: number; riffSize: number },
+  { sampleRate, bytesPerSample, channels }: Encoding,
+): Promise<{ bytes: number; note?: string }> {
+  const fileSize = header.file.size;
+  const rest = fileSize - position;
+  const streamed = riffSize === 0 || riffSize === 0xffffffff;
+  const toTheEnd = (said: string) => ({ bytes: rest, note: `${said}: read to the end of the file` });
+  if (announced > rest) {
+    if (announced >= OPEN_LENGTH || streamed) return toTheEnd("its header leaves the length open");
+    // Where the file is as long as RIFF says, nothing was cut off: the data's own length is wrong.
+    const whole = Math.abs(riffSize + 8 - fileSize) <= 1;
+    if (whole || announced - rest <= MISCOUNT)
+      return toTheEnd(`its header announces ${announced} bytes of samples, ${rest} are there`);
+    throw new SyntaxError(`it is cut off: ${announced} bytes of samples announced, ${rest} are there`);
+  }
+  const behind = position + announced + (announced % 2);
+  const next = await whatFollows(header, behind);
+  if (announced === 0 && rest > 0 && (streamed || next === "others"))
+    return toTheEnd("its header leaves the length open");
+  const unread = fileSize - behind;
+  if (next === "data") return { bytes: announced, note: "only its first data chunk is read" };
+  if (next === "others" && unread >= 0.025 * sampleRate * bytesPerSample * channels)
+    return { bytes: announced, note: `${unread} bytes behind its samples are not read` };
+  return { bytes: announced };
+}
+
+/** Whether well-formed chunks follow to the end of the file, and data among them. */
+async function whatFollows(header: Pieces, from: number): Promise<"chunks" | "data" | "others"> {
+  let found: "chunks" | "data" = "chunks";
+  let position = from;
+  for (let chunks = 0; position + 8 <= header.file.size; chunks++) {
+    const { id, size } = await header.chunk(position);
+    if (chunks === MOST_CHUNKS || id === "RIFF" || !/^[ -~]{4}$/.test(id)) return "others";
+    if (id === "data") found = "data";
+    position += 8 + size + (size % 2);
+  }
+  return position <= header.file.size + 1 ? found : "others";
+}
+
+function parseFormat(bytes: Uint8Array): Encoding {
   if (bytes.length < 16)
     throw new SyntaxError(`the fmt chunk has ${bytes.length} bytes, at least 16 expected`);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
@@ -94,71 +150,40 @@ function parseFormat(bytes: Uint8Array): Omit<WavFormat, "frames" | "position"> 
   const channels = view.getUint16(2, true);
   const sampleRate = view.getUint32(4, true);
   const block = view.getUint16(12, true);
-  const bits = view.getUint16(14, true);
-  if (tag === EXTENSIBLE) {
+  let bits = view.getUint16(14, true);
+  const extensible = tag === EXTENSIBLE;
+  let bytesPerSample = Math.ceil(bits / 8);
+  if (extensible) {
     if (bytes.length < 40)
       throw new SyntaxError(`the extensible fmt chunk has ${bytes.length} bytes, 40 expected`);
     const tail = [...bytes.subarray(26, 40)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
     if (tail !== GUID_TAIL) throw new SyntaxError("its sub-format is unknown, expected PCM or float");
+    bits = Math.min(bits, view.getUint16(18, true) || bits); // those that are used
     tag = view.getUint16(24, true);
   }
-  if (tag !== INTEGER && tag !== FLOAT) {
+  const encoding = ENCODINGS[tag];
+  if (!encoding)
     throw new SyntaxError(`its codec is ${CODECS[tag] ?? "unknown"} (tag ${tag}), expected PCM or float`);
-  }
   if (channels === 0) throw new RangeError("it has 0 channels");
   if (sampleRate < 1000 || sampleRate > 384000) {
     throw new RangeError(`its rate is ${sampleRate} Hz, expected 1000 to 384000`);
   }
-  const encoding = tag === FLOAT ? "float" : "integer";
-  const bytesPerSample = Math.ceil(bits / 8);
-  const widths = encoding === "float" ? [4, 8] : [1, 2, 3, 4];
+  if (bytesPerSample === 3 && encoding === "integer" && block === 4 * channels) bytesPerSample = 4;
+  const widths = WIDTHS[encoding];
   if (!widths.includes(bytesPerSample)) {
+    const plural = encoding.endsWith("law") ? encoding : `${encoding}s`;
     throw new RangeError(
-      `its samples are ${encoding}s of ${bits} bits, expected ${widths.map((w) => 8 * w).join(", ")}`,
+      `its samples are ${plural} of ${view.getUint16(14, true)} bits, expected ${widths.map((w) => 8 * w).join(", ")}`,
     );
   }
   if (block !== bytesPerSample * channels) {
     throw new SyntaxError(
-      `its frames are ${block} bytes, but ${channels} channels of ${bits} bits take ${bytesPerSample * channels}`,
+      `its frames are ${block} bytes, but ${channels} channels of ${view.getUint16(14, true)} bits take ${bytesPerSample * channels}`,
     );
   }
-  return { sampleRate, channels, encoding, bytesPerSample };
-}
-
-/** All samples as the mean over the channels, integers scaled to [-1, 1). Reads in pieces. */
-export async function readMono(file: RangedFile, format: WavFormat): Promise<Float32Array> {
-  const { channels, frames, bytesPerSample } = format;
-  const sample = decoder(format);
-  const mono = new Float32Array(frames);
-  const step = bytesPerSample * channels;
-  const piece = Math.max(1, Math.floor((1 << 20) / step));
-  for (let first = 0; first < frames; first += piece) {
-    const count = Math.min(piece, frames - first);
-    const bytes = await bytesAt(file, format.position + first * step, count * step);
-    const view = new DataView(bytes.buffer);
-    for (let i = 0, at = 0; i < count; i++) {
-      let sum = 0;
-      for (let c = 0; c < channels; c++, at += bytesPerSample) sum += sample(view, at);
-      mono[first + i] = sum / channels;
-    }
-  }
-  return mono;
-}
-
-function decoder({ encoding, bytesPerSample }: WavFormat): (view: DataView, at: number) => number {
-  if (encoding === "float") {
-    return bytesPerSample === 4 ? (v, at) => v.getFloat32(at, true) : (v, at) => v.getFloat64(at, true);
-  }
-  switch (bytesPerSample) {
-    case 1:
-      return (v, at) => (v.getUint8(at) - 128) / 128; // 8 bits alone are unsigned
-    case 2:
-      return (v, at) => v.getInt16(at, true) / 2 ** 15;
-    case 3:
-      return (v, at) => (v.getUint8(at) + v.getInt16(at + 1, true) * 256) / 2 ** 23;
-    default:
-      return (v, at) => v.getInt32(at, true) / 2 ** 31;
-  }
+  const padded = encoding === "integer" && bytesPerSample === 4 && bits <= 24;
+  const format = { sampleRate, channels, encoding, bytesPerSample };
+  return padded ? { ...format, padded: extensible ? "integer" : "unknown" } : format;
 }
 
 /** Writes mono 16-bit PCM; values outside [-1, 1) are clipped. The file appears only when complete. */
@@ -173,7 +198,7 @@ export async function writeWav16(
   bytes.set(new TextEncoder().encode("RIFF    WAVEfmt "));
   view.setUint32(4, bytes.length - 8, true);
   view.setUint32(16, 16, true);
-  view.setUint16(20, INTEGER, true);
+  view.setUint16(20, 1, true); // integers
   view.setUint16(22, 1, true);
   view.setUint32(24, sampleRate, true);
   view.setUint32(28, 2 * sampleRate, true);
@@ -188,12 +213,34 @@ export async function writeWav16(
   await writeWhole(host, path, bytes);
 }
 
-async function bytesAt(file: RangedFile, position: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(length);
-  await file.read(bytes, position);
-  return bytes;
+/** A file's bytes, for small reads one behind another. */
+class Pieces {
+  readonly file: RangedFile;
+  #bytes = new Uint8Array(0);
+  #start = 0;
+
+  constructor(file: RangedFile) {
+    this.file = file;
+  }
+
+  /** A view that lasts. */
+  async at(position: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+    const begin = position - this.#start;
+    if (begin >= 0 && begin + length <= this.#bytes.length)
+      return this.#bytes.subarray(begin, begin + length);
+    const bytes = new Uint8Array(Math.min(Math.max(PIECE, length), this.file.size - position));
+    await this.file.read(bytes, position);
+    [this.#bytes, this.#start] = [bytes, position];
+    return bytes.subarray(0, length);
+  }
+
+  async chunk(position: number): Promise<{ id: string; size: number }> {
+    const head = await this.at(position, 8);
+    return { id: latin(head.subarray(0, 4)), size: word(head, 4) };
+  }
 }
 
-function word(bytes: Uint8Array, at: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
-}
+const latin = (bytes: Uint8Array) => String.fromCharCode(...bytes);
+
+const word = (bytes: Uint8Array, at: number): number =>
+  new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);

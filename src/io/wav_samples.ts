@@ -1,0 +1,91 @@
+/** The samples of WAV files as float32 in [-1, 1). */
+
+import type { RangedFile } from "../host/host.ts";
+import type { WavFormat } from "./wav.ts";
+
+type Decoder = (view: DataView, at: number) => number;
+
+/** All samples as the mean over the channels, integers scaled to [-1, 1). Reads in pieces. */
+export async function readMono(file: RangedFile, format: WavFormat): Promise<Float32Array> {
+  const { channels, frames, bytesPerSample } = format;
+  const sample = format.padded ? await paddedDecoder(file, format) : decoder(format);
+  const mono = new Float32Array(frames);
+  for await (const { view, first, count } of pieces(file, format)) {
+    for (let i = 0, at = 0; i < count; i++) {
+      let sum = 0;
+      for (let c = 0; c < channels; c++, at += bytesPerSample) sum += sample(view, at);
+      mono[first + i] = sum / channels;
+    }
+  }
+  return mono;
+}
+
+/** Whole frames, about 1 MiB of them at a time. */
+async function* pieces(file: RangedFile, { channels, frames, bytesPerSample, position }: WavFormat) {
+  const step = bytesPerSample * channels;
+  const piece = Math.max(1, Math.floor((1 << 20) / step));
+  for (let first = 0; first < frames; first += piece) {
+    const count = Math.min(piece, frames - first);
+    const bytes = new Uint8Array(count * step);
+    await file.read(bytes, position + first * step);
+    yield { view: new DataView(bytes.buffer), first, count };
+  }
+}
+
+function decoder({ encoding, bytesPerSample }: WavFormat): Decoder {
+  if (encoding === "float") {
+    return bytesPerSample === 4 ? (v, at) => v.getFloat32(at, true) : (v, at) => v.getFloat64(at, true);
+  }
+  if (encoding !== "integer") {
+    const table = Float32Array.from({ length: 256 }, (_, byte) => G711[encoding](byte) / 2 ** 15);
+    return (v, at) => table[v.getUint8(at)];
+  }
+  switch (bytesPerSample) {
+    case 1:
+      return (v, at) => (v.getUint8(at) - 128) / 128; // 8 bits alone are unsigned
+    case 2:
+      return (v, at) => v.getInt16(at, true) / 2 ** 15;
+    case 3:
+      return (v, at) => (v.getUint8(at) + v.getInt16(at + 1, true) * 256) / 2 ** 23;
+    default:
+      return (v, at) => v.getInt32(at, true) / 2 ** 31;
+  }
+}
+
+/** ITU-T G.711: a byte to its linear value of 16 bits. */
+const G711 = {
+  "mu-law"(byte: number) {
+    const bits = ~byte & 255;
+    const value = (((bits & 15) << 3) + 132) << ((bits >> 4) & 7);
+    return bits & 128 ? 132 - value : value - 132;
+  },
+  "A-law"(byte: number) {
+    const bits = byte ^ 0x55;
+    const segment = (bits >> 4) & 7;
+    const step = ((bits & 15) << 4) + 8;
+    const value = segment === 0 ? step : (step + 256) << (segment - 1);
+    return bits & 128 ? value : -value;
+  },
+};
+
+/**
+ * Of 24 bits in 4 bytes. The standard has them at the top, with a low byte of 0. Some programs put them at the
+ * bottom, under a byte of the sign; Cool Edit wrote floats and called them integers. All samples together decide.
+ */
+async function paddedDecoder(file: RangedFile, format: WavFormat): Promise<Decoder> {
+  let [top, bottom, float] = [true, true, format.padded === "unknown"];
+  for await (const { view } of pieces(file, format)) {
+    for (let at = 0; at < view.byteLength; at += 4) {
+      const value = view.getInt32(at, true);
+      if (value === 0) continue;
+      top &&= (value & 255) === 0;
+      bottom &&= value >= -(2 ** 23) && value < 2 ** 23;
+      // Integers at the top, read as floats, are NaN or next to nothing wherever the sound is soft.
+      const size = Math.abs(view.getFloat32(at, true));
+      float &&= size > 1e-12 && size < 1e6;
+    }
+  }
+  if (float) return (v, at) => v.getFloat32(at, true);
+  const scale = bottom && !top ? 2 ** 23 : 2 ** 31;
+  return (v, at) => v.getInt32(at, true) / scale;
+}
