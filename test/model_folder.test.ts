@@ -384,6 +384,14 @@ test("openModelFolder() says what a folder holds that writes no words, and what 
       await without("bare", { ...hubert, architectures: undefined }),
       `it is a plain encoder without a CTC head, .*; ${start}`,
     ],
+    // Though its weights are not even there.
+    [
+      folder("fetch", {
+        "config.json": { ...hubert, architectures: ["Wav2Vec2ForSequenceClassification"] },
+        "pytorch_model.bin": "x",
+      }),
+      `it is a Wav2Vec2ForSequenceClassification, which this version does not run; ${start}`,
+    ],
     [
       folder("reads", { "config.json": { ...configOf("bert-tiny"), architectures: ["BertModel"] } }),
       "it is a BertModel, which reads and does not hear; train --bert \\S+ can start from it$",

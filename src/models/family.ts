@@ -60,7 +60,10 @@ export function modelTypeOf(json: Json): string | undefined {
  * gives itself away: RoBERTa's positions begin two rows late, so that its keys and shapes are BERT's and nothing else is.
  */
 export function checkFamily(json: Json, path: string, wanted: readonly string[]): void {
-  const expected = wanted.map(nameOf).join(" or ");
+  const expected = wanted
+    .map(nameOf)
+    .join(", ")
+    .replace(/, ([^,]*)$/, " or $1");
   const type = modelTypeOf(json);
   if (type !== undefined && !wanted.includes(type)) {
     const source =

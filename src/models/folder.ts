@@ -57,9 +57,13 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
       `Cannot recognise with ${path}: it is a ${architectureOf(json) ?? "BERT model"}, which reads and does not hear; train --bert ${path} can start from it`,
     );
   config.family(["hubert", "wav2vec2"]);
-  const weights = await openSafetensors(host, path);
+  const weights = await openSafetensors(host, path).catch((error) => {
+    // To fetch or convert its weights would be in vain.
+    if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireHead(path, json, undefined);
+    throw error;
+  });
   try {
-    requireHead(path, json, weights);
+    requireHead(path, json, weights.tensors);
     return { ...(await openCtc(host, path, config)), weights };
   } catch (error) {
     await weights.close();
@@ -111,11 +115,15 @@ async function openCtc(host: Host, path: string, config: ConfigReader): Promise<
 }
 
 /** Throws for a model without a CTC head: says what it is, and what it is good for. */
-function requireHead(path: string, json: Readonly<Record<string, unknown>>, { tensors }: Safetensors): void {
-  if (tensors.has("lm_head.weight")) return;
+function requireHead(
+  path: string,
+  json: Readonly<Record<string, unknown>>,
+  tensors: Safetensors["tensors"] | undefined,
+): void {
+  if (tensors?.has("lm_head.weight")) return;
   const architecture = architectureOf(json);
   const classifies =
-    /ForSequenceClassification$/.test(architecture ?? "") || tensors.has("classifier.weight");
+    /ForSequenceClassification$/.test(architecture ?? "") || tensors?.has("classifier.weight");
   const start = `train --hubert ${path} can start from its encoder`;
   if (classifies)
     throw new Error(
