@@ -226,7 +226,10 @@ function emotionTask(
     ...Object.fromEntries(Object.entries(assets.bertFiles).map(([name, text]) => [`bert/${name}`, text])),
     "config.json": toJson(json),
     // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
-    "hubert/config.json": toJson({ ...hubert, architectures: ["HubertForCTC"] }),
+    "hubert/config.json": toJson({
+      ...hubert,
+      architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
+    }),
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
   };
   return new EmotionTask({
