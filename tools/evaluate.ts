@@ -41,6 +41,7 @@ export const verb = defineVerb({
     const host = await currentHost();
     if (out !== undefined) await checkWritable(host, out);
     const model = await openSystem(host, path);
+    for (const line of model.notes) note(`evaluate: ${line}`);
     const corpus = await readIemocap(host, data);
     const examined = await examine(host, corpus);
     const problems = [...examined.problems];
