@@ -1,10 +1,15 @@
 // group_norm: channels-last; one workgroup for each (sample, group), variance in a second pass.
-//   forward          x (B,T,C) w b (C)                       -> y (B,T,C) mean rstd (B,G)
-//   backward         dy x (B,T,C) w (C) mean rstd (B,G)      -> dx (B,T,C)
-//   backward_params  dy x (B,T,C) mean rstd (B,G)            -> dw db (B,C)     one thread a channel of a sample
-// The statistics run over T and the C/G channels of the group, and all is counted from the group's first element (`mean`
-// too), so that a large mean costs no precision.   WG: threads a group, a power of two.
+//   forward          x (B,T,C) w b (C)                       -> y (B,T,C) mean (B,G,2) rstd (B,G)
+//   backward         dy x (B,T,C) w (C) mean rstd            -> dx (B,T,C)
+//   backward_params  dy x (B,T,C) mean rstd                  -> dw db (B,C)     one thread a channel of a sample
+// The statistics run over T and the C/G channels of the group. The mean is kept as a sum of two floats: a first one, whose
+// rounding the pass over the squares finds and the second mends, so that neither a large mean nor one far from the first
+// element costs precision (the corrected two-pass algorithm of Chan, Golub & LeVeque 1983).
+//
+// T goes into the tens of thousands, and a sum of n terms one by one is off by the root of n roundings. Sums go in blocks
+// of blocks of BLOCK terms instead.   WG: threads a group, a power of two.
 override WG: u32 = 8;
+const BLOCK = 16u;
 
 struct Dims { B: u32, T: u32, C: u32, G: u32, eps: f32 }
 
@@ -12,12 +17,12 @@ struct Dims { B: u32, T: u32, C: u32, G: u32, eps: f32 }
 @group(0) @binding(1) var<storage, read> w: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(4) var<storage, read_write> mean: array<vec2f>;
 @group(0) @binding(5) var<storage, read_write> rstd: array<f32>;
 @group(0) @binding(6) var<uniform> d: Dims;
 @group(0) @binding(7) var<storage, read> dy: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(9) var<storage, read> savedMean: array<f32>;
+@group(0) @binding(9) var<storage, read> savedMean: array<vec2f>;
 @group(0) @binding(10) var<storage, read> savedRstd: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(12) var<storage, read_write> db: array<f32>;
@@ -30,6 +35,9 @@ fn at(s: u32, g: u32, i: u32) -> u32 {
   return (s * d.T + i / each) * d.C + g * each + i % each;
 }
 
+// What x is from its group's mean.
+fn centred(v: f32, m: vec2f) -> f32 { return (v - m.x) - m.y; }
+
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
   let g = wg.x;
@@ -38,18 +46,41 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let n = d.T * each;
   let origin = x[at(s, g, 0u)];
   var sum = 0.0;
-  for (var i = t; i < n; i += WG) { sum += x[at(s, g, i)] - origin; }
-  let mu = workgroup_sum(t, sum) / f32(n);
-  var squares = 0.0;
-  for (var i = t; i < n; i += WG) { let v = x[at(s, g, i)] - origin - mu; squares += v * v; }
-  let r = 1.0 / sqrt(workgroup_sum(t, squares) / f32(n) + d.eps);
+  for (var far = t; far < n; far += WG * BLOCK * BLOCK) {
+    var outer = 0.0;
+    for (var near = far; near < min(n, far + WG * BLOCK * BLOCK); near += WG * BLOCK) {
+      var inner = 0.0;
+      for (var i = near; i < min(n, near + WG * BLOCK); i += WG) { inner += x[at(s, g, i)] - origin; }
+      outer += inner;
+    }
+    sum += outer;
+  }
+  let first = origin + workgroup_sum(t, sum) / f32(n);
+  // Deviations from the first mean, and their squares.
+  var sums = vec2f(0.0);
+  for (var far = t; far < n; far += WG * BLOCK * BLOCK) {
+    var outer = vec2f(0.0);
+    for (var near = far; near < min(n, far + WG * BLOCK * BLOCK); near += WG * BLOCK) {
+      var inner = vec2f(0.0);
+      for (var i = near; i < min(n, near + WG * BLOCK); i += WG) {
+        let v = x[at(s, g, i)] - first;
+        inner += vec2f(v, v * v);
+      }
+      outer += inner;
+    }
+    sums += outer;
+  }
+  let rest = workgroup_sum(t, sums.x) / f32(n);
+  let variance = max(0.0, workgroup_sum(t, sums.y) / f32(n) - rest * rest);
+  let r = 1.0 / sqrt(variance + d.eps);
+  let m = vec2f(first, rest);
   for (var i = t; i < n; i += WG) {
     let c = g * each + i % each;
     let j = at(s, g, i);
-    y[j] = (x[j] - origin - mu) * r * w[c] + b[c];
+    y[j] = centred(x[j], m) * r * w[c] + b[c];
   }
   if (t == 0u) {
-    mean[s * d.G + g] = mu;
+    mean[s * d.G + g] = m;
     rstd[s * d.G + g] = r;
   }
 }
@@ -60,22 +91,28 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t
   let s = wg.y;
   let each = d.C / d.G;
   let n = d.T * each;
-  let origin = x[at(s, g, 0u)];
-  let mu = savedMean[s * d.G + g];
+  let m = savedMean[s * d.G + g];
   let r = savedRstd[s * d.G + g];
-  var sum = 0.0;
-  var along = 0.0;
-  for (var i = t; i < n; i += WG) {
-    let j = at(s, g, i);
-    let v = dy[j] * w[g * each + i % each];
-    sum += v;
-    along += v * (x[j] - origin - mu) * r;
+  // Sums of the gradient, and of the gradient along the normalised x.
+  var sums = vec2f(0.0);
+  for (var far = t; far < n; far += WG * BLOCK * BLOCK) {
+    var outer = vec2f(0.0);
+    for (var near = far; near < min(n, far + WG * BLOCK * BLOCK); near += WG * BLOCK) {
+      var inner = vec2f(0.0);
+      for (var i = near; i < min(n, near + WG * BLOCK); i += WG) {
+        let j = at(s, g, i);
+        let v = dy[j] * w[g * each + i % each];
+        inner += vec2f(v, v * centred(x[j], m) * r);
+      }
+      outer += inner;
+    }
+    sums += outer;
   }
-  let meanG = workgroup_sum(t, sum) / f32(n);
-  let meanAlong = workgroup_sum(t, along) / f32(n);
+  let meanG = workgroup_sum(t, sums.x) / f32(n);
+  let meanAlong = workgroup_sum(t, sums.y) / f32(n);
   for (var i = t; i < n; i += WG) {
     let j = at(s, g, i);
-    dx[j] = r * (dy[j] * w[g * each + i % each] - meanG - (x[j] - origin - mu) * r * meanAlong);
+    dx[j] = r * (dy[j] * w[g * each + i % each] - meanG - centred(x[j], m) * r * meanAlong);
   }
 }
 
@@ -84,16 +121,22 @@ fn backward_params(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_i
   let c = wg.x * WG + t;
   let s = wg.y;
   if (c >= d.C) { return; }
-  let group = c / (d.C / d.G);
-  let g = s * d.G + group;
-  let origin = x[at(s, group, 0u)];
-  var sumW = 0.0;
-  var sumB = 0.0;
-  for (var i = 0u; i < d.T; i++) {
-    let j = (s * d.T + i) * d.C + c;
-    sumW += dy[j] * (x[j] - origin - savedMean[g]) * savedRstd[g];
-    sumB += dy[j];
+  let g = s * d.G + c / (d.C / d.G);
+  let m = savedMean[g];
+  let r = savedRstd[g];
+  var sums = vec2f(0.0);
+  for (var far = 0u; far < d.T; far += BLOCK * BLOCK) {
+    var outer = vec2f(0.0);
+    for (var near = far; near < min(d.T, far + BLOCK * BLOCK); near += BLOCK) {
+      var inner = vec2f(0.0);
+      for (var i = near; i < min(d.T, near + BLOCK); i++) {
+        let j = (s * d.T + i) * d.C + c;
+        inner += dy[j] * vec2f(centred(x[j], m) * r, 1.0);
+      }
+      outer += inner;
+    }
+    sums += outer;
   }
-  dw[s * d.C + c] = sumW;
-  db[s * d.C + c] = sumB;
+  dw[s * d.C + c] = sums.x;
+  db[s * d.C + c] = sums.y;
 }

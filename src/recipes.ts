@@ -150,7 +150,7 @@ const paper: Preset = {
   stage0: PAPER_TEXT,
   stage1: PAPER_STAGE,
   stage2: { ...PAPER_STAGE, freeze: ["cnn"] },
-  checkpoints: { keep: 2, every: 0 },
+  checkpoints: { keep: 2, every: 0, minutes: 10 },
 };
 
 const cautious = (stage: StageConfig): StageConfig => ({
@@ -229,7 +229,7 @@ export interface RecipeChoice {
   readonly preset: PresetName;
   readonly system: string;
   readonly data: string;
-  readonly fold: number;
+  readonly fold: TrainConfig["fold"];
   /** A single stage, or all that the system has. */
   readonly stage?: StageNumber;
   readonly hubert?: string;

@@ -82,3 +82,27 @@ test("check() finds registry hosts and paths of one machine in any text", () => 
     `README.md:2 "${path.slice(0, -2)}" names an absolute path of one machine`,
   ]);
 });
+
+test("check() refuses a lock file without an optional package of some platform, or with a mirror's address", () => {
+  const lock = (packages: object) => ({ "package-lock.json": JSON.stringify({ packages }, null, 2) });
+  const entry = { optionalDependencies: { "@d/linux": "2", "@d/darwin": "2" } };
+  const whole = {
+    "": {},
+    "node_modules/d": entry,
+    "node_modules/@d/linux": {},
+    "node_modules/a/node_modules/d": entry,
+    "node_modules/a/node_modules/@d/linux": {},
+    "node_modules/@d/darwin": {},
+  };
+  assert.deepEqual(faults(lock(whole)), []);
+  const { "node_modules/@d/darwin": _, ...partial } = whole;
+  const advice =
+    "delete node_modules and the lock, then run npm install --package-lock-only --ignore-scripts";
+  assert.deepEqual(faults(lock(partial)), [
+    `package-lock.json:4 lacks @d/darwin: ${advice}`,
+    `package-lock.json:11 lacks @d/darwin: ${advice}`,
+  ]);
+  assert.deepEqual(faults(lock({ "node_modules/a": { resolved: "https://mirror.example/a.tgz" } })), [
+    "package-lock.json:3 names the mirror that node_modules/a came from",
+  ]);
+});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
@@ -21,7 +21,9 @@ import { makeCorpus } from "../src/corpora/synthetic.ts";
 import { record } from "../src/corpora/timbre.ts";
 import { currentHost } from "../src/host/current.ts";
 import { normalizeTranscript } from "../src/io/text.ts";
+import { claim, verb as corpusVerb } from "../tools/corpus.ts";
 import { startSpeech } from "../tools/speech_process.ts";
+import { runHere } from "./verb.ts";
 
 const host = await currentHost();
 const scratch = await mkdtemp(join(tmpdir(), "corpus-"));
@@ -290,4 +292,35 @@ test("wavegate corpus refuses what exists, an unknown action and a folder that i
   const none = run("check", join(scratch, "nowhere"));
   assert.equal(none.status, 1);
   assert.match(none.stderr, /expected Session1 to Session5 or IEMOCAP_full_release, found nothing/);
+});
+
+test("corpus make refuses a folder that another process is making, and takes over what a dead one left", async () => {
+  const out = join(scratch, "shared");
+  const partial = `${out}.partial`;
+  const owner = (pid: number) => writeFile(join(partial, "lock"), JSON.stringify({ pid, host: hostname() }));
+  await mkdir(join(partial, "Session1"), { recursive: true });
+  await owner(process.ppid);
+  const refused = await runHere(corpusVerb, "make", "--out", out);
+  assert.match(
+    String(refused.error),
+    /^Error: Cannot make a corpus in .*shared\.partial: process \d+ of .* is at it; /,
+  );
+  assert.deepEqual(
+    (await readdir(partial)).sort(),
+    ["Session1", "lock"],
+    "what the other makes is left alone",
+  );
+
+  await owner(2 ** 22 + 1);
+  const lock = await claim(host, out, partial);
+  assert.deepEqual(await readdir(partial), ["lock"], "what the dead one left is gone");
+  assert.equal(JSON.parse(await readFile(join(partial, "lock"), "utf8")).pid, process.pid);
+  lock.release();
+  assert.deepEqual(await readdir(partial), []);
+
+  await writeFile(join(partial, "letters.txt"), "mine");
+  await assert.rejects(claim(host, out, partial), {
+    message: `Cannot make a corpus in ${out}: ${partial} holds letters.txt and is no unfinished corpus, expected nothing of that name`,
+  });
+  assert.equal(await readFile(join(partial, "letters.txt"), "utf8"), "mine");
 });

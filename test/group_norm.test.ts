@@ -32,6 +32,23 @@ test("groupNorm() keeps its precision on a mean of 1e4", () => {
   return check({ ...x, data: x.data.map((v) => v + 1e4) }, 2);
 });
 
+// 10 s of audio after HuBERT's first convolution. Sums of 32,000 terms one by one would be 2e-6 to 9e-6 off.
+for (const [what, mean, first] of [
+  ["", 0, 0],
+  [", a mean of 300", 300, 0],
+  [", a first frame 20 deviations off", 3, 20],
+] as const) {
+  test(`groupNorm() sums 32,000 frames within 5e-7 of float64${what}, forward and backward`, () => {
+    const x = given([1, 32000, 4], 1);
+    return check({ ...x, data: x.data.map((v, i) => v + mean + (i < 4 ? first : 0)) }, 4, 5e-7);
+  });
+}
+
+test("groupNorm() sums 8,000 frames of two channels a group within 5e-7 of float64", () => {
+  const x = given([2, 8000, 4], 1);
+  return check({ ...x, data: x.data.map((v, i) => v + (i < 4 ? 10 : 1)) }, 2, 5e-7);
+});
+
 test("groupNorm() says what does not fit", () => {
   scope(device, () => {
     const of = (...shape: number[]) => Tensor.empty(device, shape);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -189,6 +189,98 @@ test("readIemocap() reads files with CR line ends and blocks without votes", asy
       ["neutral", "I SEE"],
     ],
   );
+});
+
+/** A transcript file of one line in an encoding of Windows programs. */
+const ENCODED: [string, (text: string) => Buffer, string | undefined][] = [
+  ["UTF-8 with a byte order mark", (text) => Buffer.from(`\ufeff${text}`), undefined],
+  ["UTF-16LE", (text) => Buffer.from(`\ufeff${text}`, "utf16le"), "UTF-16LE"],
+  ["UTF-16BE", (text) => Buffer.from(`\ufeff${text}`, "utf16le").swap16(), "UTF-16BE"],
+  ["UTF-16LE without a mark", (text) => Buffer.from(text, "utf16le"), "UTF-16LE"],
+  ["UTF-16BE without a mark", (text) => Buffer.from(text, "utf16le").swap16(), "UTF-16BE"],
+  ["Windows-1252", (text) => Buffer.from(text.replaceAll("\u2019", "\x92"), "latin1"), "Windows-1252"],
+];
+
+for (const [name, encode, encoding] of ENCODED) {
+  test(`readIemocap() reads transcripts in ${name}, and says so where that is not UTF-8`, async () => {
+    const id = "Ses01F_impro01_F000";
+    const file = "Session1/dialog/transcriptions/Ses01F_impro01.txt";
+    const evaluation = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt";
+    const text = `${id} [006.2901-008.2357]: Don\u2019t go to the caf\u00e9.\n`;
+    const rated = `[6.2901 - 8.2357]\t${id}\tneu\t[2.5000, 2.5000, 2.5000]\n`;
+    await using tree = await release([{ id, code: "neu", text: "" }], {
+      [file]: encode(text),
+      [evaluation]: encode(rated),
+    });
+    const { utterances, problems } = await readIemocap(host, tree.root);
+    assert.deepEqual(
+      utterances.map((u) => [u.text, u.words]),
+      [["Don\u2019t go to the caf\u00e9.", "DON'T GO TO THE CAFE"]],
+    );
+    const told = [file, ...(encoding?.startsWith("UTF") ? [evaluation] : [])].map((id) => {
+      return { id, kind: "text not UTF-8" as const, handled: `read as ${encoding}` };
+    });
+    assert.deepEqual(problems, encoding ? told : []);
+  });
+}
+
+test("readIemocap() names the characters that it cannot spell", async () => {
+  await using tree = await release([
+    { id: "Ses01F_impro01_F000", code: "neu", text: "\u0141\u00f3d\u017a, stra\u00dfe, \u00c6r\u00f8." },
+    { id: "Ses01F_impro01_F001", code: "neu", text: "Yes \u0434\u0430\u0434 50%" },
+  ]);
+  const { utterances, problems } = await readIemocap(host, tree.root);
+  assert.deepEqual(
+    utterances.map((u) => u.words),
+    ["LODZ STRASSE AERO", "YES FIFTY"],
+  );
+  assert.deepEqual(problems, [
+    {
+      id: "Ses01F_impro01_F001",
+      kind: "dropped characters",
+      handled: 'kept without "\u0414" 2, "\u0410", "%"',
+    },
+  ]);
+});
+
+test("readIemocap() finds recordings and texts whatever the case of their endings", async () => {
+  const id = "Ses01F_impro01_F000";
+  await using tree = await release([{ id, code: "neu", text: "Yes." }]);
+  const { rename } = await import("node:fs/promises");
+  for (const path of [
+    `Session1/sentences/wav/Ses01F_impro01/${id}.wav`,
+    "Session1/dialog/transcriptions/Ses01F_impro01.txt",
+    "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt",
+  ])
+    await rename(
+      join(tree.root, path),
+      join(
+        tree.root,
+        path.replace(/[a-z]+$/, (end) => end.toUpperCase()),
+      ),
+    );
+  const { utterances, problems } = await examine(host, await readIemocap(host, tree.root));
+  assert.deepEqual(problems, []);
+  assert.match(utterances[0].wav, /F000\.WAV$/);
+  assert.equal(utterances[0].words, "YES");
+});
+
+test("examine() lists a wav whose length is wrong and keeps it", async () => {
+  const id = "Ses01F_impro01_F000";
+  const wav = `Session1/sentences/wav/Ses01F_impro01/${id}.wav`;
+  await using tree = await release([{ id, code: "neu", text: "Yes.", seconds: 1 }]);
+  const bytes = await readFile(join(tree.root, wav));
+  bytes.writeUInt32LE(2_000_000_000, 40);
+  await writeFile(join(tree.root, wav), bytes);
+  const { utterances, problems } = await examine(host, await readIemocap(host, tree.root));
+  assert.equal(utterances[0].seconds, 1);
+  assert.deepEqual(problems, [
+    {
+      id,
+      kind: "wrong wav length",
+      handled: "kept: its header leaves the length open: read to the end of the file",
+    },
+  ]);
 });
 
 test("readIemocap() keeps an utterance of tags alone, with no words", async () => {

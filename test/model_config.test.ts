@@ -198,3 +198,32 @@ test("vocabularyOfHead() and checkSubwords() hold a model to its vocabularies", 
     message: "Cannot use b.json: vocab_size is 50 but should be at least 366, the tokens of BERT's tokenizer",
   });
 });
+
+test("checkSubwords() refuses a vocabulary that is cut off, and lets a padded vocab_size pass", () => {
+  const check = (rows: number, count: number, endsAbruptly = false) => {
+    const reader = new ConfigReader({ ...bert, vocab_size: rows }, "b.json");
+    return () => checkSubwords(reader, count, { path: "vocab.txt", endsAbruptly });
+  };
+  for (const [rows, count] of [
+    [30522, 30522],
+    [30528, 30522],
+    [30592, 30522],
+    [29056, 28996],
+  ])
+    check(rows, count)();
+  check(50, 50, true)();
+  for (const [rows, count] of [
+    [30522, 30521],
+    [30522, 20000],
+    [200, 100],
+    [29056, 28000],
+  ])
+    assert.throws(check(rows, count), {
+      name: "RangeError",
+      message: `Cannot use vocab.txt: it holds ${count} tokens but vocab_size is ${rows}; it is cut off or of another model`,
+    });
+  assert.throws(check(30528, 30522, true), {
+    message:
+      "Cannot use vocab.txt: it holds 30522 tokens but vocab_size is 30528; it ends within a line, as if cut off",
+  });
+});

@@ -254,7 +254,7 @@ test("Recognizer.recognize() decodes heads with more and fewer outputs than toke
 });
 
 test("openBertTokenizer() reads what train wrote beside the letters, and a cased one stays so", async () => {
-  const pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "So", "so", "tired", "é", "e"].join("\n");
+  const pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "So", "so", "tired", "é", "e", ""].join("\n");
   const cased = { do_lower_case: false, tokenizer_class: "BertTokenizer", pad_token: "[PAD]" };
   const bert = folder("cased", {
     ...{ "vocab.txt": pieces, "tokenizer_config.json": cased },
@@ -293,6 +293,16 @@ test("openBertTokenizer() reads what train wrote beside the letters, and a cased
 
 test("checkStages() refuses a checkpoint of another family, or with a part missing, before any stage", async () => {
   const ears = await ctcModel("good-ears", 32, notebook);
+  const pieces = (count: number) =>
+    [
+      "[PAD]",
+      "[UNK]",
+      "[CLS]",
+      "[SEP]",
+      "[MASK]",
+      ...Array.from({ length: count - 5 }, (_, i) => `w${i}`),
+      "",
+    ].join("\n");
   const reader = async (
     name: string,
     config: Json,
@@ -300,7 +310,7 @@ test("checkStages() refuses a checkpoint of another family, or with a part missi
   ) => {
     const path = folder(name, {
       "config.json": { ...configOf("bert-tiny"), ...config },
-      "vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nso",
+      "vocab.txt": pieces((config.vocab_size as number | undefined) ?? 1000),
     });
     await editCheckpoint(`${reference}/bert-tiny/model.safetensors`, `${path}/model.safetensors`, edit);
     return path;

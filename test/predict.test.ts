@@ -202,7 +202,9 @@ test("predict goes through folders and files, reports bad ones on a line each an
   const recordings = join(folder, "recordings");
   mkdirSync(`${recordings}/below`, { recursive: true });
   copyFileSync(`${demo}/clips/furious.wav`, `${recordings}/a.wav`);
-  copyFileSync(`${demo}/clips/weary.wav`, `${recordings}/below/b.WAV`);
+  const open = readFileSync(`${demo}/clips/weary.wav`);
+  open.writeUInt32LE(2_000_000_000, 40); // a length that is none: read to the end, and said
+  writeFileSync(`${recordings}/below/b.WAV`, open);
   writeFileSync(`${recordings}/below/c.wav`, "no sound");
   const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
   const args = [
@@ -220,6 +222,10 @@ test("predict goes through folders and files, reports bad ones on a line each an
   assert.equal(own.length, 2);
   assert.match(own[0], /Cannot read .*c\.wav: it is not a sound file, expected RIFF\/WAVE$/);
   assert.match(own[1], /Cannot read .*absent\.wav: no such file or folder$/);
+  assert.match(
+    done.stderr,
+    /^predict: \S+b\.WAV: its header leaves the length open: read to the end of the file$/m,
+  );
   const { files } = JSON.parse(done.stdout);
   assert.deepEqual(
     files.map(({ file, error }: { file: string; error?: string }) => [

@@ -100,7 +100,7 @@ async function metrics(run: string): Promise<unknown[]> {
     .trimEnd()
     .split("\n")
     .map((line) => {
-      const { seconds: _s, bytes: _b, ...rest } = JSON.parse(line);
+      const { seconds: _s, bytes: _b, buffers: _n, bind_groups: _g, ...rest } = JSON.parse(line);
       return rest;
     });
 }

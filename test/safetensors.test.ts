@@ -448,6 +448,17 @@ test("openSafetensors() refuses an index that does not agree with its shards", a
   await assert.rejects(openSafetensors(host, home), /tensor "b" is also in .*one\.safetensors$/);
 });
 
+test("openSafetensors() names a Git LFS pointer in place of the weights, of a shard or of the index", async () => {
+  const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${"0".repeat(64)}\nsize 9\n`;
+  const home = await shards("pointers", { a: "one.safetensors", b: "two.safetensors" });
+  for (const name of ["two.safetensors", "model.safetensors.index.json", "model.safetensors"]) {
+    writeFileSync(join(home, name), pointer);
+    await assert.rejects(openSafetensors(host, home), {
+      message: `Cannot read ${home}/${name}: it is a Git LFS pointer: run git lfs pull`,
+    });
+  }
+});
+
 test("openSafetensors() finds the weights of a folder or says what it found", async () => {
   const home = join(folder, "found");
   mkdirSync(home);

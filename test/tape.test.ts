@@ -1,8 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { add, full, multiply, scale } from "../src/ops/elementwise.ts";
+import { twin } from "../src/gpu/kernel.ts";
+import { selfAttentionWithProbabilities } from "../src/ops/attention.ts";
+import { conv1d, packWeight } from "../src/ops/conv1d.ts";
+import { convert, halved } from "../src/ops/convert.ts";
+import { crossEntropy } from "../src/ops/cross_entropy.ts";
+import { add, full, multiply, reshape, scale } from "../src/ops/elementwise.ts";
+import { embedding } from "../src/ops/embedding.ts";
+import { matmul } from "../src/ops/matmul.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad, isRecording, isTracked, noGradient, record, untracked } from "../src/tensor/tape.ts";
+import {
+  grad,
+  isRecording,
+  isTracked,
+  noGradient,
+  record,
+  recomputed,
+  untracked,
+} from "../src/tensor/tape.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
 
@@ -169,4 +184,155 @@ test("grad() on two devices at once keeps their tapes apart", async () => {
   other.dispose();
   assert.deepEqual(await gradients([x], () => scale(x, 5)), [5], "one device outlives the other");
   x.release();
+});
+
+/** 2·t by a kernel, and no record. */
+function bare(t: Tensor): Tensor {
+  const y = t.like();
+  twin("elementwise").run("scale", { a: t, y }, { quads: Math.ceil(t.size / 4), alpha: 2, beta: 1 }, [1]);
+  return y;
+}
+const cutBy = (kernel: string, shape = "(3)") => ({
+  message: `Cannot differentiate ${kernel}: it made a tensor of shape ${shape} from a tracked one without a record; record() its backward, or noGradient()`,
+});
+
+test("grad() names the kernel whose result was not recorded, wherever its gradient would be lost", async () => {
+  const [x, w] = [filled(5), filled(7)];
+  const before = live();
+  const bodies: Record<string, () => Tensor> = {
+    "the loss itself": () => bare(x),
+    "the only input": () => scale(bare(x), 3),
+    "beside a tracked input": () => multiply(bare(x), w),
+    "beside another way for the gradient": () => add(x, bare(x)),
+    "after recorded ops": () => multiply(bare(scale(x, 2)), w),
+    "two unrecorded kernels in a row": () => add(bare(bare(x)), w),
+    "under another shape": () => reshape(scale(bare(x).reshaped([3, 1]), 2), [3]),
+    "inside a recomputed part": () => recomputed(device, [], () => multiply(bare(x), w)),
+    "as all of a recomputed part": () => recomputed(device, [], () => bare(x)),
+    "in a recomputed part in another": () =>
+      recomputed(device, [], () =>
+        scale(
+          recomputed(device, [], () => scale(bare(x), 2)),
+          2,
+        ),
+      ),
+  };
+  for (const [where, body] of Object.entries(bodies)) {
+    const shape = where === "under another shape" ? "(3, 1)" : "(3)";
+    await assert.rejects(gradients([x, w], body), cutBy("elementwise.scale", shape), where);
+    assert.equal(live(), before, where);
+  }
+  for (const t of [x, w]) t.release();
+});
+
+test("grad() names a view without a record, made on the tape or before it", async () => {
+  const x = filled(5);
+  const early = x.reshaped([3, 1]);
+  const message =
+    "Cannot differentiate Tensor.reshaped: its view of shape (3, 1) of a tracked tensor has no record; use reshape() while the tape runs";
+  await assert.rejects(
+    gradients([x], () => reshape(scale(x.reshaped([3, 1]), 2), [3])),
+    { message },
+  );
+  await assert.rejects(
+    gradients([x], () => reshape(scale(early, 2), [3])),
+    { message },
+  );
+  await assert.rejects(
+    gradients([x], () => multiply(x, bare(x.reshaped([3, 1])).reshaped([3]))),
+    cutBy("elementwise.scale"),
+  );
+  assert.deepEqual(await gradients([x], () => reshape(scale(reshape(x, [3, 1]), 2), [3])), [2]);
+  for (const t of [x, early]) t.release();
+});
+
+test("grad() finds nothing wrong with an unrecorded tensor that no gradient would pass", async () => {
+  const [x, w] = [filled(5), filled(7)];
+  const before = live();
+  const shown: Tensor[] = [];
+  const got = await gradients([x], () => {
+    shown.push(scale(bare(x), 3).keep()); // for show
+    const constant = multiply(bare(w), w); // from what is not tracked
+    const [still, view] = untracked(device, () => [bare(x), x.reshaped([3, 1])]);
+    const stopped = add(still, reshape(bare(view), [3]));
+    return multiply(scale(x, 2), add(constant, stopped));
+  });
+  assert.deepEqual(got, [2 * (98 + 20)]);
+  for (const t of shown) t.release();
+  assert.equal(live(), before);
+  // A buffer that is handed on takes no history with it.
+  const reused = await gradients([x], () => {
+    scope(device, () => bare(x));
+    return multiply(x, filled(3));
+  });
+  assert.deepEqual(reused, [3]);
+  for (const t of [x, w]) t.release();
+});
+
+test("grad() names what a recomputed part let out", async () => {
+  const x = filled(5);
+  await assert.rejects(
+    gradients([x], () => {
+      let inside = x;
+      const y = recomputed(device, [], () => {
+        inside = scale(x, 2).keep();
+        return scale(inside, 3);
+      });
+      return add(y, inside);
+    }),
+    {
+      message:
+        "Cannot differentiate recomputed: a tensor of shape (3) that was made inside it is used outside",
+    },
+  );
+});
+
+test("record() lets no kernel read a tracked tensor that is none of its inputs", async () => {
+  const [logits, weight] = [full(device, [2, 3], 1), filled(2)];
+  const loss = () => crossEntropy(logits, [0, 2], { weight });
+  const own = () => reshape(loss(), [1]);
+  const run = (leaves: Tensor[]) =>
+    scope(device, () =>
+      grad(device, leaves, () => ({ loss: own(), seeds: [[own(), full(device, [1], 1)]] })),
+    );
+  assert.throws(() => run([logits, weight]), {
+    message:
+      "Cannot differentiate crossEntropy: it reads a tracked tensor of shape (3) that it has no gradient for",
+  });
+  assert.throws(() => run([weight]), {
+    message: /^Cannot differentiate cross_entropy\.rows: it made a tensor/,
+  });
+  const { gradients: found, loss: kept } = run([logits]);
+  assert.ok(found.get(logits));
+  for (const t of [...found.values(), kept, logits, weight]) t.release();
+});
+
+test("ops without a gradient say so where one arrives", async () => {
+  const seeded = (leaf: Tensor, body: () => Tensor) =>
+    scope(device, () =>
+      grad(device, [leaf], () => {
+        const loss = body();
+        return { loss, seeds: [[loss, full(device, loss.shape, 1)]] };
+      }),
+    );
+  const [table, qkv] = [full(device, [4, 4], 1), full(device, [1, 2, 12], 1)];
+  assert.throws(() => seeded(table, () => matmul(table, convert(table, "F32", [4, 4], "f32"))), {
+    message: "Cannot differentiate convert: it reads stored bytes; halved() has a gradient",
+  });
+  const shown = () => selfAttentionWithProbabilities(qkv, { heads: 1 });
+  assert.throws(() => seeded(qkv, () => scale(shown().probabilities, 2)), {
+    message: /^Cannot differentiate attention\.probabilities: /,
+  });
+  assert.throws(
+    () => seeded(table, () => embedding(bare(table), [0, 1], [2])),
+    cutBy("elementwise.scale", "(4, 4)"),
+  );
+  const [frames, kernel] = [full(device, [1, 5, 4], 1), full(device, [4, 4, 3], 1)];
+  const packed = packWeight(kernel);
+  assert.throws(() => seeded(kernel, () => conv1d(frames, kernel, undefined, {}, packed)), {
+    message: "Cannot run conv1d: w is tracked but packed is not; call packWeight(w) while the tape runs",
+  });
+  for (const { loss, gradients: found } of [seeded(qkv, () => shown().y), seeded(table, () => halved(table))])
+    for (const t of new Set([loss, ...found.values()])) t.release();
+  for (const t of [table, qkv, frames, kernel, packed]) t.release();
 });

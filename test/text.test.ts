@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { normalizeTranscript } from "../src/io/text.ts";
+import { droppedCharacters, normalizeTranscript, showDropped } from "../src/io/text.ts";
 
 const CASES: [string, string][] = [
   ["[LAUGHTER] Well-known: 21 cafés, the 3rd…", "WELL KNOWN TWENTY ONE CAFES THE THIRD"],
@@ -19,6 +19,11 @@ const CASES: [string, string][] = [
   ["3.14 and 10.", "THREE POINT ONE FOUR AND TEN"],
   ["1st 2nd 5th 12th 20th 22nd 100th", "FIRST SECOND FIFTH TWELFTH TWENTIETH TWENTY SECOND ONE HUNDREDTH"],
   ["50s 4x4", "FIFTY S FOUR X FOUR"],
+  [
+    "Łódź straße STRAẞE Ærø œuvre Đorđe Þór ıstanbul ŋ",
+    "LODZ STRASSE STRASSE AERO OEUVRE DORDE THOR ISTANBUL NG",
+  ],
+  ["don´t don′t don‛t", "DON'T DON'T DON'T"],
   ["", ""],
   ["[LAUGHTER]", ""],
 ];
@@ -36,4 +41,39 @@ test("normalizeTranscript() is idempotent and stays in its alphabet on any text"
     }),
     { numRuns: 500, seed: 1 },
   );
+});
+
+test("normalizeTranscript() takes a tag to its next closing bracket, and brackets without end in one pass", () => {
+  const old = (text: string) => normalizeTranscript(text.replace(/\[.*?\]|\{.*?\}|<.*?>/gs, " "));
+  const part = fc.constantFrom("[", "]", "{", "}", "<", ">", "a", "\n", " b ");
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 20 }), (parts) => {
+      assert.equal(normalizeTranscript(parts.join("")), old(parts.join("")));
+    }),
+    { numRuns: 500, seed: 1 },
+  );
+  const start = performance.now();
+  assert.equal(normalizeTranscript(`${"[{<".repeat(200_000)}a`), "A");
+  assert.ok(performance.now() - start < 5000); // each bracket by itself to the end would take minutes
+});
+
+test("droppedCharacters() counts what a listener would hear and the normaliser leaves out", () => {
+  assert.deepEqual(
+    [...droppedCharacters("Привет, 5€ [Смех] R&B ٣ caf\ufffd — «yes» (no) “so” *")],
+    [
+      ["П", 1],
+      ["Р", 1],
+      ["И", 1],
+      ["В", 1],
+      ["Е", 1],
+      ["Т", 1],
+      ["€", 1],
+      ["&", 1],
+      ["٣", 1],
+      ["\ufffd", 1],
+    ],
+  );
+  for (const [text] of CASES) assert.equal(droppedCharacters(text).size, 0, text);
+  assert.equal(showDropped(droppedCharacters("ДА да 日")), '"Д" 2, "А" 2, "日"');
+  assert.match(showDropped(droppedCharacters("абвгдежзиклмн")), /^("[А-Я]", ){9}"[А-Я]" and 3 more$/);
 });

@@ -1,4 +1,4 @@
-/** A miniature IEMOCAP for tests of training: three sessions of tones, with the text files that stage 0 reads. */
+/** A miniature IEMOCAP for tests of training: sessions of tones, with the text files that stage 0 reads. */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,20 +19,29 @@ export interface TinyOptions {
   readonly turns?: number;
   /** Shortest and longest clip, in seconds. */
   readonly seconds?: readonly [number, number];
+  /** Numbers of the sessions. */
+  readonly sessions?: readonly number[];
+  /** Sessions whose clips are not there. */
+  readonly silent?: readonly number[];
+  /** Seeds what is heard and said. */
+  readonly seed?: number;
 }
 
 export async function tinyRelease({
   turns = 8,
   seconds = [0.5, 1.5],
+  sessions = [1, 2, 3],
+  silent = [],
+  seed = 11,
 }: TinyOptions = {}): Promise<TinyRelease> {
   const host = await currentHost();
   const root = await mkdtemp(join(tmpdir(), "wavegate-tiny-"));
-  const next = uniform(11);
+  const next = uniform(seed);
   const phrase = () =>
     Array.from({ length: 1 + Math.floor(3 * next()) }, () => WORDS[Math.floor(6 * next())]);
-  for (let session = 1; session <= 3; session++) {
+  for (const session of sessions) {
     for (const take of ["01", "02"]) {
-      const dialogue = `Ses0${session}F_impro${take}`;
+      const dialogue = `Ses${String(session).padStart(2, "0")}F_impro${take}`;
       const base = join(root, `Session${session}`);
       const wavs = join(base, "sentences/wav", dialogue);
       const [ratings, transcripts] = [
@@ -53,7 +62,7 @@ export async function tinyRelease({
           { length },
           (_, t) => 0.3 * Math.sin(tone * t) + 0.05 * (next() - 0.5),
         );
-        await writeWav16(host, join(wavs, `${id}.wav`), samples);
+        if (!silent.includes(session)) await writeWav16(host, join(wavs, `${id}.wav`), samples);
       }
       await writeFile(join(ratings, `${dialogue}.txt`), rated.join("\n"));
       await writeFile(join(transcripts, `${dialogue}.txt`), said.join("\n"));

@@ -15,7 +15,10 @@ after(() => rmSync(root, { recursive: true }));
 function folder(files: Record<string, unknown>): string {
   const home = mkdtempSync(join(root, "case-"));
   for (const [name, content] of Object.entries(files)) {
-    writeFileSync(join(home, name), typeof content === "string" ? content : JSON.stringify(content));
+    writeFileSync(
+      join(home, name),
+      typeof content === "string" || content instanceof Uint8Array ? content : JSON.stringify(content),
+    );
   }
   return home;
 }
@@ -99,6 +102,14 @@ for (const [name, files] of [
   });
 }
 
+test("openBertTokenizer() knows a vocab.txt that ends within a line, and takes no mark or name amiss", async () => {
+  assert.equal((await openBertTokenizer(host, folder({ "vocab.txt": vocabText }))).endsAbruptly, false);
+  const odd = `\ufeff${vocabText}__proto__\nconstr`;
+  const bert = await openBertTokenizer(host, folder({ "vocab.txt": odd }));
+  assert.deepEqual([bert.vocabularySize, bert.padId, bert.endsAbruptly], [17, 0, true]);
+  assert.match(bert.path, /vocab\.txt$/);
+});
+
 test("openBertTokenizer() obeys tokenizer_config.json and config.json", async () => {
   const bert = await openBertTokenizer(
     host,
@@ -117,12 +128,28 @@ test("openBertTokenizer() obeys tokenizer_config.json and config.json", async ()
   assert.deepEqual(long.tokens, ["[CLS]", "I", "I", "I", "[SEP]"]);
 });
 
+/** What a checkout has before `git lfs pull`. */
+const POINTER = `version https://git-lfs.github.com/spec/v1\noid sha256:${"0".repeat(64)}\nsize 231508\n`;
+
 test("openBertTokenizer() says in one line what is missing or damaged", async () => {
   const cases: [Record<string, unknown>, RegExp][] = [
     [{}, /^Cannot open \S+: it holds neither tokenizer\.json nor vocab\.txt, which BERT needs$/],
     [{ "tokenizer.json": "{" }, /^Cannot read \S+tokenizer\.json: .+$/],
     [{ "vocab.txt": "a\nb\na\n" }, /^Cannot read \S+vocab\.txt: "a" stands on lines 1 and 3$/],
     [{ "vocab.txt": "[UNK]\n[CLS]\n" }, /^Cannot read \S+vocab\.txt: it lacks \[SEP\]$/],
+    [{ "vocab.txt": POINTER }, /^Cannot read \S+vocab\.txt: it is a Git LFS pointer: run git lfs pull$/],
+    [
+      { "tokenizer.json": POINTER },
+      /^Cannot read \S+tokenizer\.json: it is a Git LFS pointer: run git lfs pull$/,
+    ],
+    [
+      { "vocab.txt": vocabText, "config.json": POINTER },
+      /^Cannot read \S+config\.json: it is a Git LFS pointer: run git lfs pull$/,
+    ],
+    [
+      { "vocab.txt": Buffer.from(vocabText.replace("cafe", "caf\xe9"), "latin1") },
+      /^Cannot read \S+vocab\.txt: it is not UTF-8 \(perhaps Windows-1252\)$/,
+    ],
     [
       { "vocab.txt": vocabText, "config.json": "[]" },
       /^Cannot read \S+config\.json: it holds an array, expected an object$/,

@@ -19,6 +19,7 @@ import { augmented, otherThroat } from "../src/train/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/train/batches.ts";
 import { applySettings, checkConfig } from "../src/train/config.ts";
 import type { Batch } from "../src/train/examples.ts";
+import { readProvenance } from "../src/train/provenance.ts";
 import { trainStage } from "../src/train/loop.ts";
 import { trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
@@ -257,11 +258,11 @@ test("memory stays flat over 200 updates of mixed lengths", async () => {
       mode: () => ({ training: trainingStream(i) }),
     });
   for (let i = 0; i < 16; i++) await step(i);
-  const { live, allocated, created } = { ...device.pool.statistics };
+  const { live, allocated, held, created } = { ...device.pool.statistics };
   for (let i = 16; i < 216; i++) await step(i);
   assert.deepEqual(
     { ...device.pool.statistics, peak: 0 },
-    { live, allocated, created, peak: 0 },
+    { live, allocated, held, created, peak: 0 },
     "a warm step allocates nothing and leaves nothing",
   );
   optimizer.dispose();
@@ -408,6 +409,9 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
     assert.ok(latest && latest.state.step > 1);
     const [newest, before] = await run.finished();
     assert.equal(latest.folder, newest);
+    const record = await readProvenance(host, newest);
+    assert.deepEqual([record?.corpora.length, record?.corpora[0].heldOut], [1, "Session3"]);
+    assert.deepEqual(await readProvenance(host, join(path, "model")), record, "every model folder says it");
     assert.deepEqual(
       of,
       await identify({ ...config, data: "elsewhere" }, examined),
@@ -462,17 +466,22 @@ test("lockRun() lets one living process write to a run", async () => {
     );
     await owner(1, "another machine");
     assert.throws(() => lockRun(run), /process 1 of another machine is at it/);
-    await writeFile(lock, '{"pid":');
-    assert.throws(() => lockRun(run), /another process is at it/, "it may be writing its name");
-    const long = new Date(Date.now() - 60_000);
-    for (const dead of [JSON.stringify({ pid: 2 ** 22 + 1, host: hostname() }), '{"pid":']) {
-      await writeFile(lock, dead);
-      await utimes(lock, long, long);
+    // What a full disk, or a process that died, left behind names nobody, however new it is.
+    const dead = { pid: 2 ** 22 + 1, host: hostname() };
+    for (const left of [JSON.stringify(dead), '{"pid":', "", "null", "7", '{"pid":"x","host":1}']) {
+      await writeFile(lock, left);
+      await writeFile(join(run, "lock.77.tmp"), left);
+      await utimes(join(run, "lock.77.tmp"), 1, 1);
       const { release } = lockRun(run);
       assert.equal(JSON.parse(await readFile(lock, "utf8")).pid, process.pid);
       release();
       assert.deepEqual(await readdir(run), []);
     }
+    await mkdir(lock);
+    assert.throws(() => lockRun(run), /^Error: Cannot read .*lock: it is a folder$/);
+    await rm(lock, { recursive: true });
+    assert.throws(() => lockRun(join(run, "nowhere")), /^Error: Cannot write .*nowhere.lock: /);
+    assert.deepEqual(await readdir(run), []);
   });
 });
 
@@ -519,6 +528,39 @@ test("in f16 a step that overflows is skipped and halves the loss scale, and the
     assert.equal(state.updates[last.key], 16 - skipped, "skipped steps count as no update");
   });
   assert.notDeepEqual(await last.value.read(), before, "no step changed a weight");
+  weights.dispose();
+});
+
+test("trainStage() saves by the clock within an epoch, and by its own clock where an old recipe names none", async () => {
+  const { weights, task } = await tinySystem(device, "acoustic", 1);
+  const eight: Task<Batch> = {
+    parameters: task.parameters,
+    plan: () => Array.from({ length: 8 }, (_, i) => [i]),
+    load: async ([i]) => tinyBatch(1, 0.4, i),
+    amount: () => 1,
+    losses: (batch, mode) => task.losses(batch, mode),
+    evaluate: async () => undefined,
+    save: (folder) => task.save(folder),
+  };
+  const saved = async (minutes?: number) => {
+    const names = new Set<string>();
+    await temporary(async (folder) => {
+      const run = await RunFolder.create(host, join(folder, "run"), {});
+      await trainStage({
+        ...{ device, run, task: eight, stage: 1 as const, seed: 1, bests: {} },
+        config: { ...nano().stage1, epochs: 1, select: "last" as const },
+        of: { recipe: "", data: "" },
+        checkpoints: { keep: 9, every: 0, ...(minutes === undefined ? {} : { minutes }) },
+        isHead: () => true,
+        signal: new AbortController().signal,
+      });
+      for (const name of await readdir(join(run.path, "checkpoints"))) names.add(name);
+    });
+    return names.size;
+  };
+  assert.equal(await saved(1e-9), 8, "after every update");
+  assert.equal(await saved(), 1, "at the end of the epoch");
+  assert.equal(await saved(10), 1);
   weights.dispose();
 });
 

@@ -1,28 +1,41 @@
 /**
- * Builds dist/ for the npm package: JavaScript and types of src/ and of the verbs, and the kernels.
- * Plain Node; `npm pack` calls it.
+ * Builds dist/ for the npm package: JavaScript and types of src/ and of the verbs, the kernels inside.
+ * Plain Node; `npm pack` calls it. `--out DIR` builds into another folder, which is replaced.
  */
 import { spawnSync } from "node:child_process";
-import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const dist = join(root, "dist");
+const { values } = parseArgs({ options: { out: { type: "string" } } });
+const dist = values.out === undefined ? join(root, "dist") : resolve(values.out);
 
 const typescript = findTypescript();
 rmSync(dist, { recursive: true, force: true });
-const tsc = spawnSync(process.execPath, [join(typescript, "bin/tsc"), "-p", "tsconfig.build.json"], {
-  cwd: root,
-  stdio: ["ignore", 2, 2], // stdout belongs to npm pack --json
-});
+const tsc = spawnSync(
+  process.execPath,
+  [join(typescript, "bin/tsc"), "-p", "tsconfig.build.json", "--outDir", dist],
+  {
+    cwd: root,
+    stdio: ["ignore", 2, 2], // stdout belongs to npm pack --json
+  },
+);
 if (tsc.status !== 0) {
   rmSync(dist, { recursive: true, force: true });
   console.error("build: Cannot build dist: the type check failed");
   process.exit(1);
 }
-cpSync(join(root, "kernels"), join(dist, "kernels"), { recursive: true });
+
+// A module that replaces the empty one of a checkout: a bundler takes it along, and no path leads to the kernels.
+const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".wgsl"))
+  .sort()
+  .map((name) => [name.replaceAll("\\", "/"), readFileSync(join(root, "kernels", name), "utf8")]);
+const texts = `export const KERNEL_TEXTS = ${JSON.stringify(Object.fromEntries(kernels), null, 2)};\n`;
+writeFileSync(join(dist, "src/gpu/kernel_texts.js"), texts);
 
 // The public types name GPU* and Symbol.dispose. TypeScript 6 and later have both in their own libraries;
 // for earlier ones a second entry brings @webgpu/types. The two together would clash.

@@ -1,5 +1,5 @@
 /**
- * Checks the order of the house: floors, GPU types, the host, twins, cycles, forbidden words.
+ * Checks the order of the house: floors, GPU types, the host, twins, cycles, forbidden words, the lock file.
  * Prints file:line and the rule that is broken; status 1 where one is.
  *
  *   npm run check
@@ -45,6 +45,7 @@ export function check(files: Files): Fault[] {
     ...workgroupVectors(files),
     ...cycles(imports),
     ...words(files),
+    ...lock(files.get(LOCK)),
   ];
   return faults.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : a.line - b.line));
 }
@@ -185,6 +186,39 @@ function words(files: Files): Fault[] {
       }),
     ),
   );
+}
+
+const LOCK = "package-lock.json";
+
+interface Lock {
+  packages: Record<string, { optionalDependencies?: Record<string, string>; resolved?: string }>;
+}
+
+/**
+ * The lock file holds for every platform and every mirror. `npm ci` refuses one that leaves out an optional package,
+ * and npm leaves out those of other platforms where it writes the lock from an existing node_modules.
+ */
+function lock(text: string | undefined): Fault[] {
+  if (text === undefined) return [];
+  const { packages } = JSON.parse(text) as Lock;
+  return Object.entries(packages).flatMap(([path, { optionalDependencies = {}, resolved = "" }]) => {
+    const line = lineAt(text, text.indexOf(`${JSON.stringify(path)}: {`));
+    const missing = Object.keys(optionalDependencies).filter((name) => !entryFor(name, path, packages));
+    const rules = missing.map(
+      (name) =>
+        `lacks ${name}: delete node_modules and the lock, then run npm install --package-lock-only --ignore-scripts`,
+    );
+    if (resolved.startsWith("http")) rules.push(`names the mirror that ${path} came from`);
+    return rules.map((rule) => ({ path: LOCK, line, rule }));
+  });
+}
+
+/** Looks for a package where Node does: in the node_modules of the one that wants it, then in those around it. */
+function entryFor(name: string, wantedBy: string, packages: Lock["packages"]): boolean {
+  for (let folder = wantedBy; ; folder = folder.slice(0, Math.max(0, folder.lastIndexOf("/node_modules/")))) {
+    if (`${folder}/node_modules/${name}`.replace(/^\//, "") in packages) return true;
+    if (folder === "") return false;
+  }
 }
 
 /** Comments become blanks, so that places stay where they are. Strings are left alone. */

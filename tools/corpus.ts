@@ -2,7 +2,7 @@
 import { rename } from "node:fs/promises";
 import { type Corpus, LABELS, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
 import { type Examined, examine } from "../src/corpora/examine.ts";
-import { folds } from "../src/corpora/folds.ts";
+import { bySession, folds } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { hashSessions, readManifest } from "../src/corpora/manifest.ts";
 import { makeCorpus } from "../src/corpora/synthetic.ts";
@@ -12,6 +12,7 @@ import type { Host } from "../src/host/host.ts";
 import { writeWhole } from "../src/io/write_whole.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
+import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
 import { startSpeech } from "./speech_process.ts";
 
@@ -67,12 +68,9 @@ async function make(
   output: Output,
 ): Promise<number | undefined> {
   const { print, printJson, progress, signal } = output;
-  if ((await host.kind(out)) !== undefined) {
-    throw new Error(`Cannot make a corpus in ${out}: it exists already`);
-  }
   // Made under another name, so that what is called `out` is always whole.
   const partial = `${out}.partial`;
-  await host.remove(partial);
+  const lock = await claim(host, out, partial);
   const begin = performance.now();
   const speech = startSpeech();
   try {
@@ -91,6 +89,7 @@ async function make(
     const oracle = await measure(host, await readIemocap(host, partial), output);
     await writeWhole(host, `${partial}/oracle.json`, `${JSON.stringify(oracle, null, 2)}\n`);
     await rename(partial, out);
+    await host.remove(`${out}/lock`); // went along, so that nobody claimed the folder before it had its name
     const seconds = (performance.now() - begin) / 1000;
     print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
     print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
@@ -105,6 +104,39 @@ async function make(
     return undefined;
   } finally {
     speech.close();
+    lock.release();
+  }
+}
+
+/** What an unfinished corpus may hold: what is made, locks, and files that were being written. */
+const OURS =
+  /^(Session\d+|(manifest\.json|oracle\.json|truth\.jsonl|text\.txt|vocab\.txt)(\..*\.tmp)?|lock(\..*)?)$/;
+
+/**
+ * Locks `partial`, emptied of what a process that died left in it. Throws where `out` exists, where another process is
+ * making it, and where `partial` is somebody's own folder.
+ */
+export async function claim(host: Host, out: string, partial: string): Promise<{ release(): void }> {
+  const refuseMade = async () => {
+    if ((await host.kind(out)) !== undefined)
+      throw new Error(`Cannot make a corpus in ${out}: it exists already`);
+  };
+  const found = async () => ((await host.kind(partial)) === "directory" ? await host.list(partial) : []);
+  await refuseMade();
+  const foreign = (await found()).find((name) => !OURS.test(name));
+  if (foreign !== undefined)
+    throw new Error(
+      `Cannot make a corpus in ${out}: ${partial} holds ${foreign} and is no unfinished corpus, expected nothing of that name`,
+    );
+  await host.makeDirectory(partial);
+  const lock = lockRun(partial, "make a corpus in");
+  try {
+    await refuseMade(); // by another process, since
+    for (const name of await found()) if (!name.startsWith("lock")) await host.remove(`${partial}/${name}`);
+    return lock;
+  } catch (error) {
+    lock.release();
+    throw error;
   }
 }
 
@@ -130,13 +162,18 @@ async function measure(
 
 async function check(host: Host, corpus: Corpus, { print, printJson, signal }: Output): Promise<number> {
   const { utterances, problems, notForTraining, notForCtc } = await examine(host, corpus, { signal });
-  const splits = folds(utterances);
+  const splits = attempt(() => folds(utterances));
   const manifest = await readManifest(host, corpus.root);
   const hash = manifest && (await hashSessions(host, corpus.root, signal)).sha256;
   const intact = manifest === undefined ? undefined : hash === manifest.sha256;
 
   print(`${corpus.name} in ${corpus.root}: ${utterances.length} utterances can be used`);
-  print(`speakers of every test are unheard in training: ${splits.length} folds checked`);
+  const counts = [...corpus.sessions].sort(bySession).map((name) => {
+    return `${name} ${utterances.filter((u) => u.session === name).length}`;
+  });
+  print(`sessions: ${counts.join(", ")}`);
+  if (splits.value)
+    print(`speakers of every test are unheard in training: ${splits.value.length} folds checked`);
   if (intact !== undefined)
     print(`files ${intact ? "are those of the manifest" : "are not those of the manifest"}`);
   for (const line of problemLines(problems)) print(line);
@@ -144,15 +181,27 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
     corpus: corpus.name,
     root: corpus.root,
     utterances: utterances.length,
-    folds: splits.map(({ name, train, dev, test }) => {
+    folds: splits.value?.map(({ name, train, dev, test }) => {
       return { name, train: train.length, dev: dev.length, test: test.length };
     }),
+    error: splits.error?.message,
     notForTraining: [...notForTraining],
     notForCtc: [...notForCtc],
     intact,
     problems,
   });
+  // What is wrong with the files may be why, and was told first.
+  if (splits.error) throw splits.error;
   return intact === false ? 1 : 0;
+}
+
+/** The result of `work`, or the error that it threw. */
+function attempt<T>(work: () => T): { readonly value?: T; readonly error?: Error } {
+  try {
+    return { value: work() };
+  } catch (error) {
+    return { error: error as Error };
+  }
 }
 
 function problemLines(problems: readonly Problem[]): string[] {
@@ -164,7 +213,7 @@ function problemLines(problems: readonly Problem[]): string[] {
 async function stats(host: Host, corpus: Corpus, output: Output): Promise<number> {
   const { print, printJson, signal } = output;
   const examined = await examine(host, corpus, { signal });
-  const table = sessionTable(examined);
+  const table = sessionTable(examined, corpus.sessions);
   const seconds = examined.utterances.map((u) => u.seconds ?? 0).sort((a, b) => a - b);
   const total = seconds.reduce((a, b) => a + b, 0);
   const at = (q: number) => seconds[Math.floor(q * (seconds.length - 1))];
@@ -172,19 +221,30 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
   const types = new Set(words).size;
   const problems = [...examined.problems];
   const { utterances } = examined;
-  const oracle = await measure(host, { ...corpus, utterances }, output, (id, message) =>
+  const measured = await measure(host, { ...corpus, utterances }, output, (id, message) =>
     problems.push({ id, kind: "unreadable wav", handled: `left out of the baselines: ${message}` }),
+  ).then(
+    (oracle) => ({ oracle, error: undefined }),
+    (error: Error) => {
+      signal.throwIfAborted();
+      return { oracle: undefined, error };
+    },
   );
 
-  for (const line of formatTable(["session", ...LABELS, "all", "improvised", "seconds"], table)) print(line);
-  print();
-  print(
-    `${formatSeconds(total)}; a clip ${(total / seconds.length).toFixed(2)} s on average, ${at(0).toFixed(2)} to ${at(1).toFixed(2)} s`,
-  );
-  print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
+  if (seconds.length > 0) {
+    const header = ["session", ...LABELS, "all", "improvised", "seconds"];
+    for (const line of formatTable(header, table)) print(line);
+    print();
+    print(
+      `${formatSeconds(total)}; a clip ${(total / seconds.length).toFixed(2)} s on average, ${at(0).toFixed(2)} to ${at(1).toFixed(2)} s`,
+    );
+    print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
+  }
   for (const line of problemLines(problems)) print(line);
-  print();
-  print(oracleText(oracle));
+  if (measured.oracle) {
+    print();
+    print(oracleText(measured.oracle));
+  }
   printJson({
     sessions: table.map(([session, angry, happy, sad, neutral, all, improvised, length]) => {
       return { session, angry, happy, sad, neutral, all, improvised, seconds: length };
@@ -192,13 +252,17 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
     seconds: { total, mean: total / seconds.length, min: at(0), median: at(0.5), p95: at(0.95), max: at(1) },
     words: { count: words.length, types },
     problems,
-    oracle,
+    oracle: measured.oracle,
+    error: measured.error?.message,
   });
+  // The corpus was described first: what is wrong with it may be why.
+  if (measured.error) throw measured.error;
   return 0;
 }
 
-function sessionTable({ utterances }: Examined): (string | number)[][] {
-  return [...new Set(utterances.map((u) => u.session))].map((session) => {
+/** A row for each session, also for one of which nothing can be used. */
+function sessionTable({ utterances }: Examined, sessions: readonly string[]): (string | number)[][] {
+  return [...sessions].sort(bySession).map((session) => {
     const own = utterances.filter((u) => u.session === session);
     return [
       session,

@@ -1,11 +1,12 @@
 /** wavegate doctor: what this machine offers, whether it computes rightly, and what would make it better. */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { freemem, totalmem } from "node:os";
+import { totalmem } from "node:os";
 import process from "node:process";
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
+import { availableMemory } from "../src/host/memory.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice, withoutNativeNoise } from "./device.ts";
 import { type SelfTest, selfTest } from "./doctor/self_test.ts";
@@ -38,7 +39,7 @@ export const verb = defineVerb({
     const machine = {
       host: host.describe(),
       dawn: dawnVersion(),
-      memory: { total: totalmem(), free: freemem() },
+      memory: { total: totalmem(), free: availableMemory() },
       drivers,
     };
     const row = (name: string, value: string) => print(`${name.padEnd(11)} ${value}`);

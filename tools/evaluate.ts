@@ -1,7 +1,7 @@
 /** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
 import { LABELS, type Problem, summarizeProblems, type Utterance } from "../src/corpora/corpus.ts";
 import { examine } from "../src/corpora/examine.ts";
-import { folds } from "../src/corpora/folds.ts";
+import { type Fold, holdOut } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { type Oracle, readOracle } from "../src/evaluate/oracle.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/evaluate/report.ts";
@@ -18,37 +18,45 @@ import { Weights } from "../src/nn/weights.ts";
 import { answerBatch } from "../src/train/answer.ts";
 import { planInOrder, roundLength } from "../src/train/batches.ts";
 import { type Reader, readBatch } from "../src/train/examples.ts";
+import { readProvenance } from "../src/train/provenance.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
+import { chooseSession, tellProblems } from "./fold.ts";
+import { heldOutBy, refuseHeard, trainingLines, trainingOf } from "./training.ts";
 
 export const verb = defineVerb({
   name: "evaluate",
   summary: "Measures UA, WA and WER of a model on the session that it never heard.",
-  usage: "--model DIR --data DIR [--fold N] [options]",
-  example: "wavegate evaluate --model runs/small/model --data corpus/mini --fold 5 --out answers.csv",
+  usage: "--model DIR --data DIR [--fold NAME] [options]",
+  example: "wavegate evaluate --model runs/small/model --data corpus/mini --out answers.csv",
   options: {
     model: { type: "string", value: "DIR", help: "a model folder, as train writes it" },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
-    fold: { type: "count", value: "N", default: 5, help: "session held out from the training" },
+    fold: {
+      type: "string",
+      value: "NAME",
+      help: "session to test on, as Session2 or 2 (the one that the training held out)",
+    },
+    anyway: { type: "boolean", help: "measure also where the model was trained on some of it" },
     out: { type: "string", value: "FILE", help: "write every answer as CSV" },
     batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
     ...deviceOptions,
   },
   async main({ values, print, printJson, note, progress }) {
-    const { model: path, data, fold: wanted, out } = values;
+    const { model: path, data, out } = values;
     if (path === undefined || data === undefined)
       throw new UsageError("Cannot evaluate without --model DIR and --data DIR");
     const host = await currentHost();
     if (out !== undefined) await checkWritable(host, out);
     const model = await openSystem(host, path);
     for (const line of model.notes) note(`evaluate: ${line}`);
-    const corpus = await readIemocap(host, data);
-    const examined = await examine(host, corpus);
+    const { examined, fold, training, oracle } = await openTest(host, model, values, note).catch(
+      async (error) => {
+        await model.weights.close();
+        throw error;
+      },
+    );
     const problems = [...examined.problems];
-    const all = folds(examined.utterances);
-    const fold = all[wanted - 1];
-    if (!fold) throw new UsageError(`Cannot evaluate fold ${wanted}: ${data} has ${all.length} sessions`);
-    const oracle = await readOracle(host, corpus.root);
 
     const leaveOut = (id: string, kind: Problem["kind"], why: string) => {
       problems.push({ id, kind, handled: `left out: ${why}` });
@@ -88,6 +96,7 @@ export const verb = defineVerb({
     const inOrder = test.flatMap(({ id }) => answers.get(id) ?? []);
     const result = report(inOrder);
     print(`${path} on ${fold.name} of ${data}`);
+    for (const line of trainingLines(training, fold.test.length)) print(line);
     if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
     print(reportText(result));
     if (oracle) print(ceilings(oracle, fold.name));
@@ -95,9 +104,33 @@ export const verb = defineVerb({
       await writeWhole(host, out, answersCsv(inOrder));
       print(`every answer is in ${out}`);
     }
-    printJson({ model: path, data, fold: fold.name, report: result, problems, oracle });
+    printJson({ model: path, data, fold: fold.name, training, report: result, problems, oracle });
   },
 });
+
+/** The corpus, the session to test on and what the model has heard of it. Throws where it heard some, unless told. */
+async function openTest(
+  host: Host,
+  { path }: System,
+  { data, fold: given, anyway }: { data?: string; fold?: string; anyway: boolean },
+  note: (line: string) => void,
+) {
+  const record = await readProvenance(host, path);
+  const corpus = await readIemocap(host, data as string);
+  const examined = await examine(host, corpus);
+  const wanted = given ?? heldOutBy(record, path, corpus);
+  let fold: Fold;
+  try {
+    fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });
+  } catch (error) {
+    // They may be why there is no such session.
+    tellProblems(examined.problems, corpus.root, note);
+    throw error;
+  }
+  const training = await trainingOf(host, record, fold);
+  if (!anyway) refuseHeard(path, fold, training);
+  return { examined, fold, training, oracle: await readOracle(host, corpus.root) };
+}
 
 type System = ModelFolder & { readonly emotion: EmotionConfig };
 

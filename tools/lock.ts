@@ -1,5 +1,5 @@
 /** One process at a time writes to a run: RUN/lock names it. */
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { linkSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -9,40 +9,84 @@ interface Owner {
   readonly host: string;
 }
 
-/** Milliseconds after which a lock that names nobody is no longer one that is being written. */
+/** Milliseconds after which a file beside the lock is no longer one that is being written. */
 const WRITTEN_AFTER = 10_000;
+/** Milliseconds in which another process writes its name, on a disk without links. */
+const WRITES = 100;
 
-/** Takes the lock, also from a process that died. Throws where another holds it. */
-export function lockRun(run: string): { release(): void } {
+/** Takes the lock, also from a process that died. Throws where another holds it: "Cannot ACTION RUN: …". */
+export function lockRun(run: string, action = "train in"): { release(): void } {
   const path = join(run, "lock");
   const own: Owner = { pid: process.pid, host: hostname() };
   const content = JSON.stringify(own);
-  const take = (): boolean => {
-    try {
-      writeFileSync(path, content, { flag: "wx" });
-      return true;
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code === "EEXIST") return false;
-      throw new Error(`Cannot write ${path}: ${message}`, { cause: error });
-    }
-  };
-  while (!take()) {
+  while (!take(path, content)) {
     const found = read(path);
     if (found === undefined) continue; // released meanwhile
     const owner = ownerIn(found);
-    if (owner ? holds(owner, own) : Date.now() - statSync(path).mtimeMs < WRITTEN_AFTER) {
-      const who = owner ? `process ${owner.pid} of ${owner.host}` : "another process";
-      throw new Error(`Cannot train in ${run}: ${who} is at it; if it is not, remove ${path}`);
-    }
-    moveAway(path, found);
+    if (owner && holds(owner, own))
+      throw new Error(
+        `Cannot ${action} ${run}: process ${owner.pid} of ${owner.host} is at it; if it is not, remove ${path}`,
+      );
+    // A lock that names nobody is of a process that died or had no room while it wrote, unless it still writes.
+    if (!owner) wait(WRITES);
+    if (read(path) === found) moveAway(path, found);
   }
+  sweep(run);
   return {
     release() {
       if (read(path) === content) rmSync(path, { force: true });
     },
   };
 }
+
+/** Makes the lock with its content at once, or not at all; false where one is there. Throws where none can be made. */
+function take(path: string, content: string): boolean {
+  const own = `${path}.${process.pid}.tmp`;
+  try {
+    writeFileSync(own, content);
+    linkSync(own, path);
+    return true;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST") return false;
+    if (code === "EPERM" || code === "ENOTSUP" || code === "EOPNOTSUPP" || code === "ENOSYS")
+      return takeWithoutLink(path, content);
+    const reason = code === "ENOSPC" ? "no space left on the disk" : message;
+    throw new Error(`Cannot write ${path}: ${reason}`, { cause: error });
+  } finally {
+    rmSync(own, { force: true });
+  }
+}
+
+/** On a disk without links: made empty, then written. What could not be written is removed. */
+function takeWithoutLink(path: string, content: string): boolean {
+  try {
+    writeFileSync(path, "", { flag: "wx" });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST") return false;
+    throw new Error(`Cannot write ${path}: ${message}`, { cause: error });
+  }
+  try {
+    writeFileSync(path, content);
+    return true;
+  } catch (error) {
+    rmSync(path, { force: true });
+    throw new Error(`Cannot write ${path}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Removes what processes that died while they took the lock left beside it. */
+function sweep(run: string): void {
+  for (const name of readdirSync(run).filter((each) => /^lock\.\d+(\.tmp)?$/.test(each))) {
+    const path = join(run, name);
+    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY);
+    if (age > WRITTEN_AFTER) rmSync(path, { force: true });
+  }
+}
+
+const wait = (milliseconds: number): void =>
+  void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 
 /** Takes a dead lock out of the way. Of two processes that try, one moves it; what is no longer the dead one goes back. */
 function moveAway(path: string, dead: string): void {
@@ -56,18 +100,26 @@ function moveAway(path: string, dead: string): void {
   }
 }
 
+/** Undefined where nothing is. Throws where it is no file that can be read. */
 function read(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new Error(`Cannot read ${path}: ${code === "EISDIR" ? "it is a folder" : message}`, {
+      cause: error,
+    });
   }
 }
 
-/** Undefined where the file was cut short: its process died while it wrote. */
+/** Undefined where the file names nobody. */
 function ownerIn(text: string): Owner | undefined {
   try {
-    return JSON.parse(text) as Owner;
+    const owner = JSON.parse(text) as Partial<Owner> | null;
+    const named =
+      Number.isSafeInteger(owner?.pid) && Number(owner?.pid) > 0 && typeof owner?.host === "string";
+    return named ? (owner as Owner) : undefined;
   } catch {
     return undefined;
   }

@@ -1,9 +1,9 @@
 /** `wavegate train`: trains a system of the paper stage by stage, or goes on with a run. */
 import { resolve } from "node:path";
 import process from "node:process";
-import { LABELS, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
-import { examine } from "../src/corpora/examine.ts";
-import { folds } from "../src/corpora/folds.ts";
+import { type Corpus, LABELS, problemLine } from "../src/corpora/corpus.ts";
+import { type Examined, examine } from "../src/corpora/examine.ts";
+import { holdOut, requireSessions } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { argmax, score } from "../src/evaluate/metrics.ts";
 import { totalEdits, wer, wordEdits } from "../src/evaluate/wer.ts";
@@ -15,16 +15,20 @@ import type { UtteranceAnswer } from "../src/train/answer.ts";
 import { applySettings, checkConfig, type StageNumber, type TrainConfig } from "../src/train/config.ts";
 import { checkStages } from "../src/train/build.ts";
 import type { StepReport } from "../src/train/loop.ts";
-import type { TrainData } from "../src/train/data.ts";
+import { numberedSession, split, type TrainData } from "../src/train/data.ts";
 import { type RunOptions, trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { SYSTEMS } from "../src/train/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
+import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
 import { formatBytes, formatSeconds } from "./format.ts";
 import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
+import { warnOfHeard } from "./training.ts";
 
+/** Held out where --fold says nothing: the session that work on IEMOCAP reports where it reports one. */
+const USUAL_SESSION = "Session5";
 /** Seconds between two lines where stderr is no terminal. */
 const LINE_EVERY = 10;
 
@@ -44,7 +48,11 @@ export const verb = defineVerb({
     },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
     out: { type: "string", value: "RUN", help: "folder of the run" },
-    fold: { type: "count", value: "N", help: "session held out for the test (5)" },
+    fold: {
+      type: "string",
+      value: "NAME",
+      help: "session held out for the test, as Session2 or 2 (Session5, else the last)",
+    },
     stage: {
       type: "string",
       choices: ["0", "1", "2", "both"],
@@ -62,16 +70,16 @@ export const verb = defineVerb({
     ...deviceOptions,
   },
   async main(context): Promise<number | undefined> {
-    const { values, note, signal } = context;
+    const { values, signal } = context;
     const { out, resume } = values;
     if (out === undefined) throw new UsageError("Cannot train without --out RUN");
     const host = await currentHost();
     const path = out.replace(/\/+$/, "");
-    const config = resume ? await resumed(host, path, values) : started(values);
-    const data = config.stages.every((stage) => stage === 0)
-      ? undefined
-      : await openData(host, config, signal);
-    if (data) tell(data.examined.problems, config.data, note);
+    const begun = resume ? await resumed(host, path, values) : started(values);
+    if (!resume) await RunFolder.check(host, path);
+    const told = values.fold !== undefined || values.set.some(namesFold);
+    const origin = resume ? "run" : told ? "command line" : "default";
+    const { config, data } = await openData(host, begun, origin, context);
     if (!resume) await checkStages(host, config, data);
     const device = await openChosenDevice(host, values);
     await host.makeDirectory(path);
@@ -98,6 +106,7 @@ async function go(
   const begin = performance.now();
   try {
     run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
+    if (data) run.log(splitLine(options.config, data));
     for (const problem of data?.examined.problems ?? []) run.log(`problem: ${problemLine(problem)}`);
     const finished = await trainRun({ ...options, measure, ...shown.handlers });
     const seconds = (performance.now() - begin) / 1000;
@@ -121,7 +130,7 @@ async function go(
 type Values = Context<typeof verb.options>["values"];
 
 function started(values: Values): TrainConfig {
-  const { system, data, fold = 5, stage = "both", preset = "safe", hubert, bert, set } = values;
+  const { system, data, fold = USUAL_SESSION, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
   const whole = (folder: string | undefined) => folder && resolve(folder);
@@ -129,8 +138,15 @@ function started(values: Values): TrainConfig {
     ...{ preset, system, fold, data: resolve(data), hubert: whole(hubert), bert: whole(bert) },
     stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
   });
-  return checkConfig(applySettings(config, set), set.length > 0 ? "the recipe with --set" : "the recipe");
+  if (values.fold !== undefined && set.some(namesFold))
+    throw new UsageError("Cannot use --set fold together with --fold: both name the session held out");
+  const changed = applySettings(config, set);
+  const checked = checkConfig(changed, set.length > 0 ? "the recipe with --set" : "the recipe");
+  // --set fold=5 is read as a number, but means what --fold 5 does.
+  return { ...checked, fold: String(checked.fold) };
 }
+
+const namesFold = (setting: string) => setting.startsWith("fold=");
 
 /** The config of the run in `path`; its corpus may lie elsewhere by now. */
 async function resumed(host: Host, path: string, values: Values): Promise<TrainConfig> {
@@ -143,22 +159,64 @@ async function resumed(host: Host, path: string, values: Values): Promise<TrainC
   return values.data === undefined ? config : { ...config, data: resolve(values.data) };
 }
 
-/** Names what is wrong with the corpus; training goes on. */
-function tell(problems: readonly Problem[], data: string, note: (line: string) => void): void {
-  if (problems.length === 0) return;
-  note(`${problems.length} problems in ${data}: ${summarizeProblems(problems)}`);
-  for (const problem of problems.slice(0, 10)) note(`  ${problemLine(problem)}`);
-  if (problems.length > 10) note(`  and ${problems.length - 10} more; the run's log.txt names them all`);
+/** Who chose the fold. */
+type FoldOrigin = "run" | "command line" | "default";
+
+/** The corpus of a config and the session that it holds out, by name in a new run; says what it found. */
+async function openData(
+  host: Host,
+  begun: TrainConfig,
+  origin: FoldOrigin,
+  { note, signal }: Pick<Context, "note" | "signal">,
+): Promise<{ config: TrainConfig; data?: TrainData }> {
+  if (begun.stages.every((stage) => stage === 0)) {
+    if (origin === "command line") note(`fold ${begun.fold} changes nothing: stage 0 reads text.txt alone`);
+    return { config: begun };
+  }
+  const corpus = await readIemocap(host, begun.data);
+  const examined = await examine(host, corpus, { maxTrainingSeconds: begun.maxSeconds, signal });
+  tellProblems(examined.problems, begun.data, note, "the run's log.txt names them all");
+  const { name, fold } = sessionOf(begun, origin, corpus, examined, note);
+  const config = { ...begun, fold };
+  const data = { examined, fold: holdOut(examined.utterances, name, { dev: begun.dev, seed: begun.seed }) };
+  note(splitLine(config, data));
+  await warnOfHeard(host, [begun.from.hubert, begun.from.bert], data.fold, note);
+  return { config, data };
 }
 
-async function openData(host: Host, config: TrainConfig, signal: AbortSignal): Promise<TrainData> {
-  const corpus = await readIemocap(host, config.data);
-  const examined = await examine(host, corpus, { maxTrainingSeconds: config.maxSeconds, signal });
-  const all = folds(examined.utterances, { dev: config.dev, seed: config.seed });
-  const fold = all[config.fold - 1];
-  if (!fold)
-    throw new RangeError(`Cannot hold out fold ${config.fold}: ${config.data} has ${all.length} sessions`);
-  return { examined, fold };
+function splitLine(config: TrainConfig, data: TrainData): string {
+  const { train, dev } = split(config, data);
+  const { name, test } = data.fold;
+  return `${heldOutLine(name, test)}; ${train.length} to learn from, ${dev.length} to choose the epoch`;
+}
+
+/** The session held out, and what stands for it in the config: a number stays one, since a run is known by its config. */
+function sessionOf(
+  { fold, data }: TrainConfig,
+  origin: FoldOrigin,
+  corpus: Corpus,
+  examined: Examined,
+  note: (line: string) => void,
+): { name: string; fold: TrainConfig["fold"] } {
+  const usable = requireSessions(examined.utterances);
+  if (typeof fold === "number") {
+    const name = numberedSession(fold, examined.utterances);
+    if (name === undefined)
+      throw new RangeError(`Cannot hold out fold ${fold}: ${data} has ${usable.length} sessions`);
+    note(`fold ${fold} of a run that counted its sessions in the order of their letters: ${name}`);
+    return { name, fold };
+  }
+  if (origin === "default" && !corpus.sessions.includes(fold)) {
+    const last = usable[usable.length - 1];
+    note(`no --fold, and ${data} has no ${USUAL_SESSION}: its last session, ${last}, is held out`);
+    return { name: last, fold: last };
+  }
+  if (origin === "run" && !corpus.sessions.includes(fold))
+    throw new Error(
+      `Cannot resume with ${data}: it has no ${fold}, which the run holds out; its sessions are ${corpus.sessions.join(", ")}`,
+    );
+  const name = chooseSession(fold, corpus, examined, "hold out");
+  return { name, fold: name };
 }
 
 /** UA, WA and WER of the dev set. */
@@ -217,9 +275,12 @@ function display(
         }
       },
       onDev(stage: StageNumber, epoch: number, dev: Readonly<Record<string, number>>, best: boolean) {
-        const figures = Object.entries(dev).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+        const { utterances = 0, of = 0, ...rest } = dev;
+        const figures = Object.entries(rest).map(([name, x]) => `${name} ${x.toFixed(3)}`);
+        if (utterances < of) figures.push(`over ${utterances} of ${of} utterances`);
         say(`stage ${stage}  epoch ${epoch + 1}  dev ${figures.join("  ")}${best ? "  best" : ""}`);
       },
+      onNote: say,
       onProblem(id: string, message: string) {
         say(`${id}: left out of its batch: ${message}`);
       },

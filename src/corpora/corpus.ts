@@ -29,17 +29,21 @@ export interface Utterance {
 export type ProblemKind =
   | "missing wav"
   | "unreadable wav"
+  | "wrong wav length"
   | "unknown label"
   | "missing transcript"
   | "empty transcript"
+  | "text not UTF-8"
+  | "dropped characters"
   | "transcript too long"
   | "short clip"
   | "long clip"
   | "duplicate id"
   | "incomplete release";
 
-/** Something wrong with one utterance, and what was done about it. */
+/** Something wrong with one utterance or one file, and what was done about it. */
 export interface Problem {
+  /** The utterance's id, or the file's path in the corpus. */
   readonly id: string;
   readonly kind: ProblemKind;
   readonly handled: string;
@@ -48,6 +52,8 @@ export interface Problem {
 export interface Corpus {
   readonly name: string;
   readonly root: string;
+  /** Names of the sessions that lie there, whether or not something in them can be used. */
+  readonly sessions: readonly string[];
   readonly utterances: readonly Utterance[];
   /** Label codes outside the four classes, with their counts: left out, and no problem. */
   readonly otherLabels: ReadonlyMap<string, number>;

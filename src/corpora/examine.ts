@@ -40,17 +40,19 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
     signal?.throwIfAborted();
     const { id, words } = utterance;
     const problem = (kind: ProblemKind, handled: string) => problems.push({ id, kind, handled });
-    const seconds = await secondsOf(host, utterance.wav).catch((error: Error) => error);
-    if (typeof seconds !== "number") {
-      problem("unreadable wav", `left out: ${seconds.message}`);
+    const header = await lengthOf(host, utterance.wav).catch((error: Error) => error);
+    if (header instanceof Error) {
+      problem("unreadable wav", `left out: ${header.message}`);
       continue;
     }
+    const { seconds, note } = header;
     const samples = Math.round(seconds * SAMPLE_RATE);
     if (samples < SHORTEST_SAMPLES) {
       problem("short clip", `left out: ${seconds.toFixed(3)} s gives no frame`);
       continue;
     }
     utterances.push({ ...utterance, seconds });
+    if (note) problem("wrong wav length", `kept: ${note}`);
     if (seconds < shortSeconds) {
       problem("short clip", `kept: ${seconds.toFixed(2)} s, without masking where a mask does not fit`);
     }
@@ -85,11 +87,11 @@ export function ctcFrames(words: string): number {
   return frames;
 }
 
-async function secondsOf(host: Host, path: string): Promise<number> {
+async function lengthOf(host: Host, path: string): Promise<{ seconds: number; note?: string }> {
   const file = await host.open(path);
   try {
-    const { frames, sampleRate } = await readWavFormat(file);
-    return frames / sampleRate;
+    const { frames, sampleRate, note } = await readWavFormat(file);
+    return { seconds: frames / sampleRate, note };
   } finally {
     await file.close();
   }

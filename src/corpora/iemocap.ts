@@ -4,7 +4,8 @@
  * script01_1b, blocks without votes, folders of single raters beside the consensus.
  */
 import type { Host } from "../host/host.ts";
-import { normalizeTranscript } from "../io/text.ts";
+import { readAnyText } from "../io/encoding.ts";
+import { droppedCharacters, normalizeTranscript, showDropped } from "../io/text.ts";
 import type { Corpus, Label, Problem, Utterance } from "./corpus.ts";
 
 /** Consensus codes to classes; excitement counts as happiness, as in all four-class work on IEMOCAP. */
@@ -64,17 +65,33 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
   const seen = new Set<string>();
   let labelled = 0;
 
-  for (const session of await sessionsIn(host, base)) {
+  const read = async (path: string): Promise<string> => {
+    const { text, encoding } = await readAnyText(host, path);
+    if (encoding !== "UTF-8") {
+      const id = path.slice(base.length + 1);
+      problems.push({ id, kind: "text not UTF-8", handled: `read as ${encoding}` });
+    }
+    return text;
+  };
+
+  const rated = await sessionsIn(host, base);
+  const sessions = await sessionFolders(host, base);
+  for (const id of sessions.filter((name) => !rated.includes(name)))
+    problems.push({ id, kind: "incomplete release", handled: "left out: it has no dialog/EmoEvaluation" });
+  for (const session of rated) {
     const evaluations = `${base}/${session}/dialog/EmoEvaluation`;
     // The folders Categorical, Attribute and Self-evaluation hold one rater's view each: not read.
-    const dialogues = (await host.list(evaluations)).filter((f) => /^Ses\w+\.txt$/.test(f));
+    const dialogues = (await host.list(evaluations)).filter((f) => /^Ses\w+\.txt$/i.test(f));
+    const texts = `${base}/${session}/dialog/transcriptions`;
+    const transcriptFiles = await anyCase(host, texts);
     for (const file of dialogues) {
       const dialogue = file.slice(0, -".txt".length);
-      const transcripts = await readTranscripts(host, `${base}/${session}/dialog/transcriptions/${file}`);
+      const transcript = transcriptFiles(file);
+      const transcripts = parseTranscripts(transcript ? await read(`${texts}/${transcript}`) : "");
       const folder = `${base}/${session}/sentences/wav/${dialogue}`;
-      const wavs = new Set((await host.kind(folder)) === "directory" ? await host.list(folder) : []);
+      const wavs = await anyCase(host, folder);
 
-      for (const { id, code, start, end } of parseEvaluation(await host.readText(`${evaluations}/${file}`))) {
+      for (const { id, code, start, end } of parseEvaluation(await read(`${evaluations}/${file}`))) {
         labelled++;
         const label = MERGE[code];
         const parts = ID.exec(id);
@@ -92,15 +109,18 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
           continue;
         }
         seen.add(id);
-        if (!wavs.has(`${id}.wav`)) {
+        const wav = wavs(`${id}.wav`);
+        if (wav === undefined) {
           problem("missing wav", "left out");
           continue;
         }
         const text = transcripts.get(id);
         if (text === undefined) problem("missing transcript", "taken as empty");
+        const dropped = droppedCharacters(text ?? "");
+        if (dropped.size > 0) problem("dropped characters", `kept without ${showDropped(dropped)}`);
         utterances.push({
           id,
-          wav: `${folder}/${id}.wav`,
+          wav: `${folder}/${wav}`,
           text: text ?? "",
           words: normalizeTranscript(text ?? ""),
           label,
@@ -125,7 +145,14 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
       handled: `used as it is: ${fourClass} utterances of the four classes, the release has ${RELEASE.fourClass}`,
     });
   }
-  return { name: generated ? "synthetic" : "IEMOCAP", root: base, utterances, otherLabels, problems };
+  return {
+    name: generated ? "synthetic" : "IEMOCAP",
+    root: base,
+    sessions,
+    utterances,
+    otherLabels,
+    problems,
+  };
 }
 
 async function findRelease(host: Host, root: string): Promise<string> {
@@ -140,14 +167,25 @@ async function findRelease(host: Host, root: string): Promise<string> {
   );
 }
 
-async function sessionsIn(host: Host, base: string): Promise<string[]> {
+async function sessionFolders(host: Host, base: string): Promise<string[]> {
   const names = (await host.list(base)).filter((name) => /^Session\d+$/.test(name));
+  const kinds = await Promise.all(names.map((name) => host.kind(`${base}/${name}`)));
+  return names.filter((_, i) => kinds[i] === "directory");
+}
+
+/** Those with ratings, in the order of text: a run's data, and with them its bits, follow it. */
+async function sessionsIn(host: Host, base: string): Promise<string[]> {
+  const names = await sessionFolders(host, base);
   const kinds = await Promise.all(names.map((name) => host.kind(`${base}/${name}/dialog/EmoEvaluation`)));
   return names.filter((_, i) => kinds[i] === "directory");
 }
 
-async function readTranscripts(host: Host, path: string): Promise<Map<string, string>> {
-  return (await host.kind(path)) === "file" ? parseTranscripts(await host.readText(path)) : new Map();
+/** Finds the name under which a file lies in a folder, ".WAV" for ".wav"; nothing lies in a folder that is not there. */
+async function anyCase(host: Host, folder: string): Promise<(name: string) => string | undefined> {
+  const names = (await host.kind(folder)) === "directory" ? await host.list(folder) : [];
+  const exact = new Set(names);
+  const folded = new Map(names.map((name) => [name.toLowerCase(), name]));
+  return (name) => (exact.has(name) ? name : folded.get(name.toLowerCase()));
 }
 
 function lines(text: string): string[] {

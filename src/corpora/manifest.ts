@@ -1,5 +1,6 @@
 /** The manifest of a generated corpus: what it is, and a hash by which two of them can be told apart. */
 import type { Host } from "../host/host.ts";
+import { readJson } from "../io/config.ts";
 
 export interface Manifest {
   readonly synthetic: true;
@@ -21,14 +22,8 @@ export interface Manifest {
 export async function readManifest(host: Host, root: string): Promise<Manifest | undefined> {
   const path = `${root}/manifest.json`;
   if ((await host.kind(path)) !== "file") return undefined;
-  const text = await host.readText(path);
-  let value: Partial<Manifest> | null;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new SyntaxError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
-  }
-  if (value?.synthetic !== true || value.format !== 1 || typeof value.sha256 !== "string") {
+  const value: Partial<Manifest> = await readJson(host, path);
+  if (value.synthetic !== true || value.format !== 1 || typeof value.sha256 !== "string") {
     throw new SyntaxError(`Cannot read ${path}: expected the manifest of a generated corpus, format 1`);
   }
   return value as Manifest;

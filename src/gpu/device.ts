@@ -4,7 +4,9 @@
  * What awaits: openDevice, precompile, read, idle. Everything between only records.
  */
 import type { GpuOptions, Host } from "../host/host.ts";
-import { declaredKernels } from "./kernel.ts";
+import { BindGroups } from "./bind_groups.ts";
+import { declaredKernels, type Watcher } from "./kernel.ts";
+import { KERNEL_TEXTS } from "./kernel_texts.ts";
 import { KernelLibrary } from "./library.ts";
 import { Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
@@ -26,6 +28,9 @@ export interface DeviceInfo {
   readonly subgroup: number;
   readonly timestamps: boolean;
 }
+
+/** Most bytes of spare buffers for reads, which the pool does not count. */
+const MOST_STAGING = 64 * 2 ** 20;
 
 const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
 
@@ -61,7 +66,8 @@ async function readKernels(host: Host): Promise<Map<string, string>> {
   const read = async (file: string): Promise<void> => {
     if (sources.has(file)) return;
     sources.set(file, "");
-    const text = await host.readText(new URL(`../../kernels/${file}`, import.meta.url));
+    const text =
+      KERNEL_TEXTS[file] ?? (await host.readText(new URL(`../../kernels/${file}`, import.meta.url)));
     sources.set(file, text);
     await Promise.all([...text.matchAll(/^[ \t]*#include "([^"]+)"/gm)].map((m) => read(m[1])));
   };
@@ -77,9 +83,14 @@ export class Device {
   readonly pool: Pool;
   readonly recorder: Recorder;
   readonly kernels: KernelLibrary;
+  readonly bindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
-  readonly #staging = new Map<number, GPUBuffer[]>();
+  watcher: Watcher | undefined;
+  readonly #sources: ReadonlyMap<string, string>;
+  readonly #outputs = new Map<string, ReadonlySet<string>>();
+  /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */
+  readonly #staging = new Map<number, GPUBuffer>();
   readonly #watched = new Set<Promise<void>>();
   readonly #labels: string[] = [];
   #failure: Error | undefined;
@@ -115,13 +126,17 @@ export class Device {
       subgroup: gpu.features.has("subgroups") ? usable : 0,
       timestamps: gpu.features.has("timestamp-query"),
     };
-    const limit = options.memoryLimit ?? (this.info.cpu ? host.freeMemory() : Number.POSITIVE_INFINITY);
+    const memoryLeft =
+      this.info.cpu && options.memoryLimit === undefined ? () => host.freeMemory() : undefined;
+    const limit = options.memoryLimit ?? Number.POSITIVE_INFINITY;
     this.recorder = new Recorder(gpu);
     this.pool = new Pool(gpu, limit, {
       beforeDestroy: () => this.recorder.flush(),
-      onDestroy: (ids) => this.kernels.forget(ids),
+      onDestroy: (ids) => this.bindGroups.forget(ids),
+      memoryLeft,
     });
     this.kernels = new KernelLibrary(this, sources);
+    this.#sources = sources;
     gpu.lost.then((lost) => {
       if (!this.#disposed)
         this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
@@ -134,6 +149,17 @@ export class Device {
         ),
       );
     };
+  }
+
+  /** Names of the buffers that a kernel's entry points write. */
+  outputsOf(kernel: string): ReadonlySet<string> {
+    let names = this.#outputs.get(kernel);
+    if (!names) {
+      const text = this.#sources.get(`${kernel}.wgsl`) ?? "";
+      names = new Set(Array.from(text.matchAll(/var<storage,\s*read_write>\s*(\w+)/g), (m) => m[1]));
+      this.#outputs.set(kernel, names);
+    }
+    return names;
   }
 
   #fail(error: Error): void {
@@ -162,8 +188,18 @@ export class Device {
   async idle(): Promise<void> {
     this.recorder.flush();
     await this.host.quiet(() => this.gpu.queue.onSubmittedWorkDone());
+    this.pool.settle();
     await Promise.all(this.#watched);
+    await this.tidy();
     this.check();
+  }
+
+  /**
+   * Where much waits for the runtime's garbage collector, asks for a collection. Every wait of the device does so; work that
+   * records for long without one calls it now and then.
+   */
+  tidy(): Promise<void> {
+    return this.bindGroups.tidy(() => this.host.collectGarbage());
   }
 
   /** Copies `bytes` bytes of a buffer to the CPU. Submits first. */
@@ -173,8 +209,9 @@ export class Device {
     if (length === 0) return new ArrayBuffer(0);
     const size = this.pool.classOf(length);
     const staging =
-      this.#staging.get(size)?.pop() ??
+      this.#staging.get(size) ??
       this.gpu.createBuffer({ label: "staging", size, usage: usage.MAP_READ | usage.COPY_DST });
+    this.#staging.delete(size);
     this.recorder.copyOut(buffer, from, staging, length);
     this.recorder.flush();
     try {
@@ -184,14 +221,27 @@ export class Device {
       this.check();
       throw error;
     }
+    this.pool.settle();
     const copy = staging.getMappedRange(0, length).slice(0, bytes);
     staging.unmap();
-    // One spare per size: a loop that reads the same loss every step needs no more.
-    if (this.#staging.get(size)?.length) staging.destroy();
-    else this.#staging.set(size, [staging]);
+    this.#spare(size, staging);
     await Promise.all(this.#watched);
+    await this.tidy();
     this.check();
     return copy;
+  }
+
+  /** Keeps a buffer for the next read of its size, and lets the oldest spares go where they are too many bytes. */
+  #spare(size: number, staging: GPUBuffer): void {
+    this.#staging.get(size)?.destroy();
+    this.#staging.set(size, staging);
+    let bytes = [...this.#staging.keys()].reduce((sum, each) => sum + each, 0);
+    for (const [each, spare] of this.#staging) {
+      if (bytes <= MOST_STAGING) break;
+      spare.destroy();
+      this.#staging.delete(each);
+      bytes -= each;
+    }
   }
 
   /**

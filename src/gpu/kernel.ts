@@ -12,6 +12,14 @@ export interface Bound {
   readonly buffer: PoolBuffer;
 }
 
+/** Told of what is done on a device; a tape's, while one runs. */
+export interface Watcher {
+  /** A dispatch of `kernel`; `outputs` are the names of the buffers that it writes. */
+  ran?(kernel: string, bound: Readonly<Record<string, Bound>>, outputs: ReadonlySet<string>): void;
+  /** A view that shares another's buffer. */
+  viewed?(view: Bound): void;
+}
+
 export type Grid = readonly [x: number, y?: number, z?: number];
 
 export interface Variant {
@@ -53,6 +61,7 @@ export class Twin {
         throw new Error(`Cannot run ${this.name}.${entry}: ${name} lives on another device`);
     }
     if (!device) throw new Error(`Cannot run ${this.name}.${entry}: no buffer was given`);
+    device.watcher?.ran?.(`${this.name}.${entry}`, buffers, device.outputsOf(this.name));
     device.kernels.run({ name: this.name, entry, variant }, buffers, dims, grid);
   }
 }

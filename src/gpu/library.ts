@@ -40,10 +40,6 @@ export class KernelLibrary {
     return this.#pipelines.size;
   }
 
-  forget(ids: ReadonlySet<number>): void {
-    for (const p of this.#pipelines.values()) p.forget(ids);
-  }
-
   /** Records one dispatch, compiling the pipeline first where it is new. Inside precompile() it only notes the pipeline. */
   run(
     request: Request,
@@ -142,8 +138,8 @@ export class KernelLibrary {
       explain,
       settle,
       finish: (compiled: GPUComputePipeline): Pipeline => {
-        device.counters.pipelines++;
-        return new Pipeline(`${name}.${entry}`, face, layout, compiled);
+        const id = device.counters.pipelines++;
+        return new Pipeline(id, `${name}.${entry}`, face, layout, compiled);
       },
     };
   }

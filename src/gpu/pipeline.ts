@@ -15,15 +15,24 @@ function countKeys(record: object): number {
   return count;
 }
 
-/** One compiled entry point with its layout, and the bind groups made for it so far. */
+/** One compiled entry point with its layout. */
 export class Pipeline {
   readonly label: string;
+  /** Stands before its buffers in the keys of bind groups. */
+  readonly #key: string;
   readonly #interface: Interface;
   readonly #layout: GPUBindGroupLayout;
   readonly #pipeline: GPUComputePipeline;
-  readonly #groups = new Map<string, GPUBindGroup>();
 
-  constructor(label: string, face: Interface, layout: GPUBindGroupLayout, pipeline: GPUComputePipeline) {
+  /** `id` tells the pipelines of a device apart. */
+  constructor(
+    id: number,
+    label: string,
+    face: Interface,
+    layout: GPUBindGroupLayout,
+    pipeline: GPUComputePipeline,
+  ) {
+    this.#key = `${id}:`;
     this.label = label;
     this.#interface = face;
     this.#layout = layout;
@@ -38,7 +47,7 @@ export class Pipeline {
   ): void {
     const { bindings } = this.#interface;
     const buffers: PoolBuffer[] = [];
-    let key = "";
+    let key = this.#key;
     let writable: Set<number> | undefined;
     for (const b of bindings) {
       if (b.access === "uniform") continue;
@@ -72,19 +81,14 @@ export class Pipeline {
         `Cannot run ${this.label}: a grid of ${x}×${y}×${z} workgroups exceeds ${most} in one dimension`,
       );
     if (x === 0 || y === 0 || z === 0) return;
-    const group = this.#groups.get(key) ?? this.#bind(device, key, buffers);
+    const { bindGroups } = device;
+    const group = bindGroups.find(key) ?? bindGroups.add(key, buffers, this.#bind(device, buffers));
     const { offset, view } = device.recorder.slot();
     this.#fill(view, dims);
     device.recorder.dispatch(
       { pipeline: this.#pipeline, group, buffers, grid: [x, y, z], label: device.profileLabel(this.label) },
       offset,
     );
-  }
-
-  /** Drops the bind groups that name a destroyed buffer. */
-  forget(ids: ReadonlySet<number>): void {
-    for (const key of this.#groups.keys())
-      if (key.split(",").some((id) => id !== "" && ids.has(Number(id)))) this.#groups.delete(key);
   }
 
   #fill(view: DataView, dims: Readonly<Record<string, number>>): void {
@@ -100,16 +104,14 @@ export class Pipeline {
     if (unknown) throw new Error(`Cannot run ${this.label}: Dims has no ${unknown}`);
   }
 
-  #bind(device: Device, key: string, buffers: readonly PoolBuffer[]): GPUBindGroup {
+  #bind(device: Device, buffers: readonly PoolBuffer[]): GPUBindGroup {
     let at = 0;
     const entries = this.#interface.bindings.map((b) => ({
       binding: b.binding,
       resource:
         b.access === "uniform" ? { buffer: device.recorder.arena, size: 256 } : { buffer: buffers[at++].gpu },
     }));
-    const group = device.gpu.createBindGroup({ label: this.label, layout: this.#layout, entries });
     device.counters.bindGroups++;
-    this.#groups.set(key, group);
-    return group;
+    return device.gpu.createBindGroup({ label: this.label, layout: this.#layout, entries });
   }
 }

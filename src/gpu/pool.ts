@@ -23,6 +23,8 @@ export interface PoolStatistics {
   allocated: number;
   /** Highest `allocated` so far. */
   peak: number;
+  /** Buffers held from the GPU now. */
+  held: number;
   /** Buffers created since the device was opened. */
   created: number;
 }
@@ -51,6 +53,8 @@ interface PoolOwner {
   beforeDestroy(): void;
   /** Forgets the bind groups that name one of these buffers, by id. */
   onDestroy(ids: ReadonlySet<number>): void;
+  /** Bytes of main memory left now, where buffers live there. */
+  memoryLeft?(): number;
 }
 
 /**
@@ -59,27 +63,61 @@ interface PoolOwner {
  */
 const SPARE = 4;
 const SLACK = 256 * 2 ** 20;
+/** Main memory left is read anew after so many bytes of new buffers, and so much of it stays free for the rest. */
+const GLANCE = 4 * 2 ** 20;
+const RESERVE = 64 * 2 ** 20;
 
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export class Pool {
   readonly #device: GPUDevice;
-  readonly #limit: number;
+  #limit: number;
   /** Most bytes that the adapter binds at once. */
   readonly #largest: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #owner: PoolOwner;
-  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, created: 0 };
+  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, held: 0, created: 0 };
   #nextId = 1;
   #mostLive = 0;
+  #unchecked = 0;
+  /** Bytes of destroyed buffers whose memory may not be back yet, and how many of them the next settle() finds back. */
+  #leaving = 0;
+  #returned = 0;
+  /** Whether anything was made or destroyed since settle(). */
+  #changed = false;
 
-  /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver. */
+  /** `limit`: most bytes this pool may hold; Infinity leaves it to the driver, or to what main memory has left. */
   constructor(device: GPUDevice, limit: number, owner: PoolOwner) {
     this.#device = device;
     this.#limit = limit;
     this.#owner = owner;
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     this.#largest = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / 4) * 4;
+    this.#measure();
+  }
+
+  /**
+   * To be called when all submitted work is done: by then, and not before, buffers that it wrote have taken their memory,
+   * and those destroyed before the last call have returned it. Free buffers that would leave no room for a step of other
+   * sizes go here: to destroy them in the middle of that step would gain nothing.
+   */
+  settle(): void {
+    if (!this.#owner.memoryLeft || !this.#changed) return;
+    this.#leaving -= this.#returned;
+    this.#measure();
+    this.#shrink(this.#limit - (this.#mostLive - this.statistics.live));
+    this.#returned = this.#leaving;
+    this.#changed = this.#leaving > 0;
+  }
+
+  #measure(): void {
+    if (!this.#owner.memoryLeft) return;
+    this.#limit = this.#held() + Math.max(0, this.#owner.memoryLeft() - RESERVE);
+  }
+
+  /** Bytes that count against the limit: of main memory, also those that submitted work may still hold. */
+  #held(): number {
+    return this.statistics.allocated + (this.#owner.memoryLeft ? this.#leaving : 0);
   }
 
   acquire(bytes: number): PoolBuffer {
@@ -133,8 +171,11 @@ export class Pool {
       if (this.statistics.allocated <= bytes) break;
       doomed.add(buffer.id);
       this.statistics.allocated -= buffer.bytes;
+      this.#leaving += buffer.bytes;
     }
     if (doomed.size === 0) return;
+    this.statistics.held -= doomed.size;
+    this.#changed = true;
     this.#owner.beforeDestroy();
     this.#owner.onDestroy(doomed);
     for (const [size, free] of this.#free) {
@@ -157,11 +198,12 @@ export class Pool {
     const live = Math.max(this.#mostLive, this.statistics.live + size);
     const most = Math.min(this.#limit, SPARE * live + SLACK);
     if (this.statistics.allocated + size > most) this.#shrink(0.75 * most - size);
-    if (this.statistics.allocated + size > this.#limit) {
+    if (this.#held() + size > this.#limit) {
       throw new RangeError(
-        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and the limit is ${formatMiB(this.#limit)}`,
+        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.#held())} are in use and the limit is ${formatMiB(this.#limit)}`,
       );
     }
+    this.#checkMemory(size);
     const id = this.#nextId++;
     const gpu = this.#device.createBuffer({
       label: `pool ${id} (${size} bytes)`,
@@ -169,9 +211,24 @@ export class Pool {
       usage: STORAGE,
       mappedAtCreation: mapped,
     });
+    this.#changed = true;
     this.statistics.created++;
+    this.statistics.held++;
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
     return { id, gpu, bytes: size, lastUse: -1 };
+  }
+
+  /** The limit was measured some time ago; arrays, code and other processes have taken of it since. */
+  #checkMemory(size: number): void {
+    this.#unchecked += size;
+    if (!this.#owner.memoryLeft || this.#unchecked < GLANCE) return;
+    const needed = 2 * size + RESERVE; // a buffer is filled from a copy
+    const left = this.#owner.memoryLeft();
+    if (left < needed)
+      throw new RangeError(
+        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.statistics.allocated)} are in use and ${formatMiB(left)} of main memory are left, at least ${formatMiB(needed)} are needed`,
+      );
+    this.#unchecked = 0;
   }
 }

@@ -6,6 +6,7 @@
 import { cpus } from "node:os";
 import { dawn, noAdapter } from "./dawn.ts";
 import { files } from "./files.ts";
+import { collectGarbage } from "./garbage.ts";
 import type { GpuOptions, Host } from "./host.ts";
 import { quiet } from "./quiet.ts";
 
@@ -32,4 +33,5 @@ export const deno: Host = {
   },
   gpu: (options = {}) => (options.implementation === "dawn" ? dawn(options) : builtIn(options)),
   quiet,
+  collectGarbage,
 };

@@ -1,18 +1,20 @@
 /** Files through `node:fs`, which Node and Deno share. Every failure becomes one line that names the file. */
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import * as fs from "node:fs/promises";
-import { freemem, homedir } from "node:os";
+import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { env, platform } from "node:process";
 import { fileURLToPath } from "node:url";
-import type { AtomicFile, Entry, Host, RangedFile } from "./host.ts";
+import type { AtomicFile, Digest, Entry, Host, RangedFile } from "./host.ts";
+import { availableMemory } from "./memory.ts";
 import { isStdin, memoryFile, readPipe, readStdin } from "./pipes.ts";
 import { POINTER_BYTES, pointerReason } from "./pointer.ts";
 
 const REASONS: Record<string, string> = {
   ENOENT: "no such file or folder",
+  EEXIST: "a file is there",
   EISDIR: "it is a folder",
   ENOTDIR: "a part of the path is not a folder",
   EACCES: "permission denied",
@@ -161,6 +163,11 @@ async function append(path: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
+function sha256(): Digest {
+  const hash = createHash("sha256");
+  return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest("hex") };
+}
+
 function cacheDirectory(): string {
   if (env.XDG_CACHE_HOME) return join(env.XDG_CACHE_HOME, "wavegate");
   if (platform === "win32" && env.LOCALAPPDATA) return join(env.LOCALAPPDATA, "wavegate");
@@ -168,7 +175,7 @@ function cacheDirectory(): string {
   return join(homedir(), ".cache", "wavegate");
 }
 
-type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet">;
+type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet" | "collectGarbage">;
 
 export const files: Files = {
   async readText(path) {
@@ -192,6 +199,7 @@ export const files: Files = {
   },
   remove: (path) => attempt("remove", path, () => fs.rm(path, { recursive: true, force: true })),
   // A tenth is left to the rest of the machine: software Vulkan aborts the process where an allocation fails.
-  freeMemory: () => Math.floor(freemem() * 0.9),
+  freeMemory: () => Math.floor(availableMemory() * 0.9),
+  sha256,
   cacheDirectory,
 };

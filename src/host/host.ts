@@ -20,6 +20,13 @@ export interface Entry {
   readonly id: string;
 }
 
+/** A SHA-256 of bytes that come in pieces. */
+export interface Digest {
+  update(bytes: Uint8Array): void;
+  /** In hexadecimal; ends the digest. */
+  hex(): string;
+}
+
 /** Writes to a temporary file beside the target; nothing appears under the final name before commit(). */
 export interface AtomicFile {
   write(bytes: Uint8Array): Promise<void>;
@@ -49,6 +56,8 @@ export interface Host {
    * Every GPU promise of the engine goes through here.
    */
   quiet<T>(start: () => Promise<T>): Promise<T>;
+  /** Collects garbage now, where the runtime can be asked to, and resolves once finalisers have run. */
+  collectGarbage(): Promise<void>;
   /** Throws for the pointer that Git LFS leaves in place of a file, as open() does; readBytes() does not. */
   readText(path: string | URL): Promise<string>;
   readBytes(path: string | URL): Promise<Uint8Array>;
@@ -68,6 +77,7 @@ export interface Host {
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
   remove(path: string): Promise<void>;
+  sha256(): Digest;
   /** Bytes of main memory that a CPU adapter may take without driving the machine out of memory. */
   freeMemory(): number;
   /** The user's folder for things that may be lost at any time. It may not exist yet. */

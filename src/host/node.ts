@@ -3,6 +3,7 @@
 import { cpus } from "node:os";
 import { dawn } from "./dawn.ts";
 import { files } from "./files.ts";
+import { collectGarbage } from "./garbage.ts";
 import type { Host } from "./host.ts";
 import { quiet } from "./quiet.ts";
 
@@ -21,4 +22,5 @@ export const node: Host = {
     return await dawn(options);
   },
   quiet,
+  collectGarbage,
 };

@@ -1,14 +1,15 @@
 /** `config.json` and its kin. */
 
 import type { Host } from "../host/host.ts";
+import { readUtf8 } from "./encoding.ts";
 import { parseJson } from "./json.ts";
 
 /** The object in a JSON file. Throws one line that names the file, and the place where the text is wrong. */
 export async function readJson(host: Host, path: string): Promise<Record<string, unknown>> {
-  const text = await host.readText(path);
+  const text = await readUtf8(host, path);
   let value: unknown;
   try {
-    value = parseJson(text.replace(/^\uFEFF/, ""));
+    value = parseJson(text);
   } catch (cause) {
     throw new SyntaxError(`Cannot read ${path}: not JSON, ${(cause as Error).message}`, { cause });
   }

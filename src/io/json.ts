@@ -9,11 +9,15 @@ const DEEPEST = 100;
 /** An integer of so many digits is exact as a number. */
 const EXACT_DIGITS = 15;
 
+/** More than any file of ours holds, few enough for the memory. */
+const MOST_VALUES = 5_000_000;
+
 /** Throws a SyntaxError such as `line 3, column 7: expected ':' but found '}'`. */
 export function parseJson(text: string): unknown {
   const json = new JsonReader(text);
-  const value = json.value(0);
+  const value = json.value(0, MOST_VALUES);
   json.end();
+  if (value === undefined) throw new SyntaxError(`it holds more than ${MOST_VALUES} values`);
   return value;
 }
 
@@ -22,20 +26,17 @@ export class JsonReader {
   readonly #text: string;
   #at = 0;
   /** How many values may still be built; those beyond are checked and dropped. */
-  #left = Number.POSITIVE_INFINITY;
+  #left = 0;
 
   constructor(text: string) {
     this.#text = text;
   }
 
   /** The next value. One that holds more than `most` values is not kept: undefined. */
-  value(depth: number, most = Number.POSITIVE_INFINITY): unknown {
-    const outer = this.#left;
+  value(depth: number, most: number): unknown {
     this.#left = most;
     const value = this.#value(depth);
-    const whole = this.#left >= 0;
-    this.#left = outer;
-    return whole ? value : undefined;
+    return this.#left >= 0 ? value : undefined;
   }
 
   /** Walks over an object's keys; `visit` reads each value, and returns false to stop there. */

@@ -14,13 +14,14 @@ export interface TensorSource {
 
 /**
  * Writes one file; it appears under its name only when complete. Tensors are sorted by dtype, widest first,
- * then by key, so that each is aligned. Throws if a key stands twice or a tensor's bytes do not fit its shape.
+ * then by key, so that each is aligned. `onBytes` sees every byte in the order of the file. Throws if a key stands twice or a tensor's bytes do not fit its shape.
  */
 export async function writeSafetensors(
   host: Host,
   path: string,
   tensors: Iterable<TensorSource> | AsyncIterable<TensorSource>,
   metadata: Readonly<Record<string, string>> = {},
+  onBytes?: (bytes: Uint8Array) => void,
 ): Promise<void> {
   const fail = (message: string): never => {
     throw new RangeError(`Cannot write ${path}: ${message}`);
@@ -48,12 +49,16 @@ export async function writeSafetensors(
   head.set(text, 8);
 
   const file = await host.createAtomic(path);
+  const write = (bytes: Uint8Array) => {
+    onBytes?.(bytes);
+    return file.write(bytes);
+  };
   try {
-    await file.write(head);
+    await write(head);
     for (const { key, dtype, shape, data } of sorted) {
       let written = 0;
       for await (const piece of pieces(data)) {
-        await file.write(piece);
+        await write(piece);
         written += piece.length;
       }
       const expected = byteLength(dtype, shape);

@@ -22,28 +22,78 @@ const ORDINALS: Record<string, string> = {
   TWELVE: "TWELFTH",
 };
 
+/** Letters that Unicode does not take apart, by their usual plain spelling. */
+const PLAIN: Record<string, string> = Object.fromEntries(
+  "Ł:L Ø:O Æ:AE Œ:OE Đ:D Ð:D Þ:TH ẞ:SS Ħ:H Ŧ:T Ŋ:NG ĸ:K Ƶ:Z Ɨ:I Ʉ:U Ɓ:B Ɖ:D Ɗ:D Ƙ:K Ƴ:Y Ƥ:P Ƭ:T Ƒ:F Ɠ:G Ɲ:N Ɵ:O Ƀ:B Ƞ:N Ⱡ:L Ɫ:L Ɽ:R ʼ:'"
+    .split(" ")
+    .map((pair) => pair.split(":")),
+);
+const FOLDED = new RegExp(`[${Object.keys(PLAIN).join("")}]`, "gu");
+
+/** What a listener would hear: letters and digits of other scripts, signs that are read out, and lost characters. */
+const SPOKEN = /[\p{L}\p{N}\p{Sc}&%@#+=°\ufffd]/gu;
+
 /**
  * A–Z, apostrophes and single spaces. Tags in [], {} and <> vanish, numbers become words, hyphens and marks
- * between words become spaces, accents are dropped.
+ * between words become spaces, accents are dropped, letters such as Ł, Ø and Æ are spelt plainly. What else there
+ * is vanishes; droppedCharacters() tells which.
  *
  *   "[LAUGHTER] Well-known: 21 cafés, the 3rd…" → "WELL KNOWN TWENTY ONE CAFES THE THIRD"
  */
 export function normalizeTranscript(text: string): string {
-  return text
-    .replace(/\[.*?\]|\{.*?\}|<.*?>/gs, " ")
-    .replace(/[\u2018\u2019\u02bc`]/g, "'")
+  return spell(text)
+    .replace(/[^A-Z' ]/g, "")
+    .replace(/(?<![A-Z])'(?![A-Z])/g, " ")
+    .replace(/ +/g, " ")
+    .trim();
+}
+
+/** How often each character that a listener would hear is missing from the normalised transcript. */
+export function droppedCharacters(text: string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const [character] of spell(text).replace(/[A-Z]/g, "").matchAll(SPOKEN))
+    counts.set(character, (counts.get(character) ?? 0) + 1);
+  return counts;
+}
+
+/** `"Ж", "И" 2`: what was dropped, for a message; of many kinds the first ten. */
+export function showDropped(dropped: ReadonlyMap<string, number>): string {
+  const shown = [...dropped].slice(0, 10).map(([sign, n]) => `"${sign}"${n > 1 ? ` ${n}` : ""}`);
+  return `${shown.join(", ")}${dropped.size > 10 ? ` and ${dropped.size - 10} more` : ""}`;
+}
+
+/** The text in capitals, with numbers as words; marks that stand for nothing and foreign letters are still there. */
+function spell(text: string): string {
+  return withoutTags(text)
+    .replace(/[\u2018\u2019\u201b\u2032\u02bc\u00b4`]/g, "'")
     .normalize("NFKD")
     .toUpperCase()
+    .replace(FOLDED, (letter) => PLAIN[letter])
     .replace(/(\d),(?=\d{3}(?!\d))/g, "$1")
     .replace(/(\d+)(?:(ST|ND|RD|TH)\b|\.(\d+))?/g, (_, whole, ordinal, decimals) => {
       const words = ordinal ? ordinalWords(whole) : numberWords(whole);
       return ` ${words}${decimals ? ` POINT ${digitWords(decimals)}` : ""} `;
     })
-    .replace(/\.{2,}|[-\u2010-\u2015_/,;:!?\s]/g, " ")
-    .replace(/[^A-Z' ]/g, "")
-    .replace(/(?<![A-Z])'(?![A-Z])/g, " ")
-    .replace(/ +/g, " ")
-    .trim();
+    .replace(/\.{2,}|[-\u2010-\u2015_/,;:!?\s]/g, " ");
+}
+
+const CLOSING: Record<string, string> = { "[": "]", "{": "}", "<": ">" };
+
+/** A space for each tag, from its bracket to the next that closes it. One pass, however many are never closed. */
+function withoutTags(text: string): string {
+  const never = new Set<string>();
+  let kept = "";
+  let from = 0;
+  for (const { 0: bracket, index } of text.matchAll(/[[{<]/g)) {
+    if (index < from || never.has(bracket)) continue;
+    const end = text.indexOf(CLOSING[bracket], index);
+    if (end < 0) never.add(bracket);
+    else {
+      kept += `${text.slice(from, index)} `;
+      from = end + 1;
+    }
+  }
+  return kept + text.slice(from);
 }
 
 function numberWords(digits: string): string {

@@ -3,6 +3,7 @@
 import { bertNormalizer, bertPreTokenizer, bertProcessing, Tokenizer, WordPiece } from "tokenizers";
 import type { Host } from "../host/host.ts";
 import { readJson } from "./config.ts";
+import { readUtf8 } from "./encoding.ts";
 import { quote } from "./json.ts";
 import { tokenName } from "./vocabulary.ts";
 
@@ -13,6 +14,10 @@ export interface BertEncoding {
 }
 
 export interface BertTokenizer {
+  /** The file that it was read from. */
+  readonly path: string;
+  /** The last line of its vocab.txt does not end, as if the file were cut off. */
+  readonly endsAbruptly: boolean;
   readonly vocabularySize: number;
   /** Longest encoding, special tokens included; longer texts lose their end. */
   readonly maxLength: number;
@@ -45,7 +50,7 @@ export async function openBertTokenizer(host: Host, whole: string): Promise<Bert
   ) as number[];
   const maxLength = limits.length > 0 ? Math.min(...limits) : 512;
 
-  const tokenizer = await openTokenizer(host, folder, config);
+  const { tokenizer, path, endsAbruptly } = await openTokenizer(host, folder, config);
   tokenizer.setTruncation(maxLength);
   tokenizer.disablePadding();
   const [first] = (await tokenizer.encode("")).getTokens();
@@ -54,8 +59,8 @@ export async function openBertTokenizer(host: Host, whole: string): Promise<Bert
       `Cannot open ${folder}: its tokenizer begins a text with <s>, as that of a RoBERTa model, BERT's [CLS] expected`,
     );
   return {
+    ...{ path, endsAbruptly, maxLength },
     vocabularySize: tokenizer.getVocabSize(true),
-    maxLength,
     padId: tokenizer.tokenToId(tokenName(config.pad_token) ?? "[PAD]") ?? 0,
     async encode(text) {
       const encoding = await tokenizer.encode(text);
@@ -68,18 +73,21 @@ async function openTokenizer(
   host: Host,
   folder: string,
   config: Record<string, unknown>,
-): Promise<Tokenizer> {
+): Promise<{ tokenizer: Tokenizer; path: string; endsAbruptly: boolean }> {
   const json = `${folder}/tokenizer.json`;
   if ((await host.kind(json)) === "file") {
-    const text = await host.readText(json);
+    const text = await readUtf8(host, json);
     try {
-      return Tokenizer.fromString(text);
+      return { tokenizer: Tokenizer.fromString(text), path: json, endsAbruptly: false };
     } catch (cause) {
       throw new SyntaxError(`Cannot read ${json}: ${(cause as Error).message.split("\n", 1)[0]}`, { cause });
     }
   }
   const list = `${folder}/vocab.txt`;
-  if ((await host.kind(list)) === "file") return fromVocabulary(await host.readText(list), list, config);
+  if ((await host.kind(list)) === "file") {
+    const text = await readUtf8(host, list);
+    return { tokenizer: fromVocabulary(text, list, config), path: list, endsAbruptly: !text.endsWith("\n") };
+  }
   throw new Error(`Cannot open ${folder}: it holds neither tokenizer.json nor vocab.txt, which BERT needs`);
 }
 
@@ -87,7 +95,7 @@ async function openTokenizer(
 function fromVocabulary(text: string, path: string, config: Record<string, unknown>): Tokenizer {
   const lines = text.split(/\r?\n/);
   if (lines.at(-1) === "") lines.pop();
-  const vocabulary: Record<string, number> = {};
+  const vocabulary: Record<string, number> = Object.create(null); // a token may be __proto__
   for (const [id, token] of lines.entries()) {
     if (Object.hasOwn(vocabulary, token)) {
       throw new SyntaxError(

@@ -2,6 +2,7 @@
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
 import type { CtcVocabulary } from "../io/vocabulary.ts";
+import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { ActivationKind } from "../ops/activation.ts";
 import { checkFamily, modelTypeOf } from "./family.ts";
 
@@ -295,8 +296,24 @@ export function vocabularyOfHead(hubert: ConfigReader, vocabulary: CtcVocabulary
   return vocabulary.ofHead(vocabSize);
 }
 
-/** Throws unless BERT, whose config `bert` is, has a row for each of so many subwords. */
-export function checkSubwords(bert: ConfigReader, count: number): void {
-  if (bertConfig(bert).vocabSize < count)
-    throw bert.complaint("vocab_size", `at least ${count}, the tokens of BERT's tokenizer`);
+/** What vocab_size may be padded to a multiple of. */
+const PADDINGS = [8, 16, 32, 64, 128];
+
+/**
+ * Throws unless BERT, whose config `bert` is, has a row for each of so many subwords, and no more than padding
+ * explains: a vocabulary `from` a file that has fewer is cut off or another model's.
+ */
+export function checkSubwords(
+  bert: ConfigReader,
+  count: number,
+  from?: Pick<BertTokenizer, "path" | "endsAbruptly">,
+): void {
+  const rows = bertConfig(bert).vocabSize;
+  if (rows < count) throw bert.complaint("vocab_size", `at least ${count}, the tokens of BERT's tokenizer`);
+  const padded = PADDINGS.some((unit) => rows % unit === 0 && rows - count < unit);
+  if (!from || rows === count || (padded && !from.endsAbruptly)) return;
+  const cut = from.endsAbruptly
+    ? "it ends within a line, as if cut off"
+    : "it is cut off or of another model";
+  throw new RangeError(`Cannot use ${from.path}: it holds ${count} tokens but vocab_size is ${rows}; ${cut}`);
 }

@@ -84,7 +84,7 @@ async function openSystem(host: Host, path: string, config: ConfigReader): Promi
   const letters = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
   const vocabulary = letters && ears ? vocabularyOfHead(ears, letters) : letters;
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
-  if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize);
+  if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize, tokenizer);
   const { normalize, note } = await openFeatureExtractor(host, path);
   return {
     path,

@@ -1,7 +1,7 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
-import { record } from "../tensor/tape.ts";
+import { noGradient, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { dropping } from "./dropout.ts";
 
@@ -56,7 +56,7 @@ export function crossAttention(q: Tensor, kv: Tensor, options: AttentionOptions)
   ).y;
 }
 
-/** Self-attention and its probabilities (B, H, T, T), for those who compare them. No gradient. */
+/** Self-attention and its probabilities (B, H, T, T), for those who compare them: these have no gradient. */
 export function selfAttentionWithProbabilities(
   qkv: Tensor,
   options: AttentionOptions,
@@ -73,7 +73,7 @@ export function selfAttentionWithProbabilities(
   return { y: r.y, probabilities: r.probabilities() };
 }
 
-/** Cross-attention and its probabilities (B, H, Tq, Tk). No gradient. */
+/** Cross-attention and its probabilities (B, H, Tq, Tk), which have no gradient. */
 export function crossAttentionWithProbabilities(
   q: Tensor,
   kv: Tensor,
@@ -167,7 +167,8 @@ function run(
         [Math.ceil(Tk / WG), Tq, B * H],
         variant,
       );
-      return p;
+      const reason = "the probabilities are for show; attentionProbabilities() has a gradient";
+      return record("attention.probabilities", inputs, p, [], noGradient("attention.probabilities", reason));
     },
   };
 }

@@ -4,7 +4,7 @@
  */
 import { twin } from "../gpu/kernel.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
-import { record } from "../tensor/tape.ts";
+import { isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { gridFor } from "./grid.ts";
 import { product } from "./matmul.ts";
@@ -93,6 +93,10 @@ export function conv1d(
     );
   }
   if (b) checkShape("conv1d", "b", b.shape, [O]);
+  if (isTracked(w) && !isTracked(packed))
+    throw new Error(
+      "Cannot run conv1d: w is tracked but packed is not; call packWeight(w) while the tape runs",
+    );
   const To = convFrames(T, k, stride, padding, dilation) - drop;
   if (To < 1) throw new RangeError(`Cannot run conv1d: ${T} frames are too few for a kernel of ${k}`);
   const Kp = packed.shape[1];

@@ -1,5 +1,5 @@
 import { twin } from "../gpu/kernel.ts";
-import { record } from "../tensor/tape.ts";
+import { noGradient, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { gridFor } from "./grid.ts";
 
@@ -16,6 +16,11 @@ export type StorageType = keyof typeof kinds;
  * f16 keeps 11 bits and overflows beyond 65504.
  */
 export function convert(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
+  const reason = "it reads stored bytes; halved() has a gradient";
+  return record("convert", [raw], run(raw, from, shape, to), [], noGradient("convert", reason));
+}
+
+function run(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
   const y = Tensor.empty(raw.device, shape, to);
   const pairs = Math.ceil(y.size / 2);
   k.run(
@@ -30,5 +35,5 @@ export function convert(raw: Tensor, from: StorageType, shape: readonly number[]
 
 /** An f16 copy of an f32 weight for products; its gradient, which stays f32, is the weight's. */
 export function halved(w: Tensor): Tensor {
-  return record("halved", [w], convert(w, "F32", w.shape, "f16"), [], (dy) => [dy]);
+  return record("halved", [w], run(w, "F32", w.shape, "f16"), [], (dy) => [dy]);
 }

@@ -9,7 +9,7 @@ const k = twin("group_norm");
 /**
  * Group norm over time and the channels of a group: y = (x − mean)·rstd·w + b.
  *
- *   x (B, T, C)   w, b (C)   →   y (B, T, C)      saved: mean, rstd (B, G)
+ *   x (B, T, C)   w, b (C)   →   y (B, T, C)      saved: mean (B, G, 2), rstd (B, G)
  */
 export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: number): Tensor {
   checkShape("groupNorm", "x", x.shape, [-1, -1, -1]);
@@ -22,7 +22,7 @@ export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: 
   const dims = { B, T, C, G: groups, eps };
   const variant = { overrides: { WG } };
   const y = x.like();
-  const mean = x.like([B, groups]);
+  const mean = x.like([B, groups, 2]);
   const rstd = x.like([B, groups]);
   k.run("forward", { x, w, b, y, mean, rstd }, dims, [groups, B], variant);
   return record("groupNorm", [x, w, b], y, [x, w, mean, rstd], (dy, needs) => {

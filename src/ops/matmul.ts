@@ -71,7 +71,7 @@ function variant(device: Device, p: Product, vec: boolean, f16: boolean): Varian
   };
 }
 
-/** Records Y = act(alpha·op(A)·op(B) + bias) + residual into `y`. Strides count elements. */
+/** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`; no gradient. Strides count elements. */
 export function product(y: Tensor, a: Tensor, b: Tensor, p: Product): void {
   const { M, N, K, Z = 1 } = p;
   if (M === 0 || N === 0 || Z === 0) return;

@@ -3,8 +3,13 @@
  *
  * A tensor is tracked if it is a leaf given to grad(), or came out of an op with a tracked input. Ops whose inputs are
  * all untracked leave nothing on the tape: frozen parameters cost nothing.
+ *
+ * What a kernel makes of a tracked tensor and no op records would end the gradient in silence. Such a cut is found by the
+ * tape's lineage; a gradient that arrives there, or a seed that begins there, is an error that names the kernel.
  */
 import type { Device } from "../gpu/device.ts";
+import type { Watcher } from "../gpu/kernel.ts";
+import { detach, Lineage } from "./lineage.ts";
 import { own, scope } from "./scope.ts";
 import { checkShape, sameShape, showShape } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
@@ -26,6 +31,7 @@ interface Entry {
 interface Tape {
   readonly tracked: Set<Tensor>;
   readonly entries: Entry[];
+  readonly lineage: Lineage;
   /** A tape that only looks: it keeps no entries, but notes which tensors of the tape around it are used. */
   readonly looksFrom?: { readonly around: Tape; readonly used: Set<Tensor> };
 }
@@ -33,7 +39,28 @@ interface Tape {
 const tracks = (tape: Tape, tensor: Tensor): boolean =>
   tape.tracked.has(tensor) || (tape.looksFrom !== undefined && tracks(tape.looksFrom.around, tensor));
 
+function track(tape: Tape, tensor: Tensor): void {
+  tape.tracked.add(tensor);
+  tape.lineage.track(tensor);
+}
+
 const tapes = new WeakMap<Device, Tape>();
+
+/** Runs `body` with this tape, or none. */
+function during<T>(device: Device, tape: Tape | undefined, watcher: Watcher | undefined, body: () => T): T {
+  const [outer, outerWatcher] = [tapes.get(device), device.watcher];
+  const put = (t: Tape | undefined, w: Watcher | undefined) => {
+    if (t) tapes.set(device, t);
+    else tapes.delete(device);
+    device.watcher = w;
+  };
+  put(tape, watcher);
+  try {
+    return body();
+  } finally {
+    put(outer, outerWatcher);
+  }
+}
 
 /** Is a tape running on this device? Layers ask, to choose a fused forward that has no backward. */
 export const isRecording = (device: Device): boolean => tapes.has(device);
@@ -41,7 +68,23 @@ export const isRecording = (device: Device): boolean => tapes.has(device);
 /** Does a gradient flow into this tensor? */
 export function isTracked(tensor: Tensor): boolean {
   const tape = tapes.get(tensor.device);
-  return tape !== undefined && tracks(tape, tensor);
+  return tape !== undefined && (tracks(tape, tensor) || tape.lineage.cutOf(tensor) !== undefined);
+}
+
+/** Does a gradient flow into this input? One that was cut off is given an entry that says so, should a gradient arrive. */
+function reaches(tape: Tape, tensor: Tensor): boolean {
+  if (tracks(tape, tensor)) return true;
+  const cut = tape.lineage.cutOf(tensor);
+  if (!cut) return false;
+  if (tape.looksFrom) {
+    const { around, used } = tape.looksFrom;
+    for (const source of cut.sources) if (tracks(around, source)) used.add(source);
+  } else {
+    const backward = noGradient(cut.name, cut.reason);
+    tape.entries.push({ name: cut.name, inputs: [], output: tensor.keep(), saved: [], backward });
+  }
+  track(tape, tensor);
+  return true;
 }
 
 /**
@@ -57,15 +100,18 @@ export function record(
   backward: Backward,
 ): Tensor {
   const tape = tapes.get(output.device);
-  if (!tape || !inputs.some((t) => tracks(tape, t))) return output;
-  tape.tracked.add(output);
+  if (!tape || inputs.filter((t) => reaches(tape, t)).length === 0) return output;
+  const lost = tape.lineage.settle(output, inputs);
+  track(tape, output);
   if (tape.looksFrom) {
     const { around, used } = tape.looksFrom;
     for (const t of inputs) if (tracks(around, t)) used.add(t);
     return output;
   }
   for (const t of [...saved, ...inputs, output]) t.keep();
-  tape.entries.push({ name, inputs, output, saved, backward });
+  const reason =
+    lost && `it reads a tracked tensor of shape ${showShape(lost.shape)} that it has no gradient for`;
+  tape.entries.push({ name, inputs, output, saved, backward: reason ? noGradient(name, reason) : backward });
   return output;
 }
 
@@ -78,13 +124,7 @@ export function noGradient(name: string, reason: string): Backward {
 
 /** Runs `body` without recording. */
 export function untracked<T>(device: Device, body: () => T): T {
-  const tape = tapes.get(device);
-  tapes.delete(device);
-  try {
-    return body();
-  } finally {
-    if (tape) tapes.set(device, tape);
-  }
+  return tapes.has(device) ? during(device, undefined, { viewed: detach }, body) : body();
 }
 
 /**
@@ -97,13 +137,13 @@ export function recomputed(device: Device, holds: readonly Tensor[], body: () =>
   const around = tapes.get(device);
   if (!around) return body();
   const used = new Set<Tensor>();
-  let output: Tensor;
-  tapes.set(device, { tracked: new Set(), entries: [], looksFrom: { around, used } });
-  try {
-    output = body();
-  } finally {
-    tapes.set(device, around);
-  }
+  const { lineage } = around;
+  const looking: Tape = { tracked: new Set(), entries: [], lineage, looksFrom: { around, used } };
+  const output = during(device, looking, lineage, () => {
+    const result = body();
+    reaches(looking, result);
+    return result;
+  });
   const inputs = [...used];
   if (inputs.length === 0 || inputs.includes(output)) return output;
   return record("recomputed", inputs, output, holds, (dy) => {
@@ -144,16 +184,14 @@ export function grad(
   if (tapes.has(device)) throw new Error("Cannot start a tape: one is running on this device");
   return scope(device, () => {
     const wanted = new Set(leaves);
-    const tape: Tape = { tracked: new Set(wanted), entries: [] };
-    tapes.set(device, tape);
+    const tape: Tape = { tracked: new Set(), entries: [], lineage: new Lineage() };
+    for (const leaf of wanted) track(tape, leaf);
     let result: { loss: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] };
     try {
-      result = body();
+      result = during(device, tape, tape.lineage, body);
     } catch (error) {
       releaseAll(tape.entries);
       throw error;
-    } finally {
-      tapes.delete(device);
     }
     const gradients = backward(tape, wanted, result.seeds);
     return { loss: result.loss, gradients };
@@ -187,6 +225,10 @@ function backward(
     for (const [output, seed] of seeds) {
       checkShape("grad", "a seed", seed.shape, output.shape);
       if (tape.tracked.has(output)) arrive(output, seed);
+      else {
+        const cut = tape.lineage.cutOf(output);
+        if (cut) throw new Error(`Cannot differentiate ${cut.name}: ${cut.reason}`);
+      }
     }
     for (let e = tape.entries.at(-1); e; e = tape.entries.at(-1)) {
       const entry = e;

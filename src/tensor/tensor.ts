@@ -77,6 +77,10 @@ export class Tensor {
       throw new Error(`Cannot use a tensor of shape ${showShape(this.shape)}: its scope has ended`);
     return this.#storage.buffer;
   }
+  /** What it shares with its views and with no other tensor. */
+  get memory(): object {
+    return this.#storage;
+  }
   get size(): number {
     return sizeOf(this.shape);
   }
@@ -89,12 +93,14 @@ export class Tensor {
     return Tensor.empty(this.device, shape);
   }
 
-  /** The same bytes under another shape. */
+  /** The same bytes under another shape. No gradient passes: ops use reshape(), which records it. */
   reshaped(shape: Shape): Tensor {
     if (sizeOf(shape) !== this.size)
       throw new TypeError(`Cannot reshape ${showShape(this.shape)} to ${showShape(shape)}: the sizes differ`);
     if (sameShape(shape, this.shape)) return this;
-    return new Tensor(this.#storage, shape, this.dtype);
+    const view = new Tensor(this.#storage, shape, this.dtype);
+    this.device.watcher?.viewed?.(view);
+    return view;
   }
 
   /** Overwrites the values from the CPU. */

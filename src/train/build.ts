@@ -15,6 +15,7 @@ import { saveWeights } from "./checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
+import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { toJson } from "./run_folder.ts";
 import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
 import { systemConfig, systemOf } from "./systems.ts";
@@ -89,7 +90,7 @@ export async function checkStages(
     const hears = stage > 0 ? new ConfigReader(hubert, named("hubert")) : undefined;
     if (hears) hubertConfig(hears);
     if (bert && assets.tokenizer)
-      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize);
+      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize, assets.tokenizer);
     const opened = await openSources(host, config, made);
     try {
       checkWeights(opened.options, (root) => model(root, config, made));
@@ -160,7 +161,12 @@ const systemJson = (config: TrainConfig, stage: StageNumber, parts: { hubert: Js
 /** What a task is told besides its model. */
 export interface TaskOptions
   extends Pick<EmotionTaskOptions, "train" | "dev" | "measure">,
-    Pick<EmotionTaskOptions["reader"], "onProblem"> {}
+    Pick<EmotionTaskOptions["reader"], "onProblem"> {
+  /** Told what is odd about the data and does not keep it from being learnt. */
+  readonly onNote?: (line: string) => void;
+  /** What the stage's model has heard, for the folders that it is saved in. */
+  readonly record?: Provenance;
+}
 
 /** A stage's model, ready for the loop. */
 export interface Built {
@@ -184,7 +190,7 @@ export async function build(
     const weights = new Weights(device, opened.options);
     const task =
       stage === 0
-        ? await textTask(host, weights, config, made)
+        ? await textTask(host, weights, config, made, options)
         : emotionTask(host, weights, config, made, options);
     await weights.load();
     const { freeze: frozen, precision } = stageOf(config, stage);
@@ -216,7 +222,7 @@ function emotionTask(
   weights: Weights,
   config: TrainConfig,
   { stage, assets, hubert, bert }: Materials,
-  { train, dev, measure, onProblem }: TaskOptions,
+  { train, dev, measure, onProblem, record }: TaskOptions,
 ): EmotionTask {
   const options = stageOf(config, stage);
   const json = systemJson(config, stage, { hubert, bert });
@@ -231,6 +237,7 @@ function emotionTask(
       architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
     }),
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
+    ...recordFile(record),
   };
   return new EmotionTask({
     ...{ train, dev, measure, batch: options.batch, seed: config.seed },
@@ -253,6 +260,9 @@ function emotionTask(
   });
 }
 
+const recordFile = (record: Provenance | undefined): Record<string, string> =>
+  record ? { [PROVENANCE_FILE]: provenanceText(record) } : {};
+
 /** Sentences kept for the figures of stage 0. */
 const DEV_SENTENCES = 512;
 
@@ -261,12 +271,13 @@ async function textTask(
   weights: Weights,
   config: TrainConfig,
   { assets: { tokenizer, bertFiles }, bert = {} }: Materials,
+  { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
   const parsed = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
   const model = new BertForMaskedLM(weights.root, parsed);
   const limits = { lines: config.sentences, tokens: parsed.maxPositions };
-  const sentences = await readSentences(host, `${config.data}/text.txt`, tokenizer, limits);
+  const sentences = await readSentences(host, `${config.data}/text.txt`, tokenizer, limits, onNote);
   const dev = Math.min(DEV_SENTENCES, Math.floor(sentences.length / 10));
   const special = await tokenizer.encode("");
   const [mask] = (await tokenizer.encode("[MASK]")).ids.filter((id) => !special.ids.includes(id));
@@ -282,7 +293,7 @@ async function textTask(
     special: new Set([...special.ids, tokenizer.padId, mask]),
     save: async (folder) => {
       const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
-      await writeFiles(host, folder, { ...bertFiles, "config.json": toJson(json) });
+      await writeFiles(host, folder, { ...bertFiles, "config.json": toJson(json), ...recordFile(record) });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },
   });

@@ -6,6 +6,7 @@ import type { Parameter } from "../nn/parameter.ts";
 import { sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { AdamW } from "./adamw.ts";
+import { writeChecksum } from "./checksum.ts";
 
 interface Named {
   readonly key: string;
@@ -27,14 +28,26 @@ function sources(all: Iterable<Named>): TensorSource[] {
   }));
 }
 
-/** Writes the values of the parameters. */
+/** Writes the values of the parameters, and their checksum. */
 export function saveWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
   const named = parameters.flatMap((p) => p.parts.map((part) => ({ ...part, tensor: p.value })));
-  return writeSafetensors(host, path, sources(named), { format: "pt" });
+  return save(host, path, named, { format: "pt" });
 }
 
 export function saveOptimizer(host: Host, path: string, optimizer: AdamW): Promise<void> {
-  return writeSafetensors(host, path, sources(optimizer.moments()));
+  return save(host, path, optimizer.moments());
+}
+
+/** The checksum is of the bytes as they are handed to the disk: what it changes afterwards shows. */
+async function save(
+  host: Host,
+  path: string,
+  all: Iterable<Named>,
+  metadata?: Readonly<Record<string, string>>,
+): Promise<void> {
+  const digest = host.sha256();
+  await writeSafetensors(host, path, sources(all), metadata, (bytes) => digest.update(bytes));
+  await writeChecksum(host, path, digest.hex());
 }
 
 /** Restores moments that saveOptimizer() wrote, with the counts kept beside them. */

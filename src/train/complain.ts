@@ -15,14 +15,15 @@ export function complain(source: string, issue: v.BaseIssue<unknown>): SyntaxErr
 }
 
 function wanted({ type, expected, requirement, message }: v.BaseIssue<unknown>): string {
-  if (type === "integer") return "a whole number";
+  if (type === "integer" || type === "safe_integer") return "a whole number";
+  if (type === "finite") return "a finite number";
   if (type === "min_value") return `at least ${requirement}`;
   if (type === "gt_value") return `more than ${requirement}`;
   if (type === "max_value") return `at most ${requirement}`;
   if (type === "lt_value") return `less than ${requirement}`;
   if (type === "strict_object" || type === "object" || type === "record") return "an object";
   if (type === "array") return "a list";
-  if (type === "min_length" || type === "check") return message;
+  if (type === "min_length" || type === "check" || type === "regex") return message;
   const choices = expected?.replaceAll('"', "") ?? type;
   return choices.startsWith("(") ? `one of ${choices.slice(1, -1).replaceAll(" | ", ", ")}` : `a ${choices}`;
 }

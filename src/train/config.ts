@@ -56,8 +56,14 @@ export const schema = v.strictObject({
   preset: v.string(),
   system: v.string(),
   data: v.string(),
-  /** The session held out: fold 1 tests on the first. */
-  fold: whole(1),
+  /** Name of the session held out. Runs of version 0.1 hold a number: its place among the sessions sorted as text. */
+  fold: v.pipe(
+    v.union([v.string(), v.number()]),
+    v.check(
+      (fold) => (typeof fold === "string" ? fold !== "" : Number.isInteger(fold) && fold >= 1),
+      "the name of a session",
+    ),
+  ),
   /** Share of the training dialogues that selects the epoch. */
   dev: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
   seed: whole(0),
@@ -85,6 +91,8 @@ export const schema = v.strictObject({
     keep: whole(1),
     /** Updates between two; 0: one an epoch. */
     every: whole(0),
+    /** Also one whenever so many minutes have passed since the last; 10 where left out. */
+    minutes: v.optional(positive),
   }),
 });
 

@@ -14,6 +14,13 @@ export interface Split {
   readonly dev: readonly Utterance[];
 }
 
+/**
+ * The session that a config of version 0.1 holds out: its number was a place in the list of sessions sorted as text, of
+ * those with an utterance that can be used. Undefined beyond the list.
+ */
+export const numberedSession = (fold: number, utterances: readonly Utterance[]): string | undefined =>
+  [...new Set(utterances.map((u) => u.session))].sort()[fold - 1];
+
 /** Utterances of the fold that are fit to learn from, and those that choose the epoch. Throws where none is left. */
 export function split(config: TrainConfig, data: TrainData | undefined): Split {
   if (config.stages.every((stage) => stage === 0)) return { train: [], dev: [] };

@@ -12,6 +12,7 @@ import { answerBatch, type UtteranceAnswer } from "./answer.ts";
 import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
 import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
+import { refuseTooFew } from "./missing.ts";
 import { uniformStream } from "./seeds.ts";
 import { specAugment } from "./spec_augment.ts";
 import type { DevResult, Losses, Task } from "./task.ts";
@@ -58,6 +59,10 @@ export class EmotionTask implements Task<Batch> {
       indices.map((i) => train[i]),
       (samples, id) => augmented(samples, augment, uniformStream("augment", seed, epoch, id)),
     );
+  }
+
+  size(batch: Batch): number {
+    return batch.lengths.length;
   }
 
   amount(batch: Batch): number {
@@ -115,13 +120,14 @@ export class EmotionTask implements Task<Batch> {
       emotion += losses.emotion * some.length;
       ctc += (losses.ctc ?? 0) * some.length;
     }
-    if (answers.length === 0) return undefined;
+    refuseTooFew(dev.length - answers.length, dev.length, "the dev set");
     const { ua, wa, wer } = measure(answers);
     emotion /= answers.length;
     ctc /= answers.length;
     const hears = answers[0].hypothesis !== undefined;
     const loss = hears ? alpha * ctc + (1 - alpha) * emotion : emotion;
-    return { loss, emotion, ua, wa, ...(wer === undefined ? {} : { wer, ctc }) };
+    const counts = { utterances: answers.length, of: dev.length };
+    return { loss, emotion, ua, wa, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
   }
 
   save(folder: string): Promise<void> {

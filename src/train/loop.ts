@@ -5,8 +5,9 @@
 import type { Device } from "../gpu/device.ts";
 import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
-import type { StageConfig, StageNumber } from "./config.ts";
+import type { StageConfig, StageNumber, TrainConfig } from "./config.ts";
 import { firstBadTensor } from "./diagnose.ts";
+import { refuseTooFew, TooFewError } from "./missing.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { newBob, scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
@@ -40,7 +41,7 @@ export interface StageOptions<B> {
   readonly stage: StageNumber;
   readonly config: StageConfig;
   readonly seed: number;
-  readonly checkpoints: { readonly keep: number; readonly every: number };
+  readonly checkpoints: TrainConfig["checkpoints"];
   /** The checkpoint to go on from, if it is of this stage. Its weights are loaded already. */
   readonly from?: Latest;
   /** Bests of the stages before. */
@@ -50,6 +51,8 @@ export interface StageOptions<B> {
   readonly signal: AbortSignal;
   readonly onStep?: (report: StepReport) => void;
   readonly onDev?: (epoch: number, dev: DevResult, best: boolean) => void;
+  /** A line about what is not as it should be, while training goes on. */
+  readonly onNote?: (line: string) => void;
 }
 
 export interface StageResult {
@@ -63,6 +66,8 @@ const FIRST_SCALE = 2 ** 16;
 const GROW_AFTER = 2000;
 /** Milliseconds between two writes of the metrics, for those who watch. */
 const FLUSH_EVERY = 2000;
+/** Minutes between two checkpoints within a long epoch, where the recipe says nothing. */
+const MINUTES = 10;
 
 export async function trainStage<B>(options: StageOptions<B>): Promise<StageResult> {
   const { device, run, task, stage, config, seed, checkpoints, from, isHead, signal } = options;
@@ -86,17 +91,26 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     bests: options.bests,
     lengths: { metrics: 0, events: 0 },
   };
+  let savedAt = performance.now();
+  const due = () =>
+    (checkpoints.every > 0 && state.step % checkpoints.every === 0) ||
+    performance.now() - savedAt >= 60_000 * (checkpoints.minutes ?? MINUTES);
+  // The state before the first of the updates just past of which nothing could be read: the weights are still its own,
+  // and where the corpus is lost the run goes on from there.
+  let whole: LoopState | undefined;
   const save = async () => {
+    const saved = whole ?? state;
     await run.checkpoint(
       "checkpoints",
-      `stage${stage}-${String(state.step).padStart(7, "0")}`,
+      `stage${stage}-${String(saved.step).padStart(7, "0")}`,
       async (folder) => {
         await task.save(folder);
         await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, optimizer);
-        return { ...state, updates: optimizer.steps, lengths: await run.flush() };
+        return { ...saved, updates: optimizer.steps, lengths: await run.flush() };
       },
     );
     await run.prune(checkpoints.keep);
+    savedAt = performance.now();
   };
   try {
     if (from) {
@@ -104,18 +118,33 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
     }
     const plans = Array.from({ length: epochs }, (_, epoch) => task.plan(epoch));
     const total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
+    if (from) refuseStep(from, plans, accumulate);
     let flushed = performance.now();
     while (state.epoch < epochs) {
       const plan = plans[state.epoch];
+      const items = plan.flat().length;
+      let missing = 0;
       let next = state.batch < plan.length ? loadGroup(task, plan, state, accumulate) : undefined;
       while (next) {
         const started = performance.now();
-        const batches = await next;
+        const { batches, lost } = await next;
         const after = state.batch + accumulate;
         next =
           after < plan.length ? loadGroup(task, plan, { ...state, batch: after }, accumulate) : undefined;
         next?.catch(() => {}); // awaited in the next turn, where it may throw
         const step = state.step + 1;
+        missing += lost;
+        whole = batches.length > 0 ? undefined : (whole ?? state);
+        try {
+          refuseTooFew(missing, items, `epoch ${state.epoch + 1}`);
+        } catch (error) {
+          await save();
+          throw error;
+        }
+        if (batches.length === 0)
+          options.onNote?.(
+            `stage ${stage}  step ${step}: none of its ${lost} utterances can be read, no update`,
+          );
         const factor =
           scheduleFactor(step, { ...schedule, total }) *
           (schedule.kind === "newbob" ? state.newBob.factor : 1);
@@ -139,13 +168,13 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
             state = { ...state, steady: state.steady + 1 };
           }
           const seconds = (performance.now() - started) / 1000;
-          const bytes = device.pool.statistics.allocated;
+          const { allocated: bytes, held: buffers } = device.pool.statistics;
           const { loss, parts, gradientNorm } = result;
           run.metrics({
             ...{ stage, step, epoch: state.epoch, loss, ...parts, gradient_norm: gradientNorm },
             ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
             ...(scaled ? { loss_scale: lossScale, skipped: !result.finite } : {}),
-            ...{ seconds, bytes },
+            ...{ seconds, bytes, buffers, bind_groups: device.bindGroups.alive },
           });
           const amount = batches.reduce((n, batch) => n + task.amount(batch), 0);
           const { epoch } = state;
@@ -161,17 +190,17 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
           await save();
           return { finished: false, bests: state.bests };
         }
-        if (next && checkpoints.every > 0 && step % checkpoints.every === 0) {
-          await save();
-        }
+        if (next && !whole && due()) await save();
       }
       try {
         state = await endEpoch(options, state);
       } catch (error) {
-        if (!signal.aborted) throw error;
+        if (!signal.aborted && !(error instanceof TooFewError)) throw error;
         await save(); // the epoch's updates are done: going on begins with its figures
+        if (!signal.aborted) throw error;
         return { finished: false, bests: state.bests };
       }
+      whole = undefined;
       await save();
       if (signal.aborted && state.epoch < epochs) return { finished: false, bests: state.bests };
     }
@@ -181,17 +210,34 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
   }
 }
 
-/** The micro-batches of one update; those of which nothing can be read are left out. */
+/** The micro-batches of one update, without those of which nothing can be read, and how many items are missing. */
 async function loadGroup<B>(
   task: Task<B>,
   plan: readonly (readonly number[])[],
   { epoch, batch: from }: LoopState,
   count: number,
-): Promise<B[]> {
-  const batches = await Promise.all(
-    plan.slice(from, from + count).map((indices) => task.load(indices, epoch)),
-  );
-  return batches.filter((batch) => batch !== undefined);
+): Promise<{ batches: B[]; lost: number }> {
+  const wanted = plan.slice(from, from + count);
+  const loaded = await Promise.all(wanted.map((indices) => task.load(indices, epoch)));
+  let lost = 0;
+  for (const [i, batch] of loaded.entries())
+    lost += wanted[i].length - (batch === undefined ? 0 : (task.size?.(batch) ?? wanted[i].length));
+  return { batches: loaded.filter((batch) => batch !== undefined), lost };
+}
+
+/** Throws where a checkpoint has not done as many updates as its place in the epochs says. */
+function refuseStep(
+  { state: { epoch, batch, step }, folder }: Latest,
+  plans: readonly (readonly unknown[])[],
+  accumulate: number,
+): void {
+  const updates = (batches: number) => Math.ceil(batches / accumulate);
+  const before = plans.slice(0, epoch).reduce((n, plan) => n + updates(plan.length), 0);
+  const expected = before + updates(Math.min(batch, plans[epoch]?.length ?? 0));
+  if (step !== expected)
+    throw new RangeError(
+      `Cannot use ${folder}/state.json: step is ${step} at epoch ${epoch} and batch ${batch}, but should be ${expected}`,
+    );
 }
 
 /** Judges the epoch on the dev set and keeps its model if none was better. */
@@ -207,9 +253,8 @@ async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<
     });
   }
   const score = dev && config.select !== "last" ? scoreOf(dev, config.select) : epoch;
-  const best = state.bests[stage];
-  // A figure that is none, of a dev set without words for one, wins nothing.
-  const better = best === undefined || Number.isNaN(best.score) || score >= best.score;
+  const utterances = dev && config.select !== "last" ? dev.utterances : undefined;
+  const better = isBetter({ score, utterances }, state.bests[stage], options);
   let bests = state.bests;
   if (better) {
     const folder = `stage${stage}-epoch${String(epoch + 1).padStart(3, "0")}`;
@@ -217,10 +262,35 @@ async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<
       await task.save(path);
       return { stage, epoch, score, dev };
     });
-    bests = { ...bests, [stage]: { folder, epoch, score } };
+    bests = { ...bests, [stage]: { folder, epoch, score, utterances } };
   }
   if (dev) onDev?.(epoch, dev, better);
-  return { ...next, bests, newBob: dev ? newBob(state.newBob, dev.loss) : state.newBob };
+  return { ...next, bests, newBob: dev ? nextNewBob(state.newBob, dev) : state.newBob };
+}
+
+/** Figures over different parts of the dev set say nothing about each other: those over more of it win. */
+function isBetter<B>(
+  own: Pick<Best, "score" | "utterances">,
+  best: Best | undefined,
+  { stage, onNote }: StageOptions<B>,
+): boolean {
+  if (best === undefined) return true;
+  const [now, then] = [own.utterances, best.utterances];
+  if (now !== undefined && then !== undefined && now !== then) {
+    const result = now > then ? "this epoch is taken" : `epoch ${best.epoch + 1} stays`;
+    onNote?.(
+      `stage ${stage}: dev figures over ${now} utterances are not compared with those of the best, over ${then}: ${result}`,
+    );
+    return now > then;
+  }
+  // A figure that is none, of a dev set without words for one, wins nothing.
+  return Number.isNaN(best.score) || own.score >= best.score;
+}
+
+function nextNewBob(state: LoopState["newBob"], { loss, utterances }: DevResult): LoopState["newBob"] {
+  if (utterances === undefined) return newBob(state, loss);
+  const comparable = state.utterances === undefined || state.utterances === utterances;
+  return { ...(comparable ? newBob(state, loss) : { ...state, last: loss }), utterances };
 }
 
 function scoreOf(dev: DevResult, select: "ua" | "wer" | "loss"): number {

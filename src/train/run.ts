@@ -1,13 +1,15 @@
 /** A whole run: its data, its models stage by stage, and the way from one to the next. */
 import type { Device } from "../gpu/device.ts";
 import { build, type Chosen, type TaskOptions } from "./build.ts";
+import { readChecked } from "./checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
+import { addRecord, lineage, recordOf } from "./lineage.ts";
 import { type Best, identify, openLatest } from "./state.ts";
 
-export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
+export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
   readonly device: Device;
   readonly run: RunFolder;
   readonly config: TrainConfig;
@@ -17,6 +19,8 @@ export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
   readonly signal: AbortSignal;
   readonly onStage?: (stage: StageNumber, parameters: number, trained: number) => void;
   readonly onStep?: StageOptions<unknown>["onStep"];
+  /** Makes a stage's model and task; a test may have a smaller one. */
+  readonly buildStage?: typeof build;
   readonly onDev?: (
     stage: StageNumber,
     ...rest: Parameters<NonNullable<StageOptions<unknown>["onDev"]>>
@@ -28,12 +32,25 @@ export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem"> {
  * RUN/model. Returns false where it was interrupted.
  */
 export async function trainRun(options: RunOptions): Promise<boolean> {
-  const { device, run, config, data, resume, signal } = options;
+  try {
+    return await trainStages(options);
+  } catch (error) {
+    await options.run.refuseGone(); // whatever failed, that is why
+    throw error;
+  }
+}
+
+async function trainStages(options: RunOptions): Promise<boolean> {
+  const { device, run, config, data, resume, signal, onNote, buildStage = build } = options;
   const { train, dev } = split(config, data);
   const of = await identify(config, data?.examined);
-  const latest = resume ? await openLatest(run, of) : undefined;
+  const latest = resume ? await openLatest(run, of, config) : undefined;
   const state = latest?.state;
-  await run.rewind(state?.lengths);
+  if (resume && !latest) onNote?.(`${run.path} has no checkpoint yet: it starts from the beginning`);
+  for (const line of [...(latest?.lost ?? []), ...(await run.rewind(state?.lengths))]) onNote?.(line);
+  if (latest) await run.prune(config.checkpoints.keep);
+  const heard = await lineage(run.host, config, data, { latest, signal });
+  if (!heard) return false;
   let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
   for (const stage of config.stages) {
     if (state && state.stage > stage) continue;
@@ -42,8 +59,11 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
     const chosen: Chosen = Object.fromEntries(
       Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
     );
-    const { weights, task } = await build(device, config, stage, chosen, from?.folder, {
-      ...{ train, dev, measure: options.measure, onProblem: options.onProblem },
+    if (!from)
+      for (const folder of Object.values(chosen)) await readChecked(run.host, `${folder}/model.safetensors`);
+    const { weights, task } = await buildStage(device, config, stage, chosen, from?.folder, {
+      ...{ train, dev, measure: options.measure, onProblem: options.onProblem, onNote },
+      record: recordOf(heard, stage),
     });
     try {
       const counts = weights.parameters.map((p) => ({ size: p.value.size, trainable: p.trainable }));
@@ -56,6 +76,7 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
         checkpoints: config.checkpoints,
         isHead: (key) => !/^(hubert|wav2vec2|bert)\./.test(key),
         onStep: options.onStep,
+        onNote,
         onDev: (...rest) => options.onDev?.(stage, ...rest),
       });
       bests = result.bests;
@@ -64,8 +85,12 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
       weights.dispose();
     }
   }
-  const last = bests[config.stages[config.stages.length - 1]];
-  if (last) await run.publish(last.folder);
+  const stage = config.stages[config.stages.length - 1];
+  const last = bests[stage];
+  if (last) {
+    await addRecord(run.host, `${run.path}/best/${last.folder}`, recordOf(heard, stage));
+    await run.publish(last.folder);
+  }
   await run.flush();
   return true;
 }

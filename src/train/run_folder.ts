@@ -1,66 +1,29 @@
 /**
  * RUN: config.json, metrics.jsonl, log.txt, TensorBoard events, checkpoints/, best/, model/.
  *
- * A checkpoint is a model folder with the optimiser's state and state.json, which is written last; one without it was
- * never finished and is removed. The state says how long the other files were, so that a resumed run cuts off what came
- * after.
+ * A checkpoint is a model folder with the optimiser's state and state.json. It is made under another name, NAME.partial,
+ * with state.json last, and then renamed: the process may be killed at any moment. The state says how long the other
+ * files were, so that a resumed run cuts off what came after.
  */
 import type { Host } from "../host/host.ts";
 import { readJson } from "../io/config.ts";
 import { writeWhole } from "../io/write_whole.ts";
-import { TensorBoardEvents } from "./tensorboard.ts";
+import { copyFolder } from "./copy_folder.ts";
+import { GrowingFile, wholeLines } from "./growing_file.ts";
+import { TensorBoardEvents, wholeRecords } from "./tensorboard.ts";
 
 const encoder = new TextEncoder();
 
 export const toJson = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
+type Part = "checkpoints" | "best";
+
+/** Names of this run's folders in its parts; what else lies there is somebody's own. */
+const OWN = { checkpoints: /^stage\d-\d{7,}$/, best: /^stage\d-epoch\d{3,}$/ };
+const PARTIAL = ".partial";
+
 /** Bytes of the files that grow, at the time of a checkpoint. */
 export type Lengths = Readonly<Record<string, number>>;
-
-/** A file to whose end a run writes. Lines are collected and reach the disk together. */
-class GrowingFile {
-  readonly #host: Host;
-  readonly #path: string;
-  #pending: Uint8Array[] = [];
-  length = 0;
-
-  constructor(host: Host, path: string) {
-    this.#host = host;
-    this.#path = path;
-  }
-
-  get empty(): boolean {
-    return this.length === 0 && this.#pending.length === 0;
-  }
-
-  add(bytes: Uint8Array): void {
-    this.#pending.push(bytes);
-  }
-
-  async flush(): Promise<void> {
-    if (this.#pending.length === 0) return;
-    const all = new Uint8Array(this.#pending.reduce((n, b) => n + b.length, 0));
-    let at = 0;
-    for (const bytes of this.#pending) {
-      all.set(bytes, at);
-      at += bytes.length;
-    }
-    this.#pending = [];
-    await this.#host.append(this.#path, all);
-    this.length += all.length;
-  }
-
-  /** Cuts off what lies beyond `length` bytes. */
-  async cut(length: number): Promise<void> {
-    const there = (await this.#host.kind(this.#path)) === "file";
-    const bytes = there ? await this.#host.readBytes(this.#path) : new Uint8Array(0);
-    if (bytes.length < length) {
-      throw new Error(`Cannot resume: ${this.#path} has ${bytes.length} bytes, expected at least ${length}`);
-    }
-    if (bytes.length > length) await writeWhole(this.#host, this.#path, bytes.subarray(0, length));
-    this.length = length;
-  }
-}
 
 export interface Metrics {
   readonly stage: number;
@@ -79,55 +42,127 @@ export class RunFolder {
   private constructor(host: Host, path: string) {
     this.host = host;
     this.path = path;
-    this.#metrics = new GrowingFile(host, `${path}/metrics.jsonl`);
-    this.#log = new GrowingFile(host, `${path}/log.txt`);
-    this.#events = new GrowingFile(host, `${path}/events.out.tfevents.wavegate`);
+    this.#metrics = new GrowingFile(host, `${path}/metrics.jsonl`, wholeLines);
+    this.#log = new GrowingFile(host, `${path}/log.txt`, wholeLines);
+    this.#events = new GrowingFile(host, `${path}/events.out.tfevents.wavegate`, wholeRecords);
   }
 
-  /** Makes a run folder with its config. Throws where a run lies there that has come to a checkpoint. */
-  static async create(host: Host, path: string, config: unknown): Promise<RunFolder> {
-    for (const part of ["checkpoints", "best", "model"]) {
-      const there = (await host.kind(`${path}/${part}`)) === "directory";
-      if (there && (await host.list(`${path}/${part}`)).length > 0)
-        throw new Error(`Cannot start a run in ${path}: one is there already; --resume goes on with it`);
+  /**
+   * Throws where a run cannot begin in `path`: what lies there is no run, and would be lost, or is one that has come to
+   * something. Nothing, an empty folder and a run that was killed before it saved anything are well.
+   */
+  static async check(host: Host, path: string): Promise<void> {
+    const kind = await host.kind(path);
+    if (kind === undefined) return;
+    if (kind === "file") throw new Error(`Cannot start a run in ${path}: it is a file`);
+    const names = (await host.list(path)).filter((name) => !/^lock(\.|$)|\.tmp$/.test(name));
+    const foreign = (await isRun(host, path)) ? [] : await besides(host, path, names);
+    if (foreign.length > 0) {
+      const more = foreign.length > 6 ? ` and ${foreign.length - 6} more` : "";
+      throw new Error(
+        `Cannot start a run in ${path}: it is no run and holds ${foreign.slice(0, 6).join(", ")}${more}, expected a new or an empty folder`,
+      );
     }
-    await host.makeDirectory(`${path}/checkpoints`);
-    await host.makeDirectory(`${path}/best`);
-    await writeWhole(host, `${path}/config.json`, toJson(config));
-    return new RunFolder(host, path);
+    const run = new RunFolder(host, path);
+    const saved = [...(await run.#finished("checkpoints")), ...(await run.#finished("best"))];
+    const published = names.includes("model") && (await host.list(`${path}/model`)).length > 0;
+    if (saved.length > 0 || published)
+      throw new Error(
+        `Cannot start a run in ${path}: one is there already; --resume --out ${path} goes on with it`,
+      );
   }
 
-  /** Opens a run folder to go on. Throws where there is no run. */
+  /** Makes a run folder with its config. Throws as check() does. */
+  static async create(host: Host, path: string, config: unknown): Promise<RunFolder> {
+    await RunFolder.check(host, path);
+    await host.makeDirectory(path);
+    await writeWhole(host, `${path}/config.json`, toJson(config));
+    return await RunFolder.open(host, path);
+  }
+
+  /** Opens a run folder to go on, and clears away what was never finished. Throws where there is no run. */
   static async open(host: Host, path: string): Promise<RunFolder> {
     if ((await host.kind(`${path}/config.json`)) !== "file") {
-      throw new Error(`Cannot resume ${path}: it holds no config.json of a run`);
+      throw new Error(
+        `Cannot resume ${path}: it holds no config.json of a run; one that was stopped before it wrote that starts again without --resume`,
+      );
     }
-    for (const part of ["checkpoints", "best"]) await host.makeDirectory(`${path}/${part}`);
-    return new RunFolder(host, path);
+    const run = new RunFolder(host, path);
+    for (const part of ["checkpoints", "best"] as const) {
+      await host.makeDirectory(`${path}/${part}`);
+      await run.#clear(part);
+    }
+    for (const name of await host.list(path))
+      if (/^(config\.json|metrics\.jsonl|events\.out\.tfevents\.wavegate)\.[0-9a-f]{12}\.tmp$/.test(name))
+        await host.remove(`${path}/${name}`);
+    return run;
   }
 
-  /** Folders of the finished checkpoints, the newest first; what was never finished is removed. */
+  /** Takes over what was finished and not yet renamed; removes what was never finished, or half removed. */
+  async #clear(part: Part): Promise<void> {
+    const { host } = this;
+    const names = await host.list(`${this.path}/${part}`);
+    for (const name of names.filter((each) => each.endsWith(PARTIAL))) {
+      const target = name.slice(0, -PARTIAL.length);
+      if (!OWN[part].test(target)) continue;
+      const folder = `${this.path}/${part}/${name}`;
+      if (await isFinished(host, folder)) await this.#replace(`${this.path}/${part}/${target}`);
+      else await host.remove(folder);
+    }
+    for (const name of await this.own(part)) {
+      const folder = `${this.path}/${part}/${name}`;
+      if (!(await isFinished(host, folder))) await host.remove(folder);
+    }
+  }
+
+  /** Gives FOLDER.partial its name. */
+  async #replace(folder: string): Promise<void> {
+    await this.#discard(folder);
+    await this.host.rename(`${folder}${PARTIAL}`, folder);
+  }
+
+  /** Removes a folder in such an order that half of it is not taken for whole. */
+  async #discard(folder: string): Promise<void> {
+    await this.host.remove(`${folder}/state.json`);
+    await this.host.remove(folder);
+  }
+
+  /** Folders of the finished checkpoints, the newest first. */
   async finished(): Promise<string[]> {
-    const found: string[] = [];
-    for (const name of await this.own("checkpoints")) {
-      const folder = `${this.path}/checkpoints/${name}`;
-      if ((await this.host.kind(`${folder}/state.json`)) === "file") found.unshift(folder);
-      else await this.host.remove(folder);
+    return (await this.#finished("checkpoints")).reverse();
+  }
+
+  async #finished(part: Part): Promise<string[]> {
+    if ((await this.host.kind(`${this.path}/${part}`)) !== "directory") return [];
+    const folders = (await this.own(part)).map((name) => `${this.path}/${part}/${name}`);
+    const there = await Promise.all(folders.map((folder) => isFinished(this.host, folder)));
+    return folders.filter((_, i) => there[i]);
+  }
+
+  /** Names of this run's folders in a part, the oldest first. */
+  async own(part: Part): Promise<string[]> {
+    return (await this.host.list(`${this.path}/${part}`)).filter((name) => OWN[part].test(name));
+  }
+
+  /**
+   * Goes back to the state of a checkpoint, or to the beginning. Returns a line for each file that lacks something of
+   * what the checkpoint knows: training does not need it.
+   */
+  async rewind(lengths: Lengths = {}): Promise<string[]> {
+    const lost: string[] = [];
+    for (const [name, file] of [
+      ["metrics.jsonl", this.#metrics],
+      ["events.out.tfevents.wavegate", this.#events],
+    ] as const) {
+      const length = (name === "metrics.jsonl" ? lengths.metrics : lengths.events) ?? 0;
+      const missing = await file.cut(length);
+      if (missing > 0)
+        lost.push(
+          `${this.path}/${name} lacks ${missing} of the ${length} bytes from before the checkpoint: these figures are lost, training is not`,
+        );
     }
-    return found;
-  }
-
-  /** Names of this run's folders in a part, the oldest first; what else lies there is somebody's own. */
-  async own(part: "checkpoints" | "best"): Promise<string[]> {
-    const pattern = { checkpoints: /^stage\d-\d{7,}$/, best: /^stage\d-epoch\d{3,}$/ }[part];
-    return (await this.host.list(`${this.path}/${part}`)).filter((name) => pattern.test(name));
-  }
-
-  /** Goes back to the state of a checkpoint, or to the beginning. */
-  async rewind(lengths: Lengths = {}): Promise<void> {
-    await this.#metrics.cut(lengths.metrics ?? 0);
-    await this.#events.cut(lengths.events ?? 0);
     await this.#log.flush();
+    return lost;
   }
 
   metrics(record: Metrics): void {
@@ -157,22 +192,33 @@ export class RunFolder {
    * Makes folder `name` in `part` and lets `fill` write into it, `state` last. On failure, a full disk for one, what was
    * written is removed: the checkpoints before stay.
    */
-  async checkpoint(
-    part: "checkpoints" | "best",
-    name: string,
-    fill: (folder: string) => Promise<unknown>,
-  ): Promise<string> {
+  async checkpoint(part: Part, name: string, fill: (folder: string) => Promise<unknown>): Promise<string> {
     const folder = `${this.path}/${part}/${name}`;
-    await this.host.remove(folder);
+    const partial = `${folder}${PARTIAL}`;
+    await this.refuseGone();
+    await this.#discard(partial);
     try {
-      await this.host.makeDirectory(folder);
-      const state = await fill(folder);
-      await writeWhole(this.host, `${folder}/state.json`, toJson(state));
+      await this.host.makeDirectory(partial);
+      const state = await fill(partial);
+      await writeWhole(this.host, `${partial}/state.json`, toJson(state));
     } catch (error) {
-      await this.host.remove(folder).catch(() => {});
+      await this.host.remove(partial).catch(() => {});
       throw error;
     }
+    await this.#replace(folder);
     return folder;
+  }
+
+  /** Throws where somebody took the folder away; what this run made anew of it is removed. */
+  async refuseGone(): Promise<void> {
+    const { host, path } = this;
+    if ((await host.kind(`${path}/config.json`)) === "file") return;
+    for (const folder of [`${path}/checkpoints`, `${path}/best`, path])
+      if ((await host.kind(folder)) === "directory" && (await host.list(folder)).length === 0)
+        await host.remove(folder).catch(() => {});
+    throw new Error(
+      `Cannot go on with ${path}: its config.json is gone, the folder was removed or moved while the run wrote to it`,
+    );
   }
 
   /** Removes all but the newest `keep` checkpoints, and the best models that none of them names. */
@@ -180,65 +226,62 @@ export class RunFolder {
     const { host, path } = this;
     const names = await this.own("checkpoints");
     for (const name of names.slice(0, Math.max(0, names.length - keep))) {
-      await host.remove(`${path}/checkpoints/${name}`);
+      await this.#discard(`${path}/checkpoints/${name}`);
     }
     const named = new Set<unknown>();
     for (const name of names.slice(-keep)) {
-      const state = await readJson(host, `${path}/checkpoints/${name}/state.json`);
+      const state = await readJson(host, `${path}/checkpoints/${name}/state.json`).catch(() => undefined);
+      if (!state) return; // somebody damaged it: which models it names is unknown
       for (const best of Object.values((state.bests ?? {}) as Record<string, { folder: string }>)) {
         named.add(best.folder);
       }
     }
     for (const name of await this.own("best")) {
-      if (!named.has(name)) await host.remove(`${path}/best/${name}`);
+      if (!named.has(name)) await this.#discard(`${path}/best/${name}`);
     }
   }
 
   /** Copies a folder of best/ to model/, which is there whole or as it was before. */
   async publish(name: string): Promise<void> {
     const { host, path } = this;
-    const [partial, model] = [`${path}/model.partial`, `${path}/model`];
+    await this.refuseGone();
+    const [partial, model, previous] = ["model.partial", "model", "model.previous"].map(
+      (x) => `${path}/${x}`,
+    );
     await host.remove(partial);
     try {
       await copyFolder(host, `${path}/best/${name}`, partial);
-      await host.remove(model);
-      await host.rename(partial, model);
     } catch (error) {
       await host.remove(partial).catch(() => {});
       throw error;
     }
+    await host.remove(previous);
+    if ((await host.kind(model)) !== undefined) await host.rename(model, previous);
+    await host.rename(partial, model);
+    await host.remove(previous);
   }
 }
 
-/** Bytes of a file that are in memory while it is copied. */
-const PIECE = 2 ** 24;
+const isFinished = async (host: Host, folder: string): Promise<boolean> =>
+  (await host.kind(`${folder}/state.json`)) === "file";
 
-/** Copies what a model folder holds, but not the state of training. */
-async function copyFolder(host: Host, from: string, to: string): Promise<void> {
-  await host.makeDirectory(to);
-  for (const name of await host.list(from)) {
-    if ((await host.kind(`${from}/${name}`)) === "directory")
-      await copyFolder(host, `${from}/${name}`, `${to}/${name}`);
-    else if (name !== "state.json") await copyFile(host, `${from}/${name}`, `${to}/${name}`);
-  }
+/** Whether config.json is that of a run. */
+async function isRun(host: Host, path: string): Promise<boolean> {
+  if ((await host.kind(`${path}/config.json`)) !== "file") return false;
+  const config = await readJson(host, `${path}/config.json`).catch(() => ({}) as Record<string, unknown>);
+  return "stages" in config && "preset" in config && "system" in config;
 }
 
-async function copyFile(host: Host, from: string, to: string): Promise<void> {
-  const source = await host.open(from);
-  try {
-    const target = await host.createAtomic(to);
-    try {
-      for (let at = 0; at < source.size; at += PIECE) {
-        const piece = new Uint8Array(Math.min(PIECE, source.size - at));
-        await source.read(piece, at);
-        await target.write(piece);
-      }
-      await target.commit();
-    } catch (error) {
-      await target.abort();
-      throw error;
-    }
-  } finally {
-    await source.close();
+/** Names beside the folders that a run makes before its first file, as long as these are empty. */
+async function besides(host: Host, path: string, names: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const name of names) {
+    const ours = name === "checkpoints" || name === "best";
+    const empty =
+      ours &&
+      (await host.kind(`${path}/${name}`)) === "directory" &&
+      (await host.list(`${path}/${name}`)).length === 0;
+    if (!empty) found.push(name);
   }
+  return found;
 }

@@ -28,6 +28,8 @@ export function scheduleFactor(step: number, { kind, warmup, total }: ScheduleOp
 export interface NewBobState {
   readonly factor: number;
   readonly last?: number;
+  /** Over how many utterances `last` is. */
+  readonly utterances?: number;
 }
 
 /**

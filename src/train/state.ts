@@ -3,19 +3,26 @@ import * as v from "valibot";
 import type { Examined } from "../corpora/examine.ts";
 import { isObject, readJson } from "../io/config.ts";
 import { openSafetensors } from "../io/safetensors.ts";
+import { readChecked } from "./checksum.ts";
 import { complain } from "./complain.ts";
-import type { TrainConfig } from "./config.ts";
+import { stageOf, type TrainConfig } from "./config.ts";
 import type { RunFolder } from "./run_folder.ts";
 
-const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 /** JSON has no NaN: a dev figure that was none comes back as null. */
 const figure = v.pipe(
-  v.nullable(v.number()),
+  v.nullable(v.pipe(v.number(), v.finite())),
   v.transform((x) => x ?? Number.NaN),
 );
 
 /** The best epoch of a stage so far; `folder` is its name in best/. */
-const best = v.object({ folder: v.string(), epoch: count, score: figure });
+const best = v.object({
+  folder: v.pipe(v.string(), v.regex(/^stage\d-epoch\d{3,}$/, "the name of a folder in best/")),
+  epoch: count,
+  score: figure,
+  /** Of the dev set, from which the score is; absent in older runs, and where the score is of none. */
+  utterances: v.optional(count),
+});
 
 const schema = v.object({
   /** Hashes of the recipe and of the utterances that the run began with. */
@@ -26,8 +33,13 @@ const schema = v.object({
   batch: count,
   /** Updates done in this stage. */
   step: count,
-  newBob: v.object({ factor: v.number(), last: v.optional(figure) }),
-  lossScale: v.pipe(v.number(), v.gtValue(0)),
+  newBob: v.object({
+    factor: v.pipe(v.number(), v.gtValue(0), v.maxValue(1)),
+    last: v.optional(figure),
+    /** Of the dev set, over which the last loss is. */
+    utterances: v.optional(count),
+  }),
+  lossScale: v.pipe(v.number(), v.gtValue(0), v.maxValue(2 ** 127)),
   /** Updates since a step was skipped, after which the loss scale may grow. */
   steady: count,
   /** Updates of each parameter. */
@@ -44,20 +56,26 @@ export type Identity = LoopState["of"];
 export interface Latest {
   readonly folder: string;
   readonly state: LoopState;
+  /** A line about each thing that it names and that is not there any more, where the run does without. */
+  readonly lost: readonly string[];
 }
 
 /**
- * The newest finished checkpoint of a run, if there is one. Throws one line where it is damaged, or of a run with another
- * recipe or other data than `of`.
+ * The newest finished checkpoint of a run, if there is one. Throws one line where it is damaged, makes no sense, or is of
+ * a run with another recipe or other data than `of`.
  */
-export async function openLatest(run: RunFolder, of: Identity): Promise<Latest | undefined> {
-  const { host, path } = run;
+export async function openLatest(
+  run: RunFolder,
+  of: Identity,
+  config?: TrainConfig,
+): Promise<Latest | undefined> {
+  const { path } = run;
   const [folder, before] = await run.finished();
   if (folder === undefined) {
-    if ((await run.own("best")).length === 0) return undefined;
-    throw new Error(`Cannot resume ${path}: it holds models in best/, but no checkpoint to go on from`);
+    await refuseOrphans(run);
+    return undefined;
   }
-  const state = await readState(host, folder).catch((error: Error) => {
+  const { state, lost } = await readState(run, folder, config).catch((error: Error) => {
     const hint = before ? `; without ${folder} the run goes on from ${before}` : "";
     throw new Error(`${error.message.split("\n")[0]}${hint}`, { cause: error });
   });
@@ -65,17 +83,76 @@ export async function openLatest(run: RunFolder, of: Identity): Promise<Latest |
     throw new Error(`Cannot resume ${path}: its config.json is not the one that the run began with`);
   if (state.of.data !== of.data)
     throw new Error(`Cannot resume ${path}: the corpus is not the one that the run began with`);
-  return { folder, state };
+  return { folder, state, lost };
 }
 
-/** Reads state.json, and of the tensor files as much as shows that they are whole. */
-async function readState(host: RunFolder["host"], folder: string): Promise<LoopState> {
+/** A run that was killed before its first checkpoint has at most the model of its first epoch: it begins anew. */
+async function refuseOrphans(run: RunFolder): Promise<void> {
+  const { host, path } = run;
+  const bests = await run.own("best");
+  const published = (await host.kind(`${path}/model`)) === "directory";
+  if (published || bests.length > 1 || bests.some((name) => !name.endsWith("-epoch001")))
+    throw new Error(`Cannot resume ${path}: it holds models in best/, but no checkpoint to go on from`);
+}
+
+/** Reads state.json, and the tensor files as far as that shows that they are as they were written. */
+async function readState(
+  run: RunFolder,
+  folder: string,
+  config?: TrainConfig,
+): Promise<Omit<Latest, "folder">> {
+  const { host } = run;
   const path = `${folder}/state.json`;
   const parsed = v.safeParse(schema, await readJson(host, path));
   if (!parsed.success) throw complain(path, parsed.issues[0]);
-  for (const name of ["model", "optimizer"])
+  const state = parsed.output;
+  const wrong = nonsense(state, folder.slice(folder.lastIndexOf("/") + 1), config);
+  if (wrong !== undefined) throw new RangeError(`Cannot use ${path}: ${wrong}`);
+  for (const name of ["model", "optimizer"]) {
     await (await openSafetensors(host, `${folder}/${name}.safetensors`)).close();
-  return parsed.output;
+    await readChecked(host, `${folder}/${name}.safetensors`);
+  }
+  const bests = { ...state.bests };
+  const lost: string[] = [];
+  for (const [stage, { folder: name }] of Object.entries(bests)) {
+    if ((await host.kind(`${run.path}/best/${name}/model.safetensors`)) === "file") continue;
+    const goesOn =
+      Number(stage) === state.stage && config && state.epoch < stageOf(config, state.stage).epochs;
+    if (!goesOn) throw new Error(`Cannot use ${path}: it names best/${name}, which is not there`);
+    delete bests[stage];
+    lost.push(`${run.path}/best/${name} is gone: the best of the epochs to come is chosen without it`);
+  }
+  return { state: { ...state, bests }, lost };
+}
+
+/** What a state says that cannot be, of the checkpoint `name`. */
+function nonsense(state: LoopState, name: string, config: TrainConfig | undefined): string | undefined {
+  const { stage, epoch, batch, step, updates, bests } = state;
+  const own = `stage${stage}-${String(step).padStart(7, "0")}`;
+  if (name !== own) return `its stage and step are those of ${own}`;
+  if ((step === 0) !== (epoch === 0 && batch === 0))
+    return `step is ${step} at epoch ${epoch} and batch ${batch}`;
+  const ahead = Object.entries(updates).find(([, n]) => n > step);
+  if (ahead) return `updates of ${ahead[0]} are ${ahead[1]} but should be at most step, ${step}`;
+  for (const [key, best] of Object.entries(bests)) {
+    if (best.folder !== `stage${key}-epoch${String(best.epoch + 1).padStart(3, "0")}`)
+      return `bests.${key}.folder is ${best.folder} but its epoch is ${best.epoch}`;
+    if (Number(key) === stage && best.epoch >= epoch)
+      return `bests.${key}.epoch is ${best.epoch} but should be less than epoch, ${epoch}`;
+  }
+  return config && beyond(state, config);
+}
+
+/** What a state says that a run of this recipe never comes to. */
+function beyond({ stage, epoch, batch, bests, lossScale }: LoopState, config: TrainConfig) {
+  if (!config.stages.includes(stage)) return `stage is ${stage}, but the run has ${config.stages.join(", ")}`;
+  const { epochs, precision } = stageOf(config, stage);
+  if (epoch > epochs || (epoch === epochs && batch > 0))
+    return `epoch is ${epoch} and batch ${batch}, but stage ${stage} has ${epochs} epochs`;
+  const strange = Object.keys(bests).find((key) => !config.stages.some((n) => `${n}` === key && n <= stage));
+  if (strange !== undefined) return `bests.${strange} is of no stage that the run has come to`;
+  if (precision === "f32" && lossScale !== 1) return `lossScale is ${lossScale} but should be 1 with f32`;
+  return undefined;
 }
 
 /** What a run is, wherever its corpus and the checkpoints that it started from lie. */
@@ -85,7 +162,8 @@ export async function identify(config: TrainConfig, examined: Examined | undefin
   return { recipe: await hash(recipe), data: await hash([heard, [...(examined?.notForTraining ?? [])]]) };
 }
 
-async function hash(value: unknown): Promise<string> {
+/** 16 hexadecimal digits that equal values share, whatever the order of their keys. */
+export async function hash(value: unknown): Promise<string> {
   const sorted = (_key: string, x: unknown) =>
     isObject(x) ? Object.fromEntries(Object.entries(x).sort(([a], [b]) => (a < b ? -1 : 1))) : x;
   const text = new TextEncoder().encode(JSON.stringify(value, sorted) ?? "");

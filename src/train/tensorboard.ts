@@ -88,3 +88,15 @@ export class TensorBoardEvents {
     return both;
   }
 }
+
+/** How many bytes at the start of an events file are whole records, by their lengths. */
+export function wholeRecords(bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = 0;
+  while (at + 16 <= bytes.length) {
+    const next = at + 16 + Number(view.getBigUint64(at, true));
+    if (next > bytes.length) break;
+    at = next;
+  }
+  return at;
+}

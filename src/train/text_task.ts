@@ -1,6 +1,7 @@
 /** Stage 0: masked-word training of a small BERT on plain text (Devlin et al. 2019, section 3.1), one sentence a line. */
 import type { Host } from "../host/host.ts";
-import { normalizeTranscript } from "../io/text.ts";
+import { readAnyText } from "../io/encoding.ts";
+import { droppedCharacters, normalizeTranscript, showDropped } from "../io/text.ts";
 import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { BertInput } from "../models/bert.ts";
 import type { BertForMaskedLM } from "../models/masked_lm.ts";
@@ -17,19 +18,28 @@ import type { DevResult, Losses, Task } from "./task.ts";
 /** A text of token ids; longer ones are cut. */
 type Sentence = readonly number[];
 
-/** Reads a file of sentences, normalised as transcripts are, lower-cased and tokenised. */
+/**
+ * Reads a file of sentences, normalised as transcripts are, lower-cased and tokenised. `onNote` is told where the file
+ * is not UTF-8 and what the normaliser left out.
+ */
 export async function readSentences(
   host: Host,
   path: string,
   tokenizer: BertTokenizer,
   { lines: most, tokens }: { readonly lines: number; readonly tokens: number },
+  onNote?: (line: string) => void,
 ): Promise<Sentence[]> {
-  const lines = (await host.readText(path)).split("\n").filter((line) => line.trim() !== "");
+  const { text, encoding } = await readAnyText(host, path);
+  if (encoding !== "UTF-8") onNote?.(`${path}: text not UTF-8, read as ${encoding}`);
+  const lines = text.split(/\r\n|\r|\n/).filter((line) => line.trim() !== "");
   const sentences: Sentence[] = [];
+  const dropped = new Map<string, number>();
   for (const line of lines.slice(0, most)) {
+    for (const [sign, n] of droppedCharacters(line)) dropped.set(sign, (dropped.get(sign) ?? 0) + n);
     const { ids } = await tokenizer.encode(normalizeTranscript(line).toLowerCase());
     sentences.push(cutTokens(ids, tokens));
   }
+  if (dropped.size > 0) onNote?.(`${path}: dropped characters, kept without ${showDropped(dropped)}`);
   return sentences;
 }
 

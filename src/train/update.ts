@@ -37,37 +37,51 @@ export async function update<B>(
   { factor, lossScale = 1, mode }: UpdateOptions,
 ): Promise<UpdateResult> {
   const share = 1 / batches.length;
-  const names: string[] = [];
-  const stats = scope(device, () => {
-    const seen: Tensor[] = [];
+  const rows: Tensor[] = [];
+  let names: readonly string[] = [];
+  try {
     for (const [i, batch] of batches.entries()) {
-      const row = scope(device, () => {
-        const kept: Record<string, Tensor> = {};
-        const { gradients } = grad(device, optimizer.leaves, () => {
-          const { loss, parts } = task.losses(batch, mode(i));
-          for (const [name, tensor] of Object.entries({ loss, ...parts })) kept[name] = tensor.keep();
-          return { loss, seeds: [[loss, full(device, loss.shape, share * lossScale)]] };
-        });
-        optimizer.accumulate(gradients);
-        if (i === 0) names.push(...Object.keys(kept));
-        const scalars = names.map((name) => reshape(kept[name], [1, 1]));
-        const joined = concat(scalars);
-        for (const tensor of Object.values(kept)) tensor.release();
-        return joined;
-      });
-      seen.push(row);
+      const result = backward(device, task, optimizer, batch, share * lossScale, mode(i));
+      rows.push(result.row);
+      names = result.names;
+      await device.tidy();
     }
-    const clip = optimizer.step(factor, 1 / lossScale);
-    return concat([reshape(clip, [1, 3]), ...seen]);
+    const stats = scope(device, () => {
+      const clip = optimizer.step(factor, 1 / lossScale);
+      return concat([reshape(clip, [1, 3]), ...rows]);
+    });
+    rows.push(stats);
+    const [, gradientNorm, flag, ...values] = await stats.read();
+    const mean = (n: number) => batches.reduce((sum, _, i) => sum + values[i * names.length + n], 0) * share;
+    const { loss, ...parts } = Object.fromEntries(names.map((name, n) => [name, mean(n)]));
+    const finite = flag === 1;
+    if (!finite) optimizer.undo();
+    return { loss, parts, gradientNorm, finite };
+  } finally {
+    for (const row of rows) row.release();
+  }
+}
+
+/** Adds the gradients of a micro-batch to the optimiser's; returns its losses side by side, (1, names). */
+function backward<B>(
+  device: Device,
+  task: Task<B>,
+  optimizer: AdamW,
+  batch: B,
+  seed: number,
+  mode: Mode,
+): { row: Tensor; names: readonly string[] } {
+  return scope(device, () => {
+    let losses: Record<string, Tensor> = {};
+    const { gradients } = grad(device, optimizer.leaves, () => {
+      const { loss, parts } = task.losses(batch, mode);
+      losses = { loss, ...parts };
+      for (const tensor of Object.values(losses)) tensor.keep();
+      return { loss, seeds: [[loss, full(device, loss.shape, seed)]] };
+    });
+    optimizer.accumulate(gradients);
+    const row = concat(Object.values(losses).map((tensor) => reshape(tensor, [1, 1])));
+    for (const tensor of Object.values(losses)) tensor.release();
+    return { row, names: Object.keys(losses) };
   });
-  const values = await stats.read();
-  stats.release();
-  const [, gradientNorm, flag] = values;
-  const mean = (name: number) =>
-    batches.reduce((sum, _, i) => sum + values[3 + i * names.length + name], 0) * share;
-  const means = Object.fromEntries(names.map((name, n) => [name, mean(n)]));
-  const { loss, ...parts } = means;
-  const finite = flag === 1;
-  if (!finite) optimizer.undo();
-  return { loss, parts, gradientNorm, finite };
 }

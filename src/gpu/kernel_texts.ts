@@ -1,0 +1,5 @@
+/**
+ * Texts of the kernels by file name inside kernels/. Empty in a checkout, where the files are read, so that an edited
+ * kernel needs no build; `npm run build` fills it in dist/, so that the package works from any folder and in a bundle.
+ */
+export const KERNEL_TEXTS: Readonly<Record<string, string>> = {};

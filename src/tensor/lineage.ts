@@ -1,0 +1,93 @@
+/**
+ * Finds where a graph was cut: a kernel read a tensor that a gradient should reach and wrote one that no op recorded.
+ *
+ * A tape has one lineage. The device tells it of every dispatch while the tape runs; the tape tells it what is tracked
+ * and asks it about tensors that are not. All goes by memory, which a tensor shares with its views.
+ */
+import type { Bound } from "../gpu/kernel.ts";
+import { showShape } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+
+export interface Cut {
+  /** Where the gradient's way ends: a kernel and its entry point. */
+  readonly name: string;
+  readonly reason: string;
+  /** The tracked tensors that were read. */
+  readonly sources: ReadonlySet<Tensor>;
+}
+
+/** Views that were made where nothing was to be recorded. */
+const detached = new WeakSet<Tensor>();
+export const detach = (view: Bound): void => {
+  if (view instanceof Tensor) detached.add(view);
+};
+
+export class Lineage {
+  readonly #tracked = new WeakMap<object, Tensor>();
+  /** What was written from tracked tensors and not recorded, so far. */
+  readonly #written = new WeakMap<object, { readonly name: string; readonly sources: Set<Tensor> }>();
+
+  track(tensor: Tensor): void {
+    this.#tracked.set(tensor.memory, tensor);
+  }
+
+  /** Notes a dispatch; `outputs` are the names of what it writes. */
+  ran(kernel: string, bound: Readonly<Record<string, Bound>>, outputs: ReadonlySet<string>): void {
+    let sources: Set<Tensor> | undefined;
+    let name = "";
+    for (const key in bound) {
+      const t = bound[key];
+      if (outputs.has(key) || !(t instanceof Tensor) || detached.has(t)) continue;
+      const tracked = this.#tracked.get(t.memory);
+      const before = tracked ? undefined : this.#written.get(t.memory);
+      if (!tracked && !before) continue;
+      sources ??= new Set();
+      if (tracked) {
+        sources.add(tracked);
+        name = kernel;
+      } else if (before) {
+        for (const source of before.sources) sources.add(source);
+        name ||= before.name;
+      }
+    }
+    if (!sources) return;
+    for (const key of outputs) {
+      const t = bound[key];
+      if (!(t instanceof Tensor)) continue;
+      const before = this.#written.get(t.memory);
+      if (before) for (const source of sources) before.sources.add(source);
+      else this.#written.set(t.memory, { name, sources: new Set(sources) });
+    }
+  }
+
+  /** Why no gradient would pass from `tensor`, which is not tracked, to what it was made from; undefined: it was from nothing tracked. */
+  cutOf(tensor: Tensor): Cut | undefined {
+    if (detached.has(tensor)) return undefined;
+    const written = this.#written.get(tensor.memory);
+    const shape = showShape(tensor.shape);
+    if (written) {
+      const reason = `it made a tensor of shape ${shape} from a tracked one without a record; record() its backward, or noGradient()`;
+      return { ...written, reason };
+    }
+    const whole = this.#tracked.get(tensor.memory);
+    if (!whole) return undefined;
+    const [name, reason] =
+      whole === tensor
+        ? ["recomputed", `a tensor of shape ${shape} that was made inside it is used outside`]
+        : [
+            "Tensor.reshaped",
+            `its view of shape ${shape} of a tracked tensor has no record; use reshape() while the tape runs`,
+          ];
+    return { name, reason, sources: new Set([whole]) };
+  }
+
+  /** `output` is recorded. Returns a tracked tensor that it was made from other than by way of the `inputs`, if there is one. */
+  settle(output: Tensor, inputs: readonly Tensor[]): Tensor | undefined {
+    if (inputs.some((input) => input.memory === output.memory)) return undefined; // a view
+    const sources = [...(this.#written.get(output.memory)?.sources ?? [])];
+    this.#written.delete(output.memory);
+    const holds = (input: Tensor, source: Tensor) =>
+      input.memory === source.memory || this.#written.get(input.memory)?.sources.has(source);
+    return sources.find((source) => !inputs.some((input) => holds(input, source)));
+  }
+}

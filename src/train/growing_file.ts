@@ -1,0 +1,58 @@
+/** A file to whose end a run writes. */
+import type { Host } from "../host/host.ts";
+import { writeWhole } from "../io/write_whole.ts";
+
+/** How many bytes at the start of `bytes` are whole records: lines, or events. */
+type Whole = (bytes: Uint8Array) => number;
+
+const NEWLINE = 10;
+export const wholeLines: Whole = (bytes) => bytes.lastIndexOf(NEWLINE) + 1;
+
+/** Records are collected and reach the disk together. */
+export class GrowingFile {
+  readonly #host: Host;
+  readonly #path: string;
+  readonly #whole: Whole;
+  #pending: Uint8Array[] = [];
+  length = 0;
+
+  constructor(host: Host, path: string, whole: Whole) {
+    this.#host = host;
+    this.#path = path;
+    this.#whole = whole;
+  }
+
+  get empty(): boolean {
+    return this.length === 0 && this.#pending.length === 0;
+  }
+
+  add(bytes: Uint8Array): void {
+    this.#pending.push(bytes);
+  }
+
+  async flush(): Promise<void> {
+    if (this.#pending.length === 0) return;
+    const all = new Uint8Array(this.#pending.reduce((n, b) => n + b.length, 0));
+    let at = 0;
+    for (const bytes of this.#pending) {
+      all.set(bytes, at);
+      at += bytes.length;
+    }
+    this.#pending = [];
+    await this.#host.append(this.#path, all);
+    this.length += all.length;
+  }
+
+  /**
+   * Cuts off what lies beyond `length` bytes, and a record that is cut short by that. Returns how many bytes of `length`
+   * are not there any more: somebody else shortened the file.
+   */
+  async cut(length: number): Promise<number> {
+    const there = (await this.#host.kind(this.#path)) === "file";
+    const bytes = there ? await this.#host.readBytes(this.#path) : new Uint8Array(0);
+    const kept = this.#whole(bytes.subarray(0, length));
+    if (bytes.length > kept) await writeWhole(this.#host, this.#path, bytes.subarray(0, kept));
+    this.length = kept;
+    return length - kept;
+  }
+}

@@ -1,0 +1,127 @@
+/** What must not grow while a process runs for days: bind groups, memory maps, spare buffers, devices. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+import { BindGroups } from "../src/gpu/bind_groups.ts";
+import { openDevice } from "../src/gpu/device.ts";
+import type { PoolBuffer } from "../src/gpu/pool.ts";
+import { currentHost } from "../src/host/current.ts";
+import { full, scale } from "../src/ops/elementwise.ts";
+import { scope } from "../src/tensor/scope.ts";
+import { testDevice } from "./device.ts";
+
+const device = await testDevice();
+const host = await currentHost();
+
+const group = () => ({}) as GPUBindGroup;
+const buffers = (...ids: number[]) => ids.map((id) => ({ id }) as PoolBuffer);
+
+test("BindGroups keeps the most recently used and forgets the rest", () => {
+  const groups = new BindGroups(8);
+  for (let i = 0; i < 100; i++) {
+    // One that is used all the time stays, however many come and go.
+    const used = groups.find("used") ?? groups.add("used", [], group());
+    assert.ok(groups.find(`${i}`) === undefined);
+    const made = groups.add(`${i}`, buffers(i), group());
+    assert.equal(groups.find(`${i}`), made);
+    assert.equal(groups.find("used"), used, `forgotten at ${i}`);
+    assert.ok(groups.size <= 8);
+  }
+  assert.equal(groups.find("0"), undefined);
+  assert.ok(groups.find("99"));
+  groups.forget(new Set([99]));
+  assert.equal(groups.find("99"), undefined, "its buffer was destroyed");
+});
+
+test("BindGroups.tidy() asks for a collection where too many are alive, and not again until more are", async () => {
+  const groups = new BindGroups(4, 10);
+  const held: GPUBindGroup[] = [];
+  let asked = 0;
+  const collect = async () => {
+    asked++;
+    held.length = 0;
+    await host.collectGarbage();
+  };
+  const add = (n: number) => {
+    for (let i = 0; i < n; i++) held.push(groups.add(`${Math.random()}`, [], group()));
+  };
+  add(14);
+  await groups.tidy(collect);
+  assert.equal(asked, 0);
+  add(6);
+  await groups.tidy(collect);
+  assert.equal(asked, 1);
+  assert.ok(groups.alive <= 5, `${groups.alive} are alive`);
+  // A runtime that cannot be asked is not asked at every step.
+  const nothing = async () => void asked++;
+  add(100);
+  for (let i = 0; i < 5; i++) await groups.tidy(nothing);
+  assert.equal(asked, 2);
+});
+
+test("a device keeps few bind groups and memory maps, whatever meets in its dispatches", async () => {
+  const maps = () =>
+    existsSync("/proc/self/maps") ? readFileSync("/proc/self/maps", "latin1").split("\n").length : 0;
+  const before = { alive: device.bindGroups.alive, maps: maps() };
+  // 200 inputs and 200 outputs of equal size meet in 40,000 pairs, as tensors do in a run of mixed lengths.
+  const many = scope(device, () => Array.from({ length: 200 }, () => full(device, [64], 1)));
+  for (let i = 0; i < many.length; i++) {
+    const out = scope(device, () => many.map((x, j) => scale(many[(i + j) % many.length] ?? x, 2)));
+    await device.idle();
+    for (const tensor of out) tensor.release();
+  }
+  for (const tensor of many) tensor.release();
+  const alive = device.bindGroups.alive - before.alive;
+  assert.ok(alive <= 25_000, `${alive} bind groups are alive`);
+  assert.ok(device.bindGroups.size <= 16_384);
+  assert.ok(maps() - before.maps <= 30_000, `${maps() - before.maps} memory maps were added`);
+});
+
+test("Device.read() keeps few bytes of spare buffers, however many sizes are read", async () => {
+  const sizes = Array.from({ length: 12 }, (_, i) => (2 + i) * 2 ** 18);
+  const made: GPUBuffer[] = [];
+  const create = device.gpu.createBuffer.bind(device.gpu);
+  device.gpu.createBuffer = (descriptor) => {
+    const buffer = create(descriptor);
+    if (descriptor.label === "staging") made.push(buffer);
+    return buffer;
+  };
+  let destroyed = 0;
+  for (const size of sizes) {
+    const tensor = full(device, [size], 3);
+    const values = await tensor.read();
+    assert.ok(values.length === size && values[size - 1] === 3);
+    tensor.release();
+    const last = made.at(-1)!;
+    const destroy = last.destroy.bind(last);
+    last.destroy = () => {
+      destroyed += last.size;
+      destroy();
+    };
+  }
+  device.gpu.createBuffer = create;
+  const kept = made.reduce((sum, { size }) => sum + size, 0) - destroyed;
+  assert.ok(kept <= 64 * 2 ** 20, `${kept} bytes are kept`);
+});
+
+test("devices that are opened and disposed of leave no memory map or file behind", async () => {
+  if (!existsSync("/proc/self/fd")) return;
+  const count = () => ({
+    files: readdirSync("/proc/self/fd").length,
+    maps: readFileSync("/proc/self/maps", "latin1").split("\n").length,
+  });
+  const once = async () => {
+    const device = await openDevice(host);
+    const y = scope(device, () => scale(full(device, [1000], 2), 3));
+    assert.equal((await y.read())[0], 6);
+    y.release();
+    device.dispose();
+    await host.collectGarbage();
+  };
+  for (let i = 0; i < 3; i++) await once();
+  const before = count();
+  for (let i = 0; i < 6; i++) await once();
+  const after = count();
+  assert.ok(after.files <= before.files + 2, `${after.files - before.files} files stay open`);
+  assert.ok(after.maps <= before.maps + 100, `${after.maps - before.maps} memory maps stay`);
+});

@@ -1,0 +1,308 @@
+/** What a model was trained on: written beside its weights, and held against what it is evaluated on. */
+import assert from "node:assert/strict";
+import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { examine } from "../src/corpora/examine.ts";
+import { holdOut } from "../src/corpora/folds.ts";
+import { readIemocap } from "../src/corpora/iemocap.ts";
+import { currentHost } from "../src/host/current.ts";
+import { trainConfig } from "../src/recipes.ts";
+import { addRecord, lineage, recordOf } from "../src/train/lineage.ts";
+import {
+  clipDigests,
+  type HeardCorpus,
+  heardOf,
+  type Provenance,
+  provenance,
+  provenanceText,
+  readProvenance,
+} from "../src/train/provenance.ts";
+import type { TrainConfig } from "../src/train/config.ts";
+import type { Latest } from "../src/train/state.ts";
+import { verb as evaluateVerb } from "../tools/evaluate.ts";
+import { verb as trainVerb } from "../tools/train.ts";
+import { refuseHeard, trainingLines } from "../tools/training.ts";
+import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
+import { runHere } from "./verb.ts";
+
+const host = await currentHost();
+const scratch = await mkdtemp(join(tmpdir(), "wavegate-provenance-"));
+const NO_GPU = ["--adapter", "no such adapter"];
+const recipe = ["--system", "acoustic", "--preset", "nano"];
+/** The model of the demo, as if it had been trained on `corpus` with Session2 held out. */
+const model = join(scratch, "run/model");
+
+let corpus: TinyRelease;
+/** The same ids with other sound. */
+let other: TinyRelease;
+before(async () => {
+  const small = { turns: 2, seconds: [0.5, 0.6] } as const;
+  corpus = await tinyRelease(small);
+  other = await tinyRelease({ ...small, seed: 12 });
+  await cp(fileURLToPath(new URL("../weights/demo", import.meta.url)), model, { recursive: true });
+  const config = trainConfig({ preset: "nano", system: "acoustic", data: corpus.root, fold: "Session2" });
+  const record = recordOf((await heardBy(config, "Session2"))!, 1);
+  await writeFile(join(model, "training.json"), provenanceText(record));
+});
+after(async () => {
+  await rm(scratch, { recursive: true });
+  await corpus.remove();
+  await other.remove();
+});
+
+const evaluate = (path: string, data: string, ...args: string[]) =>
+  runHere(evaluateVerb, "--model", path, "--data", data, ...args);
+
+/** What a run hears of its corpus and of the checkpoints that it begins with. */
+async function heardBy(config: TrainConfig, session: string, latest?: Latest) {
+  const examined = await examine(host, await readIemocap(host, config.data));
+  const fold = holdOut(examined.utterances, session, { dev: config.dev, seed: config.seed });
+  return lineage(host, config, { examined, fold }, { latest, signal: new AbortController().signal });
+}
+
+test("lineage() lists what a run trains on, what chooses the epoch and whom it holds out, and again where it goes on", async () => {
+  const ids = (session: number) =>
+    ["01", "02"].flatMap((take) => ["F000", "M001"].map((turn) => `Ses0${session}F_impro${take}_${turn}`));
+  const record = (await readProvenance(host, model))!;
+  const [own] = record.corpora;
+  assert.deepEqual([own.heldOut, own.system, own.preset, own.dev], ["Session2", "acoustic", "nano", 0.1]);
+  assert.deepEqual(Object.keys({ ...own.trainedOn, ...own.selectedBy }).sort(), [...ids(1), ...ids(3)]);
+  assert.equal(Object.keys(own.selectedBy).length, 2, "one dialogue of two turns");
+  for (const digest of Object.values(own.trainedOn)) assert.match(digest, /^[\w+/]{8}$/);
+  assert.deepEqual([record.text, record.unknown], [[], []]);
+  const config = trainConfig({ preset: "nano", system: "acoustic", data: corpus.root, fold: 2 });
+  // A checkpoint holds them; one of version 0.1 does not, and then they are read again.
+  for (const folder of [model, join(scratch, "run")]) {
+    const latest = { folder, state: { stage: 1 } } as Latest;
+    assert.deepEqual((await heardBy(config, "Session2", latest))?.corpus, own);
+  }
+  const bare = join(scratch, "bare");
+  await host.makeDirectory(bare);
+  await addRecord(host, bare, record);
+  assert.deepEqual(await readProvenance(host, bare), record, "a model that was saved without one gets one");
+});
+
+test("evaluate takes the session that training held out, and refuses what was trained on unless told", async () => {
+  const held = await evaluate(model, corpus.root, "--json");
+  assert.equal(held.error, undefined);
+  assert.equal(held.json.fold, "Session2");
+  const none = { trainedOn: 0, selectedBy: 0, sameSamples: 0, otherSamples: 0 };
+  assert.deepEqual(held.json.training, { known: true, heldOut: "Session2", unknown: [], ...none });
+  assert.ok(held.printed.includes("none of it was trained on"));
+
+  const { selectedBy } = (await readProvenance(host, model))!.corpora[0];
+  const session = Object.keys(selectedBy)[0].startsWith("Ses01") ? "1" : "3";
+  const refused = await evaluate(model, corpus.root, "--fold", session, ...NO_GPU);
+  assert.match(
+    String(refused.error),
+    /^Error: Cannot evaluate .* on Session\d: of 4 utterances 2 were trained on and 2 chose the epoch; its training held out Session2; --anyway /,
+  );
+  const anyway = await evaluate(model, corpus.root, "--fold", session, "--anyway");
+  assert.ok(anyway.printed.includes("no test: of 4 utterances 2 were trained on and 2 chose the epoch"));
+  assert.deepEqual(anyway.json.training, {
+    ...{ known: true, heldOut: "Session2", unknown: [], ...none },
+    ...{ trainedOn: 2, selectedBy: 2 },
+  });
+});
+
+test("evaluate knows a corpus by its clips: wherever it lies, and not by equal ids of another", async () => {
+  const moved = join(scratch, "moved");
+  await cp(corpus.root, moved, { recursive: true });
+  // Renamed ids are the same recordings all the same.
+  const wavs = join(moved, "Session1/sentences/wav/Ses01F_impro01");
+  for (const part of ["sentences/wav", "dialog/EmoEvaluation", "dialog/transcriptions"]) {
+    const suffix = part.startsWith("dialog") ? ".txt" : "";
+    const folder = join(moved, "Session1", part);
+    if (suffix) {
+      const text = await readFile(join(folder, `Ses01F_impro01${suffix}`), "utf8");
+      await writeFile(
+        join(folder, `Ses01F_impro01${suffix}`),
+        text.replaceAll("Ses01F_impro01", "Ses01F_impro77"),
+      );
+    } else {
+      for (const name of await readdir(wavs))
+        await rename(join(wavs, name), join(wavs, name.replace("01_", "77_")));
+    }
+    await rename(join(folder, `Ses01F_impro01${suffix}`), join(folder, `Ses01F_impro77${suffix}`));
+  }
+  const refused = await evaluate(model, moved, "--fold", "1", ...NO_GPU);
+  assert.match(
+    String(refused.error),
+    /on Session1: of 4 utterances .*2 are copies of such clips; its training/,
+  );
+
+  const strange = await evaluate(model, other.root, "--fold", "1");
+  assert.equal(strange.error, undefined);
+  const { trainedOn, selectedBy, otherSamples } = strange.json.training;
+  assert.deepEqual([trainedOn, selectedBy, otherSamples], [0, 0, 4]);
+  assert.ok(
+    strange.printed.some((line) => /^4 have ids that were trained on and other samples: /.test(line)),
+  );
+  const lacking = await tinyRelease({ turns: 2, sessions: [1, 3], seed: 13 });
+  const { error } = await evaluate(model, lacking.root, ...NO_GPU);
+  await lacking.remove();
+  assert.match(
+    String(error),
+    /without --fold NAME: its training held out Session2, which .* lacks; sessions are Session1, Session3$/,
+  );
+});
+
+test("evaluate wants a fold and says that it is unknown what a model without a record was trained on", async () => {
+  const old = join(scratch, "old");
+  await cp(model, old, { recursive: true });
+  await rm(join(old, "training.json"));
+  const { error } = await evaluate(old, corpus.root, ...NO_GPU);
+  assert.match(
+    String(error),
+    /without --fold NAME: .* has no training\.json .*; sessions are Session1, Session2, Session3$/,
+  );
+  const given = await evaluate(old, corpus.root, "--fold", "1");
+  assert.deepEqual(given.json.training, { known: false });
+  assert.ok(given.printed.includes("what it was trained on is unknown: it has no training.json"));
+  await writeFile(join(old, "training.json"), '{"format": 1}');
+  assert.match(
+    String((await evaluate(old, corpus.root, ...NO_GPU)).error),
+    /training\.json: it lacks the key corpora$/,
+  );
+});
+
+test("a model that begins with another has heard what that one heard, and train says so", async () => {
+  const config = {
+    ...trainConfig({
+      preset: "nano",
+      system: "both-cmgi",
+      data: other.root,
+      fold: "Session3",
+      hubert: model,
+    }),
+    from: { hubert: model, bert: join(scratch, "fold5/model/") },
+  };
+  const heard = (await heardBy(config, "Session3"))!;
+  const both = recordOf(heard, 2);
+  assert.deepEqual(both.unknown, ["fold5/model"]);
+  assert.deepEqual(recordOf(heard, 1).unknown, [], "what hears alone has nothing of BERT");
+  assert.deepEqual(recordOf(heard, 0).corpora, [], "what reads alone has heard nothing");
+  assert.deepEqual(
+    both.corpora.map(({ heldOut, identity }) => [heldOut, identity]),
+    [
+      ["Session3", heard.corpus!.identity],
+      ["Session2", (await readProvenance(host, model))!.corpora[0].identity],
+    ],
+  );
+  const first = (await readIemocap(host, corpus.root)).utterances;
+  const digests = await clipDigests(host, first);
+  const counts = heardOf(both, digests);
+  assert.deepEqual([counts.trainedOn + counts.selectedBy, counts.otherSamples], [8, 4]);
+
+  const args = [
+    ...recipe,
+    "--data",
+    corpus.root,
+    "--fold",
+    "1",
+    "--hubert",
+    model,
+    "--out",
+    join(scratch, "next"),
+  ];
+  const { notes } = await runHere(trainVerb, ...args, ...NO_GPU);
+  assert.ok(
+    notes.some((line) =>
+      /model knows Session1: of 4 utterances .*; figures on it will be no test$/.test(line),
+    ),
+    notes.join("\n"),
+  );
+});
+
+test("provenance() lists no clip of a part twice, and heardOf() knows an unread clip by its id", () => {
+  const one: HeardCorpus = {
+    ...{
+      name: "a",
+      identity: "1",
+      system: "acoustic",
+      preset: "nano",
+      heldOut: "Session1",
+      dev: 0.1,
+      seed: 1,
+    },
+    trainedOn: { x: "AAAA", y: "", twin: "AAAA" },
+    selectedBy: { z: "BBBB" },
+  };
+  const before: Provenance = { format: 1, corpora: [one], text: ["t"], unknown: ["u"] };
+  const same = provenance({ corpus: one, text: "t" }, [["m", before]]);
+  assert.deepEqual(same, before);
+  const swapped = {
+    ...one,
+    heldOut: "Session2",
+    trainedOn: { z: "BBBB" },
+    selectedBy: { x: "AAAA", z: "BBBB" },
+  };
+  const union = provenance({ corpus: swapped }, [
+    ["m", before],
+    ["n", undefined],
+  ]);
+  assert.deepEqual(union.corpora[1], { ...one, selectedBy: {} });
+  assert.deepEqual(union.unknown, ["n", "u"]);
+  assert.deepEqual(
+    heardOf(before, { x: "AAAA", y: "CCCC", z: "BBBB", copy: "AAAA", twin: "DDDD", new: "EEEE", bad: "" }),
+    {
+      ...{ trainedOn: 2, selectedBy: 1, sameSamples: 1, otherSamples: 1 },
+    },
+  );
+});
+
+test("refuseHeard() lets a corpus hold a recording twice on both sides of the training's own split", () => {
+  const known = {
+    known: true,
+    heldOut: "Session2",
+    unknown: [],
+    trainedOn: 0,
+    selectedBy: 0,
+    otherSamples: 0,
+  } as const;
+  const fold = (name: string) => ({ name, train: [], dev: [], test: [] });
+  const twice = { ...known, sameSamples: 1 };
+  refuseHeard("m", fold("Session2"), twice);
+  assert.throws(() => refuseHeard("m", fold("Session1"), twice), /1 are copies of such/);
+  assert.throws(() => refuseHeard("m", fold("Session2"), { ...twice, trainedOn: 1 }), /1 were trained on/);
+  assert.ok(trainingLines(twice, 5).includes("of 5 utterances 1 are copies of such clips"));
+});
+
+test("a record of IEMOCAP's size stays below 200 KB", () => {
+  const ids = Array.from({ length: 4425 }, (_, i) => [
+    `Ses01M_script01_1b_F${i % 1000}${i}`.slice(0, 23),
+    "T53sn7Is",
+  ]);
+  const clips = Object.fromEntries(ids.map(([id, digest], i) => [`${id}${i}`.slice(-23), digest]));
+  assert.equal(Object.keys(clips).length, 4425);
+  const corpus = {
+    name: "IEMOCAP_full_release",
+    identity: "0".repeat(16),
+    system: "both-cmgi",
+    preset: "paper",
+  };
+  const own = { ...corpus, heldOut: "Session5", dev: 0.1, seed: 1, trainedOn: clips, selectedBy: {} };
+  assert.ok(provenanceText(provenance({ corpus: own })).length < 200_000);
+});
+
+test("the model in the box says what it was trained on, and none of its clips is among that", async () => {
+  const folder = fileURLToPath(new URL("../weights/default", import.meta.url));
+  const record = (await readProvenance(host, folder))!;
+  const [{ heldOut, trainedOn, selectedBy }] = record.corpora;
+  assert.equal(heldOut, "Session5");
+  assert.deepEqual([Object.keys(trainedOn).length, Object.keys(selectedBy).length], [836, 95]);
+  const names = (await readdir(join(folder, "clips"))).filter((name) => name.endsWith(".wav"));
+  const digests = await clipDigests(
+    host,
+    names.map((name) => ({ id: name.slice(0, -4), wav: join(folder, "clips", name) })),
+  );
+  assert.deepEqual(heardOf(record, digests), {
+    trainedOn: 0,
+    selectedBy: 0,
+    sameSamples: 0,
+    otherSamples: 0,
+  });
+});

@@ -1,0 +1,47 @@
+/** What `train`, `evaluate` and `corpus` say alike about a corpus: its problems, and the session held out. */
+import { type Corpus, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
+import type { Examined } from "../src/corpora/examine.ts";
+import { bySession, sessionNamed, sessionsOf } from "../src/corpora/folds.ts";
+import { UsageError } from "./cli.ts";
+
+/** Names what is wrong with a corpus: a summary and the first ten; `rest` says where the others are. */
+export function tellProblems(
+  problems: readonly Problem[],
+  data: string,
+  note: (line: string) => void,
+  rest = "wavegate corpus check names them all",
+): void {
+  if (problems.length === 0) return;
+  note(`${problems.length} problems in ${data}: ${summarizeProblems(problems)}`);
+  for (const problem of problems.slice(0, 10)) note(`  ${problemLine(problem)}`);
+  if (problems.length > 10) note(`  and ${problems.length - 10} more; ${rest}`);
+}
+
+/**
+ * The session that `wanted` names, of those with an utterance that can be used. Throws a UsageError that lists the sessions
+ * where there is none of that name, an Error where nothing of it can be used. `action` begins the message: "evaluate M on".
+ */
+export function chooseSession(
+  wanted: string,
+  { root, sessions }: Pick<Corpus, "root" | "sessions">,
+  { utterances, problems }: Pick<Examined, "utterances" | "problems">,
+  action: string,
+): string {
+  const usable = sessionsOf(utterances);
+  const all = [...new Set([...sessions, ...usable])].sort(bySession);
+  const name = sessionNamed(all, wanted);
+  if (name === undefined)
+    throw new UsageError(`Cannot ${action} fold ${wanted} of ${root}: its sessions are ${all.join(", ")}`);
+  if (usable.includes(name)) return name;
+  const found = summarizeProblems(problems);
+  throw new Error(
+    `Cannot ${action} ${name} of ${root}: none of its utterances can be used${found && ` (${found} in the corpus)`}; sessions with some: ${usable.join(", ") || "none"}`,
+  );
+}
+
+/** "Session5 held out: 269 utterances of speakers 05F, 05M". */
+export function heldOutLine(name: string, test: Examined["utterances"]): string {
+  const speakers = [...new Set(test.map((u) => u.speaker))].sort();
+  const who = `${speakers.length === 1 ? "speaker" : "speakers"} ${speakers.join(", ")}`;
+  return `${name} held out: ${test.length} utterances of ${who}`;
+}

@@ -1,0 +1,96 @@
+/** What `evaluate` and `train` say of what a model was trained on. */
+import type { Corpus } from "../src/corpora/corpus.ts";
+import { bySession, type Fold } from "../src/corpora/folds.ts";
+import type { Host } from "../src/host/host.ts";
+import {
+  clipDigests,
+  type Heard,
+  heardOf,
+  PROVENANCE_FILE,
+  type Provenance,
+  readProvenance,
+} from "../src/train/provenance.ts";
+import { UsageError } from "./cli.ts";
+
+/** What the result says of the model's training: whether it is a test at all. */
+export type Training =
+  | { known: false }
+  | ({ known: true; heldOut?: string; unknown: readonly string[] } & Heard);
+
+/** The session that the training held out. Throws where the record names none that this corpus has. */
+export function heldOutBy(record: Provenance | undefined, path: string, { root, sessions }: Corpus): string {
+  const heldOut = record?.corpora[0]?.heldOut;
+  if (heldOut !== undefined && sessions.includes(heldOut)) return heldOut;
+  const why =
+    heldOut === undefined
+      ? `${path} has no ${PROVENANCE_FILE} that says what its training held out`
+      : `its training held out ${heldOut}, which ${root} lacks`;
+  const names = [...sessions].sort(bySession).join(", ");
+  throw new UsageError(`Cannot evaluate ${path} without --fold NAME: ${why}; sessions are ${names}`);
+}
+
+/** What the model has heard of a test; reads its clips. */
+export async function trainingOf(
+  host: Host,
+  record: Provenance | undefined,
+  { test }: Fold,
+): Promise<Training> {
+  if (!record) return { known: false };
+  const { corpora, unknown } = record;
+  const heard = heardOf(record, await clipDigests(host, test));
+  return { known: true, heldOut: corpora[0]?.heldOut, unknown, ...heard };
+}
+
+/** Throws where the model heard some of the test. */
+export function refuseHeard(path: string, { name, test }: Fold, training: Training): void {
+  if (!training.known) return;
+  const { heldOut, trainedOn, selectedBy, sameSamples } = training;
+  // A corpus may hold a recording twice, on both sides of its own split.
+  const copies = name === heldOut ? 0 : sameSamples;
+  if (trainedOn + selectedBy + copies === 0) return;
+  const held = heldOut === undefined ? "" : `; its training held out ${heldOut}`;
+  throw new Error(
+    `Cannot evaluate ${path} on ${name}: ${heardText(training, test.length)}${held}; --anyway measures it all the same`,
+  );
+}
+
+/** "of 52 utterances 48 were trained on and 4 chose the epoch". */
+function heardText({ trainedOn, selectedBy, sameSamples }: Heard, all: number): string {
+  const parts = [
+    trainedOn > 0 && `${trainedOn} were trained on`,
+    selectedBy > 0 && `${selectedBy} chose the epoch`,
+    sameSamples > 0 && `${sameSamples} are copies of such clips`,
+  ].filter((part) => part !== false);
+  return `of ${all} utterances ${parts.join(" and ")}`;
+}
+
+/** What stands above the figures. */
+export function trainingLines(training: Training, all: number): string[] {
+  if (!training.known) return [`what it was trained on is unknown: it has no ${PROVENANCE_FILE}`];
+  const { trainedOn, selectedBy, sameSamples, otherSamples, unknown } = training;
+  const heard = trainedOn + selectedBy;
+  return [
+    heard > 0 ? `no test: ${heardText(training, all)}` : "none of it was trained on",
+    ...(heard === 0 && sameSamples > 0 ? [heardText(training, all)] : []),
+    ...(otherSamples > 0
+      ? [`${otherSamples} have ids that were trained on and other samples: another corpus, or a changed copy`]
+      : []),
+    ...unknown.map((name) => `it began with ${name}, which does not say what it was trained on`),
+  ];
+}
+
+/** Names the checkpoints of a new run that have heard some of its test. */
+export async function warnOfHeard(
+  host: Host,
+  folders: readonly (string | undefined)[],
+  { name, test }: Fold,
+  note: (line: string) => void,
+): Promise<void> {
+  for (const folder of new Set(folders.filter((one) => one !== undefined))) {
+    const record = await readProvenance(host, folder);
+    if (!record || record.corpora.length === 0) continue;
+    const heard = heardOf(record, await clipDigests(host, test));
+    if (heard.trainedOn + heard.selectedBy + heard.sameSamples === 0) continue;
+    note(`${folder} knows ${name}: ${heardText(heard, test.length)}; figures on it will be no test`);
+  }
+}
