@@ -131,6 +131,25 @@ for (const [name, decode] of [
     assert.equal(decode(frames("A-A"), vocabulary).text, "AA");
   });
 
+  test(`${name}() lets labels that are no text leave no trace, as transformers does`, () => {
+    const own = new CtcVocabulary({ "<pad>": 0, "<unk>": 1, "|": 2, A: 3, B: 4 }, {}, { outputs: 6 });
+    // "u" is <unk>, "?" an output without a token.
+    const tokens = ["<pad>", "u", "|", "A", "B", "?"];
+    for (const [path, text] of [
+      ["AuA", "A"],
+      ["A?uA", "A"],
+      ["Au-A", "AA"],
+      ["A-uA", "AA"],
+      ["uAuBu", "AB"],
+      ["Au|?B", "A B"],
+      ["u?", ""],
+    ]) {
+      const result = decode(frames(path, 0.9, tokens), own);
+      assert.equal(result.text, text, path);
+      assert.equal(own.text(result.ids), text, path);
+    }
+  });
+
   test(`${name}() answers silence, no frames and stray delimiters with empty text`, () => {
     for (const text of ["", "----", "||-|"]) {
       const result = decode(frames(text), vocabulary);

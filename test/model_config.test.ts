@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { CtcVocabulary } from "../src/io/vocabulary.ts";
 import {
   bertConfig,
   ConfigReader,
-  checkCharacters,
   checkSubwords,
   hubertConfig,
+  vocabularyOfHead,
 } from "../src/models/config.ts";
 import { emotionConfig } from "../src/models/emotion.ts";
 
@@ -118,13 +119,79 @@ test("emotionConfig() names the part of the file in which a value is wrong", () 
   });
 });
 
-test("checkCharacters() and checkSubwords() hold a model to its vocabularies", () => {
-  const ears = new ConfigReader(hubert, "a.json");
+test("hubertConfig() and bertConfig() name the family of a model that they do not build", () => {
+  const roberta = { ...bert, model_type: "roberta" };
+  const { model_type: _, ...anonymous } = bert;
+  const wrong: [Json, (c: ConfigReader) => unknown, RegExp][] = [
+    [
+      roberta,
+      bertConfig,
+      /^Cannot use a\.json: it is a RoBERTa model \(model_type is "roberta"\), BERT expected$/,
+    ],
+    [{ ...bert, model_type: "xlm-roberta" }, bertConfig, /it is an XLM-R model .*, BERT expected$/],
+    [{ ...bert, model_type: "something-new" }, bertConfig, /it is a "something-new" model/],
+    [hubert, bertConfig, /it is a HuBERT model .*, BERT expected$/],
+    [roberta, hubertConfig, /it is a RoBERTa model .*, HuBERT or wav2vec 2\.0 expected$/],
+    [{ ...hubert, model_type: "wavlm" }, hubertConfig, /it is a WavLM model/],
+    // Without model_type the classes tell, and without these RoBERTa's positions.
+    [
+      { ...anonymous, architectures: ["XLMRobertaForMaskedLM"] },
+      bertConfig,
+      /it is an XLM-R model \(architectures is \["XLMRobertaForMaskedLM"\]\)/,
+    ],
+    [
+      { ...anonymous, architectures: undefined, max_position_embeddings: 514, type_vocab_size: 1 },
+      bertConfig,
+      /514 positions with .* are those of a RoBERTa model, BERT expected$/,
+    ],
+  ];
+  for (const [json, parse, message] of wrong)
+    assert.throws(
+      () => parse(new ConfigReader(json, "a.json")),
+      (error: Error) => message.test(error.message),
+    );
+  const nothing = { ...anonymous, architectures: null, model_type: null };
+  assert.deepEqual(
+    bertConfig(new ConfigReader(nothing, "a.json")),
+    bertConfig(new ConfigReader(bert, "a.json")),
+  );
+  const named: Json = { ...wav2vec2, architectures: ["Wav2Vec2ForCTC"] };
+  delete named.model_type;
+  assert.equal(hubertConfig(new ConfigReader(named, "a.json")).prefix, "wav2vec2");
+});
+
+test("hubertConfig() takes null for absent, as older libraries write it", () => {
+  const nulls = { hidden_act: null, mask_feature_length: null, pad_token_id: null, torch_dtype: null };
+  const plain = { ...hubert };
+  for (const key of Object.keys(nulls)) delete plain[key];
+  const read = (json: Json) => hubertConfig(new ConfigReader(json, "config.json"));
+  assert.deepEqual(read({ ...hubert, ...nulls }), read(plain));
+});
+
+test("vocabularyOfHead() and checkSubwords() hold a model to its vocabularies", () => {
+  const head = (more: Json) => new ConfigReader({ ...hubert, ...more }, "a.json");
   const reader = new ConfigReader({ ...bert, vocab_size: 50 }, "b.json");
-  checkCharacters(ears, 32);
-  assert.throws(() => checkCharacters(ears, 31), {
-    message: "Cannot use a.json: vocab_size is 32 but should be 31, the tokens of vocab.json",
-  });
+  const letters = [..."abcdefghijklmnopqrstuvwxyz'|"];
+  const own = Object.fromEntries([...letters, "[UNK]", "[PAD]"].map((token, id) => [token, id]));
+  const added = { "<s>": 30, "</s>": 31 };
+  const vocabulary = new CtcVocabulary(own, { pad: "[PAD]", unknown: "[UNK]" }, { added });
+  const pad = { pad_token_id: 29 };
+  for (const size of [30, 32, 40]) {
+    const fitted = vocabularyOfHead(head({ ...pad, vocab_size: size }), vocabulary);
+    assert.deepEqual([fitted.size, fitted.blank, fitted.delimiter], [size, 29, 27]);
+    assert.equal(fitted.text([0, 31, 39, 1, 28]), "ab");
+    assert.deepEqual(fitted.encode("aé"), [0, 28]);
+  }
+  assert.equal(vocabularyOfHead(head({ pad_token_id: null }), vocabulary).blank, 29);
+  const wrong: [Json, string][] = [
+    [{ vocab_size: 27 }, "vocab_size is 27 but should be at least 28, for the tokens of vocab.json"],
+    [{ vocab_size: 29 }, "vocab_size is 29 but should be above 29, the id of the blank in vocab.json"],
+    [{ pad_token_id: 0 }, 'pad_token_id is 0 but should be 29, the id of the blank "[PAD]" in vocab.json'],
+  ];
+  for (const [more, message] of wrong)
+    assert.throws(() => vocabularyOfHead(head({ pad_token_id: null, ...more }), vocabulary), {
+      message: `Cannot use a.json: ${message}`,
+    });
   checkSubwords(reader, 50);
   checkSubwords(reader, 30);
   assert.throws(() => checkSubwords(reader, 366), {

@@ -187,6 +187,38 @@ test("openCtcVocabulary() takes the special tokens from tokenizer_config.json", 
   assert.equal(ctc.text([0, 2, 3, 0]), "a a");
 });
 
+test("openCtcVocabulary() reads tokens that were added, and names from either file or by custom", async () => {
+  const own = { a: 0, "|": 1, "[UNK]": 2, "[PAD]": 3 };
+  const added = { "<s>": 4, "</s>": 5 };
+  const decoder = { 3: { content: "[PAD]" }, 4: { content: "<s>", special: true }, 5: { content: "</s>" } };
+  const names = { pad_token: "[PAD]", unk_token: "[UNK]" };
+  const forms: Record<string, unknown>[] = [
+    { "added_tokens.json": added, "tokenizer_config.json": names },
+    { "added_tokens.json": added, "special_tokens_map.json": names },
+    { "tokenizer_config.json": { ...names, added_tokens_decoder: decoder } },
+    { "added_tokens.json": added },
+    {
+      "added_tokens.json": added,
+      "tokenizer_config.json": { tokenizer_class: "BertTokenizer", pad_token: "no" },
+    },
+  ];
+  for (const form of forms) {
+    const ctc = await openCtcVocabulary(host, folder({ "vocab.json": own, ...form }));
+    assert.deepEqual([ctc.size, ctc.blank, ctc.tokens[5]], [6, 3, "</s>"]);
+    assert.equal(ctc.text([0, 4, 2, 1, 0, 5]), "a a");
+  }
+  const small = { tokenizer_class: "Wav2Vec2CTCTokenizer", do_lower_case: true };
+  for (const [config, text] of [
+    [small, "go"],
+    [{ do_lower_case: true }, "GO"], // BERT's, in a model folder of old
+  ] as const) {
+    const ctc = await openCtcVocabulary(host, folder({ "vocab.json": CTC, "tokenizer_config.json": config }));
+    assert.equal(ctc.text(ctc.encode("GO")), text);
+  }
+  const clash = folder({ "vocab.json": own, "added_tokens.json": { a: 7 } });
+  await assert.rejects(openCtcVocabulary(host, clash), /token "a" has id 0, among the added tokens 7$/);
+});
+
 test("openCtcVocabulary() says in one line what is missing or damaged", async () => {
   const cases: [Record<string, unknown>, RegExp][] = [
     [{}, /^Cannot open \S+: it holds no vocab\.json, which the CTC decoder needs$/],

@@ -13,7 +13,7 @@ import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts"
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { openRecognizer } from "../src/models/recognizer.ts";
-import { type WeightScope, Weights } from "../src/nn/weights.ts";
+import { type WeightScope, Weights, type WeightsOptions } from "../src/nn/weights.ts";
 import { type Edited, editCheckpoint, floats } from "./checkpoint.ts";
 import { testDevice } from "./device.ts";
 
@@ -44,11 +44,12 @@ async function load(
   edit: (tensors: Map<string, Edited>) => void,
   build: (scope: WeightScope, config: ConfigReader) => unknown,
   key: string,
+  options: WeightsOptions = {},
 ): Promise<Float32Array> {
   const path = join(folder, `${name}.safetensors`);
   await editCheckpoint(`${reference}/${from}/model.safetensors`, path, edit);
   const file = await openSafetensors(host, path);
-  const weights = new Weights(device, { file, path, spellings, mayIgnore });
+  const weights = new Weights(device, { file, path, spellings, mayIgnore, ...options });
   try {
     build(
       weights.root,
@@ -222,4 +223,56 @@ test("Weights.load() reads F64 as the F32 nearest to it", async () => {
     "lm_head.bias",
   );
   assert.deepEqual(read, Float32Array.from(values));
+});
+
+test("Weights.load() names a weight beyond f16 where products or storage are f16, and only there", async () => {
+  const key = "lm_head.weight";
+  const bfloat = (value: number) => new Uint16Array(Float32Array.of(value).buffer)[1];
+  const forms: Record<string, (value: number) => Edited["data"]> = {
+    F32: (value) => new Uint8Array(new Float32Array(2048).fill(value, 5, 6).buffer),
+    BF16: (value) => new Uint8Array(new Uint16Array(2048).fill(bfloat(value), 5, 6).buffer),
+    F64: (value) => new Uint8Array(new Float64Array(2048).fill(value, 5, 6).buffer),
+  };
+  const tried: WeightsOptions[] = [
+    { products: "f16" },
+    ...(device.info.f16 ? [{ dtype: "f16" } as const] : []),
+  ];
+  const get = (dtype: Dtype, value: number, options: WeightsOptions, tensor = key) =>
+    load(
+      "large",
+      "hubert-tiny-base",
+      (tensors) => {
+        const { shape } = tensors.get(tensor) as Edited;
+        const bytes = forms[dtype](value);
+        const size = shape.reduce((a, b) => a * b, 1) * (bytes.length / 2048);
+        tensors.set(tensor, { dtype, shape, data: bytes.slice(0, size) });
+      },
+      hubert,
+      tensor,
+      options,
+    );
+  for (const options of tried) {
+    for (const [dtype, value] of [
+      ["F32", 65520],
+      ["F32", -1e30],
+      ["BF16", 65536],
+      ["F64", 70000],
+    ] as const)
+      await assert.rejects(get(dtype, value, options), (error: Error) => {
+        assert.ok(error instanceof RangeError, error.stack);
+        assert.match(
+          error.message,
+          /large\.safetensors for f16: lm_head\.weight holds -?\d\S* at element 5, f16 ends at 65504; use f32$/,
+        );
+        return true;
+      });
+  }
+  // Halves round it to 65504; a bias stays f32.
+  assert.equal((await get("F32", 65519, { products: "f16" }))[5], 65519);
+  assert.equal((await get("F32", 1e6, { products: "f16" }, "lm_head.bias"))[5], 1e6);
+  assert.equal((await get("F32", 70000, {}))[5], 70000);
+  await assert.rejects(
+    get("F32", Number.POSITIVE_INFINITY, tried[0]),
+    /a value that is not finite, at element 5$/,
+  );
 });

@@ -49,6 +49,7 @@ export const verb = defineVerb({
     const host = await currentHost();
     if (out !== undefined) await checkWritable(host, out);
     const model = await openSystem(host, path);
+    for (const line of model.notes) note(`evaluate: ${line}`);
     const { examined, fold, training, oracle } = await openTest(host, model, values, note).catch(
       async (error) => {
         await model.weights.close();

@@ -9,6 +9,7 @@ import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
+import { architectureOf } from "../src/models/family.ts";
 import { HubertForCTC, HubertModel } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { draw } from "../src/nn/random.ts";
@@ -34,7 +35,7 @@ export const verb = defineVerb({
     trace: { type: "string", value: "FILE", help: "also every dispatch, for chrome://tracing or Perfetto" },
   },
   operands: { max: 1 },
-  async main({ values, operands, print, printJson }) {
+  async main({ values, operands, print, printJson, note }) {
     const samples = Math.round(values.seconds * SAMPLE_RATE);
     if (!(samples >= SHORTEST_SAMPLES && values.seconds <= LONGEST_SECONDS))
       throw new UsageError(
@@ -45,8 +46,12 @@ export const verb = defineVerb({
     const host = await currentHost();
     if (values.trace !== undefined) await checkWritable(host, values.trace);
     const configPath = `${folder}/config.json`;
-    const config = new ConfigReader(await readJson(host, configPath), configPath);
+    const json = await readJson(host, configPath);
+    const config = new ConfigReader(json, configPath);
     const file = await openSafetensors(host, folder);
+    const architecture = architectureOf(json);
+    if (/For(?!CTC)/.test(architecture ?? ""))
+      note(`profile: ${folder} is a ${architecture}; its encoder alone runs`);
     const device = await openChosenDevice(host, values);
     const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype: values.dtype });
     const forward = build(weights, config, file, samples, values.tokens);
@@ -123,7 +128,7 @@ function build(
       system.judge(heard, bert && read(bert.maxPositions, bert.vocabSize));
     };
   }
-  if (config.choice("model_type", ["hubert", "wav2vec2", "bert"]) === "bert") {
+  if (config.family(["hubert", "wav2vec2", "bert"]) === "bert") {
     const settings = bertConfig(config);
     const bert = new BertModel(root.at("bert"), settings);
     return () => void bert.forward(read(settings.maxPositions, settings.vocabSize));

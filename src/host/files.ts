@@ -1,13 +1,15 @@
 /** Files through `node:fs`, which Node and Deno share. Every failure becomes one line that names the file. */
 
 import { createHash, randomBytes } from "node:crypto";
+import type { Stats } from "node:fs";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { env, platform } from "node:process";
 import { fileURLToPath } from "node:url";
-import type { AtomicFile, Digest, Host, RangedFile } from "./host.ts";
+import type { AtomicFile, Digest, Entry, Host, RangedFile } from "./host.ts";
 import { availableMemory } from "./memory.ts";
+import { isStdin, memoryFile, readPipe, readStdin } from "./pipes.ts";
 import { POINTER_BYTES, pointerReason } from "./pointer.ts";
 
 const REASONS: Record<string, string> = {
@@ -21,6 +23,7 @@ const REASONS: Record<string, string> = {
   EROFS: "the file system is read-only",
   EMFILE: "too many open files",
   ENAMETOOLONG: "the name is too long",
+  ELOOP: "its links lead in a circle",
 };
 
 /** Runs one file operation; a system error is rethrown as "Cannot VERB PATH: reason", with its `code`. */
@@ -38,6 +41,10 @@ async function attempt<T>(verb: string, path: string | URL, operation: () => Pro
 const shown = (path: string | URL) => (typeof path === "string" ? path : fileURLToPath(path));
 
 async function open(path: string): Promise<RangedFile> {
+  if (isStdin(path)) return memoryFile(path, await readStdin(path));
+  const kind = kindOf(await attempt("read", path, () => fs.stat(path)));
+  if (kind === "pipe") return memoryFile(path, await attempt("read", path, () => readPipe(path)));
+  if (kind === "other") throw new Error(`Cannot read ${path}: it is a device or a socket, a file expected`);
   const handle = await attempt("read", path, () => fs.open(path, "r"));
   const size = await attempt("read", path, async () => {
     const stat = await handle.stat();
@@ -131,6 +138,19 @@ async function kind(path: string): Promise<"file" | "directory" | undefined> {
   }
 }
 
+const kindOf = (stat: Stats): Entry["kind"] =>
+  stat.isFile() ? "file" : stat.isDirectory() ? "directory" : stat.isFIFO() ? "pipe" : "other";
+
+async function entry(path: string): Promise<Entry | undefined> {
+  try {
+    const kind = kindOf(await fs.stat(path));
+    return { kind, id: kind === "file" || kind === "directory" ? await fs.realpath(path) : path };
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    return await attempt("read", path, () => Promise.reject(error));
+  }
+}
+
 async function append(path: string, bytes: Uint8Array): Promise<void> {
   const handle = await attempt("write", path, () => fs.open(path, "a"));
   try {
@@ -167,6 +187,7 @@ export const files: Files = {
   open,
   createAtomic,
   kind,
+  entry,
   list: (path) => attempt("list", path, async () => (await fs.readdir(path)).sort()),
   async makeDirectory(path) {
     await attempt("create", path, () => fs.mkdir(path, { recursive: true }));

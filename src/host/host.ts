@@ -12,6 +12,14 @@ export interface RangedFile {
   close(): Promise<void>;
 }
 
+/** What stands under a path. */
+export interface Entry {
+  /** "other": a device or a socket. */
+  readonly kind: "file" | "directory" | "pipe" | "other";
+  /** The same for all paths that lead to it by links. */
+  readonly id: string;
+}
+
 /** A SHA-256 of bytes that come in pieces. */
 export interface Digest {
   update(bytes: Uint8Array): void;
@@ -53,10 +61,13 @@ export interface Host {
   /** Throws for the pointer that Git LFS leaves in place of a file, as open() does; readBytes() does not. */
   readText(path: string | URL): Promise<string>;
   readBytes(path: string | URL): Promise<Uint8Array>;
+  /** Pipes, and standard input as /dev/stdin, are read to their end first. */
   open(path: string): Promise<RangedFile>;
   createAtomic(path: string): Promise<AtomicFile>;
   /** "file", "directory" or undefined where nothing is. */
   kind(path: string): Promise<"file" | "directory" | undefined>;
+  /** As kind(), and more of it; undefined where nothing is. Throws where that cannot be found out. */
+  entry(path: string): Promise<Entry | undefined>;
   /** Names in a folder, sorted. */
   list(path: string): Promise<string[]>;
   makeDirectory(path: string): Promise<void>;

@@ -11,6 +11,23 @@ export const SHORTEST_SAMPLES = 400;
 /** A longer file is rather a mistake than an utterance. */
 export const LONGEST_SECONDS = 300;
 
+/**
+ * Recordings that move no further than this from their middle hold nothing to recognise: −72 dB of full scale, the
+ * smallest step of A-law and 8 steps of 16 bits, less than the noise of any microphone. Speech of −60 dB is far above.
+ */
+const SILENCE = 8 / 2 ** 15;
+
+/** Whether nothing can be heard in samples, which may have an offset. */
+export function isSilent(samples: Float32Array): boolean {
+  let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const value of samples) {
+    if (value < least) least = value;
+    if (value > most) most = value;
+    if (most - least > 2 * SILENCE) return false;
+  }
+  return true;
+}
+
 export interface Audio {
   /** Mono at 16 kHz, not normalised. */
   samples: Float32Array;

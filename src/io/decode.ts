@@ -33,7 +33,7 @@ export interface Transcript {
   /** Words joined by single spaces. */
   text: string;
   words: DecodedWord[];
-  /** Labels without blanks: the input of `CtcVocabulary.text`. */
+  /** Labels of the text, without blanks and other special tokens: the input of `CtcVocabulary.text`. */
   ids: number[];
 }
 
@@ -109,7 +109,29 @@ export function align(logProbs: Float32Array, V: number, blank: number, ids: rea
   return runs;
 }
 
-function transcript(runs: readonly Run[], logProbs: Float32Array, vocabulary: CtcVocabulary): Transcript {
+/**
+ * Runs of what is text. A label that is none leaves no trace, as in transformers: on both sides of it the same letter is
+ * one, for only a blank parts letters.
+ */
+function textRuns(runs: readonly Run[], vocabulary: CtcVocabulary): Run[] {
+  const kept: Run[] = [];
+  let covered = -1; // the end of the last run and of the special ones right behind it
+  for (const run of runs) {
+    const last = kept.at(-1);
+    const adjoins = run.begin === covered;
+    if (vocabulary.isSpecial(run.id)) {
+      if (adjoins) covered = run.end;
+      continue;
+    }
+    if (adjoins && last?.id === run.id) last.end = run.end;
+    else kept.push({ ...run });
+    covered = run.end;
+  }
+  return kept;
+}
+
+function transcript(found: readonly Run[], logProbs: Float32Array, vocabulary: CtcVocabulary): Transcript {
+  const runs = textRuns(found, vocabulary);
   const words: DecodedWord[] = [];
   let characters: DecodedCharacter[] = [];
   const finish = () => {
@@ -126,7 +148,7 @@ function transcript(runs: readonly Run[], logProbs: Float32Array, vocabulary: Ct
   };
   for (const { id, begin, end } of runs) {
     if (id === vocabulary.delimiter) finish();
-    else if (!vocabulary.isSpecial(id)) {
+    else {
       let sum = 0;
       for (let t = begin; t < end; t++) sum += Math.exp(logProbs[t * vocabulary.size + id]);
       characters.push({

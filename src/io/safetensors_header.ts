@@ -82,6 +82,7 @@ function parse(text: string, place: Place): Header {
 function parseMetadata(value: unknown): Record<string, string> {
   if (value === undefined)
     throw new SyntaxError(`__metadata__ holds more than ${MOST_OF_METADATA - 1} values`);
+  if (value === null) return {}; // as the library itself reads it
   if (!isObject(value)) throw new SyntaxError("__metadata__ is not an object");
   for (const [key, text] of Object.entries(value)) {
     if (typeof text === "string") continue;

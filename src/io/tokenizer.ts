@@ -25,17 +25,26 @@ export interface BertTokenizer {
   encode(text: string): Promise<BertEncoding>;
 }
 
+/** Where BERT's tokenizer lies in a folder: in `bert/` beside a speech encoder's, which has files of the same names. */
+export async function bertTokenizerFolder(host: Host, folder: string): Promise<string> {
+  for (const name of ["tokenizer.json", "vocab.txt"])
+    if ((await host.kind(`${folder}/bert/${name}`)) === "file") return `${folder}/bert`;
+  return folder;
+}
+
 /**
- * Reads `tokenizer.json`, or else `vocab.txt`; `tokenizer_config.json` and `config.json` where they exist.
+ * Reads `tokenizer.json`, or else `vocab.txt`; `tokenizer_config.json` and `config.json` where they exist; all of them
+ * in `bert/` where the folder has one with a tokenizer.
  * Throws one line that names the file if none is there or one is damaged.
  */
-export async function openBertTokenizer(host: Host, folder: string): Promise<BertTokenizer> {
+export async function openBertTokenizer(host: Host, whole: string): Promise<BertTokenizer> {
+  const folder = await bertTokenizerFolder(host, whole);
   const optional = async (name: string) => {
     const path = `${folder}/${name}`;
     return (await host.kind(path)) === "file" ? await readJson(host, path) : {};
   };
   const config = await optional("tokenizer_config.json");
-  const { max_position_embeddings: positions } = await optional("config.json");
+  const { max_position_embeddings: positions, model_type: family } = await optional("config.json");
   const limits = [config.model_max_length, positions].filter(
     (limit) => typeof limit === "number" && limit > 2 && limit < 1e6, // 1e30 means "none" there
   ) as number[];
@@ -44,6 +53,11 @@ export async function openBertTokenizer(host: Host, folder: string): Promise<Ber
   const { tokenizer, path, endsAbruptly } = await openTokenizer(host, folder, config);
   tokenizer.setTruncation(maxLength);
   tokenizer.disablePadding();
+  const [first] = (await tokenizer.encode("")).getTokens();
+  if (first === "<s>" && typeof family !== "string")
+    throw new SyntaxError(
+      `Cannot open ${folder}: its tokenizer begins a text with <s>, as that of a RoBERTa model, BERT's [CLS] expected`,
+    );
   return {
     ...{ path, endsAbruptly, maxLength },
     vocabularySize: tokenizer.getVocabSize(true),

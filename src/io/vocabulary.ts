@@ -12,12 +12,27 @@ export interface CtcTokens {
   delimiter: string;
   /** Others that are no text. */
   special: readonly string[];
+  /** True: text is shown in small letters, whatever the tokens are. */
+  lowerCase: boolean;
 }
 
-const DEFAULTS: CtcTokens = { pad: "<pad>", unknown: "<unk>", delimiter: "|", special: ["<s>", "</s>"] };
+/** More tokens than any alphabet: an id beyond is a mistake, and would fill the memory. */
+const MOST_TOKENS = 1_000_000;
+
+const DEFAULTS: CtcTokens = {
+  pad: "<pad>",
+  unknown: "<unk>",
+  delimiter: "|",
+  special: ["<s>", "</s>"],
+  lowerCase: false,
+};
 
 export class CtcVocabulary {
-  /** Token of each id. */
+  /** Ids by token as in `vocab.json`, and of the tokens added to it; the head may lack an output for some. */
+  readonly own: Readonly<Record<string, number>>;
+  readonly added: Readonly<Record<string, number>>;
+  readonly names: CtcTokens;
+  /** The text of each output of the head; empty where no token has its id. */
   readonly tokens: readonly string[];
   readonly blank: number;
   /** Absent where the vocabulary has no spaces. */
@@ -26,23 +41,27 @@ export class CtcVocabulary {
   readonly #unknown: number | undefined;
   readonly #special: Set<number>;
 
-  /** Throws a RangeError if the ids are not 0 to V−1, each once, or if there is no blank. */
-  constructor(vocabulary: Readonly<Record<string, number>>, names: Partial<CtcTokens> = {}) {
-    const { pad, unknown, delimiter, special } = { ...DEFAULTS, ...names };
-    const tokens: string[] = [];
-    const entries = Object.entries(vocabulary);
-    for (const [token, id] of entries) {
-      if (!Number.isInteger(id) || id < 0 || id >= entries.length) {
-        throw new RangeError(`token ${quote(token)} has id ${id}, expected 0 to ${entries.length - 1}`);
-      }
-      if (tokens[id] !== undefined) {
-        throw new RangeError(`tokens ${quote(tokens[id])} and ${quote(token)} share the id ${id}`);
-      }
-      tokens[id] = token;
-    }
+  /**
+   * `vocabulary` and `added`, tokens that a tokenizer was given besides: ids by token. `outputs`: of the head, where that
+   * has more or fewer than there are tokens. Throws a RangeError if the ids of `vocabulary` are not 0 to V−1, if a token
+   * or an id stands twice, or if there is no blank.
+   */
+  constructor(
+    vocabulary: Readonly<Record<string, number>>,
+    names: Partial<CtcTokens> = {},
+    { added = {}, outputs }: { added?: Readonly<Record<string, number>>; outputs?: number } = {},
+  ) {
+    this.own = vocabulary;
+    this.added = added;
+    this.names = { ...DEFAULTS, ...names };
+    const { pad, unknown, delimiter, special } = this.names;
+    const all = merge(vocabulary, added);
+    const size = outputs ?? Math.max(-1, ...all.values()) + 1;
+    this.#ids = new Map([...all].filter(([, id]) => id < size));
+    const tokens = new Array<string>(size).fill("");
+    for (const [token, id] of this.#ids) tokens[id] = this.names.lowerCase ? token.toLowerCase() : token;
     this.tokens = tokens;
-    this.#ids = new Map(entries);
-    const blank = this.#ids.get(pad);
+    const blank = all.get(pad);
     if (blank === undefined) throw new RangeError(`the blank ${quote(pad)} is missing`);
     this.blank = blank;
     this.delimiter = this.#ids.get(delimiter);
@@ -50,13 +69,26 @@ export class CtcVocabulary {
     this.#special = new Set([pad, unknown, ...special].flatMap((token) => this.#ids.get(token) ?? []));
   }
 
+  /** The same tokens for a head of so many outputs. */
+  ofHead(outputs: number): CtcVocabulary {
+    return new CtcVocabulary(this.own, this.names, { added: this.added, outputs });
+  }
+
+  /** Outputs that a head must have to write every token of `vocab.json` that is text. */
+  get letters(): number {
+    const { pad, unknown, special } = this.names;
+    const ids = Object.entries(this.own).filter(([token]) => ![pad, unknown, ...special].includes(token));
+    return Math.max(0, ...ids.map(([, id]) => id + 1));
+  }
+
+  /** Outputs of the head. */
   get size(): number {
     return this.tokens.length;
   }
 
-  /** Blank, unknown and sentence marks: they stand for no character. */
+  /** Blank, unknown, sentence marks and outputs that no token has: they stand for no character. */
   isSpecial(id: number): boolean {
-    return this.#special.has(id);
+    return !this.tokens[id] || this.#special.has(id);
   }
 
   /**
@@ -88,30 +120,81 @@ export class CtcVocabulary {
   }
 }
 
-/** Reads `vocab.json`, and the names of the special tokens from `tokenizer_config.json` where that exists. */
+/** Ids by token of both, in the order of the ids. */
+function merge(
+  vocabulary: Readonly<Record<string, number>>,
+  added: Readonly<Record<string, number>>,
+): Map<string, number> {
+  const all = new Map<string, number>();
+  const owners = new Map<number, string>();
+  const fresh = Object.entries(added).filter(([token]) => !Object.hasOwn(vocabulary, token));
+  const count = Object.keys(vocabulary).length + fresh.length;
+  const most = Math.max(count, ...fresh.map(([, id]) => id + 1));
+  for (const [token, id] of [...Object.entries(vocabulary), ...fresh]) {
+    if (!Number.isInteger(id) || id < 0 || id >= most || most > MOST_TOKENS)
+      throw new RangeError(`token ${quote(token)} has id ${id}, expected 0 to ${count - 1}`);
+    const owner = owners.get(id);
+    if (owner !== undefined)
+      throw new RangeError(`tokens ${quote(owner)} and ${quote(token)} share the id ${id}`);
+    owners.set(id, token);
+    all.set(token, id);
+  }
+  for (const [token, id] of Object.entries(added))
+    if (all.get(token) !== id)
+      throw new RangeError(`token ${quote(token)} has id ${all.get(token)}, among the added tokens ${id}`);
+  return new Map([...all].sort(([, a], [, b]) => a - b));
+}
+
+/**
+ * Reads the tokens of a Wav2Vec2CTCTokenizer: `vocab.json`, those added to it (`added_tokens.json`, and
+ * `added_tokens_decoder` in `tokenizer_config.json`), and the names of the special ones, which stand in
+ * `tokenizer_config.json` or `special_tokens_map.json`.
+ */
 export async function openCtcVocabulary(host: Host, folder: string): Promise<CtcVocabulary> {
   const path = `${folder}/vocab.json`;
   if ((await host.kind(path)) !== "file") {
     throw new Error(`Cannot open ${folder}: it holds no vocab.json, which the CTC decoder needs`);
   }
-  const configPath = `${folder}/tokenizer_config.json`;
-  const config = (await host.kind(configPath)) === "file" ? await readJson(host, configPath) : {};
-  const names: Partial<CtcTokens> = {
-    pad: tokenName(config.pad_token) ?? DEFAULTS.pad,
-    unknown: tokenName(config.unk_token) ?? DEFAULTS.unknown,
-    delimiter: tokenName(config.word_delimiter_token) ?? DEFAULTS.delimiter,
-    special: [tokenName(config.bos_token) ?? "<s>", tokenName(config.eos_token) ?? "</s>"],
-  };
+  const optional = async (name: string) =>
+    (await host.kind(`${folder}/${name}`)) === "file" ? await readJson(host, `${folder}/${name}`) : {};
+  let config = await optional("tokenizer_config.json");
+  // A folder of both encoders may hold BERT's, which says nothing of letters.
+  if (/^Bert/.test(String(config.tokenizer_class))) config = {};
+  const map = await optional("special_tokens_map.json");
   const vocabulary = await readJson(host, path);
+  const added = { ...(await optional("added_tokens.json")), ...addedTokens(config.added_tokens_decoder) };
+  const named = (key: string) => tokenName(config[key]) ?? tokenName(map[key]);
+  // Without a name the usual one, in either spelling.
+  const usual = (names: readonly string[]) =>
+    names.find((name) => Object.hasOwn(vocabulary, name) || Object.hasOwn(added, name)) ?? names[0];
+  const names: CtcTokens = {
+    pad: named("pad_token") ?? usual(["<pad>", "[PAD]"]),
+    unknown: named("unk_token") ?? usual(["<unk>", "[UNK]"]),
+    delimiter: named("word_delimiter_token") ?? DEFAULTS.delimiter,
+    special: [named("bos_token") ?? "<s>", named("eos_token") ?? "</s>"],
+    lowerCase: isCtc(config) && config.do_lower_case === true,
+  };
   try {
-    for (const [token, id] of Object.entries(vocabulary)) {
+    for (const [token, id] of Object.entries({ ...vocabulary, ...added })) {
       if (typeof id !== "number") throw new TypeError(`token ${quote(token)} has no number as id`);
     }
-    return new CtcVocabulary(vocabulary as Record<string, number>, names);
+    const ids = vocabulary as Record<string, number>;
+    return new CtcVocabulary(ids, names, { added: added as Record<string, number> });
   } catch (cause) {
     throw new RangeError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
 }
+
+/** `added_tokens_decoder`: tokens by id. */
+function addedTokens(value: unknown): Record<string, unknown> {
+  if (!isObject(value)) return {};
+  const entries = Object.entries(value).map(([id, token]) => [tokenName(token), Number(id)] as const);
+  return Object.fromEntries(entries.filter(([token]) => token !== undefined));
+}
+
+/** Whether a tokenizer_config.json is of letters: model folders of old hold BERT's under that name. */
+const isCtc = (config: Readonly<Record<string, unknown>>) =>
+  /^Wav2Vec2/.test(String(config.tokenizer_class)) || config.word_delimiter_token !== undefined;
 
 /** A token in a Hugging Face config is a string or an object with its content. */
 export function tokenName(value: unknown): string | undefined {

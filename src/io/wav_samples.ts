@@ -3,20 +3,46 @@
 import type { RangedFile } from "../host/host.ts";
 import type { WavFormat } from "./wav.ts";
 
+/** RMS of a channel that carries something: −80 dB of full scale. */
+const QUIETEST = 1e-4;
+
 type Decoder = (view: DataView, at: number) => number;
 
-/** All samples as the mean over the channels, integers scaled to [-1, 1). Reads in pieces. */
+/** Of channels that carry one sound in opposite phase, the mean holds less than this share of their energy: 40 dB less. */
+const CANCELLED = 1e-4;
+
+/**
+ * All samples as the mean over the channels, integers scaled to [-1, 1). Reads in pieces. Throws a RangeError where the
+ * channels cancel each other, for what is left then is not what was recorded.
+ */
 export async function readMono(file: RangedFile, format: WavFormat): Promise<Float32Array> {
   const { channels, frames, bytesPerSample } = format;
   const sample = format.padded ? await paddedDecoder(file, format) : decoder(format);
   const mono = new Float32Array(frames);
+  // Sums and sums of squares: of every channel, then of their mean.
+  const [sums, squares] = [new Float64Array(channels + 1), new Float64Array(channels + 1)];
   for await (const { view, first, count } of pieces(file, format)) {
     for (let i = 0, at = 0; i < count; i++) {
       let sum = 0;
-      for (let c = 0; c < channels; c++, at += bytesPerSample) sum += sample(view, at);
-      mono[first + i] = sum / channels;
+      for (let c = 0; c < channels; c++, at += bytesPerSample) {
+        const value = sample(view, at);
+        sum += value;
+        sums[c] += value;
+        squares[c] += value * value;
+      }
+      const mean = sum / channels;
+      mono[first + i] = mean;
+      sums[channels] += mean;
+      squares[channels] += mean * mean;
     }
   }
+  const variances = [...squares].map((s, c) => Math.max(0, s / frames - (sums[c] / frames) ** 2));
+  const left = variances.pop() ?? 0;
+  const loudest = Math.max(...variances);
+  if (channels > 1 && loudest > QUIETEST ** 2 && left < (CANCELLED * loudest) / channels)
+    throw new RangeError(
+      `its ${channels} channels cancel each other: their mean is ${left === 0 ? "silent" : `${Math.round(10 * Math.log10(loudest / left))} dB below the loudest`}; save one of them alone`,
+    );
   return mono;
 }
 

@@ -66,14 +66,14 @@ class Embeddings {
 
 export class BertModel {
   readonly config: BertConfig;
-  readonly device: Device;
+  readonly #weights: WeightScope;
   readonly #embeddings: Embeddings;
   readonly #layers: EncoderLayer[];
   readonly #pooler: Linear | undefined;
 
   constructor(weights: WeightScope, config: BertConfig, options: { pooler?: boolean } = {}) {
     this.config = config;
-    this.device = weights.device;
+    this.#weights = weights;
     this.#embeddings = new Embeddings(weights.at("embeddings"), config);
     this.#layers = Array.from({ length: config.layers }, (_, i) =>
       bertLayer(weights.at("encoder").at(`layer.${i}`), config),
@@ -81,6 +81,10 @@ export class BertModel {
     this.#pooler = options.pooler
       ? new Linear(weights.at("pooler").at("dense"), config.hiddenSize, config.hiddenSize)
       : undefined;
+  }
+
+  get device(): Device {
+    return this.#weights.device;
   }
 
   /** (V, hidden): a masked-word head is tied to it. */

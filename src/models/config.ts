@@ -1,8 +1,10 @@
 /** What a config.json must say before a model can be built; names and meanings are Hugging Face's. */
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
+import type { CtcVocabulary } from "../io/vocabulary.ts";
 import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { ActivationKind } from "../ops/activation.ts";
+import { checkFamily, modelTypeOf } from "./family.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -96,6 +98,11 @@ export class ConfigReader {
     if (!isObject(value)) throw this.complaint(key, "an object");
     return new ConfigReader(value, `${this.#path} (${key})`);
   }
+  /** The family of the model. Throws unless it is one of `wanted`; a config that names none is of the first. */
+  family<T extends string>(wanted: readonly T[]): T {
+    checkFamily(this.#json, this.#path, wanted);
+    return (modelTypeOf(this.#json) as T | undefined) ?? wanted[0];
+  }
   /** Hidden width and heads, which share it evenly. */
   widths(): { hiddenSize: number; heads: number } {
     const hiddenSize = this.whole("hidden_size");
@@ -167,6 +174,7 @@ export interface HubertConfig {
 }
 
 export function hubertConfig(c: ConfigReader): HubertConfig {
+  const prefix = c.family(["hubert", "wav2vec2"]);
   const convDim = c.wholes("conv_dim");
   const convKernel = c.wholes("conv_kernel");
   const convStride = c.wholes("conv_stride");
@@ -183,7 +191,6 @@ export function hubertConfig(c: ConfigReader): HubertConfig {
   const vocabSize = c.whole("vocab_size", 32);
   const timeProb = c.rate("mask_time_prob", 0.05);
   const featureProb = c.rate("mask_feature_prob", 0);
-  const prefix = c.choice("model_type", ["hubert", "wav2vec2"], "hubert");
   return {
     prefix,
     convDim,
@@ -245,6 +252,7 @@ export interface BertConfig {
 }
 
 export function bertConfig(c: ConfigReader): BertConfig {
+  c.family(["bert"]);
   const { hiddenSize, heads } = c.widths();
   const vocabSize = c.whole("vocab_size");
   c.choice("position_embedding_type", ["absolute"], "absolute");
@@ -270,10 +278,22 @@ export function bertConfig(c: ConfigReader): BertConfig {
   };
 }
 
-/** Throws unless the CTC head, whose config `hubert` is, has an output for each of so many characters. */
-export function checkCharacters(hubert: ConfigReader, count: number): void {
-  if (hubertConfig(hubert).vocabSize !== count)
-    throw hubert.complaint("vocab_size", `${count}, the tokens of vocab.json`);
+/**
+ * The vocabulary as the CTC head writes it, whose config `hubert` is. A head may have more outputs than there are tokens
+ * (padding), and fewer than there are with added ones; it may not lack a letter, nor call another token its blank.
+ */
+export function vocabularyOfHead(hubert: ConfigReader, vocabulary: CtcVocabulary): CtcVocabulary {
+  const { vocabSize, blank } = hubertConfig(hubert);
+  if (vocabSize < vocabulary.letters)
+    throw hubert.complaint("vocab_size", `at least ${vocabulary.letters}, for the tokens of vocab.json`);
+  if (vocabulary.blank >= vocabSize)
+    throw hubert.complaint("vocab_size", `above ${vocabulary.blank}, the id of the blank in vocab.json`);
+  if (hubert.has("pad_token_id") && blank !== vocabulary.blank)
+    throw hubert.complaint(
+      "pad_token_id",
+      `${vocabulary.blank}, the id of the blank ${brief(vocabulary.tokens[vocabulary.blank])} in vocab.json`,
+    );
+  return vocabulary.ofHead(vocabSize);
 }
 
 /** What vocab_size may be padded to a multiple of. */

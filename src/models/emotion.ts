@@ -63,17 +63,17 @@ export interface Heard extends HubertOutput {
 
 export class EmotionRecognizer {
   readonly config: EmotionConfig;
-  readonly device: Device;
   readonly hubert: HubertModel | undefined;
   readonly bert: BertModel | undefined;
   readonly cmgi: CmGI | undefined;
   readonly #ctcHead: Linear | undefined;
   readonly #classifier: Linear | undefined;
+  readonly #weights: WeightScope;
 
   constructor(weights: WeightScope, config: EmotionConfig) {
     const { hubert, bert, cmgi, labels } = config;
     this.config = config;
-    this.device = weights.device;
+    this.#weights = weights;
     this.hubert = hubert && new HubertModel(weights.at(hubert.prefix), hubert);
     this.bert = bert && new BertModel(weights.at("bert"), bert);
     this.cmgi = cmgi && new CmGI(weights.at("cmgi"), cmgi);
@@ -83,6 +83,10 @@ export class EmotionRecognizer {
         : undefined;
     const width = config.modalities === "text" ? bert?.hiddenSize : hubert?.hiddenSize;
     this.#classifier = cmgi ? undefined : new Linear(weights.at("classifier"), width ?? 0, labels.length);
+  }
+
+  get device(): Device {
+    return this.#weights.device;
   }
 
   /** Speech → frames and, with a CTC head, character logits. */

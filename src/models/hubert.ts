@@ -25,6 +25,19 @@ import { EncoderLayer } from "./encoder_layer.ts";
 export const frameCount = (config: HubertConfig, samples: number): number =>
   config.convKernel.reduce((n, k, i) => convFrames(n, k, config.convStride[i]), samples);
 
+/** Samples of one frame: fewer make none. */
+export const fieldOf = ({ convKernel, convStride }: HubertConfig): number =>
+  convKernel.reduceRight((n, k, i) => (n - 1) * convStride[i] + k, 1);
+
+/** Throws a RangeError for a recording, named by `what`, from which no frame can be made. */
+export function checkLength(config: HubertConfig, samples: number, what: string): void {
+  const field = fieldOf(config);
+  if (!(samples >= field))
+    throw new RangeError(
+      `Cannot hear ${what}: it has ${samples} samples, at least ${field} needed (${(field / 16).toFixed(1)} ms)`,
+    );
+}
+
 /** The stack of strided convolutions that turns audio into frames. */
 export class FeatureExtractor {
   readonly #convs: Conv1d[];
@@ -57,11 +70,12 @@ export class FeatureExtractor {
   forward(audio: Tensor, mode: Mode, largest = audio.device.limits.maxStorageBufferBindingSize): Tensor {
     const [B, samples] = audio.shape;
     const { convKernel, convStride, convDim, featExtractNorm } = this.#config;
+    checkLength(this.#config, samples, "audio");
     const widest = 4 * B * convDim[0] * convFrames(samples, convKernel[0], convStride[0]);
     const stretches = featExtractNorm === "layer" ? Math.ceil(widest / (0.9 * largest)) : 1;
     if (stretches === 1) return this.#stretch(audio, mode);
     const hop = convStride.reduce((a, b) => a * b, 1);
-    const field = convKernel.reduceRight((n, k, i) => (n - 1) * convStride[i] + k, 1);
+    const field = fieldOf(this.#config);
     const T = frameCount(this.#config, samples);
     const step = Math.ceil(T / stretches);
     const parts: Tensor[] = [];
@@ -158,6 +172,7 @@ export class HubertModel {
     const { audio, lengths } = input;
     const { device } = audio;
     const { config } = this;
+    for (const [b, n] of (lengths ?? []).entries()) checkLength(config, n, `audio ${b} of the batch`);
     const features = scope(device, () => this.#extractor.forward(audio, mode));
     const [B, T] = features.shape;
     const frames = lengths ? lengths.map((n) => frameCount(config, n)) : Array<number>(B).fill(T);

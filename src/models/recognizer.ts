@@ -4,7 +4,7 @@
  */
 import type { Device } from "../gpu/device.ts";
 import type { Host } from "../host/host.ts";
-import { normalize, SAMPLE_RATE } from "../io/audio.ts";
+import { isSilent, normalize, SAMPLE_RATE } from "../io/audio.ts";
 import { decodeBeam, decodeGreedy, type Transcript } from "../io/decode.ts";
 import type { Mode } from "../nn/mode.ts";
 import { Weights } from "../nn/weights.ts";
@@ -17,12 +17,14 @@ import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "./
 import type { BertInput } from "./bert.ts";
 import { EmotionRecognizer, type Heard } from "./emotion.ts";
 import { type HearingModel, type ModelFolder, openModelFolder, requireEars } from "./folder.ts";
-import { HubertForCTC, type HubertInput } from "./hubert.ts";
+import { checkLength, HubertForCTC, type HubertInput } from "./hubert.ts";
 import { mayIgnore, spellings } from "./keys.ts";
 import { readWords } from "./words.ts";
 
 export interface Recognition {
   readonly seconds: number;
+  /** Present where nothing can be heard: then there are no words, no emotion and no gates. */
+  readonly silent?: true;
   /** Where the model writes words. */
   readonly transcript?: Transcript;
   /** Where the model names an emotion: its label and the probability of every label. */
@@ -106,17 +108,33 @@ export class Recognizer {
     return Math.floor((10 * bindableBytes(this.device)) / perSecond) / 10;
   }
 
-  /** Recognises recordings: mono, 16 kHz, not yet normalised. Results stand in the order of `audios`. */
+  /**
+   * Recognises recordings: mono, 16 kHz, not yet normalised. Results stand in the order of `audios`. Throws a RangeError
+   * that names the first recording that is too short, too long or not finite.
+   */
   async recognize(
     audios: readonly Float32Array[],
     { beam, batch = 8, observe, onProgress }: RecognizeOptions = {},
   ): Promise<Recognition[]> {
-    for (const { length } of audios) this.check(length);
-    const lengths = audios.map((a) => a.length);
-    const results: Recognition[] = [];
-    let done = 0;
+    for (const [i, audio] of audios.entries()) {
+      const what = audios.length > 1 ? `recording ${i}` : undefined;
+      this.check(audio.length, what);
+      const bad = audio.findIndex((value) => !Number.isFinite(value));
+      if (bad >= 0)
+        throw new RangeError(
+          `Cannot hear ${what ?? "the recording"}: sample ${bad} is ${audio[bad]}, expected a finite number`,
+        );
+    }
+    const results: Recognition[] = audios.map(({ length }) => ({
+      seconds: length / SAMPLE_RATE,
+      silent: true,
+    }));
+    const loud = audios.flatMap((audio, i) => (isSilent(audio) ? [] : [i]));
+    const lengths = loud.map((i) => audios[i].length);
+    let done = audios.length - loud.length;
     const bytes = batchBytes(this.device);
-    for (const indices of planBatches(lengths, this.model.hubert, { batch, bytes })) {
+    for (const places of planBatches(lengths, this.model.hubert, { batch, bytes })) {
+      const indices = places.map((place) => loud[place]);
       const own = indices.map((i) => audios[i]);
       const found = await this.#batch(own, beam, { observe });
       for (const [k, i] of indices.entries()) results[i] = found[k];
@@ -126,12 +144,13 @@ export class Recognizer {
     return results;
   }
 
-  /** Throws a RangeError if so many samples are more than the adapter takes at once. */
-  check(samples: number): void {
-    const seconds = samples / SAMPLE_RATE;
+  /** Throws a RangeError if so many samples make no frame, or are more than the adapter takes at once; `what` names them. */
+  check(samples: number, what?: string): void {
+    checkLength(this.model.hubert, samples, what ?? "a recording");
+    const seconds = (samples / SAMPLE_RATE).toFixed(1);
     if (largestBytes(this.model.hubert, samples) > bindableBytes(this.device))
       throw new RangeError(
-        `Cannot hear ${seconds.toFixed(1)} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
+        `Cannot hear ${what ? `${what}, ` : ""}${seconds} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
       );
   }
 

@@ -25,6 +25,8 @@ export interface WeightsOptions {
   readonly spellings?: (key: string) => string[];
   /** f16 halves the bytes of the weights that only products and embeddings read. Needs the adapter's shader-f16. */
   readonly dtype?: "f32" | "f16";
+  /** f16: products will read f16 copies of those weights, so that these may not be larger than f16 holds. */
+  readonly products?: "f32" | "f16";
   /** For parameters that are drawn. */
   readonly seed?: number;
   /** Parameters that may be absent from the file and are then drawn (a fresh head on a pretrained body). */
@@ -62,17 +64,33 @@ export class WeightScope {
   }
 }
 
+/**
+ * Throws what load() would say of keys, shapes and formats, without a GPU: `build` makes the layers, which declare what
+ * they need.
+ */
+export function checkWeights(options: WeightsOptions, build: (root: WeightScope) => unknown): void {
+  const weights = new Weights(undefined, options);
+  build(weights.root);
+  weights.checkLeftOver();
+}
+
 export class Weights {
-  readonly device: Device;
+  readonly #device: Device | undefined;
   readonly #options: WeightsOptions;
   readonly #parameters: { parameter: Parameter; half: boolean; sources: (string | undefined)[] }[] = [];
   readonly #used = new Set<string>();
 
-  constructor(device: Device, options: WeightsOptions = {}) {
-    if (options.dtype === "f16" && !device.info.f16)
+  /** Without a device the weights can be declared and checked, not loaded. */
+  constructor(device: Device | undefined, options: WeightsOptions = {}) {
+    if (options.dtype === "f16" && device && !device.info.f16)
       throw new Error(`Cannot store weights as f16: ${device.info.name} has no shader-f16; use f32`);
-    this.device = device;
+    this.#device = device;
     this.#options = options;
+  }
+
+  get device(): Device {
+    if (!this.#device) throw new Error("Cannot compute with weights that were only checked");
+    return this.#device;
   }
 
   get root(): WeightScope {
@@ -115,7 +133,7 @@ export class Weights {
   }
 
   /** A model that leaves part of itself in the file is not the model that was trained. */
-  #checkLeftOver(): void {
+  checkLeftOver(): void {
     const { file, mayIgnore = () => false } = this.#options;
     // What stands under no root of a used key is another model's: a head, a quantizer, an optimiser.
     const root = (key: string) => key.split(".", 1)[0];
@@ -133,10 +151,10 @@ export class Weights {
 
   /**
    * Fills every parameter, once all layers are built. Throws for tensors of the model's own that no layer asked for,
-   * and for a value that is not finite; both name the tensor.
+   * for a value that is not finite, and for one beyond f16 where that is wanted; all name the tensor.
    */
   async load(onProgress?: (bytes: number, total: number) => void): Promise<void> {
-    this.#checkLeftOver();
+    this.checkLeftOver();
     const total = this.#parameters.reduce((n, { parameter }) => n + 4 * sizeOf(parameter.shape), 0);
     let done = 0;
     let unsettled = 0;
@@ -147,11 +165,12 @@ export class Weights {
       );
       const dtype = dtypes.size === 1 ? [...dtypes][0] : undefined;
       const wanted = half ? (this.#options.dtype ?? "f32") : "f32";
+      const limited = half && (wanted === "f16" || this.#options.products === "f16");
       const direct = dtype === "F32" || dtype === "F16" || dtype === "BF16";
       parameter.set(
         direct
-          ? await this.#stream(parameter, sources as string[], dtype, wanted)
-          : await this.#assemble(parameter, sources, wanted),
+          ? await this.#stream(parameter, sources as string[], dtype, wanted, limited)
+          : await this.#assemble(parameter, sources, wanted, limited),
       );
       done += 4 * sizeOf(parameter.shape);
       unsettled += 4 * sizeOf(parameter.shape);
@@ -173,6 +192,7 @@ export class Weights {
     sources: readonly string[],
     dtype: StorageType,
     wanted: "f32" | "f16",
+    limited: boolean,
   ): Promise<Tensor> {
     const { file } = this.#options;
     if (!file) throw new Error("Cannot stream weights without a file");
@@ -184,7 +204,7 @@ export class Weights {
       for (const [i, source] of sources.entries()) {
         const target = mapped.subarray(i * each, (i + 1) * each);
         await file.read(source, target);
-        checkFinite(target, dtype, source, file.tensors.get(source)?.file ?? "");
+        checkValues(target, dtype, source, file.tensors.get(source)?.file ?? "", limited);
       }
     } catch (error) {
       buffer.gpu.unmap();
@@ -204,6 +224,7 @@ export class Weights {
     parameter: Parameter,
     sources: readonly (string | undefined)[],
     wanted: "f32" | "f16",
+    limited: boolean,
   ): Promise<Tensor> {
     const all = new Float32Array(sizeOf(parameter.shape));
     for (const [i, { key, shape, offset }] of parameter.parts.entries()) {
@@ -218,12 +239,8 @@ export class Weights {
       const bytes = new Uint8Array(entry.bytes);
       await file.read(source, bytes);
       const values = toF32(entry.dtype as Dtype, bytes);
-      checkFinite(
-        new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
-        "F32",
-        source,
-        entry.file,
-      );
+      const own = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+      checkValues(own, "F32", source, entry.file, limited);
       all.set(values, offset);
     }
     const tensor = Tensor.from(this.device, all, parameter.shape);
@@ -238,20 +255,42 @@ export class Weights {
   }
 }
 
-/** By the exponent's bits: all ones is an infinity or a NaN. */
-function checkFinite(bytes: Uint8Array, dtype: StorageType, key: string, path: string): void {
-  const at =
+/** The first bits, without the sign, of what is not finite, and of what rounds to an infinity as f16: 65520 and more. */
+const LEAST = {
+  F32: { infinite: 0x7f800000, tooLarge: 0x477ff000 },
+  BF16: { infinite: 0x7f80, tooLarge: 0x4780 },
+  F16: { infinite: 0x7c00, tooLarge: 0x7c00 },
+} as const;
+
+/** Throws for a value that is not finite and, where f16 is wanted (`limited`), for one beyond it. */
+function checkValues(
+  bytes: Uint8Array,
+  dtype: StorageType,
+  key: string,
+  path: string,
+  limited: boolean,
+): void {
+  const words =
     dtype === "F32"
-      ? firstWith(new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2), 0x7f800000)
-      : firstWith(
-          new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 1),
-          dtype === "F16" ? 0x7c00 : 0x7f80,
-        );
+      ? new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2)
+      : new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 1);
+  const sign = dtype === "F32" ? 0x7fffffff : 0x7fff;
+  const { infinite, tooLarge } = LEAST[dtype];
+  const first = firstFrom(words, sign, limited ? tooLarge : infinite);
+  if (first < 0) return;
+  const at = limited ? firstFrom(words, sign, infinite) : first;
   if (at >= 0)
     throw new Error(`Cannot load ${path}: ${key} holds a value that is not finite, at element ${at}`);
+  const [value] = toF32(
+    dtype,
+    bytes.slice(first * words.BYTES_PER_ELEMENT, (first + 1) * words.BYTES_PER_ELEMENT),
+  );
+  throw new RangeError(
+    `Cannot load ${path} for f16: ${key} holds ${value} at element ${first}, f16 ends at 65504; use f32`,
+  );
 }
 
-function firstWith(words: Uint32Array | Uint16Array, mask: number): number {
-  for (let i = 0; i < words.length; i++) if ((words[i] & mask) === mask) return i;
+function firstFrom(words: Uint32Array | Uint16Array, mask: number, least: number): number {
+  for (let i = 0; i < words.length; i++) if ((words[i] & mask) >= least) return i;
   return -1;
 }

@@ -43,8 +43,9 @@ export async function answerBatch(
     const [, T, V] = ctcLogits.shape;
     const values = await ctcLogits.read();
     [ctc] = await heard.ctc.read();
-    hypotheses = frames.map(
-      (n, b) => decodeGreedy(values.subarray(b * T * V, (b * T + n) * V), vocabulary).text,
+    // References are capitals; a vocabulary may have small letters.
+    hypotheses = frames.map((n, b) =>
+      decodeGreedy(values.subarray(b * T * V, (b * T + n) * V), vocabulary).text.toUpperCase(),
     );
   }
   const words =

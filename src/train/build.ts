@@ -1,14 +1,15 @@
 /** From a recipe to a stage's model and task: first what can be read and checked without a GPU, then the weights. */
 import type { Device } from "../gpu/device.ts";
 import type { Host } from "../host/host.ts";
-import { isObject, readJson } from "../io/config.ts";
+import { readJson } from "../io/config.ts";
 import { openSafetensors, type Safetensors } from "../io/safetensors.ts";
-import { bertConfig, checkCharacters, checkSubwords, ConfigReader, hubertConfig } from "../models/config.ts";
+import { bertConfig, checkSubwords, ConfigReader, hubertConfig, vocabularyOfHead } from "../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../models/emotion.ts";
+import { checkBertKeys, partOf } from "../models/family.ts";
 import { mayIgnore, spellings } from "../models/keys.ts";
 import { BertForMaskedLM } from "../models/masked_lm.ts";
 import type { Parameter } from "../nn/parameter.ts";
-import { Weights } from "../nn/weights.ts";
+import { checkWeights, Weights, type WeightsOptions, type WeightScope } from "../nn/weights.ts";
 import { type Assets, openAssets, writeFiles } from "./assets.ts";
 import { saveWeights } from "./checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
@@ -50,16 +51,23 @@ async function materials(
   const hubertFolder = stage === 0 ? undefined : ((fused ? chosen[1] : undefined) ?? from.hubert);
   const bertFolder = readsText ? ((fused ? chosen[0] : undefined) ?? from.bert) : undefined;
   const assets = await openAssets(host, from.hubert, readsText ? (bertFolder ?? data) : undefined);
-  // A folder that train wrote has the configs of both encoders in one.
   const merged = async (part: "hubert" | "bert", folder: string | undefined): Promise<Json> => {
-    const json = folder === undefined ? {} : await readJson(host, `${folder}/config.json`);
-    const own = json[part];
-    return { ...(isObject(own) ? own : json), ...model[part] };
+    if (folder === undefined) return { ...model[part] };
+    const path = `${folder}/config.json`;
+    const own = partOf(await readJson(host, path), part);
+    // Before the recipe has its say, which names a family of its own.
+    new ConfigReader(own, path).family(part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
+    return { ...own, ...model[part] };
   };
   const hubert = await merged("hubert", from.hubert);
   const bert = readsText ? await merged("bert", bertFolder) : undefined;
   if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
-  return { stage, assets, hubert, bert, hubertFolder, bertFolder };
+  if (stage === 0 || !systemOf(config.system).asr)
+    return { stage, assets, hubert, bert, hubertFolder, bertFolder };
+  hubert.pad_token_id ??= assets.vocabulary.blank;
+  const named = from.hubert === undefined ? "the recipe (model.hubert)" : `${from.hubert}/config.json`;
+  const vocabulary = vocabularyOfHead(new ConfigReader(hubert, named), assets.vocabulary);
+  return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
 }
 
 /** Checks every stage as far as that goes without a GPU, so that a long run does not end on what it could have known. */
@@ -75,19 +83,74 @@ export async function checkStages(
       `Cannot train on ${config.data}: it holds no text.txt for a fresh BERT; --bert DIR takes a published one instead`,
     );
   for (const stage of stages) {
-    const { assets, hubert, bert } = await materials(host, config, stage, {});
+    const made = await materials(host, config, stage, {});
+    const { assets, hubert, bert } = made;
     const named = (part: "hubert" | "bert") =>
       from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`;
     const hears = stage > 0 ? new ConfigReader(hubert, named("hubert")) : undefined;
     if (hears) hubertConfig(hears);
-    if (hears && systemOf(config.system).asr) checkCharacters(hears, assets.vocabulary.size);
     if (bert && assets.tokenizer)
       checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize, assets.tokenizer);
-    if (stage > 0)
-      emotionConfig(new ConfigReader(systemJson(config, stage, { hubert, bert }), "the recipe (model)"));
+    const opened = await openSources(host, config, made);
+    try {
+      checkWeights(opened.options, (root) => model(root, config, made));
+    } finally {
+      await opened.close();
+    }
   }
-  for (const folder of [from.hubert, from.bert])
-    if (folder !== undefined) await (await openSafetensors(host, folder)).close();
+}
+
+/** The layers of a stage's model. */
+function model(
+  root: WeightScope,
+  config: TrainConfig,
+  { stage, hubert, bert = {} }: Materials,
+): EmotionRecognizer | BertForMaskedLM {
+  if (stage === 0)
+    return new BertForMaskedLM(root, bertConfig(new ConfigReader(bert, "the recipe (model.bert)")));
+  const json = systemJson(config, stage, { hubert, bert });
+  return new EmotionRecognizer(root, emotionConfig(new ConfigReader(json, "the recipe (model)")));
+}
+
+/** The checkpoints that a stage begins with: `checkpoint`, or those of its encoders, whose heads may be new. */
+async function openSources(
+  host: Host,
+  config: TrainConfig,
+  { stage, hubertFolder, bertFolder }: Materials,
+  checkpoint?: string,
+): Promise<{ readonly options: WeightsOptions; close(): Promise<void> }> {
+  const files: Safetensors[] = [];
+  const sources: Source[] = [];
+  const add = async (folder: string, rename: Source["rename"]) => {
+    const file = await openSafetensors(host, folder);
+    files.push(file);
+    sources.push({ file, rename });
+    return file;
+  };
+  const close = async () => {
+    for (const file of files) await file.close();
+  };
+  try {
+    if (checkpoint) await add(`${checkpoint}/model.safetensors`, (key) => key);
+    else {
+      if (hubertFolder) await add(hubertFolder, hubertKeys);
+      if (bertFolder) checkBertKeys((await add(bertFolder, bertKeys)).tensors.keys(), bertFolder);
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  // A checkpoint that was given must hold all of its encoder.
+  const drawn = [hubertFolder ? [] : ["hubert.", "wav2vec2."], bertFolder ? [] : ["bert."]].flat();
+  const options: WeightsOptions = {
+    ...{ spellings, mayIgnore, seed: config.seed },
+    file: sources.length > 0 ? mergeSources(sources) : undefined,
+    path: checkpoint ?? [hubertFolder, bertFolder].filter(Boolean).join(" and "),
+    mayDraw: (key) =>
+      !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || drawn.some((p) => key.startsWith(p))),
+    products: stageOf(config, stage).precision,
+  };
+  return { options, close };
 }
 
 const systemJson = (config: TrainConfig, stage: StageNumber, parts: { hubert: Json; bert?: Json }): Json =>
@@ -122,28 +185,9 @@ export async function build(
 ): Promise<Built> {
   const { host } = device;
   const made = await materials(host, config, stage, chosen);
-  const files: Safetensors[] = [];
-  const sources: Source[] = [];
-  const add = async (folder: string, rename: Source["rename"]) => {
-    const file = await openSafetensors(host, folder);
-    files.push(file);
-    sources.push({ file, rename });
-  };
+  const opened = await openSources(host, config, made, checkpoint);
   try {
-    if (checkpoint) await add(`${checkpoint}/model.safetensors`, (key) => key);
-    else {
-      if (made.hubertFolder) await add(made.hubertFolder, hubertKeys);
-      if (made.bertFolder) await add(made.bertFolder, bertKeys);
-    }
-    const file = sources.length > 0 ? mergeSources(sources) : undefined;
-    // A checkpoint that was given must hold all of its encoder; heads may be new.
-    const drawn = [made.hubertFolder ? [] : ["hubert."], made.bertFolder ? [] : ["bert."]].flat();
-    const weights = new Weights(device, {
-      ...{ file, spellings, mayIgnore, seed: config.seed },
-      path: checkpoint ?? [made.hubertFolder, made.bertFolder].filter(Boolean).join(" and "),
-      mayDraw: (key) =>
-        !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || drawn.some((p) => key.startsWith(p))),
-    });
+    const weights = new Weights(device, opened.options);
     const task =
       stage === 0
         ? await textTask(host, weights, config, made, options)
@@ -156,7 +200,7 @@ export async function build(
     for (const parameter of weights.parameters) parameter.products = precision;
     return { weights, task: task as Task<unknown> };
   } finally {
-    for (const file of files) await file.close();
+    await opened.close();
   }
 }
 
@@ -185,9 +229,13 @@ function emotionTask(
   const parsed = emotionConfig(new ConfigReader(json, "the recipe (model)"));
   const files = {
     ...assets.files,
+    ...Object.fromEntries(Object.entries(assets.bertFiles).map(([name, text]) => [`bert/${name}`, text])),
     "config.json": toJson(json),
     // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
-    "hubert/config.json": toJson({ ...hubert, architectures: ["HubertForCTC"] }),
+    "hubert/config.json": toJson({
+      ...hubert,
+      architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
+    }),
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
     ...recordFile(record),
   };
@@ -196,7 +244,7 @@ function emotionTask(
     system: new EmotionRecognizer(weights.root, parsed),
     parameters: weights.parameters,
     reader: {
-      ...{ host, onProblem, audio: true },
+      ...{ host, onProblem, audio: true, normalize: assets.normalize },
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
       maxTokens: parsed.bert?.maxPositions ?? 512,
@@ -222,7 +270,7 @@ async function textTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { assets: { tokenizer, files }, bert = {} }: Materials,
+  { assets: { tokenizer, bertFiles }, bert = {} }: Materials,
   { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
@@ -244,9 +292,8 @@ async function textTask(
     mask,
     special: new Set([...special.ids, tokenizer.padId, mask]),
     save: async (folder) => {
-      const { "vocab.json": _ctc, "preprocessor_config.json": _ear, ...own } = files;
       const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
-      await writeFiles(host, folder, { ...own, "config.json": toJson(json), ...recordFile(record) });
+      await writeFiles(host, folder, { ...bertFiles, "config.json": toJson(json), ...recordFile(record) });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },
   });

@@ -207,7 +207,7 @@ function builder(
   const config = new ConfigReader(json, path);
   if (config.has("hubert") && config.has("cmgi")) return wholeSystem(weights, config, json);
   if (config.has("d_s") && config.has("d_t")) return fusionHead(weights, config);
-  const kind = config.choice("model_type", ["hubert", "wav2vec2", "bert"]);
+  const kind = config.family(["hubert", "wav2vec2", "bert"]);
   return kind === "bert"
     ? bert(weights, config, keys)
     : acoustic(weights, hubertConfig(config), keys.has("lm_head.weight"));

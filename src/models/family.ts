@@ -1,0 +1,115 @@
+/** Of which family a Hugging Face config is, and what is said where another one is needed. */
+import { isObject } from "../io/config.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Families by `model_type`: the name that people know, and the prefix of its classes. */
+const FAMILIES: Readonly<Record<string, readonly [name: string, classes: string]>> = {
+  wavegate: ["Wavegate", "EmotionRecognizer"],
+  hubert: ["HuBERT", "Hubert"],
+  wav2vec2: ["wav2vec 2.0", "Wav2Vec2"],
+  wavlm: ["WavLM", "WavLM"],
+  "wav2vec2-bert": ["wav2vec 2.0 BERT", "Wav2Vec2Bert"],
+  "wav2vec2-conformer": ["wav2vec 2.0 Conformer", "Wav2Vec2Conformer"],
+  "data2vec-audio": ["data2vec", "Data2VecAudio"],
+  unispeech: ["UniSpeech", "UniSpeech"],
+  "unispeech-sat": ["UniSpeech-SAT", "UniSpeechSat"],
+  sew: ["SEW", "SEW"],
+  "sew-d": ["SEW-D", "SEWD"],
+  whisper: ["Whisper", "Whisper"],
+  bert: ["BERT", "Bert"],
+  roberta: ["RoBERTa", "Roberta"],
+  "xlm-roberta": ["XLM-R", "XLMRoberta"],
+  "xlm-roberta-xl": ["XLM-R XL", "XLMRobertaXL"],
+  "roberta-prelayernorm": ["RoBERTa with pre-norm", "RobertaPreLayerNorm"],
+  camembert: ["CamemBERT", "Camembert"],
+  distilbert: ["DistilBERT", "DistilBert"],
+  electra: ["ELECTRA", "Electra"],
+  albert: ["ALBERT", "Albert"],
+  mobilebert: ["MobileBERT", "MobileBert"],
+  modernbert: ["ModernBERT", "ModernBert"],
+  deberta: ["DeBERTa", "Deberta"],
+  "deberta-v2": ["DeBERTa v2", "DebertaV2"],
+  mpnet: ["MPNet", "MPNet"],
+  ernie: ["ERNIE", "Ernie"],
+  nezha: ["NEZHA", "Nezha"],
+  xlnet: ["XLNet", "XLNet"],
+  gpt2: ["GPT-2", "GPT2"],
+  t5: ["T5", "T5"],
+};
+
+const nameOf = (type: string) => (Object.hasOwn(FAMILIES, type) ? FAMILIES[type][0] : JSON.stringify(type));
+
+/** The class that a config was saved from, as "HubertForCTC"; undefined where it says none. */
+export function architectureOf(json: Json): string | undefined {
+  const [first] = Array.isArray(json.architectures) ? json.architectures : [];
+  return typeof first === "string" && first !== "" ? first : undefined;
+}
+
+/** The `model_type`, or else that of the first architecture; undefined where a config says neither. */
+export function modelTypeOf(json: Json): string | undefined {
+  const { model_type: type } = json;
+  if (typeof type === "string" && type !== "") return type;
+  const base = architectureOf(json)?.replace(/(For[A-Z]\w*|LMHeadModel|Model)$/, "");
+  if (base === undefined) return undefined;
+  return Object.keys(FAMILIES).find((key) => FAMILIES[key][1] === base) ?? base;
+}
+
+/**
+ * Throws where a config is of another family than the wanted ones, and where one without model_type and architectures
+ * gives itself away: RoBERTa's positions begin two rows late, so that its keys and shapes are BERT's and nothing else is.
+ */
+export function checkFamily(json: Json, path: string, wanted: readonly string[]): void {
+  const expected = wanted
+    .map(nameOf)
+    .join(", ")
+    .replace(/, ([^,]*)$/, " or $1");
+  const type = modelTypeOf(json);
+  if (type !== undefined && !wanted.includes(type)) {
+    const source =
+      typeof json.model_type === "string" && json.model_type !== ""
+        ? `model_type is ${JSON.stringify(type)}`
+        : `architectures is ${JSON.stringify(json.architectures)}`;
+    throw new SyntaxError(
+      `Cannot use ${path}: it is ${article(nameOf(type))} model (${source}), ${expected} expected`,
+    );
+  }
+  const { max_position_embeddings: positions, type_vocab_size: types, pad_token_id: pad } = json;
+  const late = typeof positions === "number" && positions % 8 === 2 && (types === 1 || pad === 1);
+  if (type === undefined && wanted.includes("bert") && late)
+    throw new SyntaxError(
+      `Cannot use ${path}: it names no model_type, and ${positions} positions with pad_token_id ${pad} and type_vocab_size ${types} are those of a RoBERTa model, ${expected} expected`,
+    );
+}
+
+/** Prefixes under which families that resemble BERT save their keys. */
+const PREFIXES: Readonly<Record<string, string>> = {
+  roberta: "RoBERTa",
+  distilbert: "DistilBERT",
+  electra: "ELECTRA",
+  albert: "ALBERT",
+  mobilebert: "MobileBERT",
+  deberta: "DeBERTa",
+  mpnet: "MPNet",
+  ernie: "ERNIE",
+  nezha: "NEZHA",
+};
+
+/** Throws where the keys of a checkpoint, read as BERT's, bear the prefix of another family. */
+export function checkBertKeys(keys: Iterable<string>, path: string): void {
+  for (const key of keys) {
+    const prefix = key.split(".", 1)[0];
+    if (Object.hasOwn(PREFIXES, prefix))
+      throw new SyntaxError(
+        `Cannot use ${path}: it holds ${key}, so it is ${article(PREFIXES[prefix])} model, BERT expected`,
+      );
+  }
+}
+
+const article = (name: string) => `${/^(A|E|MPNet|XL)/.test(name) ? "an" : "a"} ${name}`;
+
+/** The part of a config that is about one encoder: a folder that train wrote has both in one. */
+export function partOf(json: Json, part: "hubert" | "bert"): Json {
+  const own = json[part];
+  return isObject(own) ? own : json;
+}
