@@ -1,7 +1,7 @@
 /** `wavegate VERB …`: finds the verb's file and runs it. */
 import { existsSync, readFileSync } from "node:fs";
-import process from "node:process";
 import { exit, runVerb, type Verb } from "./cli.ts";
+import { watchOutput, writeError, writeOutput } from "./output.ts";
 
 const KNOWN = {
   doctor: "host, adapters, features and a numeric self-test",
@@ -25,16 +25,18 @@ export function availableVerbs(): [name: string, summary: string][] {
 /** Runs `wavegate` with these arguments and ends the process. */
 export async function main(args: string[]): Promise<never> {
   const [name, ...rest] = args;
+  const known = availableVerbs().some(([verb]) => verb === name);
+  if (!known) watchOutput("wavegate");
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
-    process.stdout.write(overview());
+    writeOutput(overview());
     return await exit(name === undefined ? 2 : 0);
   }
   if (name === "--version" || name === "-v") {
-    process.stdout.write(`${version()}\n`);
+    writeOutput(`${version()}\n`);
     return await exit(0);
   }
-  if (!availableVerbs().some(([verb]) => verb === name)) {
-    process.stderr.write(`wavegate: ${unknownVerb(name)}\n`);
+  if (!known) {
+    writeError(`wavegate: ${unknownVerb(name)}\n`);
     return await exit(2);
   }
   const { verb } = (await import(fileOf(name).href)) as { verb: Verb };
