@@ -1,5 +1,6 @@
 /** `wavegate VERB …`: finds the verb's file and runs it. */
 import { existsSync, readFileSync } from "node:fs";
+import { nearest } from "../src/io/nearest.ts";
 import { exit, runVerb, type Verb } from "./cli.ts";
 import { watchOutput, writeError, writeOutput } from "./output.ts";
 
@@ -59,22 +60,7 @@ function version(): string {
 /** The line about a word that is no verb, with the nearest verb where one is near. */
 export function unknownVerb(name: string): string {
   const verbs = availableVerbs().map(([verb]) => verb);
-  const [nearest] = verbs
-    .map((verb) => ({ verb, far: editDistance(name, verb) }))
-    .sort((a, b) => a.far - b.far);
-  const advice =
-    nearest && nearest.far <= 3 ? `did you mean ${nearest.verb}?` : `verbs are ${verbs.join(", ")}`;
+  const near = nearest(name, verbs);
+  const advice = near === undefined ? `verbs are ${verbs.join(", ")}` : `did you mean ${near}?`;
   return `Cannot run "${name}": ${advice}`;
-}
-
-/** Levenshtein's. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-    row = next;
-  }
-  return row[b.length];
 }

@@ -89,6 +89,19 @@ export async function checkStages(
     if (folder !== undefined) await (await openSafetensors(host, folder)).close();
 }
 
+/** The parts of the model as the stages will run them: what the recipe says, over what the checkpoints' folders say. */
+export async function effectiveModel(host: Host, config: TrainConfig): Promise<TrainConfig["model"]> {
+  const model: { -readonly [part in keyof TrainConfig["model"]]: Json } = {};
+  for (const stage of config.stages) {
+    const { hubert, bert } = await materials(host, config, stage, {});
+    if (stage > 0) model.hubert = hubert;
+    if (bert) model.bert = bert;
+    const { cmgi } = stage > 0 ? systemJson(config, stage, { hubert, bert }) : {};
+    if (isObject(cmgi)) model.cmgi = cmgi;
+  }
+  return model;
+}
+
 const systemJson = (config: TrainConfig, stage: StageNumber, parts: { hubert: Json; bert?: Json }): Json =>
   systemConfig(systemOf(config.system), stage, {
     ...{ ...parts, cmgi: config.model.cmgi, alpha: stageOf(config, stage).alpha },
