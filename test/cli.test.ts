@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -140,13 +149,20 @@ before(() => {
   // Works for a second, or until it is told to stop.
   writeFileSync(
     join(folder, "work.mts"),
-    `import { defineVerb, isMain, runVerb } from ${JSON.stringify(cli)};
+    `import { writeFileSync } from "node:fs";
+    import process from "node:process";
+    import { defineVerb, isMain, runVerb } from ${JSON.stringify(cli)};
     const verb = defineVerb({
       name: "work", summary: "Works.", usage: "HOW", example: "wavegate work hard", options: {}, operands: { min: 1 },
       interruptible: true,
-      async main({ operands: [how], note, signal }) {
-        for (let i = 0; i < 50; i++) {
+      async main({ operands: [how], note, print, signal }) {
+        for (let i = 0; i < (how === "long" ? 250 : 50); i++) {
           note("working");
+          if (how === "print" && i === 49) print("result");
+          if (how === "long" && signal.aborted) {
+            writeFileSync(process.env.STOPPED, String(signal.reason.status));
+            return undefined;
+          }
           if (how === "save" && signal.aborted) return undefined;
           if (how === "throw") signal.throwIfAborted();
           await new Promise((resolve) => setTimeout(resolve, 20));
@@ -246,6 +262,75 @@ test("runVerb() goes on where nobody reads its stderr any more", async () => {
   const lost = (how: string) => work(how, (child) => child.stderr?.destroy());
   assert.equal((await lost("finish")).status, 0);
   assert.equal((await lost("fail")).status, 1);
+});
+
+test("runVerb() says in one line that stdout is full, and ends with status 1, also a verb that works on", () => {
+  if (process.platform !== "linux") return; // no /dev/full
+  const full = (...args: string[]) => {
+    const out = openSync("/dev/full", "w");
+    const done = spawnSync(process.execPath, [...runtime, ...args], {
+      ...{ cwd: root, encoding: "utf8", timeout: 30_000, stdio: ["ignore", out, "pipe"] },
+    });
+    closeSync(out);
+    return { status: done.status, stderr: done.stderr };
+  };
+  const line = (name: string) => `${name}: Cannot write to stdout: no space left on the disk\n`;
+  const tried = full(join(folder, "try.mts"), "it");
+  assert.equal(tried.status, 1);
+  assert.ok(tried.stderr.endsWith(line("wavegate try")), tried.stderr);
+  const help = { status: 1, stderr: line("wavegate work") };
+  assert.deepEqual(full(join(folder, "work.mts"), "--help"), help);
+  const worked = full(join(folder, "work.mts"), "print");
+  assert.equal(worked.status, 1);
+  assert.equal(worked.stderr, `${"working\n".repeat(50)}${line("wavegate work")}`, "it does not work on");
+  if (!("Deno" in globalThis))
+    assert.deepEqual(full("tools/wavegate.mjs", "--version"), { status: 1, stderr: line("wavegate") });
+});
+
+test("runVerb() ends a verb with 129 where the terminal that it began in is closed", async () => {
+  const python = spawnSync("python3", ["-c", "import pty"]);
+  if (process.platform !== "linux" || python.status !== 0) return; // a terminal takes python3 here
+  const begin = `import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0: os.execvp(sys.argv[1], sys.argv[1:])
+while b"working" not in os.read(fd, 9999): pass
+os.close(fd)
+_, status = os.waitpid(pid, 0)
+print(os.WEXITSTATUS(status) if os.WIFEXITED(status) else "killed by %d" % os.WTERMSIG(status))`;
+  const work = [process.execPath, ...runtime, join(folder, "work.mts"), "save"];
+  const done = spawnSync("python3", ["-c", begin, ...work], { cwd: root, encoding: "utf8" });
+  assert.equal(done.stdout.trim(), "129", done.stderr);
+});
+
+test("runVerb() stops as after SIGHUP where npx, which started it, is killed alone", async () => {
+  if (process.platform !== "linux") return;
+  const stopped = join(folder, "stopped");
+  for (const shell of [`exec "$@"`, `"$@"; true`]) {
+    // npm, its shell, and the command; npm is killed.
+    const npm = spawn(
+      "sh",
+      [
+        "-c",
+        `sh -c '${shell}' sh "$@"; true`,
+        "sh",
+        process.execPath,
+        ...runtime,
+        join(folder, "work.mts"),
+        "long",
+      ],
+      {
+        cwd: root,
+        env: { ...process.env, npm_lifecycle_script: "'wavegate'", STOPPED: stopped },
+        stdio: ["ignore", "ignore", "pipe"],
+      },
+    );
+    await new Promise((resolve) => npm.stderr.once("data", resolve));
+    process.kill(npm.pid!, "SIGKILL");
+    for (let i = 0; i < 100 && !existsSync(stopped); i++)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(readFileSync(stopped, "utf8"), "129", shell);
+    rmSync(stopped);
+  }
 });
 
 test("openChosenDevice() overwrites nothing where stderr is a file with one position for all", () => {

@@ -3,7 +3,7 @@
  *
  * - stdout carries results: text, or with --json one JSON document and nothing else.
  * - stderr carries the rest: notes, progress, and one line where something is wrong.
- * - Exit status: 0, 1 for bad input or a failed check, 2 for wrong usage; where a signal stopped it 129 (SIGHUP),
+ * - Exit status: 0, 1 for bad input, a failed check or results that stdout took not, 2 for wrong usage; where a signal stopped it 129 (SIGHUP),
  *   130 (Ctrl-C) or 143 (SIGTERM).
  *
  * A verb is a file that exports one, and ends with `if (isMain(import.meta)) await runVerb(verb);`
@@ -12,6 +12,8 @@ import { realpathSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { watchLauncher } from "./launcher.ts";
+import { drain, lostResults, watchOutput, writeError, writeOutput } from "./output.ts";
 import { type Progress, startProgress } from "./progress.ts";
 
 export interface Option {
@@ -99,13 +101,10 @@ export async function runVerb<O extends Options>(
   verb: Verb<O>,
   args = process.argv.slice(2),
 ): Promise<never> {
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    // A reader such as `head` that has seen enough is no failure. Work that is worth saving goes on without one.
-    if (!verb.interruptible) process.exit(error.code === "EPIPE" ? 0 : 1);
-  });
-  // Nobody is left to be told.
-  process.stderr.on("error", () => {});
+  let working = false;
+  watchOutput(`wavegate ${verb.name}`, () => working);
   const signal = verb.interruptible ? catchSignals(verb.name) : new AbortController().signal;
+  if (!verb.interruptible) watchLauncher(() => process.exit(SIGNALS.SIGHUP));
   let failed = false;
   const fail = (error: unknown) => {
     if (failed) process.exit(1); // telling of the first failure was the second
@@ -117,9 +116,10 @@ export async function runVerb<O extends Options>(
   try {
     const parsed = parse(verb, args);
     if (parsed === "help") {
-      process.stdout.write(help(verb));
+      writeOutput(help(verb));
       return await exit(0);
     }
+    working = verb.interruptible === true;
     const status = await verb.main(context(parsed, signal));
     return await exit(status ?? (signal.aborted ? (signal.reason as Interruption).status : 0));
   } catch (error) {
@@ -146,29 +146,35 @@ class Interruption extends Error {
 function catchSignals(name: string): AbortSignal {
   const controller = new AbortController();
   let since = 0;
+  const stop = (status: number, why = "") => {
+    since = performance.now();
+    controller.abort(new Interruption(status));
+    writeError(
+      `${clearLine()}wavegate ${name}: ${why}stopping at the next safe place; once more ends at once\n`,
+    );
+  };
   for (const [signal, status] of Object.entries(SIGNALS)) {
     process.on(signal, () => {
-      const now = performance.now();
-      if (!controller.signal.aborted) {
-        since = now;
-        process.stderr.write(
-          `${clearLine()}wavegate ${name}: stopping at the next safe place; once more ends at once\n`,
-        );
-        controller.abort(new Interruption(status));
-      } else if (now - since > ECHO) process.exit(status);
+      if (!controller.signal.aborted) stop(status);
+      else if (performance.now() - since > ECHO) process.exit(status);
     });
   }
+  watchLauncher(() => {
+    if (!controller.signal.aborted) stop(SIGNALS.SIGHUP, "what started it has ended; ");
+  });
   return controller.signal;
 }
 
 /** Clears the progress bar that may stand on a terminal. */
 const clearLine = () => (process.stderr.isTTY ? "\r\x1b[K" : "");
 
-/** Ends the process once everything written has left it. Dawn may keep a process alive, so exit is explicit. */
+/**
+ * Ends the process once everything written has left it; lost results are a failure. Dawn may keep a process alive, so exit
+ * is explicit.
+ */
 export async function exit(status: number): Promise<never> {
-  for (const stream of [process.stdout, process.stderr])
-    await new Promise<void>((resolve) => stream.write("", () => resolve()));
-  process.exit(status);
+  await drain();
+  process.exit(status === 0 && lostResults() ? 1 : status);
 }
 
 /** Reads `args`; "help" where that is asked for. Throws UsageError. */
@@ -232,9 +238,9 @@ function context<O extends Options>(
     operands,
     json,
     signal,
-    print: (line = "") => void (json || process.stdout.write(`${line}\n`)),
-    printJson: (value) => void (json && process.stdout.write(`${JSON.stringify(value)}\n`)),
-    note: (line) => void process.stderr.write(`${line}\n`),
+    print: (line = "") => void (json || writeOutput(`${line}\n`)),
+    printJson: (value) => void (json && writeOutput(`${JSON.stringify(value)}\n`)),
+    note: (line) => writeError(`${line}\n`),
     progress: (label, total, options) => startProgress(label, total, { ...options, hidden: json }),
   };
 }
@@ -269,7 +275,7 @@ function report(name: string, error: unknown): number {
   const [first, ...rest] = message.trim().split("\n");
   const debug = process.env.WAVEGATE_DEBUG === "1";
   const more = rest.length > 0 && !debug ? " (WAVEGATE_DEBUG=1 shows the rest)" : "";
-  process.stderr.write(`${clearLine()}wavegate ${name}: ${first || "failed without a message"}${more}\n`);
-  if (debug) process.stderr.write(`${stack}\n`);
+  writeError(`${clearLine()}wavegate ${name}: ${first || "failed without a message"}${more}\n`);
+  if (debug) writeError(`${stack}\n`);
   return error instanceof UsageError ? 2 : 1;
 }

@@ -20,16 +20,23 @@ export function startProgress(
   if (hidden || !stream.isTTY) return { update() {}, stop() {} };
   const begin = now();
   let drawn = 0;
+  const draw = (text: string) => {
+    try {
+      stream.write(text);
+    } catch {
+      // The terminal is closed: nobody is left to see it.
+    }
+  };
   return {
     update(done, note = "") {
       const time = now();
       if (time - begin < QUIET_MS || (time - drawn < REDRAW_MS && done < total)) return;
       drawn = time;
       const line = progressLine(label, done, total, (time - begin) / 1000, { unit, from, note });
-      stream.write(`\r\x1b[K${line.slice(0, (stream.columns ?? 80) - 1)}`);
+      draw(`\r\x1b[K${line.slice(0, (stream.columns ?? 80) - 1)}`);
     },
     stop() {
-      if (drawn) stream.write("\r\x1b[K");
+      if (drawn) draw("\r\x1b[K");
       drawn = 0;
     },
   };

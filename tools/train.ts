@@ -13,12 +13,13 @@ import { readJson } from "../src/io/config.ts";
 import { PRESETS, type PresetName, trainConfig } from "../src/recipes.ts";
 import type { UtteranceAnswer } from "../src/train/answer.ts";
 import { applySettings, checkConfig, type StageNumber, type TrainConfig } from "../src/train/config.ts";
-import { checkStages } from "../src/train/build.ts";
+import { checkStages, effectiveModel } from "../src/train/build.ts";
 import type { StepReport } from "../src/train/loop.ts";
 import { numberedSession, split, type TrainData } from "../src/train/data.ts";
 import { type RunOptions, trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
-import { SYSTEMS } from "../src/train/systems.ts";
+import { settingNotes, unused } from "../src/train/setting_notes.ts";
+import { SYSTEMS, systemOf } from "../src/train/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
@@ -70,17 +71,22 @@ export const verb = defineVerb({
     ...deviceOptions,
   },
   async main(context): Promise<number | undefined> {
-    const { values, signal } = context;
+    const { values, note, signal } = context;
     const { out, resume } = values;
     if (out === undefined) throw new UsageError("Cannot train without --out RUN");
     const host = await currentHost();
     const path = out.replace(/\/+$/, "");
-    const begun = resume ? await resumed(host, path, values) : started(values);
+    const begun = resume ? await resumed(host, path, values) : started(values, note);
     if (!resume) await RunFolder.check(host, path);
     const told = values.fold !== undefined || values.set.some(namesFold);
     const origin = resume ? "run" : told ? "command line" : "default";
-    const { config, data } = await openData(host, begun, origin, context);
-    if (!resume) await checkStages(host, config, data);
+    const { data, ...opened } = await openData(host, begun, origin, context);
+    let { config } = opened;
+    if (data?.fold.dev.length === 0) note("no dev set: of each stage the last epoch is kept");
+    if (!resume) {
+      await checkStages(host, config, data);
+      config = { ...config, model: await effectiveModel(host, config) };
+    }
     const device = await openChosenDevice(host, values);
     await host.makeDirectory(path);
     const lock = lockRun(path);
@@ -129,7 +135,7 @@ async function go(
 
 type Values = Context<typeof verb.options>["values"];
 
-function started(values: Values): TrainConfig {
+function started(values: Values, note: (line: string) => void): TrainConfig {
   const { system, data, fold = USUAL_SESSION, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
@@ -140,10 +146,30 @@ function started(values: Values): TrainConfig {
   });
   if (values.fold !== undefined && set.some(namesFold))
     throw new UsageError("Cannot use --set fold together with --fold: both name the session held out");
-  const changed = applySettings(config, set);
-  const checked = checkConfig(changed, set.length > 0 ? "the recipe with --set" : "the recipe");
+  if (set.some((setting) => setting.startsWith("system=")))
+    throw new UsageError("Cannot use --set system: --system NAME chooses it, and the stages with it");
+  const checked = checkConfig(
+    applySettings(config, set),
+    set.length > 0 ? "the recipe with --set" : "the recipe",
+  );
   // --set fold=5 is read as a number, but means what --fold 5 does.
-  return { ...checked, fold: String(checked.fold) };
+  const recipe = { ...checked, fold: String(checked.fold) };
+  refuseFolders(recipe);
+  for (const line of settingNotes(recipe, set)) note(line);
+  for (const part of ["hubert", "bert"] as const) {
+    const why = recipe.from[part] === undefined ? undefined : unused(recipe, `model.${part}`);
+    if (why !== undefined) note(`--${part} changes nothing: ${why}`);
+  }
+  return recipe;
+}
+
+/** Throws where a checkpoint is given for a part that the system does not have. */
+function refuseFolders({ system, from }: TrainConfig): void {
+  const { modalities, stages } = systemOf(system);
+  if (from.bert !== undefined && modalities === "acoustic")
+    throw new UsageError(`Cannot use --bert: the system ${system} reads no text`);
+  if (from.hubert !== undefined && !stages.some((stage) => stage > 0))
+    throw new UsageError(`Cannot use --hubert: the system ${system} hears no speech`);
 }
 
 const namesFold = (setting: string) => setting.startsWith("fold=");

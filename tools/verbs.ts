@@ -1,7 +1,8 @@
 /** `wavegate VERB …`: finds the verb's file and runs it. */
 import { existsSync, readFileSync } from "node:fs";
-import process from "node:process";
+import { nearest } from "../src/io/nearest.ts";
 import { exit, runVerb, type Verb } from "./cli.ts";
+import { watchOutput, writeError, writeOutput } from "./output.ts";
 
 const KNOWN = {
   doctor: "host, adapters, features and a numeric self-test",
@@ -25,16 +26,18 @@ export function availableVerbs(): [name: string, summary: string][] {
 /** Runs `wavegate` with these arguments and ends the process. */
 export async function main(args: string[]): Promise<never> {
   const [name, ...rest] = args;
+  const known = availableVerbs().some(([verb]) => verb === name);
+  if (!known) watchOutput("wavegate");
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
-    process.stdout.write(overview());
+    writeOutput(overview());
     return await exit(name === undefined ? 2 : 0);
   }
   if (name === "--version" || name === "-v") {
-    process.stdout.write(`${version()}\n`);
+    writeOutput(`${version()}\n`);
     return await exit(0);
   }
-  if (!availableVerbs().some(([verb]) => verb === name)) {
-    process.stderr.write(`wavegate: ${unknownVerb(name)}\n`);
+  if (!known) {
+    writeError(`wavegate: ${unknownVerb(name)}\n`);
     return await exit(2);
   }
   const { verb } = (await import(fileOf(name).href)) as { verb: Verb };
@@ -57,22 +60,7 @@ function version(): string {
 /** The line about a word that is no verb, with the nearest verb where one is near. */
 export function unknownVerb(name: string): string {
   const verbs = availableVerbs().map(([verb]) => verb);
-  const [nearest] = verbs
-    .map((verb) => ({ verb, far: editDistance(name, verb) }))
-    .sort((a, b) => a.far - b.far);
-  const advice =
-    nearest && nearest.far <= 3 ? `did you mean ${nearest.verb}?` : `verbs are ${verbs.join(", ")}`;
+  const near = nearest(name, verbs);
+  const advice = near === undefined ? `verbs are ${verbs.join(", ")}` : `did you mean ${near}?`;
   return `Cannot run "${name}": ${advice}`;
-}
-
-/** Levenshtein's. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-    row = next;
-  }
-  return row[b.length];
 }

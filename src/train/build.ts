@@ -1,7 +1,7 @@
 /** From a recipe to a stage's model and task: first what can be read and checked without a GPU, then the weights. */
 import type { Device } from "../gpu/device.ts";
 import type { Host } from "../host/host.ts";
-import { readJson } from "../io/config.ts";
+import { isObject, readJson } from "../io/config.ts";
 import { openSafetensors, type Safetensors } from "../io/safetensors.ts";
 import { bertConfig, checkSubwords, ConfigReader, hubertConfig, vocabularyOfHead } from "../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../models/emotion.ts";
@@ -151,6 +151,19 @@ async function openSources(
     products: stageOf(config, stage).precision,
   };
   return { options, close };
+}
+
+/** The parts of the model as the stages will run them: what the recipe says, over what the checkpoints' folders say. */
+export async function effectiveModel(host: Host, config: TrainConfig): Promise<TrainConfig["model"]> {
+  const model: { -readonly [part in keyof TrainConfig["model"]]: Json } = {};
+  for (const stage of config.stages) {
+    const { hubert, bert } = await materials(host, config, stage, {});
+    if (stage > 0) model.hubert = hubert;
+    if (bert) model.bert = bert;
+    const { cmgi } = stage > 0 ? systemJson(config, stage, { hubert, bert }) : {};
+    if (isObject(cmgi)) model.cmgi = cmgi;
+  }
+  return model;
 }
 
 const systemJson = (config: TrainConfig, stage: StageNumber, parts: { hubert: Json; bert?: Json }): Json =>

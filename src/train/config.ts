@@ -1,8 +1,11 @@
 /** What a training run is told to do: RUN/config.json. Checked by schema; complaints name the key. */
 import * as v from "valibot";
 import { isObject } from "../io/config.ts";
+import { parseJson } from "../io/json.ts";
+import { nearest } from "../io/nearest.ts";
 import { complain } from "./complain.ts";
-import { stagesOf } from "./systems.ts";
+import { refuseModelSetting } from "./model_keys.ts";
+import { stagesOf, systemOf } from "./systems.ts";
 
 const whole = (least: number) => v.pipe(v.number(), v.integer(), v.minValue(least));
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
@@ -125,7 +128,7 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
 
 /**
  * Sets values by dotted keys: "stage1.rate.heads=1e-3". A value is JSON where it reads as such, else text. Throws for a
- * text without "=" or a key inside something that is no object.
+ * text without "=", and for a key that is unknown, that the system or another option sets, or that nothing reads.
  */
 export function applySettings(config: TrainConfig, settings: readonly string[]): unknown {
   // Not structuredClone: stages share parts of their recipes, and a setting is for one of them.
@@ -134,6 +137,8 @@ export function applySettings(config: TrainConfig, settings: readonly string[]):
     const at = setting.indexOf("=");
     if (at <= 0) throw new SyntaxError(`Cannot read --set ${setting}: expected key=value`);
     const path = setting.slice(0, at).split(".");
+    const value = parseValue(setting, setting.slice(at + 1));
+    refuseSetting(config, path, value);
     const last = path.pop() as string;
     let place = out;
     for (const part of path) {
@@ -142,15 +147,87 @@ export function applySettings(config: TrainConfig, settings: readonly string[]):
         throw new SyntaxError(`Cannot read --set ${setting}: there is no ${part} in the config`);
       place = next;
     }
-    place[last] = parseValue(setting.slice(at + 1));
+    place[last] = value;
   }
   return out;
 }
 
-function parseValue(text: string): unknown {
+function parseValue(setting: string, text: string): unknown {
   try {
-    return JSON.parse(text);
-  } catch {
+    return parseJson(text);
+  } catch (cause) {
+    if (/^\s*[[{"]/.test(text))
+      throw new SyntaxError(`Cannot read --set ${setting}: not JSON, ${(cause as Error).message}`, { cause });
     return text;
   }
+}
+
+/** Options of the command line that do more than their key would. */
+const OPTIONS: Readonly<Record<string, string>> = {
+  preset: "--preset NAME",
+  data: "--data DIR",
+  from: "--hubert DIR or --bert DIR",
+};
+
+function refuseSetting(config: TrainConfig, path: readonly string[], value: unknown): void {
+  const [top, ...rest] = path;
+  const key = path.join(".");
+  const refuse = (why: string): never => {
+    throw new SyntaxError(`Cannot use the recipe with --set: ${why}`);
+  };
+  if (top === "model") {
+    refuseModelSetting(config.system, rest, value);
+    return;
+  }
+  if (Object.hasOwn(OPTIONS, top)) refuse(`${key} is for ${OPTIONS[top]} to set`);
+  let entries = entriesOf(schema);
+  for (const [i, part] of path.entries()) {
+    if (!entries) refuse(`there is no key ${key}`);
+    else if (!Object.hasOwn(entries, part)) {
+      const inside = i < path.length - 1;
+      const here: Entries = entries;
+      const near = nearest(
+        part,
+        Object.keys(here).filter((name) => !inside || entriesOf(here[name])),
+      );
+      const elsewhere = leaves(schema).filter((leaf) => leaf.endsWith(`.${path.slice(i).join(".")}`));
+      const meant = near === undefined ? elsewhere : [[...path.slice(0, i), near].join(".")];
+      const hint = meant.length > 0 ? `; did you mean ${meant.join(" or ")}?` : "";
+      refuse(`${inside ? `there is no ${part} in the config` : `there is no key ${key}`}${hint}`);
+    } else entries = entriesOf(entries[part]);
+  }
+  const stage = /^stage(\d)$/.exec(top)?.[1];
+  const unread = stage !== undefined && unreadInStage(config.system, Number(stage), rest.join("."), value);
+  if (unread) refuse(`nothing reads ${key}: ${unread}`);
+}
+
+/** Why a key of a stage changes nothing in a system that has the stage. */
+function unreadInStage(system: string, stage: number, key: string, value: unknown): string | undefined {
+  const of = (keys: string) => new RegExp(`^(${keys})(\\.|$)`).test(key);
+  if (stage === 0) {
+    if (of("batch\\.seconds|alpha|ctcReduction|labelSmoothing|augment"))
+      return "stage 0 learns from text, by the masked words alone";
+    if (key === "select" && (value === "ua" || value === "wer"))
+      return "stage 0 is judged by loss, or not: last";
+    return undefined;
+  }
+  if (systemOf(system).asr) return undefined;
+  if (of("alpha|ctcReduction") || (key === "select" && value === "wer"))
+    return `the system ${system} recognises no words`;
+  return undefined;
+}
+
+type Entries = Readonly<Record<string, unknown>>;
+
+/** The schemas of an object's keys; undefined for what is no object with keys of its own. */
+function entriesOf(of: unknown): Entries | undefined {
+  const { entries, wrapped } = of as { entries?: Entries; wrapped?: unknown };
+  return wrapped === undefined ? entries : entriesOf(wrapped);
+}
+
+/** Dotted keys of all values that are no objects. */
+function leaves(of: unknown): string[] {
+  return Object.entries(entriesOf(of) ?? {}).flatMap(([key, inner]) =>
+    entriesOf(inner) ? leaves(inner).map((leaf) => `${key}.${leaf}`) : [key],
+  );
 }

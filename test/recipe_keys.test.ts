@@ -1,0 +1,207 @@
+/** Keys of a recipe: what --set may change, what the system sets itself, and what is stored. */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { currentHost } from "../src/host/current.ts";
+import { nearest } from "../src/io/nearest.ts";
+import { type PresetName, PRESETS, trainConfig } from "../src/recipes.ts";
+import { effectiveModel } from "../src/train/build.ts";
+import { applySettings, checkConfig, type StageNumber } from "../src/train/config.ts";
+import { knownKeys } from "../src/train/model_keys.ts";
+import { settingNotes } from "../src/train/setting_notes.ts";
+import { parse } from "../tools/cli.ts";
+import { verb } from "../tools/train.ts";
+import { tinyRelease } from "./tiny_release.ts";
+
+const host = await currentHost();
+const corpus = await tinyRelease({ turns: 1 });
+const folder = mkdtempSync(join(tmpdir(), "wavegate-recipe-"));
+after(async () => {
+  await corpus.remove();
+  rmSync(folder, { recursive: true });
+});
+
+const recipe = (system = "both-cmgi", stage?: StageNumber, preset: PresetName = "nano") =>
+  trainConfig({ preset, system, data: corpus.root, fold: 1, stage });
+const set = (system: string, ...settings: string[]) => applySettings(recipe(system), settings);
+
+test("applySettings() refuses what the system sets itself, and says where it is chosen", () => {
+  const refused = (system: string, setting: string, rest: string) => {
+    const key = setting.slice(0, setting.indexOf("="));
+    assert.throws(() => set(system, setting), {
+      message: `Cannot use the recipe with --set: the system ${system} sets ${key} itself; ${rest}`,
+    });
+  };
+  refused("both-cmgi", "model.cmgi.gate=pooled", "--system both-cmgi-pooled has that one");
+  refused("both-cmgi", "model.cmgi.gate=temporal", 'it is "temporal" already');
+  refused("both-cmgi", "model.cmgi.gate=none", "--system both-cmgi-nogate has that one");
+  refused("both-cmgi", "model.cmgi.gate=wide", "no system has that one");
+  refused("both-cmgi", "model.cmgi.interaction=self", "--system both-self has that one");
+  refused("acoustic", "model.asr=true", "--system acoustic-asr has that one");
+  refused("acoustic", "model.modalities=text", "--system text or text-mlm has that one");
+  refused("both-cmgi", "model.labels=[]", "they are the corpora's emotions");
+  refused("both-cmgi", "model.cmgi.d_s=9", "it is HuBERT's hidden_size, model.hubert.hidden_size");
+  refused("both-cmgi", "model.cmgi.num_classes=5", "it is the number of emotions");
+  refused("acoustic-asr", "model.hubert.ctc_loss_reduction=sum", "ctcReduction of stage1 and stage2 has it");
+  refused("text", "model.bert.num_labels=5", "no classifier of BERT's own is trained");
+  const inside = /the system both-cmgi sets model\.cmgi\.gate itself/;
+  assert.throws(() => set("both-cmgi", 'model.cmgi={"d":32,"gate":"pooled"}'), inside);
+  assert.throws(() => set("both-cmgi", 'model={"cmgi":{"d":32,"gate":"pooled"}}'), inside);
+  for (const [setting, option] of [
+    ["preset=paper", "--preset NAME"],
+    ["data=elsewhere", "--data DIR"],
+    ["from.bert=dir", "--hubert DIR or --bert DIR"],
+  ])
+    assert.throws(() => set("both-cmgi", setting), new RegExp(`is for ${option} to set$`));
+});
+
+test("applySettings() refuses a key that nothing reads and names the nearest", () => {
+  const refused = (system: string, setting: string, message: string) =>
+    assert.throws(() => set(system, setting), { message: `Cannot use the recipe with --set: ${message}` });
+  const nothing = (key: string, near: string) => `nothing reads ${key}; did you mean ${near}?`;
+  refused(
+    "both-cmgi",
+    "model.hubert.layer_drop=0",
+    nothing("model.hubert.layer_drop", "model.hubert.layerdrop"),
+  );
+  refused(
+    "both-cmgi",
+    "model.bert.hidden_dropout_probe=0",
+    nothing("model.bert.hidden_dropout_probe", "model.bert.hidden_dropout_prob"),
+  );
+  refused("both-cmgi", "model.cmgi.head=2", nothing("model.cmgi.head", "model.cmgi.heads"));
+  refused("both-cmgi", "model.cmgi.heads.x=2", nothing("model.cmgi.heads.x", "model.cmgi.heads"));
+  refused("both-cmgi", "model.huber.layerdrop=0", nothing("model.huber.layerdrop", "model.hubert"));
+  refused("both-cmgi", "model.hubert.torch_dtype=f32", "nothing reads model.hubert.torch_dtype");
+  refused(
+    "both-cmgi",
+    "model.hubert.num_feat_extract_layers=2",
+    "nothing reads model.hubert.num_feat_extract_layers",
+  );
+  refused("both-cmgi", "model.hubert.__proto__=1", "nothing reads model.hubert.__proto__");
+  refused("acoustic", "model.cmgi.d=8", "the system acoustic has no model.cmgi");
+  refused("acoustic", "model.bert.hidden_size=8", "the system acoustic has no model.bert");
+  refused("text-mlm", "model.hubert.hidden_size=8", "the system text-mlm has no model.hubert");
+  refused("both-cmgi", "stage1.epoch=3", "there is no key stage1.epoch; did you mean stage1.epochs?");
+  refused("both-cmgi", "stage3.epochs=3", "there is no stage3 in the config; did you mean stage0?");
+  refused(
+    "both-cmgi",
+    "rate.heads=3",
+    "there is no rate in the config; did you mean stage0.rate.heads or stage1.rate.heads or stage2.rate.heads?",
+  );
+  refused(
+    "both-cmgi",
+    "stage1.rate.head=3",
+    "there is no key stage1.rate.head; did you mean stage1.rate.heads?",
+  );
+  refused("both-cmgi", '__proto__={"x":1}', "there is no key __proto__");
+  refused(
+    "both-cmgi",
+    "stage0.alpha=0.5",
+    "nothing reads stage0.alpha: stage 0 learns from text, by the masked words alone",
+  );
+  refused(
+    "both-cmgi",
+    "stage0.select=ua",
+    "nothing reads stage0.select: stage 0 is judged by loss, or not: last",
+  );
+  refused(
+    "acoustic",
+    "stage1.alpha=0.5",
+    "nothing reads stage1.alpha: the system acoustic recognises no words",
+  );
+  refused(
+    "acoustic",
+    "stage1.select=wer",
+    "nothing reads stage1.select: the system acoustic recognises no words",
+  );
+  assert.throws(
+    () => set("both-cmgi", 'model.cmgi={"d":1,"d":2}'),
+    /Cannot read --set .*: not JSON, .* stands twice/,
+  );
+  set("both-cmgi", "model.hubert.mask_time_length=5", "model.cmgi.bounded=false", "stage1.batch.seconds=9");
+  assert.equal(nearest("gate", ["rate", "great"]), "rate");
+  assert.equal(nearest("gate", []), undefined);
+  // Whatever a preset says of a model is read, but for a key of Hugging Face's own.
+  for (const { model } of Object.values(PRESETS))
+    for (const part of ["hubert", "bert", "cmgi"] as const)
+      for (const key of Object.keys(model[part] ?? {}))
+        assert.ok(knownKeys(part).has(key) || key === "num_feat_extract_layers", `${part}.${key}`);
+});
+
+test("settingNotes() says what changes nothing and what is overruled", () => {
+  const notes = (stage: StageNumber | undefined, ...settings: string[]) =>
+    settingNotes(recipe("both-cmgi", stage), settings);
+  assert.deepEqual(notes(undefined, "stage1.epochs=3", "sentences=9", "model.bert.hidden_size=8"), []);
+  assert.deepEqual(notes(1, "stage2.epochs=3", "sentences=9", "model.bert.hidden_size=8"), [
+    "--set stage2.epochs=3 changes nothing: only stage 1 is trained",
+    "--set sentences=9 changes nothing: only stage 1 is trained",
+    "--set model.bert.hidden_size=8 changes nothing: only stage 1 is trained",
+  ]);
+  assert.deepEqual(
+    notes(undefined, "seed=1", "stage1.rate.heads=1", 'stage1.rate={"encoder":0,"heads":0}', "seed=2"),
+    [
+      "--set seed=1 is overruled by --set seed=2, which comes later",
+      '--set stage1.rate.heads=1 is overruled by --set stage1.rate={"encoder":0,"heads":0}, which comes later',
+    ],
+  );
+});
+
+test("effectiveModel() is what the stages run, with what a checkpoint's folder says, and resumes as the same recipe", async () => {
+  const own = { ...PRESETS.nano.model.hubert, layerdrop: 0.3, hidden_dropout: 0.2, torch_dtype: "float32" };
+  writeFileSync(join(folder, "config.json"), JSON.stringify(own));
+  const base = trainConfig({
+    preset: "nano",
+    system: "both-self",
+    data: corpus.root,
+    fold: 1,
+    hubert: folder,
+  });
+  const config = checkConfig(applySettings(base, ["model.hubert.layerdrop=0.1"]), "the test");
+  const model = await effectiveModel(host, config);
+  assert.deepEqual(model.hubert, { ...own, layerdrop: 0.1 });
+  assert.equal(model.bert?.vocab_size, 11);
+  const { interaction, d_s, d_t, num_classes } = model.cmgi ?? {};
+  assert.deepEqual([interaction, d_s, d_t, num_classes], ["self", 32, 32, 4]);
+  const stored = checkConfig(JSON.parse(JSON.stringify({ ...config, model })), "config.json");
+  assert.deepEqual(await effectiveModel(host, stored), model);
+  const heard = await effectiveModel(host, recipe("acoustic"));
+  assert.deepEqual(Object.keys(heard), ["hubert"]);
+});
+
+test("train refuses a folder for a part that the system lacks, and says which is of no use", async () => {
+  const notes: string[] = [];
+  const start = (...args: string[]) => {
+    const parsed = parse(verb, [...args, "--data", corpus.root, "--out", folder]);
+    assert.ok(parsed !== "help");
+    const [silent, bar] = [() => {}, () => ({ update: silent, stop: silent })];
+    return verb.main({
+      ...{ ...parsed, print: silent, printJson: silent, progress: bar, signal: new AbortController().signal },
+      note: (line) => notes.push(line),
+    });
+  };
+  const refused = (args: string[], message: string) => assert.rejects(start(...args), { message });
+  await refused(
+    ["--system", "acoustic", "--bert", "b"],
+    "Cannot use --bert: the system acoustic reads no text",
+  );
+  await refused(
+    ["--system", "text-mlm", "--hubert", "b"],
+    "Cannot use --hubert: the system text-mlm hears no speech",
+  );
+  await refused(
+    ["--system", "acoustic", "--set", "system=text"],
+    "Cannot use --set system: --system NAME chooses it, and the stages with it",
+  );
+  // The folder is none for a run either: it holds a config.json that is no run's.
+  await assert.rejects(
+    start("--system", "both-cmgi", "--stage", "1", "--bert", "b", "--set", "stage2.epochs=1"),
+    /^Error: Cannot start a run in .*: it is no run and holds config\.json, expected a new or an empty folder$/,
+  );
+  assert.deepEqual(notes, [
+    "--set stage2.epochs=1 changes nothing: only stage 1 is trained",
+    "--bert changes nothing: only stage 1 is trained",
+  ]);
+});
