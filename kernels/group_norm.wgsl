@@ -6,10 +6,10 @@
 // rounding the pass over the squares finds and the second mends, so that neither a large mean nor one far from the first
 // element costs precision (the corrected two-pass algorithm of Chan, Golub & LeVeque 1983).
 //
-// T goes into the tens of thousands, and a sum of n terms one by one is off by the root of n roundings. Sums go in blocks
-// of blocks of BLOCK terms instead.   WG: threads a group, a power of two.
+// T goes into the tens of thousands, and a sum of n terms one by one is off by the root of n roundings. All sums but the
+// first mean's go by blocks of BLOCK terms instead.   WG: threads a group, a power of two.
 override WG: u32 = 8;
-const BLOCK = 16u;
+const BLOCK = 128u;
 
 struct Dims { B: u32, T: u32, C: u32, G: u32, eps: f32 }
 
@@ -46,29 +46,18 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let n = d.T * each;
   let origin = x[at(s, g, 0u)];
   var sum = 0.0;
-  for (var far = t; far < n; far += WG * BLOCK * BLOCK) {
-    var outer = 0.0;
-    for (var near = far; near < min(n, far + WG * BLOCK * BLOCK); near += WG * BLOCK) {
-      var inner = 0.0;
-      for (var i = near; i < min(n, near + WG * BLOCK); i += WG) { inner += x[at(s, g, i)] - origin; }
-      outer += inner;
-    }
-    sum += outer;
-  }
+  for (var i = t; i < n; i += WG) { sum += x[at(s, g, i)] - origin; }
   let first = origin + workgroup_sum(t, sum) / f32(n);
   // Deviations from the first mean, and their squares.
   var sums = vec2f(0.0);
-  for (var far = t; far < n; far += WG * BLOCK * BLOCK) {
-    var outer = vec2f(0.0);
-    for (var near = far; near < min(n, far + WG * BLOCK * BLOCK); near += WG * BLOCK) {
-      var inner = vec2f(0.0);
-      for (var i = near; i < min(n, near + WG * BLOCK); i += WG) {
-        let v = x[at(s, g, i)] - first;
-        inner += vec2f(v, v * v);
-      }
-      outer += inner;
+  for (var block = t; block < n; block += WG * BLOCK) {
+    let end = min(n, block + WG * BLOCK);
+    var part = vec2f(0.0);
+    for (var i = block; i < end; i += WG) {
+      let v = x[at(s, g, i)] - first;
+      part += vec2f(v, v * v);
     }
-    sums += outer;
+    sums += part;
   }
   let rest = workgroup_sum(t, sums.x) / f32(n);
   let variance = max(0.0, workgroup_sum(t, sums.y) / f32(n) - rest * rest);
@@ -95,18 +84,15 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t
   let r = savedRstd[s * d.G + g];
   // Sums of the gradient, and of the gradient along the normalised x.
   var sums = vec2f(0.0);
-  for (var far = t; far < n; far += WG * BLOCK * BLOCK) {
-    var outer = vec2f(0.0);
-    for (var near = far; near < min(n, far + WG * BLOCK * BLOCK); near += WG * BLOCK) {
-      var inner = vec2f(0.0);
-      for (var i = near; i < min(n, near + WG * BLOCK); i += WG) {
-        let j = at(s, g, i);
-        let v = dy[j] * w[g * each + i % each];
-        inner += vec2f(v, v * centred(x[j], m) * r);
-      }
-      outer += inner;
+  for (var block = t; block < n; block += WG * BLOCK) {
+    let end = min(n, block + WG * BLOCK);
+    var part = vec2f(0.0);
+    for (var i = block; i < end; i += WG) {
+      let j = at(s, g, i);
+      let v = dy[j] * w[g * each + i % each];
+      part += vec2f(v, v * centred(x[j], m) * r);
     }
-    sums += outer;
+    sums += part;
   }
   let meanG = workgroup_sum(t, sums.x) / f32(n);
   let meanAlong = workgroup_sum(t, sums.y) / f32(n);
@@ -125,17 +111,14 @@ fn backward_params(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_i
   let m = savedMean[g];
   let r = savedRstd[g];
   var sums = vec2f(0.0);
-  for (var far = 0u; far < d.T; far += BLOCK * BLOCK) {
-    var outer = vec2f(0.0);
-    for (var near = far; near < min(d.T, far + BLOCK * BLOCK); near += BLOCK) {
-      var inner = vec2f(0.0);
-      for (var i = near; i < min(d.T, near + BLOCK); i++) {
-        let j = (s * d.T + i) * d.C + c;
-        inner += dy[j] * vec2f(centred(x[j], m) * r, 1.0);
-      }
-      outer += inner;
+  for (var block = 0u; block < d.T; block += BLOCK) {
+    let end = min(d.T, block + BLOCK);
+    var part = vec2f(0.0);
+    for (var i = block; i < end; i++) {
+      let j = (s * d.T + i) * d.C + c;
+      part += dy[j] * vec2f(centred(x[j], m) * r, 1.0);
     }
-    sums += outer;
+    sums += part;
   }
   dw[s * d.C + c] = sums.x;
   db[s * d.C + c] = sums.y;

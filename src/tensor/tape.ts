@@ -88,7 +88,8 @@ function reaches(tape: Tape, tensor: Tensor): boolean {
 }
 
 /**
- * Puts an op on the tape and returns its output.
+ * Puts an op on the tape and returns its output. `inputs` name every tensor that a gradient may have to reach: where the
+ * op's kernels read a tracked one besides, a gradient that arrives is an error.
  *
  * `saved` are the tensors that `backward` will read; the tape holds them until then.
  */
