@@ -67,14 +67,20 @@ def samples(path: Path) -> np.ndarray:
 
 
 def heard(model, folder: Path, audio: list[Path]) -> list[str]:
-    """Greedy transcripts by transformers alone."""
+    """Greedy transcripts by transformers alone: repeats are one label, then blanks go.
+
+    Decoding with skip_special_tokens drops the blanks first, after which a doubled letter is a repeat.
+    """
     extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder)
     tokenizer = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
     words = []
     for path in audio:
         inputs = extractor(samples(path), sampling_rate=16000, return_tensors="pt")
         with torch.no_grad():
-            words.append(tokenizer.batch_decode(model(**inputs).logits.argmax(-1), skip_special_tokens=True)[0])
+            labels = torch.unique_consecutive(model(**inputs).logits.argmax(-1)[0])
+        labels = labels[labels != model.config.pad_token_id]
+        text = tokenizer.decode(labels, group_tokens=False, skip_special_tokens=True)
+        words.append(" ".join(text.split()))
     return words
 
 

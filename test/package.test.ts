@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { buildSync } from "esbuild";
-import { installed, project, runScript } from "./package.ts";
+import { installed, project, root, runScript } from "./package.ts";
 
 const app = installed();
 
@@ -24,16 +24,29 @@ test("package brings its kernels along in one module, and no development depende
   assert.ok(!existsSync(join(app, "node_modules/wavegate/dist/kernels")));
 });
 
-test("package bundled into one file works in another folder", () => {
+/** The program in one file, in a folder that has no more than the packages with native code. */
+function bundled(resolveDir: string): string {
   const elsewhere = project(["webgpu", "tokenizers"]);
   buildSync({
-    stdin: { contents: `import process from "node:process";${program}`, resolveDir: app },
+    stdin: { contents: `import process from "node:process";${program}`, resolveDir },
     outfile: join(elsewhere, "bundle.mjs"),
     bundle: true,
     minify: true,
     format: "esm",
     platform: "node",
     external: ["webgpu", "tokenizers"],
+    ...(resolveDir === root ? { alias: { wavegate: join(root, "src/mod.ts") } } : {}),
   });
-  assert.equal(runScript(elsewhere, "bundle.mjs"), "1 4 3 8\n");
+  return elsewhere;
+}
+
+test("package bundled into one file works in another folder", () => {
+  assert.equal(runScript(bundled(app), "bundle.mjs"), "1 4 3 8\n");
+});
+
+test("openDevice() says in a bundle of the sources that the built package should be bundled", () => {
+  assert.throws(() => runScript(bundled(root), "bundle.mjs"), {
+    message:
+      /Cannot find kernel \w+\.wgsl: only the built package \(npm run build\) works without the folder kernels/,
+  });
 });

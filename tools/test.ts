@@ -1,38 +1,39 @@
 /**
- * Runs test/*.test.ts under Node, then under Deno with its own WebGPU.
+ * Runs test/*.test.ts under Node and under Deno with its own WebGPU, each file in a process of its own, several at once.
  *
  *   npm test                   both
  *   npm test -- --node         one of them (--deno)
  *   npm test -- matmul shape   files whose name contains one of the words
+ *   npm test -- --jobs 1       so many files at once; by default as many as there are cores, at most 4
+ *
+ * Says at once how long it will take, from the times of the last run; then a line for each file that is done.
  */
 import { spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { formatSeconds } from "./format.ts";
+import { expected, inOrder, readTimes, type Times, totals, withoutNoise } from "./test_runs.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
+const CACHE = join(root, ".cache");
+const TIMES = join(CACHE, "test-times.json");
+/** Milliseconds after which a file hangs. */
+const LIMIT = 900_000;
 
-/** Under Node a process a file: half the cores, since a CPU adapter uses the rest. Deno runs all in one process. */
-const concurrency = Math.max(1, Math.min(4, Math.floor(availableParallelism() / 2)));
-const RUNTIMES = {
-  node: [
-    "--enable-source-maps",
-    "--import",
-    "tsx",
-    "--test",
-    "--test-reporter=spec",
-    `--test-concurrency=${concurrency}`,
-  ],
+const COMMANDS = {
+  node: ["--enable-source-maps", "--import", "tsx", "--test-reporter=spec"],
   // bin.cjs finds the executable even where npm was told to run no install scripts.
   deno: ["node_modules/deno/bin.cjs", "test", "--allow-all", "--no-check"],
 };
-type Runtime = keyof typeof RUNTIMES;
+type Runtime = keyof typeof COMMANDS;
 
 interface Outcome {
-  runtime: Runtime;
+  job: string;
+  output: string;
   passed: number;
   failed: number;
   skipped: number;
@@ -41,65 +42,111 @@ interface Outcome {
 }
 
 function testFiles(words: string[]): string[] {
-  return readdirSync(`${root}test`)
+  return readdirSync(join(root, "test"))
     .filter((name) => name.endsWith(".test.ts"))
     .filter((name) => words.length === 0 || words.some((word) => name.includes(word)))
     .sort()
     .map((name) => `test/${name}`);
 }
 
-/** Runs the files, showing the output as it comes, and reads the totals at its end. */
-async function run(runtime: Runtime, files: string[]): Promise<Outcome> {
+/** `job` is the runtime and the file, "deno test/pool.test.ts". */
+async function run(job: string): Promise<Outcome> {
+  const [runtime, file] = job.split(" ") as [Runtime, string];
   const start = performance.now();
   const env = { ...process.env, ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }) };
-  const args = [...RUNTIMES[runtime], ...files];
-  const child = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "pipe", "inherit"] });
-  let tail = "";
-  child.stdout.on("data", (chunk: Buffer) => {
-    process.stdout.write(chunk);
-    tail = (tail + chunk.toString()).slice(-20_000);
+  const child = spawn(process.execPath, [...COMMANDS[runtime], file], {
+    cwd: root,
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: LIMIT,
   });
-  const status = await new Promise<number>((resolve) => child.on("close", (code) => resolve(code ?? 1)));
+  let output = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+  const status = await new Promise<number | string>((resolve) =>
+    child.on("close", (code, signal) => resolve(code ?? signal ?? 1)),
+  );
   const seconds = (performance.now() - start) / 1000;
-  const counts = totals(runtime, tail);
-  return { runtime, ...counts, seconds, ok: status === 0 && counts.failed === 0 && counts.passed > 0 };
+  const counts = totals(runtime, output);
+  const ok = status === 0 && counts.failed === 0 && counts.passed > 0;
+  if (!ok) output += `\n${job} ended with ${status} after ${formatSeconds(seconds)}\n`;
+  return { job, output: withoutNoise(output), ...counts, seconds, ok };
 }
 
-function totals(runtime: Runtime, tail: string) {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
-  const plain = tail.replace(/\x1b\[[\d;]*m/g, "");
-  const last = (pattern: RegExp) => Number([...plain.matchAll(pattern)].at(-1)?.[1] ?? 0);
-  return runtime === "node"
-    ? {
-        passed: last(/^. pass (\d+)$/gm),
-        failed: last(/^. fail (\d+)$/gm),
-        skipped: last(/^. skipped (\d+)$/gm),
-      }
-    : {
-        passed: last(/\| (\d+) passed/g),
-        failed: last(/\| (\d+) failed/g),
-        skipped: last(/\| (\d+) ignored/g),
-      };
+/** Runs all, `jobs` at once, and shows each output when it is whole. */
+async function runAll(queue: string[], jobs: number, about: number): Promise<Outcome[]> {
+  const start = performance.now();
+  const outcomes: Outcome[] = [];
+  const waiting = [...queue];
+  const worker = async () => {
+    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
+      const outcome = await run(job);
+      outcomes.push(outcome);
+      const elapsed = `${formatSeconds((performance.now() - start) / 1000)} of about ${formatSeconds(about)}`;
+      process.stdout.write(
+        `${outcome.output}[${outcomes.length} of ${queue.length} files, ${elapsed}] ${line(outcome)}\n\n`,
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, worker));
+  return outcomes;
 }
 
-function summary({ runtime, passed, failed, skipped, seconds, ok }: Outcome): string {
-  const verdict = ok ? "ok    " : "FAILED";
+function line({ job, passed, failed, skipped, seconds, ok }: Omit<Outcome, "output">): string {
   const rest = [`${failed} failed`, skipped ? `${skipped} skipped` : ""].filter(Boolean).join(", ");
-  return `${verdict} ${runtime}: ${passed} passed, ${rest}, ${formatSeconds(seconds)}`;
+  return `${ok ? "ok    " : "FAILED"} ${job}: ${passed} passed, ${rest}, ${formatSeconds(seconds)}`;
+}
+
+/** One line for a runtime: sums, and the time of the whole. */
+function summary(runtime: Runtime, outcomes: Outcome[], seconds: number): string {
+  const own = outcomes.filter(({ job }) => job.startsWith(runtime));
+  const sum = (key: "passed" | "failed" | "skipped") => own.reduce((n, outcome) => n + outcome[key], 0);
+  const counts = { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
+  return line({ job: runtime, ...counts, seconds, ok: own.every(({ ok }) => ok) });
 }
 
 const { values, positionals } = parseArgs({
-  options: { node: { type: "boolean" }, deno: { type: "boolean" } },
+  options: { node: { type: "boolean" }, deno: { type: "boolean" }, jobs: { type: "string" } },
   allowPositionals: true,
 });
-const both = !values.node && !values.deno;
+const runtimes = (["node", "deno"] as const).filter((name) => values[name] || values.node === values.deno);
 const files = testFiles(positionals);
-if (files.length === 0) {
-  console.error(`test: Cannot find a test for ${positionals.join(" ")}`);
+const jobs = Number(values.jobs ?? Math.min(4, availableParallelism()));
+if (files.length === 0 || !(Number.isInteger(jobs) && jobs >= 1)) {
+  console.error(
+    files.length === 0
+      ? `test: Cannot find a test for ${positionals.join(" ")}`
+      : `test: Cannot read --jobs ${values.jobs}: it is a whole number of at least 1`,
+  );
   process.exit(2);
 }
-const outcomes: Outcome[] = [];
-if (both || values.node) outcomes.push(await run("node", files));
-if (both || values.deno) outcomes.push(await run("deno", files));
-console.log(`\n${outcomes.map(summary).join("\n")}`);
-process.exit(outcomes.every(({ ok }) => ok) ? 0 : 1);
+
+const read = () => {
+  try {
+    return readTimes(readFileSync(TIMES, "utf8"));
+  } catch {
+    return {};
+  }
+};
+const times: Times = read();
+const queue = inOrder(
+  runtimes.flatMap((runtime) => files.map((file) => `${runtime} ${file}`)),
+  times,
+);
+const about = expected(queue, times, jobs);
+console.log(
+  `test: ${queue.length} files (${runtimes.join(" and ")}), ${jobs} at once, about ${formatSeconds(about)}\n`,
+);
+const start = performance.now();
+const outcomes = await runAll(queue, jobs, about);
+const seconds = (performance.now() - start) / 1000;
+mkdirSync(CACHE, { recursive: true });
+for (const outcome of outcomes) if (outcome.ok) times[outcome.job] = outcome.seconds;
+writeFileSync(TIMES, `${JSON.stringify(times, null, 1)}\n`);
+
+const failures = outcomes.filter(({ ok }) => !ok);
+if (failures.length > 0) console.log(`${failures.map(line).join("\n")}\n`);
+console.log(runtimes.map((runtime) => summary(runtime, outcomes, seconds)).join("\n"));
+process.exit(failures.length === 0 ? 0 : 1);

@@ -66,13 +66,22 @@ async function readKernels(host: Host): Promise<Map<string, string>> {
   const read = async (file: string): Promise<void> => {
     if (sources.has(file)) return;
     sources.set(file, "");
-    const text =
-      KERNEL_TEXTS[file] ?? (await host.readText(new URL(`../../kernels/${file}`, import.meta.url)));
+    const text = KERNEL_TEXTS[file] ?? (await readKernel(host, file));
     sources.set(file, text);
     await Promise.all([...text.matchAll(/^[ \t]*#include "([^"]+)"/gm)].map((m) => read(m[1])));
   };
   await Promise.all(declaredKernels().map((name) => read(`${name}.wgsl`)));
   return sources;
+}
+
+/** Of a checkout. */
+async function readKernel(host: Host, file: string): Promise<string> {
+  try {
+    return await host.readText(new URL(`../../kernels/${file}`, import.meta.url));
+  } catch (cause) {
+    const advice = "only the built package (npm run build) works without the folder kernels/, as in a bundle";
+    throw new Error(`Cannot find kernel ${file}: ${advice}`, { cause });
+  }
 }
 
 export class Device {

@@ -1,0 +1,76 @@
+/** What tools/test.ts knows of its runs without running them: order, expected time, and the totals in an output. */
+
+/** Seconds of a job, "node test/pool.test.ts", in the last run. */
+export type Times = Record<string, number>;
+
+/**
+ * Seconds of jobs that never ran here, on two cores without a GPU and without compiled kernels: of the slowest, and of any
+ * other. The order matters more than the figures.
+ */
+const SLOW: Times = {
+  "node test/adapters.test.ts": 75,
+  "node test/gpu_path.test.ts": 60,
+  "deno test/resume.test.ts": 40,
+  "node test/bad_input.test.ts": 35,
+  "deno test/attention.test.ts": 30,
+  "deno test/train.test.ts": 25,
+  "deno test/adapters.test.ts": 20,
+  "node test/resume.test.ts": 20,
+  "deno test/gradients.test.ts": 18,
+  "node test/attention.test.ts": 16,
+  "node test/readme.test.ts": 16,
+  "node test/cli.test.ts": 16,
+};
+const OTHER = 3;
+
+/** Reads what was stored; what is no time is left out. */
+export function readTimes(text: string): Times {
+  const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
+  return Object.fromEntries(entries.filter((entry): entry is [string, number] => Number(entry[1]) > 0));
+}
+
+const timeOf = (job: string, times: Times) => times[job] ?? SLOW[job] ?? OTHER;
+
+/** The longest first: the last to end decides when all have ended. */
+export function inOrder(jobs: string[], times: Times): string[] {
+  return [...jobs].sort((a, b) => timeOf(b, times) - timeOf(a, times));
+}
+
+/** Seconds until all are done, `workers` at once, each taking the next in the queue. */
+export function expected(queue: string[], times: Times, workers: number): number {
+  const free = new Array<number>(workers).fill(0);
+  for (const job of queue) {
+    const next = free.indexOf(Math.min(...free));
+    free[next] += timeOf(job, times);
+  }
+  return Math.max(...free);
+}
+
+/** The counts at the end of what a runtime's reporter writes. */
+export function totals(runtime: "node" | "deno", output: string) {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
+  const plain = output.replace(/\x1b\[[\d;]*m/g, "");
+  const last = (pattern: RegExp) => Number([...plain.matchAll(pattern)].at(-1)?.[1] ?? 0);
+  return runtime === "node"
+    ? {
+        passed: last(/^. pass (\d+)$/gm),
+        failed: last(/^. fail (\d+)$/gm),
+        skipped: last(/^. skipped (\d+)$/gm),
+      }
+    : {
+        passed: last(/\| (\d+) passed/g),
+        failed: last(/\| (\d+) failed/g),
+        skipped: last(/\| (\d+) ignored/g),
+      };
+}
+
+/** Without the totals, which become one line, and without Dawn's two warnings (see src/host/silence.ts). */
+export function withoutNoise(output: string): string {
+  return output
+    .split(/(?<=\n)/)
+    .filter(
+      (line) => !/^\S*ℹ (?:tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) [\d.]+/.test(line),
+    )
+    .filter((line) => !line.startsWith("Warning: maxDynamic"))
+    .join("");
+}
