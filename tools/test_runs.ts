@@ -64,7 +64,7 @@ export function totals(runtime: "node" | "deno", output: string) {
       };
 }
 
-/** Without the totals, which become one line, and without Dawn's two warnings (see src/host/silence.ts). */
+/** Without the totals, which become one line, and without Dawn's two warnings (see src/host/native_stderr.ts). */
 export function withoutNoise(output: string): string {
   return output
     .split(/(?<=\n)/)

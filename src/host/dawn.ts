@@ -1,8 +1,8 @@
 /** Dawn, through npm `webgpu`, for Node and (on request) for Deno. */
 
 import type { GpuOptions } from "./host.ts";
+import { withoutNativeStderr } from "./native_stderr.ts";
 import { quiet } from "./quiet.ts";
-import { silently } from "./silence.ts";
 
 /**
  * subgroup matrices need the first, f16 on NVIDIA the second; with quantised timestamps a kernel could not
@@ -35,7 +35,7 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
  * An instance looks for its adapters when it is first asked for one, inside that call. There it writes two warnings about
  * limits that concern nobody (of most Vulkan drivers), from native code that takes no switch.
  */
-const firstAdapter = (gpu: GPU) => quiet(() => silently(() => gpu.requestAdapter()));
+const firstAdapter = (gpu: GPU) => quiet(() => withoutNativeStderr(() => gpu.requestAdapter()));
 
 /**
  * Dawn takes a part of the adapter's name but minds its case. If none fits, asking for the adapter (not

@@ -1,7 +1,8 @@
 /** Keeps native code from writing on stderr for the length of one call. */
 
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, readlinkSync } from "node:fs";
 import process, { platform } from "node:process";
+import { isMainThread } from "node:worker_threads";
 
 /** Leads descriptor 2 to nowhere; what it returns leads it back. Undefined where that cannot be done without harm. */
 type Divert = () => (() => void) | undefined;
@@ -12,7 +13,7 @@ type Divert = () => (() => void) | undefined;
  * a file opened anew by name has a position of its own, and a socket (which is what a parent that is Node hands down)
  * cannot be opened by name.
  */
-export function silently<T>(call: () => T): T {
+export function withoutNativeStderr<T>(call: () => T): T {
   const back = platform !== "linux" ? undefined : "Deno" in globalThis ? divertByCopy() : divertByName();
   try {
     return call();
@@ -24,21 +25,22 @@ export function silently<T>(call: () => T): T {
 const divertByName: Divert = () => {
   let kept: number;
   try {
-    // A file that another thread opens while 2 is closed would become 2.
-    if (process.getActiveResourcesInfo().some((name) => /Req|Worker/.test(name))) return undefined;
-    if (sharesPosition(2)) return undefined;
+    // A file that another thread opens while 2 is closed would become 2: pending reads go on in threads.
+    if (!isMainThread || process.getActiveResourcesInfo().some((name) => name.includes("Req")))
+      return undefined;
+    if (!reopens(2)) return undefined;
     kept = openSync("/proc/self/fd/2", "a");
   } catch {
     return undefined;
   }
-  // The lowest free number is taken: closing 2 makes the next file 2.
-  const lead = (path: string) => {
+  // The lowest free number is taken: closing 2 makes the next file 2. False where another thread was faster.
+  const lead = (path: string): boolean => {
     closeSync(2);
-    openSync(path, "a");
+    return openSync(path, "a") === 2;
   };
-  lead("/dev/null");
+  const led = lead("/dev/null");
   return () => {
-    lead(`/proc/self/fd/${kept}`);
+    if (led) lead(`/proc/self/fd/${kept}`);
     closeSync(kept);
   };
 };
@@ -47,14 +49,16 @@ const divertByName: Divert = () => {
 const APPEND = 0o2000;
 
 /**
- * Whether the descriptor leads to a file in which whoever inherited it writes at one common position, as after `2>file`.
- * Reopened it would have a position of its own, and writers would overwrite each other. After `2>>file` all write at
- * the end.
+ * Whether the descriptor, opened anew by its name, is what it was. After `2>file` whoever inherited it writes at one common
+ * position, and of two positions writers would overwrite each other; after `2>>file` all write at the end. A named pipe
+ * that lost its reader would wait for another one.
  */
-function sharesPosition(descriptor: number): boolean {
-  if (!fstatSync(descriptor).isFile()) return false;
+function reopens(descriptor: number): boolean {
+  const stat = fstatSync(descriptor);
+  if (stat.isFIFO()) return readlinkSync(`/proc/self/fd/${descriptor}`).startsWith("pipe:");
+  if (!stat.isFile()) return true;
   const info = readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8");
-  return (Number.parseInt(/^flags:\s*(\d+)/m.exec(info)?.[1] ?? "0", 8) & APPEND) === 0;
+  return (Number.parseInt(/^flags:\s*(\d+)/m.exec(info)?.[1] ?? "0", 8) & APPEND) !== 0;
 }
 
 interface Descriptors {
