@@ -13,7 +13,7 @@ import { isObject, readJson } from "../src/io/config.ts";
 import { parseJson } from "../src/io/json.ts";
 import { openRecognizer, type Recognizer } from "../src/models/recognizer.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
-import { boxed } from "./box.ts";
+import { boxed } from "../src/host/box.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";

@@ -2,14 +2,14 @@
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
+import { boxed } from "../src/host/box.ts";
 import { type HearingModel, openModelFolder, requireEars } from "../src/models/folder.ts";
 import { openRecognizer, type Recognition, type Recognizer } from "../src/models/recognizer.ts";
-import { boxed } from "./box.ts";
-import { defineVerb, isMain, runVerb, UsageError, type Values } from "./cli.ts";
+import { type Context, defineVerb, isMain, runVerb, UsageError, type Values } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
-import { type Engine, recogniseWindow } from "./predict/recognise.ts";
-import { findRecordings, readWindows } from "./predict/recordings.ts";
+import { type Engine, type Outcome, recogniseWindow } from "./predict/recognise.ts";
+import { type Found, findRecordings, readWindows } from "./predict/recordings.ts";
 
 const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
@@ -29,78 +29,102 @@ export const verb = defineVerb({
   example: "wavegate predict a.wav recordings/ --model my-model --json",
   options,
   operands: { min: 1, max: Number.POSITIVE_INFINITY },
-  async main({ values, operands, json, print, printJson, note, progress }) {
+  async main(context) {
+    const { values, operands, note } = context;
     const host = await currentHost();
-    const model = await openModelFolder(host, values.model ?? boxedModel());
-    requireEars(model);
-    for (const line of model.notes) note(`predict: ${line}`);
-    const found = await findRecordings(host, operands);
-    const files: (ReturnType<typeof record> | Failure)[] = [];
-    const fail = (index: number, error: Error) => {
-      const message = error.message.split("\n")[0];
-      files[index] = { file: found[index].path, error: message };
-      note(`wavegate predict: ${message}`);
-    };
-    const engine = new OpenOnce(host, values, model);
-    const bar = progress("recognising", found.length, { unit: "files" });
-    let elapsed = 0;
-    let broken: Error | undefined;
+    const model = await openModelFolder(host, values.model ?? modelInTheBox());
     try {
-      for await (const window of readWindows(host, found, fail)) {
-        for (const { path, audio } of window)
-          for (const line of audio.notes) note(`predict: ${path}: ${line}`);
-        const { first } = engine;
-        await engine.open();
-        if (first && model.path === boxed("demo")) note(UNTRAINED);
-        const before = files.filter((file) => file !== undefined).length;
-        const start = performance.now();
-        await recogniseWindow(
-          engine,
-          window,
-          {
-            onResult: ({ index, path }, recognition) => {
-              files[index] = record(path, recognition);
-              bar.stop();
-              if (!json) for (const line of lines(path, recognition)) print(line);
-            },
-            onError: ({ index }, error) => fail(index, error),
-          },
-          { beam: values.beam, batch: values.batch, onProgress: (done) => bar.update(before + done) },
-        );
-        elapsed += (performance.now() - start) / 1000;
-      }
-    } catch (error) {
-      // What was done is told all the same.
-      broken = error as Error;
-      if (files.every((file) => file === undefined)) throw broken;
-      const message = `not recognised: ${broken.message.split("\n")[0]}`;
-      for (const [index, { path }] of found.entries()) files[index] ??= { file: path, error: message };
+      requireEars(model);
+      for (const line of model.notes) note(`predict: ${line}`);
+      const found = await findRecordings(host, operands);
+      return conclude(context, model, await recogniseAll(host, model, found, context));
     } finally {
-      bar.stop();
-      engine.close();
       await model.weights.close();
     }
-    const total = files.reduce((sum, file) => sum + ("seconds" in file ? file.seconds : 0), 0);
-    if (total > 0)
-      print(
-        `${total.toFixed(1)} s of audio in ${formatSeconds(elapsed)}, ${formatSeconds(elapsed / total)} per second of audio, on ${engine.adapter}`,
-      );
-    printJson({
-      model: model.path,
-      adapter: engine.adapter,
-      dtype: values.dtype,
-      files,
-      audioSeconds: total,
-      seconds: elapsed,
-    });
-    if (broken) throw broken;
-    return files.some((file) => "error" in file) ? 1 : 0;
   },
 });
 
 interface Failure {
   readonly file: string;
   readonly error: string;
+}
+
+interface Results {
+  readonly files: readonly (ReturnType<typeof record> | Failure)[];
+  /** That the recognition took. */
+  readonly seconds: number;
+  /** Absent where no recording could be read. */
+  readonly adapter?: string;
+  /** What ended the work before all was done. */
+  readonly broken?: Error;
+}
+
+/** Recognises all that can be read; shows each recording when it is done, or what is wrong with it. */
+async function recogniseAll(
+  host: Host,
+  model: HearingModel,
+  found: readonly Found[],
+  { values, json, print, note, progress }: Context<typeof options>,
+): Promise<Results> {
+  const files: (ReturnType<typeof record> | Failure)[] = [];
+  const fail = (index: number, error: Error) => {
+    const message = error.message.split("\n")[0];
+    files[index] = { file: found[index].path, error: message };
+    note(`wavegate predict: ${message}`);
+  };
+  const engine = new OpenOnce(host, values, model);
+  const bar = progress("recognising", found.length, { unit: "files" });
+  let seconds = 0;
+  try {
+    for await (const window of readWindows(host, found, fail)) {
+      for (const { path, audio } of window) for (const line of audio.notes) note(`predict: ${path}: ${line}`);
+      const { first } = engine;
+      await engine.open();
+      if (first && model.path === boxed("demo")) note(UNTRAINED);
+      const before = files.filter((file) => file !== undefined).length;
+      const start = performance.now();
+      const outcome: Outcome = {
+        onResult: ({ index, path }, recognition) => {
+          files[index] = record(path, recognition);
+          bar.stop();
+          if (!json) for (const line of lines(path, recognition)) print(line);
+        },
+        onError: ({ index }, error) => fail(index, error),
+      };
+      await recogniseWindow(engine, window, outcome, {
+        ...{ beam: values.beam, batch: values.batch },
+        onProgress: (done) => bar.update(before + done),
+      });
+      seconds += (performance.now() - start) / 1000;
+    }
+    return { files, seconds, adapter: engine.adapter };
+  } catch (error) {
+    // What was done is told all the same.
+    const broken = error as Error;
+    if (files.every((file) => file === undefined)) throw broken;
+    const message = `not recognised: ${broken.message.split("\n")[0]}`;
+    for (const [index, { path }] of found.entries()) files[index] ??= { file: path, error: message };
+    return { files, seconds, adapter: engine.adapter, broken };
+  } finally {
+    bar.stop();
+    engine.close();
+  }
+}
+
+/** The last line or the JSON, and the exit status. */
+function conclude(
+  { values, print, printJson }: Context<typeof options>,
+  model: HearingModel,
+  { files, seconds, adapter, broken }: Results,
+): number {
+  const total = files.reduce((sum, file) => sum + ("seconds" in file ? file.seconds : 0), 0);
+  if (total > 0)
+    print(
+      `${total.toFixed(1)} s of audio in ${formatSeconds(seconds)}, ${formatSeconds(seconds / total)} per second of audio, on ${adapter}`,
+    );
+  printJson({ model: model.path, adapter, dtype: values.dtype, files, audioSeconds: total, seconds });
+  if (broken) throw broken;
+  return files.some((file) => "error" in file) ? 1 : 0;
 }
 
 /** The recogniser, opened when the first recording has been read: bad input needs no GPU. */
@@ -139,8 +163,8 @@ class OpenOnce implements Engine {
   }
 }
 
-/** The model in the box: trained where there is one, else the demo's. */
-function boxedModel(): string {
+/** The trained one, else the demo's. */
+function modelInTheBox(): string {
   const found = boxed("default") ?? boxed("demo");
   if (!found) throw new UsageError("Cannot run without --model DIR: no model is in the box");
   return found;

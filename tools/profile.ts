@@ -16,7 +16,7 @@ import { draw } from "../src/nn/random.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { boxed } from "./box.ts";
+import { boxed } from "../src/host/box.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";

@@ -78,9 +78,11 @@ export async function findRecordings(host: Host, operands: readonly string[]): P
   return found;
 }
 
-/** Whether something below the folder was found before, by another path. */
-const holdsSeen = (seen: ReadonlySet<string>, folder: string): boolean =>
-  [...seen].some((id) => /\.wav$/i.test(id) && id.startsWith(`${folder.replace(/[/\\]+$/, "")}/`));
+/** Whether something below the folder was found before, by another path. Windows parts its paths by backslashes. */
+const holdsSeen = (seen: ReadonlySet<string>, folder: string): boolean => {
+  const top = folder.replace(/[/\\]+$/, "");
+  return [...seen].some((id) => id.startsWith(top) && /^[/\\].*\.wav$/is.test(id.slice(top.length)));
+};
 
 /** Reads recordings a window at a time; those that cannot be read are told of and left out. */
 export async function* readWindows(

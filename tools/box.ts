@@ -1,2 +1,0 @@
-/** The models that come with the package. */
-export { boxed } from "../src/host/box.ts";
