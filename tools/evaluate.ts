@@ -20,7 +20,7 @@ import { planInOrder, roundLength } from "../src/train/batches.ts";
 import { type Reader, readBatch } from "../src/train/examples.ts";
 import { readProvenance } from "../src/train/provenance.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
-import { deviceOptions, openChosenDevice } from "./device.ts";
+import { type DeviceChoice, deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, tellProblems } from "./fold.ts";
 import { heldOutBy, refuseHeard, trainingLines, trainingOf } from "./training.ts";
 
@@ -62,8 +62,7 @@ export const verb = defineVerb({
       problems.push({ id, kind, handled: `left out: ${why}` });
       note(`${id}: left out: ${why}`);
     };
-    const device = await openChosenDevice(host, values);
-    const system = await loadSystem(device, model);
+    const { device, system } = await loadSystem(host, values, model);
     const { hubert, vocabulary, tokenizer, normalize, emotion } = model;
     const reader: Reader = {
       ...{ host, vocabulary, tokenizer, normalize, audio: hubert !== undefined, exact: exact(model) },
@@ -152,13 +151,14 @@ async function openSystem(host: Host, path: string): Promise<System> {
   }
 }
 
-/** The system with its weights on the GPU. Closes their file. */
-async function loadSystem(device: Device, { weights: file, path, emotion }: System) {
+/** The system with its weights on a device. Closes their file. */
+async function loadSystem(host: Host, choice: DeviceChoice, { weights: file, path, emotion }: System) {
   try {
+    const device = await openChosenDevice(host, choice);
     const weights = new Weights(device, { file, path, spellings, mayIgnore });
     const system = new EmotionRecognizer(weights.root, emotion);
     await weights.load();
-    return system;
+    return { device, system };
   } finally {
     await file.close();
   }

@@ -64,13 +64,13 @@ export class Lineage {
   cutOf(tensor: Tensor): Cut | undefined {
     if (detached.has(tensor)) return undefined;
     const written = this.#written.get(tensor.memory);
-    const shape = showShape(tensor.shape);
     if (written) {
-      const reason = `it made a tensor of shape ${shape} from a tracked one without a record; record() its backward, or noGradient()`;
+      const reason = `it made a tensor of shape ${showShape(tensor.shape)} from a tracked one without a record; record() its backward, or noGradient()`;
       return { ...written, reason };
     }
     const whole = this.#tracked.get(tensor.memory);
-    if (!whole) return undefined;
+    if (!whole) return undefined; // most tensors: nothing is spelt out for them
+    const shape = showShape(tensor.shape);
     const [name, reason] =
       whole === tensor
         ? ["recomputed", `a tensor of shape ${shape} that was made inside it is used outside`]

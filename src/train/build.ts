@@ -197,21 +197,24 @@ export async function build(
   options: TaskOptions,
 ): Promise<Built> {
   const { host } = device;
+  const { freeze: frozen, precision } = stageOf(config, stage);
+  if (precision === "f16" && !device.info.f16)
+    throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
   const made = await materials(host, config, stage, chosen);
   const opened = await openSources(host, config, made, checkpoint);
+  const weights = new Weights(device, opened.options);
   try {
-    const weights = new Weights(device, opened.options);
     const task =
       stage === 0
         ? await textTask(host, weights, config, made, options)
         : emotionTask(host, weights, config, made, options);
     await weights.load();
-    const { freeze: frozen, precision } = stageOf(config, stage);
     freeze(weights.parameters, frozen);
-    if (precision === "f16" && !device.info.f16)
-      throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
     for (const parameter of weights.parameters) parameter.products = precision;
     return { weights, task: task as Task<unknown> };
+  } catch (error) {
+    weights.dispose();
+    throw error;
   } finally {
     await opened.close();
   }

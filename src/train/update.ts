@@ -73,15 +73,18 @@ function backward<B>(
 ): { row: Tensor; names: readonly string[] } {
   return scope(device, () => {
     let losses: Record<string, Tensor> = {};
-    const { gradients } = grad(device, optimizer.leaves, () => {
-      const { loss, parts } = task.losses(batch, mode);
-      losses = { loss, ...parts };
-      for (const tensor of Object.values(losses)) tensor.keep();
-      return { loss, seeds: [[loss, full(device, loss.shape, seed)]] };
-    });
-    optimizer.accumulate(gradients);
-    const row = concat(Object.values(losses).map((tensor) => reshape(tensor, [1, 1])));
-    for (const tensor of Object.values(losses)) tensor.release();
-    return { row, names: Object.keys(losses) };
+    try {
+      const { gradients } = grad(device, optimizer.leaves, () => {
+        const { loss, parts } = task.losses(batch, mode);
+        losses = { loss, ...parts };
+        for (const tensor of Object.values(losses)) tensor.keep();
+        return { loss, seeds: [[loss, full(device, loss.shape, seed)]] };
+      });
+      optimizer.accumulate(gradients);
+      const row = concat(Object.values(losses).map((tensor) => reshape(tensor, [1, 1])));
+      return { row, names: Object.keys(losses) };
+    } finally {
+      for (const tensor of Object.values(losses)) tensor.release();
+    }
   });
 }
