@@ -10,7 +10,7 @@ import { holdOut } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
 import { trainConfig } from "../src/recipes.ts";
-import { addRecord, lineage, recordOf } from "../src/train/lineage.ts";
+import { addRecord, recordOf, runProvenance } from "../src/train/run_provenance.ts";
 import {
   clipDigests,
   type HeardCorpus,
@@ -24,7 +24,7 @@ import type { TrainConfig } from "../src/train/config.ts";
 import type { Latest } from "../src/train/state.ts";
 import { verb as evaluateVerb } from "../tools/evaluate.ts";
 import { verb as trainVerb } from "../tools/train.ts";
-import { refuseHeard, trainingLines } from "../tools/training.ts";
+import { refuseHeard, trainingLines } from "../tools/provenance.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 import { runHere } from "./verb.ts";
 
@@ -60,10 +60,10 @@ const evaluate = (path: string, data: string, ...args: string[]) =>
 async function heardBy(config: TrainConfig, session: string, latest?: Latest) {
   const examined = await examine(host, await readIemocap(host, config.data));
   const fold = holdOut(examined.utterances, session, { dev: config.dev, seed: config.seed });
-  return lineage(host, config, { examined, fold }, { latest, signal: new AbortController().signal });
+  return runProvenance(host, config, { examined, fold }, { latest, signal: new AbortController().signal });
 }
 
-test("lineage() lists what a run trains on, what chooses the epoch and whom it holds out, and again where it goes on", async () => {
+test("runProvenance() lists what a run trains on, what chooses the epoch and whom it holds out, and again where it goes on", async () => {
   const ids = (session: number) =>
     ["01", "02"].flatMap((take) => ["F000", "M001"].map((turn) => `Ses0${session}F_impro${take}_${turn}`));
   const record = (await readProvenance(host, model))!;

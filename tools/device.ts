@@ -34,7 +34,7 @@ export async function openChosenDevice(host: Host, choice: DeviceChoice): Promis
 }
 
 /** Dawn itself says so in three lines and a stack trace. */
-export function checkDrivers(): void {
+function checkDrivers(): void {
   if (vulkanDrivers()?.length === 0)
     throw new Error(
       "Cannot open a GPU: no Vulkan driver is installed; `wavegate doctor` says how to get one",

@@ -22,7 +22,7 @@ import { readProvenance } from "../src/train/provenance.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { type DeviceChoice, deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, tellProblems } from "./fold.ts";
-import { heldOutBy, refuseHeard, trainingLines, trainingOf } from "./training.ts";
+import { heldOutBy, refuseHeard, trainingLines, trainingOf } from "./provenance.ts";
 
 export const verb = defineVerb({
   name: "evaluate",

@@ -3,6 +3,7 @@ import { linkSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writ
 import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { reasonOf } from "../src/host/files.ts";
 
 interface Owner {
   readonly pid: number;
@@ -47,12 +48,11 @@ function take(path: string, content: string): boolean {
     linkSync(own, path);
     return true;
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
+    const { code } = error as NodeJS.ErrnoException;
     if (code === "EEXIST") return false;
     if (code === "EPERM" || code === "ENOTSUP" || code === "EOPNOTSUPP" || code === "ENOSYS")
       return takeWithoutLink(path, content);
-    const reason = code === "ENOSPC" ? "no space left on the disk" : message;
-    throw new Error(`Cannot write ${path}: ${reason}`, { cause: error });
+    throw cannotWrite(path, error);
   } finally {
     rmSync(own, { force: true });
   }
@@ -63,18 +63,20 @@ function takeWithoutLink(path: string, content: string): boolean {
   try {
     writeFileSync(path, "", { flag: "wx" });
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "EEXIST") return false;
-    throw new Error(`Cannot write ${path}: ${message}`, { cause: error });
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw cannotWrite(path, error);
   }
   try {
     writeFileSync(path, content);
     return true;
   } catch (error) {
     rmSync(path, { force: true });
-    throw new Error(`Cannot write ${path}: ${(error as Error).message}`, { cause: error });
+    throw cannotWrite(path, error);
   }
 }
+
+const cannotWrite = (path: string, cause: unknown): Error =>
+  new Error(`Cannot write ${path}: ${reasonOf(cause as NodeJS.ErrnoException)}`, { cause });
 
 /** Removes what processes that died while they took the lock left beside it. */
 function sweep(run: string): void {
@@ -105,11 +107,9 @@ function read(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new Error(`Cannot read ${path}: ${code === "EISDIR" ? "it is a folder" : message}`, {
-      cause: error,
-    });
+    const failure = error as NodeJS.ErrnoException;
+    if (failure.code === "ENOENT" || failure.code === "ENOTDIR") return undefined;
+    throw new Error(`Cannot read ${path}: ${reasonOf(failure)}`, { cause: error });
   }
 }
 

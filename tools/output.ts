@@ -2,11 +2,12 @@
 import { closeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
+import { reasonOf } from "../src/host/files.ts";
 
 type Failure = Error & { readonly code?: string };
 
+/** What they mean of a stream. */
 const REASONS: Readonly<Record<string, string>> = {
-  ENOSPC: "no space left on the disk",
   EIO: "the terminal is closed",
   EBADF: "it is closed",
 };
@@ -29,7 +30,7 @@ export function watchOutput(name: string, goesOn: () => boolean = () => false): 
     lost.add(process.stdout);
     failed = error.code !== "EPIPE";
     if (failed) {
-      const reason = REASONS[error.code ?? ""] ?? error.message.split("\n")[0];
+      const reason = REASONS[error.code ?? ""] ?? reasonOf(error);
       writeError(`${name}: Cannot write to stdout: ${reason}\n`);
     }
     if (!goesOn()) process.exit(failed ? 1 : 0);

@@ -26,7 +26,7 @@ import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
 import { formatBytes, formatSeconds } from "./format.ts";
 import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
-import { warnOfHeard } from "./training.ts";
+import { warnOfHeard } from "./provenance.ts";
 
 /** Held out where --fold says nothing: the session that work on IEMOCAP reports where it reports one. */
 const USUAL_SESSION = "Session5";

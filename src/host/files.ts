@@ -26,15 +26,19 @@ const REASONS: Record<string, string> = {
   ELOOP: "its links lead in a circle",
 };
 
+/** Why a file operation failed, in plain words where there are some. */
+export const reasonOf = ({ code, message }: NodeJS.ErrnoException): string =>
+  REASONS[code ?? ""] ?? message.split("\n")[0];
+
 /** Runs one file operation; a system error is rethrown as "Cannot VERB PATH: reason", with its `code`. */
 async function attempt<T>(verb: string, path: string | URL, operation: () => Promise<T>): Promise<T> {
   try {
     return await operation();
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === undefined) throw cause;
-    const error = new Error(`Cannot ${verb} ${shown(path)}: ${REASONS[code] ?? message}`, { cause });
-    throw Object.assign(error, { code });
+    const failure = cause as NodeJS.ErrnoException;
+    if (failure.code === undefined) throw cause;
+    const error = new Error(`Cannot ${verb} ${shown(path)}: ${reasonOf(failure)}`, { cause });
+    throw Object.assign(error, { code: failure.code });
   }
 }
 

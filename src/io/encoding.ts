@@ -13,7 +13,7 @@ export interface DecodedText {
  * A text by its byte order mark, by the NUL bytes of UTF-16, else as UTF-8, and the lines that are not UTF-8 as
  * Windows-1252.
  */
-export function decodeText(bytes: Uint8Array): DecodedText {
+function decodeText(bytes: Uint8Array): DecodedText {
   const wide = utf16Of(bytes);
   if (wide) return { text: new TextDecoder(wide.toLowerCase()).decode(bytes), encoding: wide };
   const text = strictUtf8(bytes);

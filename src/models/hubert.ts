@@ -26,7 +26,7 @@ export const frameCount = (config: HubertConfig, samples: number): number =>
   config.convKernel.reduce((n, k, i) => convFrames(n, k, config.convStride[i]), samples);
 
 /** Samples of one frame: fewer make none. */
-export const fieldOf = ({ convKernel, convStride }: HubertConfig): number =>
+const fieldOf = ({ convKernel, convStride }: HubertConfig): number =>
   convKernel.reduceRight((n, k, i) => (n - 1) * convStride[i] + k, 1);
 
 /** Throws a RangeError for a recording, named by `what`, from which no frame can be made. */

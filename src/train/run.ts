@@ -6,7 +6,7 @@ import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
-import { addRecord, lineage, recordOf } from "./lineage.ts";
+import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, identify, openLatest } from "./state.ts";
 
 export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
@@ -35,7 +35,7 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
   try {
     return await trainStages(options);
   } catch (error) {
-    await options.run.refuseGone(); // whatever failed, that is why
+    await options.run.refuseGone(error); // whatever failed, that is why
     throw error;
   }
 }
@@ -49,7 +49,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   if (resume && !latest) onNote?.(`${run.path} has no checkpoint yet: it starts from the beginning`);
   for (const line of [...(latest?.lost ?? []), ...(await run.rewind(state?.lengths))]) onNote?.(line);
   if (latest) await run.prune(config.checkpoints.keep);
-  const heard = await lineage(run.host, config, data, { latest, signal });
+  const heard = await runProvenance(run.host, config, data, { latest, signal });
   if (!heard) return false;
   let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
   for (const stage of config.stages) {

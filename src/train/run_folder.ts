@@ -212,8 +212,8 @@ export class RunFolder {
     return folder;
   }
 
-  /** Throws where somebody took the folder away; what this run made anew of it is removed. */
-  async refuseGone(): Promise<void> {
+  /** Throws where somebody took the folder away, `cause` being what that led to; what this run made anew of it is removed. */
+  async refuseGone(cause?: unknown): Promise<void> {
     const { host, path } = this;
     if ((await host.kind(`${path}/config.json`)) === "file") return;
     for (const folder of [`${path}/checkpoints`, `${path}/best`, path])
@@ -221,6 +221,7 @@ export class RunFolder {
         await host.remove(folder).catch(() => {});
     throw new Error(
       `Cannot go on with ${path}: its config.json is gone, the folder was removed or moved while the run wrote to it`,
+      { cause },
     );
   }
 

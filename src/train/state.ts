@@ -158,9 +158,13 @@ function beyond({ stage, epoch, batch, bests, lossScale }: LoopState, config: Tr
 /** What a run is, wherever its corpus and the checkpoints that it started from lie. */
 export async function identify(config: TrainConfig, examined: Examined | undefined): Promise<Identity> {
   const { data: _corpus, from: _folders, ...recipe } = config;
-  const heard = examined?.utterances.map(({ id, label, words, seconds }) => [id, label, words, seconds]);
+  const heard = examined && contentOf(examined.utterances);
   return { recipe: await hash(recipe), data: await hash([heard, [...(examined?.notForTraining ?? [])]]) };
 }
+
+/** Equal for corpora with the same utterances, wherever they lie. */
+export const contentOf = (utterances: Examined["utterances"]) =>
+  utterances.map(({ id, label, words, seconds }) => [id, label, words, seconds]);
 
 /** 16 hexadecimal digits that equal values share, whatever the order of their keys. */
 export async function hash(value: unknown): Promise<string> {

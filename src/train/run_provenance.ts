@@ -13,9 +13,9 @@ import {
   provenanceText,
   readProvenance,
 } from "./provenance.ts";
-import { hash, type Latest } from "./state.ts";
+import { contentOf, hash, type Latest } from "./state.ts";
 
-export interface Lineage {
+export interface RunProvenance {
   readonly corpus?: HeardCorpus;
   /** Name of the corpus whose text stage 0 reads. */
   readonly text?: string;
@@ -24,12 +24,12 @@ export interface Lineage {
 }
 
 /** Reads every clip of train and dev once, unless the newest checkpoint holds their digests. Undefined where interrupted. */
-export async function lineage(
+export async function runProvenance(
   host: Host,
   config: TrainConfig,
   data: TrainData | undefined,
   { latest, signal }: { latest?: Latest; signal: AbortSignal },
-): Promise<Lineage | undefined> {
+): Promise<RunProvenance | undefined> {
   const before = async (folder: string | undefined): Promise<Before | undefined> =>
     folder === undefined ? undefined : [nameOf(folder), await readProvenance(host, folder)];
   try {
@@ -46,7 +46,7 @@ export async function lineage(
 }
 
 /** The record of a stage's model. Stage 0 reads text alone, stage 1 hears alone. */
-export function recordOf({ corpus, text, hubert, bert }: Lineage, stage: StageNumber): Provenance {
+export function recordOf({ corpus, text, hubert, bert }: RunProvenance, stage: StageNumber): Provenance {
   const hears = stage > 0;
   const reads = stage !== 1;
   const before = [hears ? hubert : undefined, reads ? bert : undefined].filter((one) => one !== undefined);
@@ -77,7 +77,7 @@ async function heardCorpus(
   const { fold, examined } = data;
   const facts = {
     name: nameOf(config.data),
-    identity: await corpusIdentity(examined.utterances),
+    identity: await hash(contentOf(examined.utterances)),
     ...{ system, preset, heldOut: fold.name, dev, seed },
   };
   // A checkpoint of a stage that hears holds them already: of this run, since its state said so.
@@ -94,7 +94,3 @@ async function heardCorpus(
     selectedBy: await clipDigests(host, parts.dev, signal),
   };
 }
-
-/** Equal for corpora with the same utterances, wherever they lie. */
-export const corpusIdentity = (utterances: TrainData["examined"]["utterances"]): Promise<string> =>
-  hash(utterances.map(({ id, label, words, seconds }) => [id, label, words, seconds]));
