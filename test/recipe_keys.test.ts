@@ -7,7 +7,14 @@ import { after, test } from "node:test";
 import { currentHost } from "../src/host/current.ts";
 import { nearest } from "../src/io/nearest.ts";
 import { type PresetName, PRESETS, trainConfig } from "../src/recipes.ts";
-import { effectiveModel } from "../src/train/build.ts";
+import type { Utterance } from "../src/corpora/corpus.ts";
+import type { Device } from "../src/gpu/device.ts";
+import { openBertTokenizer } from "../src/io/tokenizer.ts";
+import { checkStages, effectiveModel } from "../src/train/build.ts";
+import { noteCut } from "../src/train/examples.ts";
+import { trainRun } from "../src/train/run.ts";
+import type { RunFolder } from "../src/train/run_folder.ts";
+import { readSentences } from "../src/train/text_task.ts";
 import { applySettings, checkConfig, type StageNumber } from "../src/train/config.ts";
 import { knownKeys } from "../src/train/model_keys.ts";
 import { settingNotes } from "../src/train/setting_notes.ts";
@@ -129,6 +136,83 @@ test("applySettings() refuses a key that nothing reads and names the nearest", (
     for (const part of ["hubert", "bert", "cmgi"] as const)
       for (const key of Object.keys(model[part] ?? {}))
         assert.ok(knownKeys(part).has(key) || key === "num_feat_extract_layers", `${part}.${key}`);
+});
+
+test("applySettings() refuses what the system's model has no use for", () => {
+  const refused = (system: string, setting: string, why: string) => {
+    const key = setting.slice(0, setting.indexOf("="));
+    assert.throws(() => set(system, setting), {
+      message: `Cannot use the recipe with --set: nothing reads ${key}: ${why}`,
+    });
+  };
+  const without = (stage: number, system: string, part: string) =>
+    `the model of stage ${stage} of the system ${system} has no ${part}`;
+  refused("both-cmgi", 'stage1.freeze=["bert"]', without(1, "both-cmgi", "bert"));
+  refused("both-cmgi", 'stage0.freeze=["bert","cnn"]', without(0, "both-cmgi", "cnn"));
+  refused("acoustic", 'stage1.freeze=["ctc"]', without(1, "acoustic", "ctc"));
+  refused("both-none", "model.cmgi.heads=4", "the system both-none has no attention there");
+  refused("both-none", "model.cmgi.d=4", "the system both-none has no attention there");
+  refused("both-self", "model.cmgi.bounded=true", "the system both-self has no gate");
+  refused("both-cmgi-nogate", "model.cmgi.bounded=true", "the system both-cmgi-nogate has no gate");
+  refused("acoustic", "model.hubert.vocab_size=40", "the system acoustic recognises no words");
+  set("both-cmgi", 'stage2.freeze=["cnn","hubert","bert","ctc"]', 'stage0.freeze=["bert"]');
+  set("both-self", "model.cmgi.heads=4", "model.hubert.vocab_size=40");
+});
+
+test("applySettings() and checkConfig() refuse numbers that cannot be meant and names of JavaScript's own", () => {
+  const refused = (setting: string, message: string) =>
+    assert.throws(() => checkConfig(set("both-cmgi", setting), "the recipe with --set"), {
+      message: `Cannot use the recipe with --set: ${message}`,
+    });
+  refused("seed=9007199254740993", "seed is 9007199254740992 but should be a whole number below 2^53");
+  refused("stage1.batch.items=1e300", "stage1.batch.items is 1e+300 but should be a whole number below 2^53");
+  refused("stage1.epochs=1e9", "stage1.epochs is 1000000000 but should be at most 100000");
+  refused("stage1.clip=1e400", "stage1.clip is Infinity but should be a finite number");
+  refused("stage1.rate.heads=1e400", "stage1.rate.heads is Infinity but should be a finite number");
+  refused("maxSeconds=1e400", "maxSeconds is Infinity but should be a finite number");
+  refused("checkpoints.minutes=1e400", "checkpoints.minutes is Infinity but should be a finite number");
+  refused("stage1..epochs=2", "there is no key stage1..epochs");
+  refused(".stage1.epochs=2", "there is no key .stage1.epochs");
+  refused("model.constructor=1", "nothing reads model.constructor");
+  refused("model.__proto__.x=1", "nothing reads model.__proto__.x");
+});
+
+test("checkStages() refuses another padding of BERT's than its tokenizer's", async () => {
+  const config = checkConfig(set("text-mlm", "model.bert.pad_token_id=3"), "the test");
+  await assert.rejects(checkStages(host, config, undefined), {
+    message:
+      "Cannot use the recipe (model.bert): pad_token_id is 3 but should be 0, the id of the padding in BERT's tokenizer",
+  });
+});
+
+test("noteCut() and readSentences() say how many texts lose their ends", async () => {
+  const tokenizer = await openBertTokenizer(host, corpus.root);
+  const notes: string[] = [];
+  const tell = (line: string) => notes.push(line);
+  const path = `${corpus.root}/text.txt`;
+  const words = (await host.readText(path)).trim().split("\n");
+  const utterances = words.map((line) => ({ words: line }) as Utterance);
+  await noteCut(tokenizer, utterances, 3, tell);
+  await readSentences(host, path, tokenizer, { lines: 99, tokens: 3 }, tell);
+  await noteCut(tokenizer, utterances, 64, tell);
+  await readSentences(host, path, tokenizer, { lines: 99, tokens: 64 }, tell);
+  const cut = `${words.filter((line) => line.trim().split(" ").length > 1).length} of ${words.length}`;
+  assert.deepEqual(notes, [
+    `${cut} transcripts are longer than BERT's 3 positions: their ends are cut off`,
+    `${path}: ${cut} lines are longer than BERT's 3 positions: their ends are cut off`,
+  ]);
+});
+
+test("trainRun() refuses f16 that the device has not before any stage", async () => {
+  const config = checkConfig(set("both-cmgi", "stage2.precision=f16"), "the test");
+  const device = { info: { name: "Plain", f16: false } } as Device;
+  const [run, signal] = [{ refuseGone: async () => {} } as RunFolder, new AbortController().signal];
+  await assert.rejects(
+    trainRun({ device, run, config, resume: false, signal, measure: () => ({ ua: 0, wa: 0 }) }),
+    {
+      message: "Cannot train with f16: Plain has no shader-f16; use stage2.precision f32",
+    },
+  );
 });
 
 test("settingNotes() says what changes nothing and what is overruled", () => {

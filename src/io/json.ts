@@ -204,6 +204,9 @@ export function quote(name: string): string {
 /** A JSON value for a message: on one short line. */
 export function brief(value: unknown): string {
   // Of a long string only the beginning is shown: the rest need not be written out first.
-  const text = JSON.stringify(typeof value === "string" ? value.slice(0, 100) : value) ?? "absent";
+  // JSON has no word for what 1e400 becomes.
+  const infinite = typeof value === "number" && !Number.isFinite(value);
+  const shown = typeof value === "string" ? value.slice(0, 100) : value;
+  const text = infinite ? `${value}` : (JSON.stringify(shown) ?? "absent");
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

@@ -15,6 +15,7 @@ import { saveWeights } from "./checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
+import { noteCut } from "./examples.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { toJson } from "./run_folder.ts";
 import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
@@ -89,8 +90,14 @@ export async function checkStages(
       from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`;
     const hears = stage > 0 ? new ConfigReader(hubert, named("hubert")) : undefined;
     if (hears) hubertConfig(hears);
-    if (bert && assets.tokenizer)
-      checkSubwords(new ConfigReader(bert, named("bert")), assets.tokenizer.vocabularySize, assets.tokenizer);
+    if (bert && assets.tokenizer) {
+      const reader = new ConfigReader(bert, named("bert"));
+      checkSubwords(reader, assets.tokenizer.vocabularySize, assets.tokenizer);
+      const { padId } = assets.tokenizer;
+      // That row of the embeddings is never trained.
+      if (bertConfig(reader).padTokenId !== padId)
+        throw reader.complaint("pad_token_id", `${padId}, the id of the padding in BERT's tokenizer`);
+    }
     const opened = await openSources(host, config, made);
     try {
       checkWeights(opened.options, (root) => model(root, config, made));
@@ -208,6 +215,11 @@ export async function build(
       stage === 0
         ? await textTask(host, weights, config, made, options)
         : emotionTask(host, weights, config, made, options);
+    const { assets, bert } = made;
+    if (stage === 2 && bert && assets.tokenizer) {
+      const { maxPositions } = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
+      await noteCut(assets.tokenizer, [...options.train, ...options.dev], maxPositions, options.onNote);
+    }
     await weights.load();
     freeze(weights.parameters, frozen);
     for (const parameter of weights.parameters) parameter.products = precision;

@@ -14,8 +14,9 @@ export function complain(source: string, issue: v.BaseIssue<unknown>): SyntaxErr
   );
 }
 
-function wanted({ type, expected, requirement, message }: v.BaseIssue<unknown>): string {
-  if (type === "integer" || type === "safe_integer") return "a whole number";
+function wanted({ type, expected, requirement, message, input }: v.BaseIssue<unknown>): string {
+  if (type === "integer" || type === "safe_integer")
+    return Number.isInteger(input) ? "a whole number below 2^53" : "a whole number";
   if (type === "finite") return "a finite number";
   if (type === "min_value") return `at least ${requirement}`;
   if (type === "gt_value") return `more than ${requirement}`;

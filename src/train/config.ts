@@ -7,15 +7,20 @@ import { complain } from "./complain.ts";
 import { refuseModelSetting } from "./model_keys.ts";
 import { stagesOf, systemOf } from "./systems.ts";
 
-const whole = (least: number) => v.pipe(v.number(), v.integer(), v.minValue(least));
+const whole = (least: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
-const positive = v.pipe(v.number(), v.gtValue(0));
+/** JSON has no infinity: a run that was told one could not be resumed. */
+const least0 = v.pipe(v.number(), v.finite(), v.minValue(0));
+const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
 
 /** A Hugging Face config; src/models/config.ts checks what is in it. */
 const architecture = v.record(v.string(), v.unknown());
 
+/** A larger number is a slip of the hand; every epoch is planned before the first. */
+const MOST_EPOCHS = 100_000;
+
 const stage = v.strictObject({
-  epochs: whole(1),
+  epochs: v.pipe(whole(1), v.maxValue(MOST_EPOCHS)),
   batch: v.strictObject({
     /** Most utterances of a micro-batch. */
     items: whole(1),
@@ -26,10 +31,10 @@ const stage = v.strictObject({
   accumulate: whole(1),
   /** Rates of the pretrained encoders and of the fresh heads. */
   rate: v.strictObject({
-    encoder: v.pipe(v.number(), v.minValue(0)),
-    heads: v.pipe(v.number(), v.minValue(0)),
+    encoder: least0,
+    heads: least0,
   }),
-  decay: v.pipe(v.number(), v.minValue(0)),
+  decay: least0,
   /** Largest global norm of the gradients. */
   clip: positive,
   schedule: v.strictObject({ kind: v.picklist(["linear", "newbob", "constant"]), warmup: share }),
@@ -182,7 +187,7 @@ function refuseSetting(config: TrainConfig, path: readonly string[], value: unkn
   if (Object.hasOwn(OPTIONS, top)) refuse(`${key} is for ${OPTIONS[top]} to set`);
   let entries = entriesOf(schema);
   for (const [i, part] of path.entries()) {
-    if (!entries) refuse(`there is no key ${key}`);
+    if (!entries || part === "") refuse(`there is no key ${key}`);
     else if (!Object.hasOwn(entries, part)) {
       const inside = i < path.length - 1;
       const here: Entries = entries;
@@ -204,6 +209,9 @@ function refuseSetting(config: TrainConfig, path: readonly string[], value: unkn
 /** Why a key of a stage changes nothing in a system that has the stage. */
 function unreadInStage(system: string, stage: number, key: string, value: unknown): string | undefined {
   const of = (keys: string) => new RegExp(`^(${keys})(\\.|$)`).test(key);
+  const idle =
+    key === "freeze" && Array.isArray(value) ? value.find((part) => !has(system, stage, part)) : undefined;
+  if (idle !== undefined) return `the model of stage ${stage} of the system ${system} has no ${idle}`;
   if (stage === 0) {
     if (of("batch\\.seconds|alpha|ctcReduction|labelSmoothing|augment"))
       return "stage 0 learns from text, by the masked words alone";
@@ -215,6 +223,16 @@ function unreadInStage(system: string, stage: number, key: string, value: unknow
   if (of("alpha|ctcReduction") || (key === "select" && value === "wer"))
     return `the system ${system} recognises no words`;
   return undefined;
+}
+
+/** Whether a stage's model has a part that can be frozen; what is no such part, the schema refuses. */
+function has(system: string, stage: number, part: unknown): boolean {
+  const { modalities, asr } = systemOf(system);
+  const parts = {
+    ...{ cnn: stage > 0, hubert: stage > 0, ctc: stage > 0 && asr },
+    bert: stage === 0 || (stage === 2 && modalities !== "acoustic"),
+  };
+  return parts[part as keyof typeof parts] ?? true;
 }
 
 type Entries = Readonly<Record<string, unknown>>;

@@ -86,6 +86,22 @@ export async function readBatch(
   };
 }
 
+/** Says how many transcripts are more than BERT can read, which has so many positions. */
+export async function noteCut(
+  tokenizer: BertTokenizer,
+  utterances: readonly Utterance[],
+  positions: number,
+  onNote?: (line: string) => void,
+): Promise<void> {
+  let cut = 0;
+  for (const { words } of utterances)
+    if ((await tokenizer.encode(words.toLowerCase())).ids.length > positions) cut++;
+  if (cut > 0)
+    onNote?.(
+      `${cut} of ${utterances.length} transcripts are longer than BERT's ${positions} positions: their ends are cut off`,
+    );
+}
+
 /**
  * CTC targets in which one that is too long for its frames, whatever its length, is replaced by a short one that is so
  * too: it counts as no loss, and takes no room.

@@ -64,7 +64,8 @@ export function refuseModelSetting(system: string, path: readonly string[], valu
   const name = `model.${path.slice(0, 2).join(".")}`;
   if (!isPart(part)) {
     const own =
-      HEADS[part] ?? (part === "modalities" || part === "asr" ? other(system, part, value) : undefined);
+      (Object.hasOwn(HEADS, part) ? HEADS[part] : undefined) ??
+      (part === "modalities" || part === "asr" ? other(system, part, value) : undefined);
     if (own !== undefined) throw owned(system, name, own);
     throw unknown(name, nearest(part, ["hubert", "bert", "cmgi"]), "model.");
   }
@@ -73,9 +74,24 @@ export function refuseModelSetting(system: string, path: readonly string[], valu
     throw owned(system, name, other(system, key, value));
   const own = OWNED[`${part}.${key}`];
   if (own !== undefined) throw owned(system, name, own);
+  const why = unreadKey(systemOf(system), part, key);
+  if (why !== undefined)
+    throw new RangeError(
+      `Cannot use the recipe with --set: nothing reads ${name}: the system ${system} ${why}`,
+    );
   const known = [...knownKeys(part)].filter((each) => OWNED[`${part}.${each}`] === undefined);
   if (!known.includes(key) || rest.length > 0)
     throw unknown(rest.length > 0 ? `model.${path.join(".")}` : name, nearest(key, known), `model.${part}.`);
+}
+
+/** Why a system that has the part does without a key of it. */
+function unreadKey({ asr, fusion }: SystemRecipe, part: Part, key: string): string | undefined {
+  if (part === "hubert" && !asr && (key === "vocab_size" || key === "pad_token_id"))
+    return "recognises no words";
+  if (part !== "cmgi") return undefined;
+  if (fusion?.interaction === "none" && (key === "d" || key === "heads")) return "has no attention there";
+  if (key === "bounded" && (fusion?.gate ?? "none") === "none") return "has no gate";
+  return undefined;
 }
 
 const isPart = (name: string): name is Part => name === "hubert" || name === "bert" || name === "cmgi";

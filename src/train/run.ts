@@ -42,6 +42,7 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
 
 async function trainStages(options: RunOptions): Promise<boolean> {
   const { device, run, config, data, resume, signal, onNote, buildStage = build } = options;
+  checkPrecision(device, config);
   const { train, dev } = split(config, data);
   const of = await identify(config, data?.examined);
   const latest = resume ? await openLatest(run, of, config) : undefined;
@@ -93,4 +94,11 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   }
   await run.flush();
   return true;
+}
+
+/** Throws where a stage of a run, however late, is to use what the device has not. */
+function checkPrecision({ info }: Device, config: TrainConfig): void {
+  const stage = config.stages.find((each) => stageOf(config, each).precision === "f16");
+  if (stage !== undefined && !info.f16)
+    throw new Error(`Cannot train with f16: ${info.name} has no shader-f16; use stage${stage}.precision f32`);
 }

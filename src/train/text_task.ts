@@ -34,12 +34,18 @@ export async function readSentences(
   const lines = text.split(/\r\n|\r|\n/).filter((line) => line.trim() !== "");
   const sentences: Sentence[] = [];
   const dropped = new Map<string, number>();
+  let cut = 0;
   for (const line of lines.slice(0, most)) {
     for (const [sign, n] of droppedCharacters(line)) dropped.set(sign, (dropped.get(sign) ?? 0) + n);
     const { ids } = await tokenizer.encode(normalizeTranscript(line).toLowerCase());
+    if (ids.length > tokens) cut++;
     sentences.push(cutTokens(ids, tokens));
   }
   if (dropped.size > 0) onNote?.(`${path}: dropped characters, kept without ${showDropped(dropped)}`);
+  if (cut > 0)
+    onNote?.(
+      `${path}: ${cut} of ${sentences.length} lines are longer than BERT's ${tokens} positions: their ends are cut off`,
+    );
   return sentences;
 }
 
