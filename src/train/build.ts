@@ -205,8 +205,6 @@ export async function build(
 ): Promise<Built> {
   const { host } = device;
   const { freeze: frozen, precision } = stageOf(config, stage);
-  if (precision === "f16" && !device.info.f16)
-    throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
   const made = await materials(host, config, stage, chosen);
   const opened = await openSources(host, config, made, checkpoint);
   const weights = new Weights(device, opened.options);
