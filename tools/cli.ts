@@ -3,8 +3,8 @@
  *
  * - stdout carries results: text, or with --json one JSON document and nothing else.
  * - stderr carries the rest: notes, progress, and one line where something is wrong.
- * - Exit status: 0, 1 for bad input, a failed check or results that stdout took not, 2 for wrong usage; where a signal stopped it 129 (SIGHUP),
- *   130 (Ctrl-C) or 143 (SIGTERM).
+ * - Exit status: 0, 1 for bad input, a failed check or results that stdout did not take, 2 for wrong usage; where a signal
+ *   stopped it 129 (SIGHUP), 130 (Ctrl-C) or 143 (SIGTERM).
  *
  * A verb is a file that exports one, and ends with `if (isMain(import.meta)) await runVerb(verb);`
  */

@@ -20,7 +20,7 @@ const ACTIONS = ["make", "check", "stats"] as const;
 
 export const verb = defineVerb({
   name: "corpus",
-  summary: "Makes a stand-in for IEMOCAP, checks a corpus, or describes one.",
+  summary: "make a stand-in for IEMOCAP, check a corpus, or describe one",
   usage: `make --preset nano|mini|full --out DIR [--seed N]
        wavegate corpus check DIR
        wavegate corpus stats DIR`,

@@ -11,7 +11,11 @@ export const deviceOptions = {
     choices: ["built-in", "dawn"],
     help: "which WebGPU, where the runtime has two",
   },
-  memory: { type: "number", value: "MIB", help: "most MiB of GPU buffers" },
+  memory: {
+    type: "number",
+    value: "MIB",
+    help: "most MiB of GPU buffers (on a CPU adapter what memory is free)",
+  },
 } as const;
 
 export interface DeviceChoice {

@@ -26,7 +26,7 @@ import { heldOutBy, refuseHeard, trainingLines, trainingOf } from "./provenance.
 
 export const verb = defineVerb({
   name: "evaluate",
-  summary: "Measures UA, WA and WER of a model on the session that it never heard.",
+  summary: "UA, WA and WER of a model on the session that its training held out",
   usage: "--model DIR --data DIR [--fold NAME] [options]",
   example: "wavegate evaluate --model runs/small/model --data corpus/mini --out answers.csv",
   options: {

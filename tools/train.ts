@@ -35,7 +35,7 @@ const LINE_EVERY = 10;
 
 export const verb = defineVerb({
   name: "train",
-  summary: "Trains a system of the paper, or goes on with a run.",
+  summary: "train a system of the paper, or go on with a run",
   usage: `--system NAME --data DIR --out RUN [options]
        wavegate train --resume --out RUN [--data DIR]`,
   example: "wavegate train --system both-cmgi --preset small --data corpus/mini --fold 5 --out runs/small",
@@ -66,7 +66,12 @@ export const verb = defineVerb({
     },
     hubert: { type: "string", value: "DIR", help: "Hugging Face folder of the speech encoder" },
     bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
-    set: { type: "string", value: "KEY=VALUE", multiple: true, help: "change a key of the recipe" },
+    set: {
+      type: "string",
+      value: "KEY=VALUE",
+      multiple: true,
+      help: "change a key of the recipe, as checkpoints.minutes=30",
+    },
     resume: { type: "boolean", help: "go on with the run in --out" },
     ...deviceOptions,
   },

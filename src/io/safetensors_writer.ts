@@ -14,7 +14,8 @@ export interface TensorSource {
 
 /**
  * Writes one file; it appears under its name only when complete. Tensors are sorted by dtype, widest first,
- * then by key, so that each is aligned. `onBytes` sees every byte in the order of the file. Throws if a key stands twice or a tensor's bytes do not fit its shape.
+ * then by key, so that each is aligned. `onBytes` sees every byte in the order of the file. Throws if a key stands twice
+ * or a tensor's bytes do not fit its shape.
  */
 export async function writeSafetensors(
   host: Host,

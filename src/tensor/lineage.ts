@@ -60,7 +60,10 @@ export class Lineage {
     }
   }
 
-  /** Why no gradient would pass from `tensor`, which is not tracked, to what it was made from; undefined: it was from nothing tracked. */
+  /**
+   * Why no gradient would pass from `tensor`, which is not tracked, to what it was made from; undefined where that was
+   * nothing tracked.
+   */
   cutOf(tensor: Tensor): Cut | undefined {
     if (detached.has(tensor)) return undefined;
     const written = this.#written.get(tensor.memory);
@@ -81,7 +84,7 @@ export class Lineage {
     return { name, reason, sources: new Set([whole]) };
   }
 
-  /** `output` is recorded. Returns a tracked tensor that it was made from other than by way of the `inputs`, if there is one. */
+  /** `output` is recorded. Returns a tracked tensor, if any, that it was made from other than by way of the `inputs`. */
   settle(output: Tensor, inputs: readonly Tensor[]): Tensor | undefined {
     if (inputs.some((input) => input.memory === output.memory)) return undefined; // a view
     const sources = [...(this.#written.get(output.memory)?.sources ?? [])];
