@@ -145,9 +145,12 @@ async function momentsOf(disk: Disk, recipe: TrainConfig): Promise<Disk[]> {
   return seen;
 }
 
-/** Does `act` to all, several at a time: a run mostly waits. */
+/** Node resumes from every moment. Deno, which takes three times as long for it, from every third. */
+const EVERY = "Deno" in globalThis ? 3 : 1;
+
+/** Does `act` to these moments, several at a time: a run mostly waits. */
 async function together(all: readonly Disk[], act: (disk: Disk, k: number) => Promise<void>): Promise<void> {
-  const left = [...all.entries()];
+  const left = [...all.entries()].filter(([k]) => k % EVERY === 0);
   const work = async () => {
     for (let next = left.shift(); next; next = left.shift()) await act(next[1], next[0]);
   };
