@@ -2,7 +2,7 @@
 import type { Corpus, Utterance } from "../src/corpora/corpus.ts";
 import { bySession, type Fold } from "../src/corpora/folds.ts";
 import type { Host } from "../src/host/host.ts";
-import { corpusIdentity } from "../src/train/lineage.ts";
+import { corpusIdentity } from "../src/train/run_provenance.ts";
 import {
   clipDigests,
   type Heard,
