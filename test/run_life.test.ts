@@ -361,7 +361,7 @@ test("openLatest() refuses a state that cannot be, and a tensor that is not as i
     );
   await state(
     () => ({ epoch: 1e308 }),
-    /epoch is 1e\+308 but should be a whole number below 2^53; without .*4 .* goes on from .*3$/,
+    /epoch is 1e\+308 but should be a whole number below 2\^53; without .*4 .* goes on from .*3$/,
   );
   await state(() => ({ epoch: 7 }), /epoch is 7 and batch 0, but stage 1 has 2 epochs/);
   await state(() => ({ epoch: 1 }), /step is 4 at epoch 1 and batch 0, but should be 2$/);
