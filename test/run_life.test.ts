@@ -287,6 +287,16 @@ test("trainRun() stops, resumable, where more of the corpus than a few files is 
     assert.ok(!disk.has("run/model"), "a model is published");
   }
   assert.deepEqual((await newestState(disk)).step, 18, "updates of which nothing was read count");
+  // Where the run's own disk is full besides, the corpus is still what is told first.
+  const full = new Map(disk);
+  const on: Host = {
+    ...diskHost(host, full),
+    createAtomic: () => Promise.reject(new Error("Cannot write x: no space left on the disk")),
+  };
+  await assert.rejects(go(on, wide, { corpus: lost }), {
+    message: `${message.split(";")[0]}; and what was learnt since the last checkpoint could not be saved: Cannot write x: no space left on the disk`,
+  });
+  assert.deepEqual((await newestState(full)).step, 18);
   await go(diskHost(host, disk), wide, { corpus: all });
   assert.deepEqual(outcome(disk).metrics, outcome(expected).metrics);
   assert.equal(outcome(disk).model, outcome(expected).model);

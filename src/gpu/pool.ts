@@ -80,7 +80,7 @@ export class Pool {
   #nextId = 1;
   #mostLive = 0;
   #unchecked = 0;
-  /** Bytes of destroyed buffers whose memory may not be back yet, and how many of them the next settle() finds back. */
+  /** Bytes of main memory that destroyed buffers may still hold, and how many of them the next settle() finds back. */
   #leaving = 0;
   #returned = 0;
   /** Whether anything was made or destroyed since settle(). */
@@ -93,7 +93,7 @@ export class Pool {
     this.#owner = owner;
     const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
     this.#largest = Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / 4) * 4;
-    this.#measure();
+    if (owner.memoryLeft) this.#measure(owner.memoryLeft());
   }
 
   /**
@@ -102,22 +102,22 @@ export class Pool {
    * sizes go here: to destroy them in the middle of that step would gain nothing.
    */
   settle(): void {
-    if (!this.#owner.memoryLeft || !this.#changed) return;
+    const { memoryLeft } = this.#owner;
+    if (!memoryLeft || !this.#changed) return;
     this.#leaving -= this.#returned;
-    this.#measure();
+    this.#measure(memoryLeft());
     this.#shrink(this.#limit - (this.#mostLive - this.statistics.live));
     this.#returned = this.#leaving;
     this.#changed = this.#leaving > 0;
   }
 
-  #measure(): void {
-    if (!this.#owner.memoryLeft) return;
-    this.#limit = this.#held() + Math.max(0, this.#owner.memoryLeft() - RESERVE);
+  #measure(left: number): void {
+    this.#limit = this.#held + Math.max(0, left - RESERVE);
   }
 
-  /** Bytes that count against the limit: of main memory, also those that submitted work may still hold. */
-  #held(): number {
-    return this.statistics.allocated + (this.#owner.memoryLeft ? this.#leaving : 0);
+  /** Bytes that count against the limit. */
+  get #held(): number {
+    return this.statistics.allocated + this.#leaving;
   }
 
   acquire(bytes: number): PoolBuffer {
@@ -171,7 +171,7 @@ export class Pool {
       if (this.statistics.allocated <= bytes) break;
       doomed.add(buffer.id);
       this.statistics.allocated -= buffer.bytes;
-      this.#leaving += buffer.bytes;
+      if (this.#owner.memoryLeft) this.#leaving += buffer.bytes;
     }
     if (doomed.size === 0) return;
     this.statistics.held -= doomed.size;
@@ -198,9 +198,9 @@ export class Pool {
     const live = Math.max(this.#mostLive, this.statistics.live + size);
     const most = Math.min(this.#limit, SPARE * live + SLACK);
     if (this.statistics.allocated + size > most) this.#shrink(0.75 * most - size);
-    if (this.#held() + size > this.#limit) {
+    if (this.#held + size > this.#limit) {
       throw new RangeError(
-        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.#held())} are in use and the limit is ${formatMiB(this.#limit)}`,
+        `Cannot allocate ${formatMiB(size)} on the GPU: ${formatMiB(this.#held)} are in use and the limit is ${formatMiB(this.#limit)}`,
       );
     }
     this.#checkMemory(size);

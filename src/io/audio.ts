@@ -76,9 +76,10 @@ export async function readWav(
   }
 }
 
-function requireFinite(samples: Float32Array): void {
+/** Throws a RangeError for a sample that is not finite; `prefix` begins its message. */
+export function requireFinite(samples: Float32Array, prefix = ""): void {
   const bad = samples.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) throw new RangeError(`sample ${bad} is ${samples[bad]}, expected a finite number`);
+  if (bad >= 0) throw new RangeError(`${prefix}sample ${bad} is ${samples[bad]}, expected a finite number`);
 }
 
 /**
@@ -89,13 +90,7 @@ export function normalize(samples: Float32Array): Float32Array {
   if (samples.length === 0) throw new RangeError("Cannot normalize a recording: it holds no samples");
   let sum = 0;
   for (const value of samples) sum += value;
-  if (!Number.isFinite(sum)) {
-    const bad = samples.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0)
-      throw new RangeError(
-        `Cannot normalize a recording: sample ${bad} is ${samples[bad]}, expected a finite number`,
-      );
-  }
+  if (!Number.isFinite(sum)) requireFinite(samples, "Cannot normalize a recording: ");
   const mean = sum / samples.length;
   let squares = 0;
   for (const value of samples) squares += (value - mean) ** 2;

@@ -4,7 +4,7 @@
  */
 import type { Device } from "../gpu/device.ts";
 import type { Host } from "../host/host.ts";
-import { isSilent, normalize, SAMPLE_RATE } from "../io/audio.ts";
+import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../io/audio.ts";
 import { decodeBeam, decodeGreedy, type Transcript } from "../io/decode.ts";
 import type { Mode } from "../nn/mode.ts";
 import { Weights } from "../nn/weights.ts";
@@ -119,11 +119,7 @@ export class Recognizer {
     for (const [i, audio] of audios.entries()) {
       const what = audios.length > 1 ? `recording ${i}` : undefined;
       this.check(audio.length, what);
-      const bad = audio.findIndex((value) => !Number.isFinite(value));
-      if (bad >= 0)
-        throw new RangeError(
-          `Cannot hear ${what ?? "the recording"}: sample ${bad} is ${audio[bad]}, expected a finite number`,
-        );
+      requireFinite(audio, `Cannot hear ${what ?? "the recording"}: `);
     }
     const results: Recognition[] = audios.map(({ length }) => ({
       seconds: length / SAMPLE_RATE,

@@ -10,15 +10,15 @@ export const wholeLines: Whole = (bytes) => bytes.lastIndexOf(NEWLINE) + 1;
 
 /** Records are collected and reach the disk together. */
 export class GrowingFile {
+  readonly path: string;
   readonly #host: Host;
-  readonly #path: string;
   readonly #whole: Whole;
   #pending: Uint8Array[] = [];
   length = 0;
 
   constructor(host: Host, path: string, whole: Whole) {
     this.#host = host;
-    this.#path = path;
+    this.path = path;
     this.#whole = whole;
   }
 
@@ -39,7 +39,7 @@ export class GrowingFile {
       at += bytes.length;
     }
     this.#pending = [];
-    await this.#host.append(this.#path, all);
+    await this.#host.append(this.path, all);
     this.length += all.length;
   }
 
@@ -48,10 +48,10 @@ export class GrowingFile {
    * are not there any more: somebody else shortened the file.
    */
   async cut(length: number): Promise<number> {
-    const there = (await this.#host.kind(this.#path)) === "file";
-    const bytes = there ? await this.#host.readBytes(this.#path) : new Uint8Array(0);
+    const there = (await this.#host.kind(this.path)) === "file";
+    const bytes = there ? await this.#host.readBytes(this.path) : new Uint8Array(0);
     const kept = this.#whole(bytes.subarray(0, length));
-    if (bytes.length > kept) await writeWhole(this.#host, this.#path, bytes.subarray(0, kept));
+    if (bytes.length > kept) await writeWhole(this.#host, this.path, bytes.subarray(0, kept));
     this.length = kept;
     return length - kept;
   }

@@ -7,13 +7,14 @@ import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import type { StageConfig, StageNumber, TrainConfig } from "./config.ts";
 import { firstBadTensor } from "./diagnose.ts";
+import { endEpoch } from "./epoch_end.ts";
 import { refuseTooFew, TooFewError } from "./missing.ts";
 import type { RunFolder } from "./run_folder.ts";
-import { newBob, scheduleFactor } from "./schedule.ts";
+import { scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
 import type { Best, Identity, Latest, LoopState } from "./state.ts";
 import type { DevResult, Task } from "./task.ts";
-import { update } from "./update.ts";
+import { type UpdateResult, update } from "./update.ts";
 
 /** What is told after every update. */
 export interface StepReport {
@@ -69,145 +70,212 @@ const FLUSH_EVERY = 2000;
 /** Minutes between two checkpoints within a long epoch, where the recipe says nothing. */
 const MINUTES = 10;
 
+/** Throws where the corpus is lost, the disk is full or the loss is not finite; checkpoints of before stay. */
 export async function trainStage<B>(options: StageOptions<B>): Promise<StageResult> {
-  const { device, run, task, stage, config, seed, checkpoints, from, isHead, signal } = options;
-  const { epochs, accumulate, schedule, rate, decay, clip } = config;
-  const scaled = config.precision === "f16";
-  const optimizer = new AdamW(device, task.parameters, {
-    clip,
-    rate: (key) => (isHead(key) ? rate.heads : rate.encoder),
-    decay: () => decay,
-  });
-  let state: LoopState = from?.state ?? {
-    of: options.of,
-    stage,
-    epoch: 0,
-    batch: 0,
-    step: 0,
-    newBob: { factor: 1 },
-    lossScale: scaled ? FIRST_SCALE : 1,
-    steady: 0,
-    updates: {},
-    bests: options.bests,
-    lengths: { metrics: 0, events: 0 },
-  };
-  let savedAt = performance.now();
-  const due = () =>
-    (checkpoints.every > 0 && state.step % checkpoints.every === 0) ||
-    performance.now() - savedAt >= 60_000 * (checkpoints.minutes ?? MINUTES);
-  // The state before the first of the updates just past of which nothing could be read: the weights are still its own,
-  // and where the corpus is lost the run goes on from there.
-  let whole: LoopState | undefined;
-  const save = async () => {
-    const saved = whole ?? state;
-    await run.checkpoint(
-      "checkpoints",
-      `stage${stage}-${String(saved.step).padStart(7, "0")}`,
-      async (folder) => {
-        await task.save(folder);
-        await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, optimizer);
-        return { ...saved, updates: optimizer.steps, lengths: await run.flush() };
-      },
-    );
-    await run.prune(checkpoints.keep);
-    savedAt = performance.now();
-  };
+  const loop = new StageLoop(options);
   try {
-    if (from) {
-      await loadOptimizer(run.host, `${from.folder}/optimizer.safetensors`, optimizer, from.state.updates);
-    }
-    const plans = Array.from({ length: epochs }, (_, epoch) => task.plan(epoch));
-    const total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
-    if (from) refuseStep(from, plans, accumulate);
-    let flushed = performance.now();
-    while (state.epoch < epochs) {
-      const plan = plans[state.epoch];
-      const items = plan.flat().length;
-      let missing = 0;
-      let next = state.batch < plan.length ? loadGroup(task, plan, state, accumulate) : undefined;
-      while (next) {
-        const started = performance.now();
-        const { batches, lost } = await next;
-        const after = state.batch + accumulate;
-        next =
-          after < plan.length ? loadGroup(task, plan, { ...state, batch: after }, accumulate) : undefined;
-        next?.catch(() => {}); // awaited in the next turn, where it may throw
-        const step = state.step + 1;
-        missing += lost;
-        whole = batches.length > 0 ? undefined : (whole ?? state);
-        try {
-          refuseTooFew(missing, items, `epoch ${state.epoch + 1}`);
-        } catch (error) {
-          await save();
-          throw error;
-        }
-        if (batches.length === 0)
-          options.onNote?.(
-            `stage ${stage}  step ${step}: none of its ${lost} utterances can be read, no update`,
-          );
-        const factor =
-          scheduleFactor(step, { ...schedule, total }) *
-          (schedule.kind === "newbob" ? state.newBob.factor : 1);
-        state = { ...state, step, batch: after };
-        if (batches.length > 0) {
-          const { lossScale } = state;
-          const mode = (micro: number) => ({
-            training: trainingStream(seed, "step", stage, step, micro),
-            recompute: config.recompute,
-          });
-          const result = await update(device, task, optimizer, batches, { factor, lossScale, mode });
-          // A smaller scale cannot mend the loss itself, which was not scaled.
-          const hopeless = !scaled || lossScale < 2 ** -14;
-          if (!Number.isFinite(result.loss) || (!result.finite && hopeless))
-            await stop(device, options, batches, mode, step);
-          if (!result.finite) {
-            state = { ...state, lossScale: lossScale / 2, steady: 0 };
-          } else if (scaled && state.steady + 1 >= GROW_AFTER) {
-            state = { ...state, lossScale: lossScale * 2, steady: 0 };
-          } else {
-            state = { ...state, steady: state.steady + 1 };
-          }
-          const seconds = (performance.now() - started) / 1000;
-          const { allocated: bytes, held: buffers } = device.pool.statistics;
-          const { loss, parts, gradientNorm } = result;
-          run.metrics({
-            ...{ stage, step, epoch: state.epoch, loss, ...parts, gradient_norm: gradientNorm },
-            ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
-            ...(scaled ? { loss_scale: lossScale, skipped: !result.finite } : {}),
-            ...{ seconds, bytes, buffers, bind_groups: device.bindGroups.alive },
-          });
-          const amount = batches.reduce((n, batch) => n + task.amount(batch), 0);
-          const { epoch } = state;
-          options.onStep?.({
-            ...{ stage, epoch, epochs, step, total, loss, parts, gradientNorm, amount, seconds, bytes },
-          });
-        }
-        if (performance.now() - flushed > FLUSH_EVERY) {
-          await run.flush();
-          flushed = performance.now();
-        }
-        if (signal.aborted) {
-          await save();
-          return { finished: false, bests: state.bests };
-        }
-        if (next && !whole && due()) await save();
-      }
-      if (state.epoch === 0) noteUntrained(run, stage, optimizer);
-      try {
-        state = await endEpoch(options, state);
-      } catch (error) {
-        if (!signal.aborted && !(error instanceof TooFewError)) throw error;
-        await save(); // the epoch's updates are done: going on begins with its figures
-        if (!signal.aborted) throw error;
-        return { finished: false, bests: state.bests };
-      }
-      whole = undefined;
-      await save();
-      if (signal.aborted && state.epoch < epochs) return { finished: false, bests: state.bests };
-    }
-    return { finished: true, bests: state.bests };
+    return await loop.run();
   } finally {
-    optimizer.dispose();
+    loop.dispose();
+  }
+}
+
+/** The micro-batches of an epoch, by the items in them. */
+type Plan = ReturnType<Task<unknown>["plan"]>;
+
+class StageLoop<B> {
+  readonly #options: StageOptions<B>;
+  readonly #optimizer: AdamW;
+  readonly #scaled: boolean;
+  /** Updates of the whole stage. */
+  #total = 0;
+  #state: LoopState;
+  /**
+   * The state before the first of the updates just past of which nothing could be read: the weights are still its own, and
+   * where the corpus is lost the run goes on from there.
+   */
+  #whole: LoopState | undefined;
+  #savedAt = performance.now();
+  #flushedAt = performance.now();
+
+  constructor(options: StageOptions<B>) {
+    const { device, task, stage, config, from, isHead, of, bests } = options;
+    const { clip, rate, decay } = config;
+    this.#options = options;
+    this.#scaled = config.precision === "f16";
+    this.#optimizer = new AdamW(device, task.parameters, {
+      clip,
+      rate: (key) => (isHead(key) ? rate.heads : rate.encoder),
+      decay: () => decay,
+    });
+    this.#state = from?.state ?? {
+      ...{ of, stage, epoch: 0, batch: 0, step: 0, newBob: { factor: 1 } },
+      ...{ lossScale: this.#scaled ? FIRST_SCALE : 1, steady: 0, updates: {} },
+      ...{ bests, lengths: { metrics: 0, events: 0 } },
+    };
+  }
+
+  dispose(): void {
+    this.#optimizer.dispose();
+  }
+
+  async run(): Promise<StageResult> {
+    const { run, task, config, from, signal } = this.#options;
+    const { epochs, accumulate } = config;
+    const optimizer = this.#optimizer;
+    if (from)
+      await loadOptimizer(run.host, `${from.folder}/optimizer.safetensors`, optimizer, from.state.updates);
+    const plans = Array.from({ length: epochs }, (_, epoch) => task.plan(epoch));
+    this.#total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
+    if (from) refuseStep(from, plans, accumulate);
+    while (this.#state.epoch < epochs) {
+      const { epoch } = this.#state;
+      const done = (await this.#updates(plans[epoch])) && (await this.#judge(epoch));
+      if (!done || (signal.aborted && this.#state.epoch < epochs))
+        return { finished: false, bests: this.#state.bests };
+    }
+    return { finished: true, bests: this.#state.bests };
+  }
+
+  async #save(): Promise<void> {
+    const { run, task, stage, checkpoints } = this.#options;
+    const saved = this.#whole ?? this.#state;
+    const name = `stage${stage}-${String(saved.step).padStart(7, "0")}`;
+    await run.checkpoint("checkpoints", name, async (folder) => {
+      await task.save(folder);
+      await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, this.#optimizer);
+      return { ...saved, updates: this.#optimizer.steps, lengths: await run.flush() };
+    });
+    await run.prune(checkpoints.keep);
+    this.#savedAt = performance.now();
+  }
+
+  /** Whether it is time for a checkpoint within an epoch. */
+  get #due(): boolean {
+    const { every, minutes = MINUTES } = this.#options.checkpoints;
+    return (
+      (every > 0 && this.#state.step % every === 0) || performance.now() - this.#savedAt >= 60_000 * minutes
+    );
+  }
+
+  #load(plan: Plan, batch: number): ReturnType<typeof loadGroup<B>> | undefined {
+    const { task, config } = this.#options;
+    if (batch >= plan.length) return undefined;
+    const loading = loadGroup(task, plan, { ...this.#state, batch }, config.accumulate);
+    loading.catch(() => {}); // awaited in the next turn, where it may throw
+    return loading;
+  }
+
+  /** The rest of an epoch's updates. False where it was interrupted, after a checkpoint. */
+  async #updates(plan: Plan): Promise<boolean> {
+    const { run, stage, config, signal, onNote } = this.#options;
+    const items = plan.flat().length;
+    let missing = 0;
+    let next = this.#load(plan, this.#state.batch);
+    while (next) {
+      const started = performance.now();
+      const { batches, lost } = await next;
+      const after = this.#state.batch + config.accumulate;
+      next = this.#load(plan, after);
+      missing += lost;
+      const nothing = batches.length === 0;
+      this.#whole = nothing ? (this.#whole ?? this.#state) : undefined;
+      try {
+        refuseTooFew(missing, items, `epoch ${this.#state.epoch + 1}`);
+      } catch (error) {
+        await this.#giveUp(error as TooFewError);
+      }
+      const step = this.#state.step + 1;
+      if (nothing)
+        onNote?.(`stage ${stage}  step ${step}: none of its ${lost} utterances can be read, no update`);
+      this.#state = { ...this.#state, step, batch: after };
+      if (!nothing) await this.#update(batches, started);
+      if (performance.now() - this.#flushedAt > FLUSH_EVERY) {
+        await run.flush();
+        this.#flushedAt = performance.now();
+      }
+      if (signal.aborted) {
+        await this.#save();
+        return false;
+      }
+      if (next && !this.#whole && this.#due) await this.#save();
+    }
+    return true;
+  }
+
+  /** Ends where the corpus is lost, after a checkpoint; that is said first, also where there is no room for one. */
+  async #giveUp(lost: TooFewError): Promise<never> {
+    const saved = await this.#save().then(
+      () => "what was learnt is saved, --resume goes on once they are back",
+      (error: Error) => `and what was learnt since the last checkpoint could not be saved: ${error.message}`,
+    );
+    throw new Error(`${lost.message}; ${saved}`, { cause: lost });
+  }
+
+  /** One update by these micro-batches, and what is told of it. */
+  async #update(batches: readonly B[], started: number): Promise<void> {
+    const { device, task, stage, config, seed } = this.#options;
+    const { step, lossScale, newBob } = this.#state;
+    const { schedule } = config;
+    const factor =
+      scheduleFactor(step, { ...schedule, total: this.#total }) *
+      (schedule.kind === "newbob" ? newBob.factor : 1);
+    const mode = (micro: number) => ({
+      training: trainingStream(seed, "step", stage, step, micro),
+      recompute: config.recompute,
+    });
+    const result = await update(device, task, this.#optimizer, batches, { factor, lossScale, mode });
+    // A smaller scale cannot mend the loss itself, which was not scaled.
+    const hopeless = !this.#scaled || lossScale < 2 ** -14;
+    if (!Number.isFinite(result.loss) || (!result.finite && hopeless))
+      await stop(device, this.#options, batches, mode, step);
+    this.#state = { ...this.#state, ...this.#nextScale(result.finite) };
+    this.#report(result, batches, { factor, lossScale, seconds: (performance.now() - started) / 1000 });
+  }
+
+  #nextScale(finite: boolean): Pick<LoopState, "lossScale" | "steady"> {
+    const { lossScale, steady } = this.#state;
+    if (!finite) return { lossScale: lossScale / 2, steady: 0 };
+    if (this.#scaled && steady + 1 >= GROW_AFTER) return { lossScale: lossScale * 2, steady: 0 };
+    return { lossScale, steady: steady + 1 };
+  }
+
+  #report(
+    { loss, parts, gradientNorm, finite }: UpdateResult,
+    batches: readonly B[],
+    { factor, lossScale, seconds }: { factor: number; lossScale: number; seconds: number },
+  ): void {
+    const { device, run, task, stage, config, onStep } = this.#options;
+    const { epochs, rate } = config;
+    const { epoch, step } = this.#state;
+    const { allocated: bytes, held: buffers } = device.pool.statistics;
+    run.metrics({
+      ...{ stage, step, epoch, loss, ...parts, gradient_norm: gradientNorm },
+      ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
+      ...(this.#scaled ? { loss_scale: lossScale, skipped: !finite } : {}),
+      ...{ seconds, bytes, buffers, bind_groups: device.bindGroups.alive },
+    });
+    const amount = batches.reduce((n, batch) => n + task.amount(batch), 0);
+    const total = this.#total;
+    onStep?.({ stage, epoch, epochs, step, total, loss, parts, gradientNorm, amount, seconds, bytes });
+  }
+
+  /** Ends an epoch: its dev figures and a checkpoint. False where it was interrupted before the figures were there. */
+  async #judge(epoch: number): Promise<boolean> {
+    const { run, stage, signal } = this.#options;
+    if (epoch === 0) noteUntrained(run, stage, this.#optimizer);
+    try {
+      this.#state = await endEpoch(this.#options, this.#state);
+    } catch (error) {
+      // The epoch's updates are done: going on begins with its figures.
+      if (error instanceof TooFewError && !signal.aborted) await this.#giveUp(error);
+      if (!signal.aborted) throw error;
+      await this.#save();
+      return false;
+    }
+    this.#whole = undefined;
+    await this.#save();
+    return true;
   }
 }
 
@@ -248,64 +316,6 @@ function refuseStep(
     throw new RangeError(
       `Cannot use ${folder}/state.json: step is ${step} at epoch ${epoch} and batch ${batch}, but should be ${expected}`,
     );
-}
-
-/** Judges the epoch on the dev set and keeps its model if none was better. */
-async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<LoopState> {
-  const { run, task, stage, config, onDev } = options;
-  const { epoch, step } = state;
-  const next = { ...state, epoch: epoch + 1, batch: 0 };
-  const dev = await task.evaluate(options.signal);
-  if (dev) {
-    run.metrics({
-      ...{ stage, step, epoch },
-      ...Object.fromEntries(Object.entries(dev).map(([name, value]) => [`dev_${name}`, value])),
-    });
-  }
-  const score = dev && config.select !== "last" ? scoreOf(dev, config.select) : epoch;
-  const utterances = dev && config.select !== "last" ? dev.utterances : undefined;
-  const better = isBetter({ score, utterances }, state.bests[stage], options);
-  let bests = state.bests;
-  if (better) {
-    const folder = `stage${stage}-epoch${String(epoch + 1).padStart(3, "0")}`;
-    await run.checkpoint("best", folder, async (path) => {
-      await task.save(path);
-      return { stage, epoch, score, dev };
-    });
-    bests = { ...bests, [stage]: { folder, epoch, score, utterances } };
-  }
-  if (dev) onDev?.(epoch, dev, better);
-  return { ...next, bests, newBob: dev ? nextNewBob(state.newBob, dev) : state.newBob };
-}
-
-/** Figures over different parts of the dev set say nothing about each other: those over more of it win. */
-function isBetter<B>(
-  own: Pick<Best, "score" | "utterances">,
-  best: Best | undefined,
-  { stage, onNote }: StageOptions<B>,
-): boolean {
-  if (best === undefined) return true;
-  const [now, then] = [own.utterances, best.utterances];
-  if (now !== undefined && then !== undefined && now !== then) {
-    const result = now > then ? "this epoch is taken" : `epoch ${best.epoch + 1} stays`;
-    onNote?.(
-      `stage ${stage}: dev figures over ${now} utterances are not compared with those of the best, over ${then}: ${result}`,
-    );
-    return now > then;
-  }
-  // A figure that is none, of a dev set without words for one, wins nothing.
-  return Number.isNaN(best.score) || own.score >= best.score;
-}
-
-function nextNewBob(state: LoopState["newBob"], { loss, utterances }: DevResult): LoopState["newBob"] {
-  if (utterances === undefined) return newBob(state, loss);
-  const comparable = state.utterances === undefined || state.utterances === utterances;
-  return { ...(comparable ? newBob(state, loss) : { ...state, last: loss }), utterances };
-}
-
-function scoreOf(dev: DevResult, select: "ua" | "wer" | "loss"): number {
-  const value = dev[select] ?? dev.loss;
-  return select === "ua" && dev.ua !== undefined ? value : -value;
 }
 
 /** Ends a run whose loss or gradient is not finite, naming the first tensor that was not. */

@@ -12,6 +12,6 @@ export class TooFewError extends Error {}
 export function refuseTooFew(missing: number, all: number, what: string): void {
   if (missing === 0 || (missing < all && missing <= Math.max(FEW, MOST_MISSING * all))) return;
   throw new TooFewError(
-    `Cannot go on training: ${missing} of ${all} utterances of ${what} can no longer be read, at most ${100 * MOST_MISSING} % may be missing; what was learnt is saved, --resume goes on once they are back`,
+    `Cannot go on training: ${missing} of ${all} utterances of ${what} can no longer be read, at most ${100 * MOST_MISSING} % may be missing`,
   );
 }

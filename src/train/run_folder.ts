@@ -23,7 +23,10 @@ const OWN = { checkpoints: /^stage\d-\d{7,}$/, best: /^stage\d-epoch\d{3,}$/ };
 const PARTIAL = ".partial";
 
 /** Bytes of the files that grow, at the time of a checkpoint. */
-export type Lengths = Readonly<Record<string, number>>;
+interface Lengths {
+  readonly metrics: number;
+  readonly events: number;
+}
 
 export interface Metrics {
   readonly stage: number;
@@ -151,17 +154,16 @@ export class RunFolder {
    * Goes back to the state of a checkpoint, or to the beginning. Returns a line for each file that lacks something of
    * what the checkpoint knows: training does not need it.
    */
-  async rewind(lengths: Lengths = {}): Promise<string[]> {
+  async rewind({ metrics, events }: Lengths = { metrics: 0, events: 0 }): Promise<string[]> {
     const lost: string[] = [];
-    for (const [name, file] of [
-      ["metrics.jsonl", this.#metrics],
-      ["events.out.tfevents.wavegate", this.#events],
+    for (const [file, length] of [
+      [this.#metrics, metrics],
+      [this.#events, events],
     ] as const) {
-      const length = (name === "metrics.jsonl" ? lengths.metrics : lengths.events) ?? 0;
       const missing = await file.cut(length);
       if (missing > 0)
         lost.push(
-          `${this.path}/${name} lacks ${missing} of the ${length} bytes from before the checkpoint: these figures are lost, training is not`,
+          `${file.path} lacks ${missing} of the ${length} bytes from before the checkpoint: these figures are lost, training is not`,
         );
     }
     await this.#log.flush();

@@ -1,0 +1,63 @@
+/** The end of an epoch: its dev figures, and whether its model is the best so far. */
+import type { StageOptions } from "./loop.ts";
+import { newBob } from "./schedule.ts";
+import type { Best, LoopState } from "./state.ts";
+import type { DevResult } from "./task.ts";
+
+/** Judges the epoch on the dev set and keeps its model if none was better. */
+export async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<LoopState> {
+  const { run, task, stage, config, onDev } = options;
+  const { epoch, step } = state;
+  const next = { ...state, epoch: epoch + 1, batch: 0 };
+  const dev = await task.evaluate(options.signal);
+  if (dev) {
+    run.metrics({
+      ...{ stage, step, epoch },
+      ...Object.fromEntries(Object.entries(dev).map(([name, value]) => [`dev_${name}`, value])),
+    });
+  }
+  const score = dev && config.select !== "last" ? scoreOf(dev, config.select) : epoch;
+  const utterances = dev && config.select !== "last" ? dev.utterances : undefined;
+  const better = isBetter({ score, utterances }, state.bests[stage], options);
+  let bests = state.bests;
+  if (better) {
+    const folder = `stage${stage}-epoch${String(epoch + 1).padStart(3, "0")}`;
+    await run.checkpoint("best", folder, async (path) => {
+      await task.save(path);
+      return { stage, epoch, score, dev };
+    });
+    bests = { ...bests, [stage]: { folder, epoch, score, utterances } };
+  }
+  if (dev) onDev?.(epoch, dev, better);
+  return { ...next, bests, newBob: dev ? nextNewBob(state.newBob, dev) : state.newBob };
+}
+
+/** Figures over different parts of the dev set say nothing about each other: those over more of it win. */
+function isBetter<B>(
+  own: Pick<Best, "score" | "utterances">,
+  best: Best | undefined,
+  { stage, onNote }: StageOptions<B>,
+): boolean {
+  if (best === undefined) return true;
+  const [now, then] = [own.utterances, best.utterances];
+  if (now !== undefined && then !== undefined && now !== then) {
+    const result = now > then ? "this epoch is taken" : `epoch ${best.epoch + 1} stays`;
+    onNote?.(
+      `stage ${stage}: dev figures over ${now} utterances are not compared with those of the best, over ${then}: ${result}`,
+    );
+    return now > then;
+  }
+  // A figure that is none, of a dev set without words for one, wins nothing.
+  return Number.isNaN(best.score) || own.score >= best.score;
+}
+
+function nextNewBob(state: LoopState["newBob"], { loss, utterances }: DevResult): LoopState["newBob"] {
+  if (utterances === undefined) return newBob(state, loss);
+  const comparable = state.utterances === undefined || state.utterances === utterances;
+  return { ...(comparable ? newBob(state, loss) : { ...state, last: loss }), utterances };
+}
+
+function scoreOf(dev: DevResult, select: "ua" | "wer" | "loss"): number {
+  const value = dev[select] ?? dev.loss;
+  return select === "ua" && dev.ua !== undefined ? value : -value;
+}
