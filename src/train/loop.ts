@@ -5,6 +5,7 @@
 import type { Device } from "../gpu/device.ts";
 import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
+import { checksums } from "./checksum.ts";
 import type { StageConfig, StageNumber, TrainConfig } from "./config.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import { refuseTooFew, TooFewError } from "./missing.ts";
@@ -106,7 +107,8 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
       async (folder) => {
         await task.save(folder);
         await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, optimizer);
-        return { ...saved, updates: optimizer.steps, lengths: await run.flush() };
+        const [sha256, lengths] = [await checksums(run.host, folder), await run.flush()];
+        return { ...saved, updates: optimizer.steps, sha256, lengths };
       },
     );
     await run.prune(checkpoints.keep);
