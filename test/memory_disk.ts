@@ -46,6 +46,7 @@ export function diskHost(host: Host, disk: Disk, after: () => void = () => {}): 
       return {
         write: async (bytes) => void pieces.push(bytes.slice()),
         async commit() {
+          needFolder(path);
           disk.delete(temporary);
           set(path, new Uint8Array(Buffer.concat(pieces)));
         },

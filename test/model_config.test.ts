@@ -144,6 +144,17 @@ test("hubertConfig() and bertConfig() name the family of a model that they do no
       bertConfig,
       /514 positions with .* are those of a RoBERTa model, BERT expected$/,
     ],
+    // Both are given and do not agree.
+    [
+      { ...bert, architectures: ["RobertaForMaskedLM"] },
+      bertConfig,
+      /^Cannot use a\.json: model_type is "bert", but architectures is \["RobertaForMaskedLM"\], of a RoBERTa model; one of them is wrong$/,
+    ],
+    [{ ...bert, architectures: ["FlaxElectraForPreTraining"] }, bertConfig, /of an ELECTRA model; one of/],
+    [{ ...hubert, architectures: ["WavLMForCTC"] }, hubertConfig, /of a WavLM model; one of/],
+    [{ ...bert, model_type: ["bert"] }, bertConfig, /model_type is \["bert"\] but should be a name$/],
+    [{ ...hubert, model_type: 0 }, hubertConfig, /model_type is 0 but should be a name$/],
+    [{ ...bert, is_decoder: true }, bertConfig, /is_decoder is true but should be false: a decoder/],
   ];
   for (const [json, parse, message] of wrong)
     assert.throws(
@@ -155,6 +166,8 @@ test("hubertConfig() and bertConfig() name the family of a model that they do no
     bertConfig(new ConfigReader(nothing, "a.json")),
     bertConfig(new ConfigReader(bert, "a.json")),
   );
+  for (const own of ["MyBertForNer", "TFBertModel", "bert"])
+    bertConfig(new ConfigReader({ ...bert, architectures: [own] }, "a.json"));
   const named: Json = { ...wav2vec2, architectures: ["Wav2Vec2ForCTC"] };
   delete named.model_type;
   assert.equal(hubertConfig(new ConfigReader(named, "a.json")).prefix, "wav2vec2");

@@ -181,19 +181,31 @@ test("openFeatureExtractor() reads what transformers 5 nests, before the file of
     [{ "preprocessor_config.json": { feature_extractor: plain } }, false],
     [{ "processor_config.json": { feature_extractor: loud }, "preprocessor_config.json": plain }, true],
     [{ "processor_config.json": { feature_extractor: plain }, "preprocessor_config.json": loud }, false],
-    [{ "preprocessor_config.json": { ...plain, do_normalize: null } }, true],
+    // transformers takes null for false, and reads processor_config.json no deeper and no shallower.
+    [{ "preprocessor_config.json": { ...loud, do_normalize: null } }, false],
+    [{ "processor_config.json": { feature_extractor: { ...loud, do_normalize: null } } }, false],
+    [{ "processor_config.json": plain }, true],
+    [{ "processor_config.json": { ...plain, feature_extractor: null } }, true],
   ];
   for (const [i, [files, normalize]] of cases.entries()) {
     const found = await openFeatureExtractor(host, folder(`extractor${i}`, { "config.json": {}, ...files }));
     assert.equal(found.normalize, normalize, JSON.stringify(files));
     const both = i === 6 || i === 7;
     assert.equal(/says do_normalize .*: the first counts/.test(found.note ?? ""), both);
+    const odd = [
+      undefined,
+      /says do_normalize null: read as false/,
+      /says do_normalize false outside feature_extractor: it does not count/,
+    ][i < 8 ? 0 : i < 10 ? 1 : 2];
+    if (odd) assert.match(found.note ?? "", odd);
+    else if (!both) assert.equal(found.note, undefined);
   }
   for (const [more, message] of [
     [
       { sampling_rate: 8000 },
       /processor_config\.json \(feature_extractor\): sampling_rate is 8000 but should be 16000$/,
     ],
+    [{ do_normalize: "false" }, /do_normalize is "false" but should be true or false$/],
     [{ feature_size: 80 }, /feature_size is 80 but should be 1$/],
     [{ feature_extractor_type: "WhisperFeatureExtractor" }, /should be one of Wav2Vec2FeatureExtractor$/],
   ] as const) {

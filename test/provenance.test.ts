@@ -9,6 +9,7 @@ import { examine } from "../src/corpora/examine.ts";
 import { holdOut } from "../src/corpora/folds.ts";
 import { readIemocap } from "../src/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
+import { readWav } from "../src/io/audio.ts";
 import { trainConfig } from "../src/recipes.ts";
 import { addRecord, recordOf, runProvenance } from "../src/train/run_provenance.ts";
 import {
@@ -150,6 +151,63 @@ test("evaluate knows a corpus by its clips: wherever it lies, and not by equal i
   );
 });
 
+/** Rewrites every recording of a copy of the corpus: `change` makes frames of float32 and their rate. */
+async function converted(
+  name: string,
+  change: (samples: Float32Array) => { frames: number[][]; rate: number },
+): Promise<string> {
+  const root = join(scratch, name);
+  await cp(corpus.root, root, { recursive: true });
+  for (const path of (await readdir(root, { recursive: true })).filter((each) => each.endsWith(".wav"))) {
+    const { frames, rate } = change((await readWav(host, join(root, path))).samples);
+    const [channels, samples] = [frames[0].length, frames.flat()];
+    const bytes = Buffer.alloc(44 + 4 * samples.length);
+    bytes.write("RIFF    WAVEfmt ", "latin1");
+    for (const [at, value] of [
+      [4, bytes.length - 8],
+      [16, 16],
+      [24, rate],
+      [28, 4 * channels * rate],
+      [40, 4 * samples.length],
+    ])
+      bytes.writeUInt32LE(value, at);
+    for (const [at, value] of [
+      [20, 3],
+      [22, channels],
+      [32, 4 * channels],
+      [34, 32],
+    ])
+      bytes.writeUInt16LE(value, at);
+    bytes.write("data", 36, "latin1");
+    for (const [i, value] of samples.entries()) bytes.writeFloatLE(value, 44 + 4 * i);
+    await writeFile(join(root, path), bytes);
+  }
+  return root;
+}
+
+test("evaluate knows recordings in another format, and a corpus whose recordings were resampled", async () => {
+  const stereo = await converted("stereo", (samples) => ({
+    frames: Array.from(samples, (value) => [value, value]),
+    rate: 16000,
+  }));
+  const double = await converted("double", (samples) => ({
+    frames: Array.from(samples, (value) => [[0.9 * value], [0.9 * value]]).flat(),
+    rate: 32000,
+  }));
+  for (const root of [stereo, double])
+    assert.match(
+      String((await evaluate(model, root, "--fold", "1", ...NO_GPU)).error),
+      /on Session1: of 4 utterances (2 were trained on and 2 chose the epoch|4 were trained on); its training/,
+    );
+  const digests = async (root: string) => {
+    const { utterances } = await readIemocap(host, root);
+    return await clipDigests(host, utterances);
+  };
+  const own = await digests(corpus.root);
+  assert.deepEqual(await digests(stereo), own, "the same samples, whatever holds them");
+  assert.notDeepEqual(await digests(double), own);
+});
+
 test("evaluate wants a fold and says that it is unknown what a model without a record was trained on", async () => {
   const old = join(scratch, "old");
   await cp(model, old, { recursive: true });
@@ -268,7 +326,10 @@ test("refuseHeard() lets a corpus hold a recording twice on both sides of the tr
   refuseHeard("m", fold("Session2"), twice);
   assert.throws(() => refuseHeard("m", fold("Session1"), twice), /1 are copies of such/);
   assert.throws(() => refuseHeard("m", fold("Session2"), { ...twice, trainedOn: 1 }), /1 were trained on/);
-  assert.ok(trainingLines(twice, 5).includes("of 5 utterances 1 are copies of such clips"));
+  assert.deepEqual(trainingLines(twice, 5), ["of 5 utterances 1 are copies of such clips"]);
+  assert.deepEqual(trainingLines(twice, 1), ["no test: of 1 utterances 1 are copies of such clips"]);
+  assert.deepEqual(trainingLines({ ...twice, sameSamples: 0, otherSamples: 2 }, 5).length, 2);
+  assert.deepEqual(trainingLines({ ...twice, sameSamples: 0 }, 5), ["none of it was trained on"]);
 });
 
 test("a record of IEMOCAP's size stays below 200 KB", () => {

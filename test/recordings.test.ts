@@ -53,16 +53,33 @@ function wav(name: string, channels: number, samples: Float32Array): string {
   return path;
 }
 
-test("isSilent() hears speech of -60 dB, and nothing in dither, an offset or the steps of A-law", () => {
+test("isSilent() hears speech of -60 dB, and nothing in dither, an offset, a click or the steps of A-law", () => {
   const next = uniform(3);
   const noise = (size: number, offset = 0) =>
     Float32Array.from({ length: 4000 }, () => offset + size * (2 * next() - 1));
   for (const nothing of [noise(0), noise(0, 0.3), noise(1 / 32768), noise(3 / 32768, -0.1), noise(8 / 32768)])
     assert.ok(isSilent(nothing));
   for (const something of [noise(1e-3), noise(1e-3, 0.5), noise(0.2)]) assert.ok(!isSilent(something));
-  const click = noise(0);
-  click[1234] = 0.01;
-  assert.ok(!isSilent(click));
+  const hum = (size: number, length = 32000) =>
+    Float32Array.from({ length }, (_, t) => size * Math.sin((2 * Math.PI * 50 * t) / 16000));
+  const hiss = (size: number) =>
+    Float32Array.from(
+      { length: 32000 },
+      () => size * Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(6.283 * next()),
+    );
+  const clicks = noise(1 / 32768);
+  clicks.set([0.6, -0.5, 0.3], 1000);
+  clicks[3999] = 1;
+  const drift = Float32Array.from(
+    { length: 32000 },
+    (_, t) => 0.1 * Math.exp(-t / 100000) + (t > 16000 ? 0.1 : 0),
+  );
+  for (const nothing of [hum(8 / 32768), hiss(2 / 32768), clicks, drift]) assert.ok(isSilent(nothing));
+  for (const something of [hum(16 / 32768), hiss(8 / 32768), hum(0.01, 400)]) assert.ok(!isSilent(something));
+  // A word of 100 ms in a minute of nothing, and one that fills a short recording.
+  const word = new Float32Array(960_000);
+  word.set(hum(0.01, 1600), 500_000);
+  assert.ok(!isSilent(word) && !isSilent(word.subarray(500_000, 501_000)));
 });
 
 test("readWav() refuses channels that cancel each other, and keeps those that do not", async () => {

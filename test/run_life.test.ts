@@ -356,6 +356,8 @@ test("openLatest() refuses a state that cannot be, and a tensor that is not as i
   const [newest, before] = ["stage1-0000004", "stage1-0000003"].map((name) => `run/checkpoints/${name}`);
   const refused = async (name: string, change: (bytes: Uint8Array) => Uint8Array, message: RegExp) => {
     const disk = new Map(half);
+    // Of an older version: what is not as it was written shows by its sense alone.
+    if (name === "state.json") disk.delete(`${newest}/${name}.sha256`);
     disk.set(`${newest}/${name}`, change((disk.get(`${newest}/${name}`) as Uint8Array).slice()));
     await assert.rejects(go(diskHost(host, disk), config), (error: Error) => {
       assert.match(error.message, message);
@@ -414,6 +416,42 @@ test("openLatest() refuses a state that cannot be, and a tensor that is not as i
   const old = new Map([...half].filter(([name]) => !name.endsWith(".sha256")));
   await go(diskHost(host, old), config);
   assert.equal(text(old, "model/model.safetensors"), expected.model);
+});
+
+test("openLatest() refuses a state that was edited with sense, and tensors of another checkpoint with their checksums", async () => {
+  const half = since("run/checkpoints/stage1-0000004");
+  const [newest, before] = ["stage1-0000004", "stage1-0000003"].map((name) => `run/checkpoints/${name}`);
+  const edited = new Map(half);
+  edited.set(
+    `${newest}/state.json`,
+    new TextEncoder().encode(
+      text(half, `${newest.slice(4)}/state.json`).replace('"steady": 4', '"steady": 3'),
+    ),
+  );
+  await assert.rejects(go(diskHost(host, edited), config), {
+    message: new RegExp(
+      `^Cannot use ${newest}/state.json: it is damaged, .*; without ${newest} the run goes on`,
+    ),
+  });
+  for (const name of ["model", "optimizer"]) {
+    const swapped = new Map(half);
+    for (const file of [`${name}.safetensors`, `${name}.safetensors.sha256`])
+      swapped.set(`${newest}/${file}`, half.get(`${before}/${file}`) as Uint8Array);
+    await assert.rejects(go(diskHost(host, swapped), config), {
+      message: new RegExp(`^Cannot use ${newest}/${name}.safetensors: it is damaged, `),
+    });
+  }
+});
+
+test("openLatest() refuses a state without the model of a stage that is done", async () => {
+  const disk = new Map(since("run/checkpoints/stage2-0000001"));
+  const name = "run/checkpoints/stage2-0000001/state.json";
+  const state = JSON.parse(text(disk, name.slice(4)));
+  disk.delete(`${name}.sha256`);
+  disk.set(name, new TextEncoder().encode(JSON.stringify({ ...state, bests: {} })));
+  await assert.rejects(go(diskHost(host, disk), config), {
+    message: `Cannot use ${name}: bests lacks 1, a stage that is done; without run/checkpoints/stage2-0000001 the run goes on from run/checkpoints/stage1-0000004`,
+  });
 });
 
 test("trainRun() ends where its folder is taken away, and makes nothing anew", async () => {

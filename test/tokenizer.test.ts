@@ -230,6 +230,7 @@ test("openCtcVocabulary() says in one line what is missing or damaged", async ()
     [{ "vocab.json": { a: 0, b: 5 } }, /^Cannot read \S+: token "b" has id 5, expected 0 to 1$/],
     [{ "vocab.json": { a: 0, b: 0 } }, /^Cannot read \S+: tokens "a" and "b" share the id 0$/],
     [{ "vocab.json": { a: 0, b: 1 } }, /^Cannot read \S+: the blank "<pad>" is missing$/],
+    [{ "vocab.json": { "<pad>": 0, "<unk>": 1 } }, /^Cannot read \S+: it holds no token that is text$/],
   ];
   for (const [files, message] of cases) {
     await assert.rejects(openCtcVocabulary(host, folder(files)), (error: Error) =>

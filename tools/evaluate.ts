@@ -126,7 +126,7 @@ async function openTest(
     tellProblems(examined.problems, corpus.root, note);
     throw error;
   }
-  const training = await trainingOf(host, record, fold);
+  const training = await trainingOf(host, record, fold, examined.utterances);
   if (!anyway) refuseHeard(path, fold, training);
   return { examined, fold, training, oracle: await readOracle(host, corpus.root) };
 }

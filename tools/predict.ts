@@ -188,7 +188,7 @@ function lines(
 ): string[] {
   const shown = [`${file}  (${seconds.toFixed(2)} s)`];
   if (silent)
-    shown.push("  silent   no words and no emotion: nothing in it is louder than -72 dB of full scale");
+    shown.push("  silent   no words and no emotion: not 100 ms of it are louder than -72 dB of full scale");
   if (transcript) shown.push(`  words    ${transcript.text || "(none)"}`);
   if (emotion && probabilities) {
     const all = Object.entries(probabilities).map(([label, p]) => `${label} ${p.toFixed(3)}`);

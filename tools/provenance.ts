@@ -1,7 +1,8 @@
 /** What `evaluate` and `train` say of what a model was trained on. */
-import type { Corpus } from "../src/corpora/corpus.ts";
+import type { Corpus, Utterance } from "../src/corpora/corpus.ts";
 import { bySession, type Fold } from "../src/corpora/folds.ts";
 import type { Host } from "../src/host/host.ts";
+import { corpusIdentity } from "../src/train/run_provenance.ts";
 import {
   clipDigests,
   type Heard,
@@ -29,15 +30,16 @@ export function heldOutBy(record: Provenance | undefined, path: string, { root, 
   throw new UsageError(`Cannot evaluate ${path} without --fold NAME: ${why}; sessions are ${names}`);
 }
 
-/** What the model has heard of a test; reads its clips. */
+/** What the model has heard of a test in the corpus of `utterances`; reads its clips. */
 export async function trainingOf(
   host: Host,
   record: Provenance | undefined,
   { test }: Fold,
+  utterances: readonly Utterance[],
 ): Promise<Training> {
   if (!record) return { known: false };
   const { corpora, unknown } = record;
-  const heard = heardOf(record, await clipDigests(host, test));
+  const heard = heardOf(record, await clipDigests(host, test), await corpusIdentity(utterances));
   return { known: true, heldOut: corpora[0]?.heldOut, unknown, ...heard };
 }
 
@@ -69,9 +71,16 @@ export function trainingLines(training: Training, all: number): string[] {
   if (!training.known) return [`what it was trained on is unknown: it has no ${PROVENANCE_FILE}`];
   const { trainedOn, selectedBy, sameSamples, otherSamples, unknown } = training;
   const heard = trainedOn + selectedBy;
+  const whether =
+    heard > 0 || sameSamples === all
+      ? `no test: ${heardText(training, all)}`
+      : sameSamples > 0
+        ? heardText(training, all)
+        : otherSamples > 0
+          ? "none of these samples were trained on"
+          : "none of it was trained on";
   return [
-    heard > 0 ? `no test: ${heardText(training, all)}` : "none of it was trained on",
-    ...(heard === 0 && sameSamples > 0 ? [heardText(training, all)] : []),
+    whether,
     ...(otherSamples > 0
       ? [`${otherSamples} have ids that were trained on and other samples: another corpus, or a changed copy`]
       : []),
@@ -84,12 +93,13 @@ export async function warnOfHeard(
   host: Host,
   folders: readonly (string | undefined)[],
   { name, test }: Fold,
+  utterances: readonly Utterance[],
   note: (line: string) => void,
 ): Promise<void> {
   for (const folder of new Set(folders.filter((one) => one !== undefined))) {
     const record = await readProvenance(host, folder);
     if (!record || record.corpora.length === 0) continue;
-    const heard = heardOf(record, await clipDigests(host, test));
+    const heard = heardOf(record, await clipDigests(host, test), await corpusIdentity(utterances));
     if (heard.trainedOn + heard.selectedBy + heard.sameSamples === 0) continue;
     note(`${folder} knows ${name}: ${heardText(heard, test.length)}; figures on it will be no test`);
   }

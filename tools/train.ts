@@ -211,7 +211,7 @@ async function openData(
   const config = { ...begun, fold };
   const data = { examined, fold: holdOut(examined.utterances, name, { dev: begun.dev, seed: begun.seed }) };
   note(splitLine(config, data));
-  await warnOfHeard(host, [begun.from.hubert, begun.from.bert], data.fold, note);
+  await warnOfHeard(host, [begun.from.hubert, begun.from.bert], data.fold, data.examined.utterances, note);
   return { config, data };
 }
 

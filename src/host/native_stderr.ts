@@ -9,9 +9,8 @@ type Divert = () => (() => void) | undefined;
 
 /**
  * Runs `call` while file descriptor 2 leads to nowhere. `call` is synchronous, so that no line of anybody else is lost.
- * On Linux alone. Under Node stderr must be a terminal, a pipe or a file opened to append: Node cannot copy a descriptor,
- * a file opened anew by name has a position of its own, and a socket (which is what a parent that is Node hands down)
- * cannot be opened by name.
+ * On Linux alone. Under Node stderr must be a terminal, a pipe or a file: Node cannot copy a descriptor, and a socket
+ * (which is what a parent that is Node hands down) cannot be opened by name.
  */
 export function withoutNativeStderr<T>(call: () => T): T {
   const back = platform !== "linux" ? undefined : "Deno" in globalThis ? divertByCopy() : divertByName();
@@ -28,7 +27,7 @@ const divertByName: Divert = () => {
     // A file that another thread opens while 2 is closed would become 2: pending reads go on in threads.
     if (!isMainThread || process.getActiveResourcesInfo().some((name) => name.includes("Req")))
       return undefined;
-    if (!reopens(2)) return undefined;
+    if (!reopens(2) && !appendAll(2)) return undefined;
     kept = openSync("/proc/self/fd/2", "a");
   } catch {
     return undefined;
@@ -59,6 +58,30 @@ function reopens(descriptor: number): boolean {
   if (!stat.isFile()) return true;
   const info = readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8");
   return (Number.parseInt(/^flags:\s*(\d+)/m.exec(info)?.[1] ?? "0", 8) & APPEND) !== 0;
+}
+
+/**
+ * Makes all who share the position of a file write at its end, as after `2>>file`: then it may be opened anew. Of all that
+ * Node has, WASI alone can set that flag. It warns that it is experimental, by a name that is swapped for the length of
+ * this synchronous call. False where it does not work.
+ */
+function appendAll(descriptor: number): boolean {
+  const { emitWarning } = process;
+  process.emitWarning = () => {};
+  try {
+    if (!fstatSync(descriptor).isFile()) return false;
+    const { WASI } = process.getBuiltinModule("node:wasi");
+    const all = { stdin: descriptor, stdout: descriptor, stderr: descriptor };
+    const wasi = new WASI({ version: "preview1", ...all });
+    wasi.initialize({ exports: { memory: new WebAssembly.Memory({ initial: 1 }) } });
+    const FDFLAGS_APPEND = 1;
+    wasi.wasiImport.fd_fdstat_set_flags(2, FDFLAGS_APPEND);
+    return reopens(descriptor);
+  } catch {
+    return false;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
 }
 
 interface Descriptors {

@@ -12,20 +12,29 @@ export const SHORTEST_SAMPLES = 400;
 export const LONGEST_SECONDS = 300;
 
 /**
- * Recordings that move no further than this from their middle hold nothing to recognise: −72 dB of full scale, the
+ * What moves no further than this from its middle, within 25 ms, holds nothing to recognise: −72 dB of full scale, the
  * smallest step of A-law and 8 steps of 16 bits, less than the noise of any microphone. Speech of −60 dB is far above.
  */
 const SILENCE = 8 / 2 ** 15;
+const FRAME = SHORTEST_SAMPLES;
+/** A click or two are no speech either: the shortest syllable lasts 100 ms. */
+const SYLLABLE_FRAMES = 4;
 
-/** Whether nothing can be heard in samples, which may have an offset. */
+/** Whether nothing can be heard in samples, which may have an offset: not 100 ms of them, nor a quarter, are above silence. */
 export function isSilent(samples: Float32Array): boolean {
+  const enough = Math.min(SYLLABLE_FRAMES, Math.ceil(samples.length / FRAME / 4));
+  for (let at = 0, loud = 0; at < samples.length; at += FRAME)
+    if (isLoud(samples.subarray(at, at + FRAME)) && ++loud >= enough) return false;
+  return true;
+}
+
+function isLoud(frame: Float32Array): boolean {
   let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (const value of samples) {
+  for (const value of frame) {
     if (value < least) least = value;
     if (value > most) most = value;
-    if (most - least > 2 * SILENCE) return false;
   }
-  return true;
+  return most - least > 2 * SILENCE;
 }
 
 export interface Audio {

@@ -179,7 +179,9 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
       if (typeof id !== "number") throw new TypeError(`token ${quote(token)} has no number as id`);
     }
     const ids = vocabulary as Record<string, number>;
-    return new CtcVocabulary(ids, names, { added: added as Record<string, number> });
+    const read = new CtcVocabulary(ids, names, { added: added as Record<string, number> });
+    if (read.letters === 0) throw new RangeError("it holds no token that is text");
+    return read;
   } catch (cause) {
     throw new RangeError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }

@@ -256,6 +256,8 @@ export function bertConfig(c: ConfigReader): BertConfig {
   const { hiddenSize, heads } = c.widths();
   const vocabSize = c.whole("vocab_size");
   c.choice("position_embedding_type", ["absolute"], "absolute");
+  if (c.boolean("is_decoder", false))
+    throw c.complaint("is_decoder", "false: a decoder, which sees only what came before, is not built");
   const hidden = c.rate("hidden_dropout_prob", 0.1);
   return {
     vocabSize,

@@ -1,5 +1,6 @@
 /** Of which family a Hugging Face config is, and what is said where another one is needed. */
 import { isObject } from "../io/config.ts";
+import { brief } from "../io/json.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -18,6 +19,8 @@ const FAMILIES: Readonly<Record<string, readonly [name: string, classes: string]
   "sew-d": ["SEW-D", "SEWD"],
   whisper: ["Whisper", "Whisper"],
   bert: ["BERT", "Bert"],
+  "bert-generation": ["BERT for generation", "BertGeneration"],
+  "megatron-bert": ["Megatron-BERT", "MegatronBert"],
   roberta: ["RoBERTa", "Roberta"],
   "xlm-roberta": ["XLM-R", "XLMRoberta"],
   "xlm-roberta-xl": ["XLM-R XL", "XLMRobertaXL"],
@@ -49,8 +52,15 @@ export function architectureOf(json: Json): string | undefined {
 /** The `model_type`, or else that of the first architecture; undefined where a config says neither. */
 export function modelTypeOf(json: Json): string | undefined {
   const { model_type: type } = json;
-  if (typeof type === "string" && type !== "") return type;
-  const base = architectureOf(json)?.replace(/(For[A-Z]\w*|LMHeadModel|Model)$/, "");
+  return typeof type === "string" && type !== "" ? type : typeOfArchitecture(json);
+}
+
+/** The family whose class the first architecture is, also in TensorFlow or Flax; its own name where none has such a class. */
+function typeOfArchitecture(json: Json): string | undefined {
+  const base = architectureOf(json)?.replace(
+    /^(TF|Flax)(?=[A-Z])|(For[A-Z]\w*|LMHeadModel|Encoder|Model)$/g,
+    "",
+  );
   if (base === undefined) return undefined;
   return Object.keys(FAMILIES).find((key) => FAMILIES[key][1] === base) ?? base;
 }
@@ -64,6 +74,9 @@ export function checkFamily(json: Json, path: string, wanted: readonly string[])
     .map(nameOf)
     .join(", ")
     .replace(/, ([^,]*)$/, " or $1");
+  const { model_type: named } = json;
+  if (named !== undefined && named !== null && typeof named !== "string")
+    throw new SyntaxError(`Cannot use ${path}: model_type is ${brief(named)} but should be a name`);
   const type = modelTypeOf(json);
   if (type !== undefined && !wanted.includes(type)) {
     const source =
@@ -74,6 +87,12 @@ export function checkFamily(json: Json, path: string, wanted: readonly string[])
       `Cannot use ${path}: it is ${article(nameOf(type))} model (${source}), ${expected} expected`,
     );
   }
+  // Classes of a user's own say nothing; those of a family that is not built contradict.
+  const built = typeOfArchitecture(json);
+  if (built !== undefined && Object.hasOwn(FAMILIES, built) && !wanted.includes(built))
+    throw new SyntaxError(
+      `Cannot use ${path}: model_type is ${JSON.stringify(type)}, but architectures is ${brief(json.architectures)}, of ${article(nameOf(built))} model; one of them is wrong`,
+    );
   const { max_position_embeddings: positions, type_vocab_size: types, pad_token_id: pad } = json;
   const late = typeof positions === "number" && positions % 8 === 2 && (types === 1 || pad === 1);
   if (type === undefined && wanted.includes("bert") && late)

@@ -2,6 +2,7 @@
 import type { Host } from "../host/host.ts";
 import { SAMPLE_RATE } from "../io/audio.ts";
 import { isObject, readJson } from "../io/config.ts";
+import { brief } from "../io/json.ts";
 import { ConfigReader } from "./config.ts";
 
 export interface FeatureExtractorConfig {
@@ -22,12 +23,20 @@ export async function openFeatureExtractor(host: Host, folder: string): Promise<
   const outer = await settings(host, processor, false);
   const inner = await settings(host, preprocessor, true);
   const [first, second] = [outer, inner].filter((found) => found !== undefined);
-  if (first === undefined) return { normalize: true };
-  if (second === undefined || first.normalize === second.normalize) return { normalize: first.normalize };
+  if (first === undefined) return await defaults(host, processor);
+  if (second === undefined || first.normalize === second.normalize) return first;
   return {
     normalize: first.normalize,
     note: `${processor} says do_normalize ${first.normalize}, ${preprocessor} says ${second.normalize}: the first counts, as in transformers`,
   };
+}
+
+/** Those of a folder in which no file has any. */
+async function defaults(host: Host, processor: string): Promise<FeatureExtractorConfig> {
+  const json = (await host.kind(processor)) === "file" ? await readJson(host, processor) : {};
+  if (json.do_normalize === undefined) return { normalize: true };
+  const ignored = `${processor} says do_normalize ${brief(json.do_normalize)} outside feature_extractor`;
+  return { normalize: true, note: `${ignored}: it does not count, as in transformers` };
 }
 
 /** The settings in a file; undefined where it is absent, or holds none and is not `whole` itself. */
@@ -35,7 +44,7 @@ async function settings(
   host: Host,
   path: string,
   whole: boolean,
-): Promise<{ normalize: boolean } | undefined> {
+): Promise<FeatureExtractorConfig | undefined> {
   if ((await host.kind(path)) !== "file") return undefined;
   const json = await readJson(host, path);
   const key = ["feature_extractor", "audio_processor"].find((name) => isObject(json[name]));
@@ -45,5 +54,8 @@ async function settings(
   if (config.number("sampling_rate", SAMPLE_RATE) !== SAMPLE_RATE)
     throw config.complaint("sampling_rate", `${SAMPLE_RATE}`);
   if (config.number("feature_size", 1) !== 1) throw config.complaint("feature_size", "1");
+  const own = key === undefined ? json : (json[key] as Record<string, unknown>);
+  if (own.do_normalize === null)
+    return { normalize: false, note: `${path} says do_normalize null: read as false, as in transformers` };
   return { normalize: config.boolean("do_normalize", true) };
 }

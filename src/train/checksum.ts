@@ -13,16 +13,27 @@ export function writeChecksum(host: Host, path: string, sha256: string): Promise
   return writeWhole(host, sidecar(path), `${sha256}  ${path.slice(path.lastIndexOf("/") + 1)}\n`);
 }
 
+/** The checksums in a folder, by the name of their file. */
+export async function checksums(host: Host, folder: string): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for (const name of (await host.list(folder)).filter(isChecksum)) {
+    const file = name.slice(0, -sidecar("").length);
+    found[file] = (await readChecksum(host, `${folder}/${file}`)) as string;
+  }
+  return found;
+}
+
 /**
  * Reads a file piece by piece. Throws after the last piece where the file is not as it was written; one without a
- * checksum, of an older version, passes.
+ * checksum, of an older version, passes. `known` is the checksum where that is noted elsewhere too.
  */
 export async function readChecked(
   host: Host,
   path: string,
   onBytes?: (bytes: Uint8Array) => Promise<void>,
+  known?: string,
 ): Promise<void> {
-  const expected = await readChecksum(host, path);
+  const expected = known ?? (await readChecksum(host, path));
   if (expected === undefined && !onBytes) return;
   const digest = host.sha256();
   const file = await host.open(path);

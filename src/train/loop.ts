@@ -5,6 +5,7 @@
 import type { Device } from "../gpu/device.ts";
 import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
+import { checksums } from "./checksum.ts";
 import type { StageConfig, StageNumber, TrainConfig } from "./config.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import { endEpoch } from "./epoch_end.ts";
@@ -144,7 +145,8 @@ class StageLoop<B> {
     await run.checkpoint("checkpoints", name, async (folder) => {
       await task.save(folder);
       await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, this.#optimizer);
-      return { ...saved, updates: this.#optimizer.steps, lengths: await run.flush() };
+      const [sha256, lengths] = [await checksums(run.host, folder), await run.flush()];
+      return { ...saved, updates: this.#optimizer.steps, sha256, lengths };
     });
     await run.prune(checkpoints.keep);
     this.#savedAt = performance.now();

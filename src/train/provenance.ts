@@ -7,6 +7,7 @@ import type { Utterance } from "../corpora/corpus.ts";
 import type { Host } from "../host/host.ts";
 import { readJson } from "../io/config.ts";
 import { readWavFormat } from "../io/wav.ts";
+import { readMono } from "../io/wav_samples.ts";
 import { complain } from "./complain.ts";
 
 /** Digests by utterance id; "" for a clip that could not be read when the record was made. */
@@ -91,8 +92,8 @@ function withoutRepeats(corpora: readonly HeardCorpus[]): HeardCorpus[] {
     .filter((one, i) => i === 0 || Object.keys({ ...one.trainedOn, ...one.selectedBy }).length > 0);
 }
 
-/** Bytes of samples that tell a clip from others: two minutes at 16 kHz. */
-const ENOUGH = 2 ** 22;
+/** Samples that tell a clip from others: two minutes at 16 kHz. */
+const ENOUGH = 2 ** 21;
 
 /** Digests of clips by id: 48 bits in base64, "" for a file that cannot be read. Throws the signal's reason. */
 export async function clipDigests(
@@ -108,16 +109,25 @@ export async function clipDigests(
   return out;
 }
 
-/** Of the samples alone: what a file says besides them may change. */
+/**
+ * Of the samples alone, as mono of 16 bits: what a file says besides them may change, and so may the format in which it holds
+ * them.
+ */
 async function clipDigest(host: Host, path: string): Promise<string> {
   const file = await host.open(path);
   try {
-    const { frames, channels, bytesPerSample, position } = await readWavFormat(file);
-    const length = frames * channels * bytesPerSample;
-    const bytes = new Uint8Array(Math.min(length, ENOUGH));
-    await file.read(bytes, position);
-    const whole = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    return btoa(String.fromCharCode(...whole.subarray(0, 6)));
+    const whole = await readWavFormat(file);
+    const format = { ...whole, frames: Math.min(whole.frames, ENOUGH) };
+    const { frames, channels, bytesPerSample, encoding, position } = format;
+    const bytes = new Uint8Array(2 * frames);
+    if (encoding === "integer" && bytesPerSample === 2 && channels === 1) await file.read(bytes, position);
+    else {
+      const view = new DataView(bytes.buffer);
+      for (const [i, value] of (await readMono(file, format)).entries())
+        view.setInt16(2 * i, Math.max(-32768, Math.min(32767, Math.round(value * 32768))), true);
+    }
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+    return btoa(String.fromCharCode(...digest.subarray(0, 6)));
   } finally {
     await file.close();
   }
@@ -131,19 +141,33 @@ export interface Heard {
   readonly selectedBy: number;
   /** The same samples as a clip of another id that was trained on or in a dev set: a copy, or a corpus that has it twice. */
   readonly sameSamples: number;
-  /** An id that was trained on or in a dev set, but other samples: of another corpus, or of a changed copy. */
+  /**
+   * An id that was trained on or in a dev set, but other samples: of another corpus, or of a changed copy. None where the
+   * corpus is the same but for its samples: then the ids count.
+   */
   readonly otherSamples: number;
 }
 
-/** Compares a test, by the digests of its clips, with what a model has heard. */
-export function heardOf(record: Provenance, test: Readonly<Record<string, string>>): Heard {
-  const [trained, selected] = (["trainedOn", "selectedBy"] as const).map((part) =>
-    record.corpora.flatMap((one) => Object.entries(one[part])),
-  );
+/**
+ * Compares a test, by the digests of its clips, with what a model has heard. `identity` of the test's corpus: one that has the
+ * utterances of a heard corpus, word for word and as long, is that corpus however its recordings were converted.
+ */
+export function heardOf(
+  record: Provenance,
+  test: Readonly<Record<string, string>>,
+  identity?: string,
+): Heard {
   const clip = (id: string, digest: string) => `${id} ${digest}`;
-  const trainedOn = new Set(trained.map(([id, digest]) => clip(id, digest)));
-  const selectedBy = new Set(selected.map(([id, digest]) => clip(id, digest)));
-  const all = [...trained, ...selected];
+  const clips = (part: "trainedOn" | "selectedBy") =>
+    new Set(
+      record.corpora.flatMap((one) =>
+        Object.entries(one[part]).flatMap(([id, digest]) =>
+          one.identity === identity ? [clip(id, digest), clip(id, "")] : [clip(id, digest)],
+        ),
+      ),
+    );
+  const [trainedOn, selectedBy] = [clips("trainedOn"), clips("selectedBy")];
+  const all = record.corpora.flatMap((one) => Object.entries({ ...one.selectedBy, ...one.trainedOn }));
   const ids = new Set(all.map(([id]) => id));
   const samples = new Set(all.map(([, digest]) => digest).filter((digest) => digest !== ""));
   const counts = { trainedOn: 0, selectedBy: 0, sameSamples: 0, otherSamples: 0 };

@@ -8,6 +8,7 @@
 import type { Host } from "../host/host.ts";
 import { readJson } from "../io/config.ts";
 import { writeWhole } from "../io/write_whole.ts";
+import { writeChecksum } from "./checksum.ts";
 import { copyFolder } from "./copy_folder.ts";
 import { GrowingFile, wholeLines } from "./growing_file.ts";
 import { TensorBoardEvents, wholeRecords } from "./tensorboard.ts";
@@ -205,7 +206,11 @@ export class RunFolder {
     try {
       await this.host.makeDirectory(partial);
       const state = await fill(partial);
-      await writeWhole(this.host, `${partial}/state.json`, toJson(state));
+      const text = toJson(state);
+      const digest = this.host.sha256();
+      digest.update(encoder.encode(text));
+      await writeChecksum(this.host, `${partial}/state.json`, digest.hex());
+      await writeWhole(this.host, `${partial}/state.json`, text);
     } catch (error) {
       await this.host.remove(partial).catch(() => {});
       throw error;

@@ -77,7 +77,7 @@ async function heardCorpus(
   const { fold, examined } = data;
   const facts = {
     name: nameOf(config.data),
-    identity: await hash(contentOf(examined.utterances)),
+    identity: await corpusIdentity(examined.utterances),
     ...{ system, preset, heldOut: fold.name, dev, seed },
   };
   // A checkpoint of a stage that hears holds them already: of this run, since its state said so.
@@ -94,3 +94,7 @@ async function heardCorpus(
     selectedBy: await clipDigests(host, parts.dev, signal),
   };
 }
+
+/** Equal for corpora with the same utterances, wherever they lie. */
+export const corpusIdentity = (utterances: TrainData["examined"]["utterances"]): Promise<string> =>
+  hash(contentOf(utterances));

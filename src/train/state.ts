@@ -45,6 +45,8 @@ const schema = v.object({
   /** Updates of each parameter. */
   updates: v.record(v.string(), count),
   bests: v.record(v.string(), best),
+  /** Checksums of the tensor files beside it, which are of this state and no other; absent in older runs. */
+  sha256: v.optional(v.record(v.string(), v.string())),
   /** Bytes of the files that grow. */
   lengths: v.object({ metrics: count, events: count }),
 });
@@ -108,9 +110,11 @@ async function readState(
   const state = parsed.output;
   const wrong = nonsense(state, folder.slice(folder.lastIndexOf("/") + 1), config);
   if (wrong !== undefined) throw new RangeError(`Cannot use ${path}: ${wrong}`);
-  for (const name of ["model", "optimizer"]) {
-    await (await openSafetensors(host, `${folder}/${name}.safetensors`)).close();
-    await readChecked(host, `${folder}/${name}.safetensors`);
+  // An edit may make sense and be none of ours all the same.
+  await readChecked(host, path);
+  for (const name of ["model.safetensors", "optimizer.safetensors"]) {
+    await (await openSafetensors(host, `${folder}/${name}`)).close();
+    await readChecked(host, `${folder}/${name}`, undefined, state.sha256?.[name]);
   }
   const bests = { ...state.bests };
   const lost: string[] = [];
@@ -122,6 +126,10 @@ async function readState(
     delete bests[stage];
     lost.push(`${run.path}/best/${name} is gone: the best of the epochs to come is chosen without it`);
   }
+  if (state.epoch > 0 && state.bests[state.stage] === undefined)
+    lost.push(
+      `${path} names no best of stage ${state.stage}: that of the epochs to come is chosen without it`,
+    );
   return { state: { ...state, bests }, lost };
 }
 
@@ -151,6 +159,8 @@ function beyond({ stage, epoch, batch, bests, lossScale }: LoopState, config: Tr
     return `epoch is ${epoch} and batch ${batch}, but stage ${stage} has ${epochs} epochs`;
   const strange = Object.keys(bests).find((key) => !config.stages.some((n) => `${n}` === key && n <= stage));
   if (strange !== undefined) return `bests.${strange} is of no stage that the run has come to`;
+  const lacking = config.stages.find((n) => n < stage && bests[n] === undefined);
+  if (lacking !== undefined) return `bests lacks ${lacking}, a stage that is done`;
   if (precision === "f32" && lossScale !== 1) return `lossScale is ${lossScale} but should be 1 with f32`;
   return undefined;
 }
