@@ -9,6 +9,7 @@ import { defineVerb, isMain, runVerb, UsageError, type Values } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
 import { type Engine, recogniseWindow } from "./predict/recognise.ts";
+import { firstLine, onOneLine } from "./output.ts";
 import { findRecordings, readWindows } from "./predict/recordings.ts";
 
 const UNTRAINED =
@@ -37,7 +38,7 @@ export const verb = defineVerb({
     const found = await findRecordings(host, operands);
     const files: (ReturnType<typeof record> | Failure)[] = [];
     const fail = (index: number, error: Error) => {
-      const message = error.message.split("\n")[0];
+      const message = firstLine(error.message, [found[index].path]);
       files[index] = { file: found[index].path, error: message };
       note(`wavegate predict: ${message}`);
     };
@@ -48,7 +49,7 @@ export const verb = defineVerb({
     try {
       for await (const window of readWindows(host, found, fail)) {
         for (const { path, audio } of window)
-          for (const line of audio.notes) note(`predict: ${path}: ${line}`);
+          for (const line of audio.notes) note(`predict: ${onOneLine(path)}: ${line}`);
         const { first } = engine;
         await engine.open();
         if (first && model.path === boxed("demo")) note(UNTRAINED);
@@ -162,7 +163,7 @@ function lines(
   file: string,
   { seconds, silent, transcript, emotion, probabilities, gates }: Recognition,
 ): string[] {
-  const shown = [`${file}  (${seconds.toFixed(2)} s)`];
+  const shown = [`${onOneLine(file)}  (${seconds.toFixed(2)} s)`];
   if (silent)
     shown.push("  silent   no words and no emotion: not 100 ms of it are louder than -72 dB of full scale");
   if (transcript) shown.push(`  words    ${transcript.text || "(none)"}`);
