@@ -17,6 +17,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { defineVerb, parse, UsageError } from "../tools/cli.ts";
 import { formatBytes, formatSeconds, formatTable } from "../tools/format.ts";
+import { firstLine, onOneLine } from "../tools/output.ts";
 import { progressLine, startProgress } from "../tools/progress.ts";
 import { unknownVerb } from "../tools/verbs.ts";
 
@@ -176,6 +177,14 @@ before(() => {
 });
 after(() => rmSync(folder, { recursive: true }));
 
+test("firstLine() keeps a message about a name with line ends or terminal codes whole, and on one line", () => {
+  const name = "a\nb\t\x1b[31m\u2028.wav";
+  assert.equal(onOneLine(name), "a\\nb\\t\\x1b[31m\\x2028.wav");
+  const message = `Cannot read ${name}: it is empty\nand more`;
+  assert.equal(firstLine(message, ["c", name]), `Cannot read ${onOneLine(name)}: it is empty`);
+  assert.equal(firstLine("Cannot read ä😀: no", []), "Cannot read ä😀: no");
+});
+
 const root = fileURLToPath(new URL("..", import.meta.url));
 const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
 
@@ -199,11 +208,11 @@ test("runVerb() with --json writes one JSON document and nothing else", () => {
   assert.deepEqual(JSON.parse(stdout), { lines: 50_000 });
 });
 
-test("runVerb() turns an error into one line, wrong usage into status 2, --help into status 0", () => {
+test("runVerb() turns an error into one line, on stdout into JSON where that is wanted, wrong usage into status 2, --help into status 0", () => {
   const rest = " (WAVEGATE_DEBUG=1 shows the rest)";
-  assert.deepEqual(tryVerb("throw"), {
+  assert.deepEqual(tryVerb("throw", "--json"), {
     status: 1,
-    stdout: "",
+    stdout: '{"error":"Cannot try: it is 3"}\n',
     stderr: `wavegate try: Cannot try: it is 3${rest}\n`,
   });
   assert.deepEqual(tryVerb("late"), { status: 1, stdout: "", stderr: "wavegate try: too late\n" });

@@ -1,11 +1,20 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { currentHost } from "../src/host/current.ts";
+import { pointerReason } from "../src/host/pointer.ts";
 import { quiet } from "../src/host/quiet.ts";
 
 const host = await currentHost();
@@ -94,6 +103,42 @@ test("host.append(), kind(), list() and remove() act on files and folders", asyn
   await host.remove(home);
   assert.equal(await host.kind(home), undefined);
   assert.match(host.cacheDirectory(), /wavegate$/);
+});
+
+test("host.kind() takes what is there and cannot be read for a file, and reading says what it is", async (t) => {
+  if (process.platform === "win32") return t.skip("links need rights there");
+  const broken: [string, string, RegExp][] = [
+    ["gone", "nowhere/else", /gone: it is a link to nowhere\/else, which is not there$/],
+    ["loop", "loop", /loop: its links lead in a circle$/],
+    [
+      "annex",
+      "../.git/annex/objects/a/b/SHA256E-s1--0/x",
+      /annex: it is a git-annex pointer: run git annex get$/,
+    ],
+  ];
+  for (const [name, target, message] of broken) {
+    const path = join(folder, name);
+    symlinkSync(target, path);
+    assert.equal(await host.kind(path), "file");
+    await assert.rejects(host.open(path), message);
+    await assert.rejects(host.readText(path), message);
+  }
+  assert.equal(await host.kind(join(folder, "absent")), undefined);
+  assert.equal(await host.kind(join(folder, "gone", "below")), undefined);
+});
+
+test("pointerReason() knows pointers behind a byte order mark and by whatever path, and no other text", () => {
+  const lfs = "version https://git-lfs.github.com/spec/v1\r\noid";
+  for (const head of [lfs, `\ufeff${lfs}`, `\xef\xbb\xbf${lfs}`]) assert.match(pointerReason(head)!, /LFS/);
+  for (const head of [
+    "/annex/objects/S",
+    "../../.git/annex/objects/S",
+    "/a/b/.git/annex/objects/S",
+    ".git\\annex\\objects\\S",
+  ])
+    assert.match(pointerReason(head)!, /annex/);
+  for (const head of ["", `{"at":"/a/.git/annex/objects/S"}`, "see /annex/objects/x", " version https://git"])
+    assert.equal(pointerReason(head), undefined);
 });
 
 test("host.gpu() keeps one object for equal options and lists adapters when a name is unknown", async () => {

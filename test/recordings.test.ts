@@ -212,6 +212,19 @@ test("findRecordings() finds each recording once, in order, whatever stands besi
     join(scratch, "tangle", "below"),
   ]);
   assert.equal(nothing.error, undefined);
+  // A link to a folder that is not there, and names that are not text, might be recordings.
+  const odd = join(scratch, "odd");
+  mkdirSync(odd);
+  symlinkSync("/nowhere", join(odd, "disk"));
+  symlinkSync("/nowhere", join(odd, "notes.txt"));
+  const unnamed: Host = { ...host, list: async (path) => [...(await host.list(path)), "caf\ufffd.wav"] };
+  assert.deepEqual(
+    (await findRecordings(unnamed, [odd])).map(({ path, error }) => [path.slice(odd.length), error?.message]),
+    [
+      ["/disk", undefined],
+      ["/caf\ufffd.wav", `Cannot read ${odd}/caf\ufffd.wav: its name is not UTF-8`],
+    ],
+  );
   mkdirSync(join(scratch, "void"));
   const [empty] = await findRecordings(host, [join(scratch, "void")]);
   assert.match(empty.error?.message ?? "", /no \*\.wav is below it$/);
@@ -231,6 +244,9 @@ test("readPipe() reads what comes late and in pieces, and does not wait for ever
   assert.deepEqual(bytes.subarray(0, whole.length), whole);
   assert.equal(new TextDecoder().decode(bytes.subarray(whole.length)), "end");
   while (writer.exitCode === null) await sleep(5);
+  const endless = spawn("sh", ["-c", `cat /dev/zero > "${path}"`]);
+  await assert.rejects(readPipe(path, 5000, 1 << 20), /pipe: more than 1048576 bytes came through the pipe$/);
+  while (endless.exitCode === null && endless.signalCode === null) await sleep(5);
 });
 
 /** A recogniser that fails as told: "batch" where more than one is heard, "gpu" for good. */

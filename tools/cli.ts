@@ -1,7 +1,8 @@
 /**
  * What every verb shares: its command line, its two output streams and the way it ends.
  *
- * - stdout carries results: text, or with --json one JSON document and nothing else.
+ * - stdout carries results: text, or with --json one JSON document and nothing else. A verb that fails before it has a
+ *   result writes `{"error": …}` there.
  * - stderr carries the rest: notes, progress, and one line where something is wrong.
  * - Exit status: 0, 1 for bad input, a failed check or results that stdout did not take, 2 for wrong usage; where a signal
  *   stopped it 129 (SIGHUP), 130 (Ctrl-C) or 143 (SIGTERM).
@@ -13,7 +14,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { watchLauncher } from "./launcher.ts";
-import { drain, lostResults, watchOutput, writeError, writeOutput } from "./output.ts";
+import { drain, firstLine, lostResults, watchOutput, writeError, writeOutput } from "./output.ts";
 import { type Progress, startProgress } from "./progress.ts";
 
 export interface Option {
@@ -106,10 +107,12 @@ export async function runVerb<O extends Options>(
   const signal = verb.interruptible ? catchSignals(verb.name) : new AbortController().signal;
   if (!verb.interruptible) watchLauncher(() => process.exit(SIGNALS.SIGHUP));
   let failed = false;
+  let owesJson = args.includes("--json");
   const fail = (error: unknown) => {
     if (failed) process.exit(1); // telling of the first failure was the second
     failed = true;
-    return exit(error instanceof Interruption ? error.status : report(verb.name, error));
+    if (error instanceof Interruption) return exit(error.status);
+    return exit(report(verb.name, error, args, owesJson));
   };
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);
@@ -120,7 +123,10 @@ export async function runVerb<O extends Options>(
       return await exit(0);
     }
     working = verb.interruptible === true;
-    const status = await verb.main(context(parsed, signal));
+    const paid = () => {
+      owesJson = false;
+    };
+    const status = await verb.main(context(parsed, signal, paid));
     return await exit(status ?? (signal.aborted ? (signal.reason as Interruption).status : 0));
   } catch (error) {
     return await fail(error);
@@ -232,6 +238,7 @@ function single(name: string, { type, choices }: Option, text: string): string |
 function context<O extends Options>(
   { values, operands, json }: { values: Values<O>; operands: string[]; json: boolean },
   signal: AbortSignal,
+  onJson: () => void,
 ): Context<O> {
   return {
     values,
@@ -239,7 +246,10 @@ function context<O extends Options>(
     json,
     signal,
     print: (line = "") => void (json || writeOutput(`${line}\n`)),
-    printJson: (value) => void (json && writeOutput(`${JSON.stringify(value)}\n`)),
+    printJson(value) {
+      if (json) writeOutput(`${JSON.stringify(value)}\n`);
+      onJson();
+    },
     note: (line) => writeError(`${line}\n`),
     progress: (label, total, options) => startProgress(label, total, { ...options, hidden: json }),
   };
@@ -269,13 +279,14 @@ function help<O extends Options>({ name, summary, usage, example, options }: Ver
   return `${summary}\n\nUsage: wavegate ${name} ${usage}\n\n${lines.join("\n")}\n\nExample:\n  ${example}\n`;
 }
 
-/** Writes the one line about `error` and returns the exit status. */
-function report(name: string, error: unknown): number {
+/** Writes the one line about `error`, whose causes may be among `args`, and returns the exit status. */
+function report(name: string, error: unknown, args: readonly string[], asJson: boolean): number {
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  const [first, ...rest] = message.trim().split("\n");
+  const first = firstLine(message, args) || "failed without a message";
   const debug = process.env.WAVEGATE_DEBUG === "1";
-  const more = rest.length > 0 && !debug ? " (WAVEGATE_DEBUG=1 shows the rest)" : "";
-  writeError(`${clearLine()}wavegate ${name}: ${first || "failed without a message"}${more}\n`);
+  const cut = !debug && message.trim().split("\n").length > first.split("\\n").length;
+  writeError(`${clearLine()}wavegate ${name}: ${first}${cut ? " (WAVEGATE_DEBUG=1 shows the rest)" : ""}\n`);
   if (debug) writeError(`${stack}\n`);
+  if (asJson) writeOutput(`${JSON.stringify({ error: first })}\n`);
   return error instanceof UsageError ? 2 : 1;
 }

@@ -49,6 +49,20 @@ function leaveTerminals(): void {
   });
 }
 
+/** Text on one line, in which nothing moves a terminal's cursor: file names may hold any character. */
+export const onOneLine = (text: string): string =>
+  text.replace(/[\p{Cc}\u2028\u2029]/gu, (sign) =>
+    sign === "\n" ? "\\n" : sign === "\t" ? "\\t" : `\\x${sign.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+
+/** The first line of a message about what `names` name: these may themselves have several. */
+export function firstLine(message: string, names: readonly string[]): string {
+  const named = names
+    .filter((name) => onOneLine(name) !== name)
+    .reduce((text, name) => text.replaceAll(name, onOneLine(name)), message);
+  return onOneLine(named.trim().split("\n")[0]);
+}
+
 /** Writes to stdout. Node tells of a failure by an event, Deno throws. */
 export function writeOutput(text: string): void {
   if (lost.has(process.stdout)) return;

@@ -8,6 +8,7 @@ import { openRecognizer, type Recognition, type Recognizer } from "../src/models
 import { type Context, defineVerb, isMain, runVerb, UsageError, type Values } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
+import { firstLine, onOneLine } from "./output.ts";
 import { type Engine, type Outcome, recogniseWindow } from "./predict/recognise.ts";
 import { type Found, findRecordings, readWindows } from "./predict/recordings.ts";
 
@@ -68,7 +69,7 @@ async function recogniseAll(
 ): Promise<Results> {
   const files: (ReturnType<typeof record> | Failure)[] = [];
   const fail = (index: number, error: Error) => {
-    const message = error.message.split("\n")[0];
+    const message = firstLine(error.message, [found[index].path]);
     files[index] = { file: found[index].path, error: message };
     note(`wavegate predict: ${message}`);
   };
@@ -77,7 +78,8 @@ async function recogniseAll(
   let seconds = 0;
   try {
     for await (const window of readWindows(host, found, fail)) {
-      for (const { path, audio } of window) for (const line of audio.notes) note(`predict: ${path}: ${line}`);
+      for (const { path, audio } of window)
+        for (const line of audio.notes) note(`predict: ${onOneLine(path)}: ${line}`);
       const { first } = engine;
       await engine.open();
       if (first && model.path === boxed("demo")) note(UNTRAINED);
@@ -186,7 +188,7 @@ function lines(
   file: string,
   { seconds, silent, transcript, emotion, probabilities, gates }: Recognition,
 ): string[] {
-  const shown = [`${file}  (${seconds.toFixed(2)} s)`];
+  const shown = [`${onOneLine(file)}  (${seconds.toFixed(2)} s)`];
   if (silent)
     shown.push("  silent   no words and no emotion: not 100 ms of it are louder than -72 dB of full scale");
   if (transcript) shown.push(`  words    ${transcript.text || "(none)"}`);

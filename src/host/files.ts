@@ -36,10 +36,18 @@ async function attempt<T>(verb: string, path: string | URL, operation: () => Pro
     return await operation();
   } catch (cause) {
     const failure = cause as NodeJS.ErrnoException;
-    if (failure.code === undefined) throw cause;
-    const error = new Error(`Cannot ${verb} ${shown(path)}: ${reasonOf(failure)}`, { cause });
-    throw Object.assign(error, { code: failure.code });
+    const { code } = failure;
+    if (code === undefined) throw cause;
+    const reason = (code === "ENOENT" && (await brokenLink(path))) || reasonOf(failure);
+    const error = new Error(`Cannot ${verb} ${shown(path)}: ${reason}`, { cause });
+    throw Object.assign(error, { code });
   }
+}
+
+/** What is said of a link that leads to nothing, as those of git-annex do before a fetch; undefined where there is none. */
+async function brokenLink(path: string | URL): Promise<string | undefined> {
+  const target = await fs.readlink(path).catch(() => undefined);
+  return target && (pointerReason(target) ?? `it is a link to ${target}, which is not there`);
 }
 
 const shown = (path: string | URL) => (typeof path === "string" ? path : fileURLToPath(path));
@@ -133,12 +141,17 @@ async function syncDirectory(path: string): Promise<void> {
   } catch {}
 }
 
+const UNREADABLE = ["EACCES", "EPERM", "EIO", "ELOOP", "ESTALE"];
+
 async function kind(path: string): Promise<"file" | "directory" | undefined> {
   try {
     const stat = await fs.stat(path);
     return stat.isDirectory() ? "directory" : "file";
-  } catch {
-    return undefined;
+  } catch (error) {
+    // Something is there; reading it says why it cannot be read. An optional file is not taken for one that is missing.
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (UNREADABLE.includes(code)) return "file";
+    return code === "ENOENT" && (await brokenLink(path)) ? "file" : undefined;
   }
 }
 

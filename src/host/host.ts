@@ -64,7 +64,7 @@ export interface Host {
   /** Pipes, and standard input as /dev/stdin, are read to their end first. */
   open(path: string): Promise<RangedFile>;
   createAtomic(path: string): Promise<AtomicFile>;
-  /** "file", "directory" or undefined where nothing is. */
+  /** "file", "directory" or undefined where nothing is. What is there and cannot be read, as a broken link, is a file. */
   kind(path: string): Promise<"file" | "directory" | undefined>;
   /** As kind(), and more of it; undefined where nothing is. Throws where that cannot be found out. */
   entry(path: string): Promise<Entry | undefined>;

@@ -4,9 +4,12 @@ import * as fs from "node:fs/promises";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RangedFile } from "./host.ts";
+import { availableMemory } from "./memory.ts";
 
-/** More than any recording or model that one pipes; an endless stream ends here. */
+/** More than any recording or model that one pipes; an endless stream ends here, or where memory does. */
 const MOST_BYTES = 2 ** 30;
+/** Chunks and what they are joined to are there together. */
+const MOST_MEMORY = 0.4;
 /** How long a named pipe may stay without one who writes to it. */
 const PATIENCE = 10_000;
 const PAUSE = 20;
@@ -14,19 +17,19 @@ const PAUSE = 20;
 /** Names of standard input. By path it cannot be opened where it is a socket, as under another process. */
 export const isStdin = (path: string): boolean => path === "/dev/stdin" || path === "/dev/fd/0";
 
-export async function readStdin(path: string): Promise<Uint8Array> {
+export async function readStdin(path: string, most = bound()): Promise<Uint8Array> {
   if (process.stdin.isTTY)
     throw new Error(`Cannot read ${path}: it is a terminal, a pipe or a file expected`);
-  const whole = new Chunks(path);
+  const whole = new Chunks(path, most);
   for await (const chunk of process.stdin) whole.add(chunk as Uint8Array);
   return whole.join();
 }
 
 /** Reads a named pipe to its end. Throws where nobody opens it to write within `patience` milliseconds. */
-export async function readPipe(path: string, patience = PATIENCE): Promise<Uint8Array> {
+export async function readPipe(path: string, patience = PATIENCE, most = bound()): Promise<Uint8Array> {
   // Without O_NONBLOCK the opening itself would wait, in a thread that cannot be called back.
   const handle = await fs.open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-  const whole = new Chunks(path);
+  const whole = new Chunks(path, most);
   const begin = performance.now();
   try {
     for (;;) {
@@ -54,19 +57,23 @@ async function readNow(handle: fs.FileHandle, into: Uint8Array): Promise<number 
   }
 }
 
+const bound = (): number => Math.min(MOST_BYTES, Math.floor(MOST_MEMORY * availableMemory()));
+
 class Chunks {
   size = 0;
   readonly #path: string;
+  readonly #most: number;
   readonly #chunks: Uint8Array[] = [];
 
-  constructor(path: string) {
+  constructor(path: string, most: number) {
     this.#path = path;
+    this.#most = most;
   }
 
   add(chunk: Uint8Array): void {
     this.size += chunk.length;
-    if (this.size > MOST_BYTES)
-      throw new RangeError(`Cannot read ${this.#path}: more than ${MOST_BYTES} bytes came through the pipe`);
+    if (this.size > this.#most)
+      throw new RangeError(`Cannot read ${this.#path}: more than ${this.#most} bytes came through the pipe`);
     this.#chunks.push(chunk);
   }
 

@@ -5,10 +5,12 @@ export const POINTER_BYTES = 1024;
 
 const POINTERS: [RegExp, string][] = [
   [/^version https:\/\/(git-lfs|hawser)\.github\.com\/spec\/v/, "it is a Git LFS pointer: run git lfs pull"],
-  [/^(\.\.\/)*(\.git)?\/annex\/objects\//, "it is a git-annex pointer: run git annex get"],
+  [/^([^\s"{}]*[/\\])?(\.git)?[/\\]annex[/\\]objects[/\\]/, "it is a git-annex pointer: run git annex get"],
 ];
 
 /** What to do about a file that begins with `head` and is such a pointer; undefined for any other. */
 export function pointerReason(head: string): string | undefined {
-  return POINTERS.find(([pattern]) => pattern.test(head))?.[1];
+  // Some editors and shells on Windows put a byte order mark before it, read as UTF-8 or byte by byte.
+  const text = head.replace(/^(\ufeff|\xef\xbb\xbf)/, "");
+  return POINTERS.find(([pattern]) => pattern.test(text))?.[1];
 }

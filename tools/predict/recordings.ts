@@ -51,7 +51,10 @@ export async function findRecordings(host: Host, operands: readonly string[]): P
       if (entry === undefined) continue;
       const isWav = /\.wav$/i.test(name);
       if (entry === "absent") {
-        if (isWav) found.push({ path }); // a link to nowhere: reading says so
+        // A link to nowhere, perhaps to a folder of recordings: reading says so.
+        if (!isWav && /.\./.test(name)) continue;
+        if (name.includes("\ufffd")) fail(path, new Error(`Cannot read ${path}: its name is not UTF-8`));
+        else found.push({ path });
       } else if (entry.kind === "directory") {
         if (isNew(entry.id)) await walk(path);
       } else if (isWav && entry.kind === "pipe")
