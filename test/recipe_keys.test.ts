@@ -10,7 +10,7 @@ import { type PresetName, PRESETS, trainConfig } from "../src/recipes.ts";
 import type { Utterance } from "../src/corpora/corpus.ts";
 import type { Device } from "../src/gpu/device.ts";
 import { openBertTokenizer } from "../src/io/tokenizer.ts";
-import { checkStages, effectiveModel } from "../src/train/build.ts";
+import { checkStages, effectiveModel } from "../src/train/materials.ts";
 import { noteCut } from "../src/train/examples.ts";
 import { trainRun } from "../src/train/run.ts";
 import type { RunFolder } from "../src/train/run_folder.ts";

@@ -13,7 +13,7 @@ import { readJson } from "../src/io/config.ts";
 import { PRESETS, type PresetName, trainConfig } from "../src/recipes.ts";
 import type { UtteranceAnswer } from "../src/train/answer.ts";
 import { applySettings, checkConfig, type StageNumber, type TrainConfig } from "../src/train/config.ts";
-import { checkStages, effectiveModel } from "../src/train/build.ts";
+import { checkStages, effectiveModel } from "../src/train/materials.ts";
 import type { StepReport } from "../src/train/loop.ts";
 import { numberedSession, split, type TrainData } from "../src/train/data.ts";
 import { type RunOptions, trainRun } from "../src/train/run.ts";

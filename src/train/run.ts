@@ -1,10 +1,11 @@
 /** A whole run: its data, its models stage by stage, and the way from one to the next. */
 import type { Device } from "../gpu/device.ts";
-import { build, type Chosen, type TaskOptions } from "./build.ts";
+import { build, type TaskOptions } from "./build.ts";
 import { readChecked } from "./checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "./loop.ts";
+import type { Chosen } from "./materials.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, identify, openLatest } from "./state.ts";
