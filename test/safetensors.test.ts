@@ -459,6 +459,20 @@ test("openSafetensors() names a Git LFS pointer in place of the weights, of a sh
   }
 });
 
+test("openSafetensors() names a file of another kind", async () => {
+  for (const [bytes, kind] of [
+    ["PK\x03\x04".padEnd(99), "a ZIP archive"],
+    ["<!DOCTYPE html><html>", "a web page (HTML)"],
+    ['{"error": "not found"}', "JSON"],
+  ]) {
+    const path = join(folder, "other.safetensors");
+    writeFileSync(path, bytes, "latin1");
+    await assert.rejects(openSafetensors(host, path), {
+      message: `Cannot read ${path}: it is ${kind}, expected safetensors`,
+    });
+  }
+});
+
 test("openSafetensors() finds the weights of a folder or says what it found", async () => {
   const home = join(folder, "found");
   mkdirSync(home);

@@ -108,6 +108,20 @@ test("readWav() has no note on a file that is right, whatever chunks it has", as
     assert.deepEqual((await read(file(speech, header))).notes, []);
 });
 
+test("readWav() finds the samples behind odd chunks that some programs leave without padding", async () => {
+  const bare = (name: string, bytes: string) => chunk(name, latin(bytes)).subarray(0, 8 + bytes.length);
+  for (const before of [
+    bare("LIST", "INFO1"),
+    Buffer.concat([bare("note", "abc"), bare("LIST", "INFO1")]),
+    Buffer.concat([bare("note", "abc"), bare("abcd", "xyz"), chunk("JUNK", latin("odd"))]),
+    Buffer.concat([bare("note", "abc"), latin("X")]), // padded with what is no zero
+  ]) {
+    const { samples, notes } = await read(file(speech, { before }));
+    assert.equal(samples.length, 20000);
+    assert.deepEqual(notes, []);
+  }
+});
+
 test("readWav() says what behind the samples is not read", async () => {
   const twice = Buffer.concat([file(speech), file(speech)]);
   assert.deepEqual((await read(twice)).notes, ["40044 bytes behind its samples are not read"]);
@@ -167,6 +181,13 @@ test("readWav() names what it cannot read", async () => {
       ["\n  <html lang=en><head>", "a web page (HTML)"],
       ["<?xml version='1.0'?><Error>", "XML"],
       ["PK\x03\x04", "a ZIP archive"],
+      ["\xff\xfe<\0h\0t\0m\0l\0>\0", "a web page (HTML)"],
+      ['{"error": {"code": 404}}', "JSON"],
+      ['\n[{"error": 1}]', "JSON"],
+      ["ID3\x03\0\0\0\0\0\0RIFF\0\0\0\0WAVEfmt ", "a WAVE file behind an ID3 tag"],
+      ["\0\0\x10\0moov", "QuickTime"],
+      ["\x89PNG\r\n", "a picture (PNG)"],
+      ["7z\xbc\xaf", "a 7z archive"],
     ].map(([bytes, kind]): [string, string] => [bytes, `it is ${kind}, expected RIFF/WAVE`]),
   ];
   for (const [bytes, message] of cases)

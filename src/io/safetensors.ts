@@ -9,6 +9,7 @@
 import type { Host, RangedFile } from "../host/host.ts";
 import { isObject, readJson } from "./config.ts";
 import { toF32 } from "./dtype.ts";
+import { HEAD_BYTES, kindOfFile } from "./file_kinds.ts";
 import { quote } from "./json.ts";
 import { parseHeader, type TensorEntry } from "./safetensors_header.ts";
 
@@ -94,6 +95,10 @@ async function readHeader(file: RangedFile, path: string) {
   const prefix = new Uint8Array(8);
   await file.read(prefix, 0);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  // Read as a length the first bytes of other files are millions of millions; those of ZIP, as PyTorch writes it, 67 million.
+  const absurd = length > BigInt(Math.max(file.size, 6e7));
+  const kind = absurd ? await kindOfHead(file) : undefined;
+  if (kind) throw new SyntaxError(`Cannot read ${path}: it is ${kind}, expected safetensors`);
   if (length > 100_000_000n) {
     throw new SyntaxError(
       `Cannot read ${path}: the header is ${length} bytes, at most 100000000 are allowed`,
@@ -112,6 +117,13 @@ async function readHeader(file: RangedFile, path: string) {
   } catch (cause) {
     throw new SyntaxError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** What a file is that begins with no length of a header. */
+async function kindOfHead(file: RangedFile): Promise<string | undefined> {
+  const head = new Uint8Array(Math.min(HEAD_BYTES, file.size));
+  await file.read(head, 0);
+  return kindOfFile(head);
 }
 
 /** The file of that name in the folder of `path`. */

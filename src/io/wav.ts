@@ -49,6 +49,9 @@ const CODECS: Record<number, string> = {
 /** Of the identifier of a format in WAVE_FORMAT_EXTENSIBLE all but the first two bytes, which are the old tag. */
 const GUID_TAIL = "000000001000800000aa00389b71";
 
+/** Chunks that recorders write. */
+const KNOWN = new Set("data,fmt ,fact,LIST,JUNK,bext,iXML,cue ,smpl,inst,PEAK,id3 ,ID3 ".split(","));
+
 /** Headers are read so many bytes at a time, so that a million tiny chunks are no million reads. */
 const PIECE = 4096;
 /** No sound file has so many. */
@@ -84,7 +87,7 @@ export async function readWavFormat(file: RangedFile): Promise<WavFormat> {
       const sizes = await header.at(position + 8, 16);
       longSize = Number(new DataView(sizes.buffer, sizes.byteOffset).getBigUint64(8, true));
     }
-    position += 8 + size + (size % 2);
+    position = await header.behind(position, size);
   }
   throw new SyntaxError(`it has no ${format ? "data" : "fmt"} chunk`);
 }
@@ -118,7 +121,7 @@ async function sizeOfData(
       return toTheEnd(`its header announces ${announced} bytes of samples, ${rest} are there`);
     throw new SyntaxError(`it is cut off: ${announced} bytes of samples announced, ${rest} are there`);
   }
-  const behind = position + announced + (announced % 2);
+  const behind = await header.behind(position - 8, announced);
   const next = await whatFollows(header, behind);
   if (announced === 0 && rest > 0 && (streamed || next === "others"))
     return toTheEnd("its header leaves the length open");
@@ -137,7 +140,7 @@ async function whatFollows(header: Pieces, from: number): Promise<"chunks" | "da
     const { id, size } = await header.chunk(position);
     if (chunks === MOST_CHUNKS || id === "RIFF" || !/^[ -~]{4}$/.test(id)) return "others";
     if (id === "data") found = "data";
-    position += 8 + size + (size % 2);
+    position = await header.behind(position, size);
   }
   return position <= header.file.size + 1 ? found : "others";
 }
@@ -237,6 +240,18 @@ class Pieces {
   async chunk(position: number): Promise<{ id: string; size: number }> {
     const head = await this.at(position, 8);
     return { id: latin(head.subarray(0, 4)), size: word(head, 4) };
+  }
+
+  /** Where the next chunk begins. One of odd size has a byte of padding behind it, which some programs forget. */
+  async behind(position: number, size: number): Promise<number> {
+    const end = position + 8 + size;
+    if (size % 2 === 0 || end + 9 > this.file.size) return end + (size % 2);
+    const bytes = await this.at(end, 9);
+    if (bytes[0] === 0) return end + 1;
+    const isChunk = (at: number) =>
+      /^[ -~]{4}$/.test(latin(bytes.subarray(at, at + 4))) && word(bytes, at + 4) <= this.file.size - end;
+    const forgotten = KNOWN.has(latin(bytes.subarray(0, 4))) || (isChunk(0) && !isChunk(1));
+    return forgotten ? end : end + 1;
   }
 }
 
