@@ -89,7 +89,8 @@ test("parseTranscripts() leaves lines without an id out, whatever the line ends"
     "Ses01F_impro01_MXX0 [014.0000-015.0000]: Mm-hmm.",
     "Ses01F_impro01_M000 [007.5712-010.4750]: Do you have your forms?  ",
   ];
-  for (const newline of ["\n", "\r", "\r\n"]) {
+  // The last as files look that were put one behind another.
+  for (const newline of ["\n", "\r", "\r\n", "\n\ufeff"]) {
     const transcripts = parseTranscripts(text.join(newline));
     assert.deepEqual(
       [...transcripts.keys()],

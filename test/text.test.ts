@@ -23,6 +23,7 @@ const CASES: [string, string][] = [
     "Łódź straße STRAẞE Ærø œuvre Đorđe Þór ıstanbul ŋ",
     "LODZ STRASSE STRASSE AERO OEUVRE DORDE THOR ISTANBUL NG",
   ],
+  ["3² H₂O ①②", "THREE TWO H TWO O ONE TWO"],
   ["don´t don′t don‛t", "DON'T DON'T DON'T"],
   ["", ""],
   ["[LAUGHTER]", ""],
@@ -73,6 +74,7 @@ test("droppedCharacters() counts what a listener would hear and the normaliser l
       ["\ufffd", 1],
     ],
   );
+  assert.deepEqual([...droppedCharacters("2×3 − 1 = 5 ÷ 1, ±½, §5 -> a|b").keys()], [..."×−=÷±⁄§"]);
   for (const [text] of CASES) assert.equal(droppedCharacters(text).size, 0, text);
   assert.equal(showDropped(droppedCharacters("ДА да 日")), '"Д" 2, "А" 2, "日"');
   assert.match(showDropped(droppedCharacters("абвгдежзиклмн")), /^("[А-Я]", ){9}"[А-Я]" and 3 more$/);

@@ -189,5 +189,5 @@ async function anyCase(host: Host, folder: string): Promise<(name: string) => st
 }
 
 function lines(text: string): string[] {
-  return text.split(/\r\n|\r|\n/);
+  return text.split(/\r\n|\r|\n/).map((line) => line.replace(/^\ufeff/, "")); // files put one behind another
 }

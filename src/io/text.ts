@@ -31,7 +31,7 @@ const PLAIN: Record<string, string> = Object.fromEntries(
 const FOLDED = new RegExp(`[${Object.keys(PLAIN).join("")}]`, "gu");
 
 /** What a listener would hear: letters and digits of other scripts, signs that are read out, and lost characters. */
-const SPOKEN = /[\p{L}\p{N}\p{Sc}&%@#+=°\ufffd]/gu;
+const SPOKEN = /(?![|~<>\u2190-\u21ff])[\p{L}\p{N}\p{Sc}\p{Sm}&%@#§°\ufffd]/gu;
 
 /**
  * A–Z, apostrophes and single spaces. Tags in [], {} and <> vanish, numbers become words, hyphens and marks
@@ -66,6 +66,7 @@ export function showDropped(dropped: ReadonlyMap<string, number>): string {
 function spell(text: string): string {
   return withoutTags(text)
     .replace(/[\u2018\u2019\u201b\u2032\u02bc\u00b4`]/g, "'")
+    .replace(/\p{No}/gu, " $& ") // 3² is not 32, nor 1½ 11
     .normalize("NFKD")
     .toUpperCase()
     .replace(FOLDED, (letter) => PLAIN[letter])
