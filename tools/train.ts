@@ -1,6 +1,5 @@
 /** `wavegate train`: trains a system of the paper stage by stage, or goes on with a run. */
 import { resolve } from "node:path";
-import process from "node:process";
 import { type Corpus, LABELS, problemLine } from "../src/corpora/corpus.ts";
 import { type Examined, examine } from "../src/corpora/examine.ts";
 import { holdOut, requireSessions } from "../src/corpora/folds.ts";
@@ -14,7 +13,6 @@ import { PRESETS, type PresetName, trainConfig } from "../src/recipes.ts";
 import type { UtteranceAnswer } from "../src/train/answer.ts";
 import { applySettings, checkConfig, type StageNumber, type TrainConfig } from "../src/train/config.ts";
 import { checkStages, effectiveModel } from "../src/train/materials.ts";
-import type { StepReport } from "../src/train/loop.ts";
 import { numberedSession, split, type TrainData } from "../src/train/data.ts";
 import { type RunOptions, trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
@@ -23,16 +21,13 @@ import { SYSTEMS, systemOf } from "../src/train/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
-import { formatBytes, formatSeconds } from "./format.ts";
+import { formatSeconds } from "./format.ts";
 import { lockRun } from "./lock.ts";
-import type { Progress } from "./progress.ts";
 import { warnOfHeard } from "./provenance.ts";
+import { display } from "./train/display.ts";
 
 /** Held out where --fold says nothing: the session that work on IEMOCAP reports where it reports one. */
 const USUAL_SESSION = "Session5";
-/** Seconds between two lines where stderr is no terminal. */
-const LINE_EVERY = 10;
-
 export const verb = defineVerb({
   name: "train",
   summary: "train a system of the paper, or go on with a run",
@@ -259,64 +254,6 @@ function measure(answers: readonly UtteranceAnswer[]) {
   if (answers.some((a) => a.hypothesis === undefined)) return { ua, wa };
   const edits = answers.map((a) => wordEdits({ reference: a.utterance.words, hypothesis: a.hypothesis! }));
   return { ua, wa, wer: wer(totalEdits(edits)) };
-}
-
-/** A bar on a terminal, a line now and then elsewhere; both in the log. */
-function display(
-  { progress, note }: Pick<Context<typeof verb.options>, "progress" | "note">,
-  run: RunFolder,
-) {
-  let bar: Progress | undefined;
-  let lastLine = performance.now();
-  // Of this stage, as far as this process has done it: a resumed run begins at a later step.
-  let [steps, amount, seconds] = [0, 0, 0];
-  const say = (line: string) => {
-    run.log(line);
-    note(`${process.stderr.isTTY ? "\r\x1b[K" : ""}${line}`);
-  };
-  const describe = (r: StepReport) => {
-    const parts = Object.entries({ loss: r.loss, ...r.parts }).map(([name, x]) => `${name} ${x.toFixed(3)}`);
-    const unit = r.stage === 0 ? "sentences/s" : "audio s/s";
-    // What narrow terminals cut off comes last.
-    const rate = `${(amount / seconds).toPrecision(3)} ${unit}`;
-    return `${rate}  ${formatBytes(r.bytes)}  ${parts.join("  ")}  norm ${r.gradientNorm.toPrecision(3)}`;
-  };
-  return {
-    stop: () => bar?.stop(),
-    handlers: {
-      onStage(stage: StageNumber, parameters: number, trained: number) {
-        say(`stage ${stage}: ${parameters} parameters, ${trained} of them trained`);
-        bar?.stop();
-        bar = undefined;
-        [steps, amount, seconds] = [0, 0, 0];
-      },
-      onStep(r: StepReport) {
-        bar ??= progress(`stage ${r.stage}`, r.total, { from: r.step - 1 });
-        steps++;
-        amount += r.amount;
-        seconds += r.seconds;
-        bar?.update(r.step, describe(r));
-        const now = performance.now();
-        if (now - lastLine > 1000 * LINE_EVERY) {
-          const left = formatSeconds(((r.total - r.step) * seconds) / steps);
-          const line = `stage ${r.stage}  epoch ${r.epoch + 1}/${r.epochs}  step ${r.step}/${r.total}  ${describe(r)}  ${left} left`;
-          if (process.stderr.isTTY) run.log(line);
-          else say(line);
-          lastLine = now;
-        }
-      },
-      onDev(stage: StageNumber, epoch: number, dev: Readonly<Record<string, number>>, best: boolean) {
-        const { utterances = 0, of = 0, ...rest } = dev;
-        const figures = Object.entries(rest).map(([name, x]) => `${name} ${x.toFixed(3)}`);
-        if (utterances < of) figures.push(`over ${utterances} of ${of} utterances`);
-        say(`stage ${stage}  epoch ${epoch + 1}  dev ${figures.join("  ")}${best ? "  best" : ""}`);
-      },
-      onNote: say,
-      onProblem(id: string, message: string) {
-        say(`${id}: left out of its batch: ${message}`);
-      },
-    },
-  };
 }
 
 if (isMain(import.meta)) await runVerb(verb);
