@@ -95,6 +95,11 @@ test("formatTable() aligns names left and figures right", () => {
     ),
     ["stage    ms", "hubert   12", "bert    3.5"],
   );
+  const long = formatTable(
+    ["key"],
+    Array.from({ length: 200_000 }, (_, i) => [`k${i}`]),
+  );
+  assert.equal(long[1].length, 2, "more rows than a call takes arguments");
 });
 
 test("progressLine() shows share, rate, time left and the note", () => {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
 import {
   mkdtempSync,
   readdirSync,
@@ -87,6 +88,29 @@ test("host.createAtomic() removes its temporary file when commit() fails", async
   const file = await host.createAtomic(path);
   await assert.rejects(file.commit(), (error: Error) => error.message.startsWith(`Cannot write ${path}: `));
   assert.deepEqual(readdirSync(home), ["occupied"]);
+});
+
+test("host.createAtomic() writes into pipes and devices and leaves them what they are", async (t) => {
+  if (process.platform === "win32") return t.skip("there are none");
+  const pipe = join(folder, "out.fifo");
+  assert.equal(spawnSync("mkfifo", [pipe]).status, 0);
+  await (await host.createAtomic(pipe)).abort(); // nobody reads it yet
+  const reader = spawn("cat", [pipe], { stdio: ["ignore", "pipe", "ignore"] });
+  let read = "";
+  reader.stdout.on("data", (chunk) => {
+    read += chunk;
+  });
+  const file = await host.createAtomic(pipe);
+  await file.write(text("a,b\n"));
+  await file.write(text("1,2\n"));
+  await file.commit();
+  await new Promise((resolve) => reader.on("close", resolve));
+  assert.equal(read, "a,b\n1,2\n");
+  assert.equal((await host.entry(pipe))?.kind, "pipe");
+  const nowhere = await host.createAtomic("/dev/null");
+  await nowhere.write(text("x"));
+  await nowhere.commit();
+  assert.equal((await host.entry("/dev/null"))?.kind, "other");
 });
 
 test("host.append(), kind(), list() and remove() act on files and folders", async () => {

@@ -219,6 +219,14 @@ test("openCtcVocabulary() reads tokens that were added, and names from either fi
   await assert.rejects(openCtcVocabulary(host, clash), /token "a" has id 0, among the added tokens 7$/);
 });
 
+test("CtcVocabulary takes more tokens than a call takes arguments", () => {
+  const own = Object.fromEntries(
+    Array.from({ length: 200_000 }, (_, id) => [id === 0 ? "<pad>" : `t${id}`, id]),
+  );
+  const vocabulary = new CtcVocabulary(own, {}, { added: { "<s>": 200_000 } });
+  assert.deepEqual([vocabulary.size, vocabulary.letters], [200_001, 200_000]);
+});
+
 test("openCtcVocabulary() says in one line what is missing or damaged", async () => {
   const cases: [Record<string, unknown>, RegExp][] = [
     [{}, /^Cannot open \S+: it holds no vocab\.json, which the CTC decoder needs$/],

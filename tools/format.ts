@@ -25,7 +25,8 @@ export function formatTable(header: string[], rows: (string | number)[][]): stri
   const right = header.map(
     (_, c) => rows.length > 0 && rows.every((row) => /^[-+−]?[\d.]/.test(String(row[c] ?? ""))),
   );
-  const widths = header.map((_, c) => Math.max(...cells.map((row) => (row[c] ?? "").length)));
+  // A call takes no more arguments than the stack has room for: some tables have a million rows.
+  const widths = header.map((_, c) => cells.reduce((most, row) => Math.max(most, (row[c] ?? "").length), 0));
   const line = (row: string[]) =>
     widths
       .map((width, c) => (right[c] ? (row[c] ?? "").padStart(width) : (row[c] ?? "").padEnd(width)))

@@ -1,7 +1,7 @@
 /** Files through `node:fs`, which Node and Deno share. Every failure becomes one line that names the file. */
 
 import { createHash, randomBytes } from "node:crypto";
-import type { Stats } from "node:fs";
+import { constants, type Stats } from "node:fs";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
@@ -96,6 +96,7 @@ function refusePointer(path: string | URL, text: string): void {
 }
 
 async function createAtomic(path: string): Promise<AtomicFile> {
+  if (await isStream(path)) return streamTo(path);
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   const handle = await attempt("write", path, () => fs.open(temporary, "wx"));
   let state: "open" | "committed" | "aborted" = "open";
@@ -131,6 +132,31 @@ async function createAtomic(path: string): Promise<AtomicFile> {
     },
   };
   return file;
+}
+
+/** Whether a path leads to a pipe, a device or a socket: a file that is renamed to it would take its place for everybody. */
+async function isStream(path: string): Promise<boolean> {
+  if (/^\/(dev\/(stdout|stderr|fd\/)|proc\/)/.test(path)) return true; // they may lead to a file
+  const stat = await fs.stat(path).catch(() => undefined);
+  return stat !== undefined && ["pipe", "other"].includes(kindOf(stat));
+}
+
+/** Writes as it goes: nothing of a stream can be taken back. Opened with the first bytes, for a pipe's reader sees it close. */
+function streamTo(path: string): AtomicFile {
+  let handle: fs.FileHandle | undefined;
+  const close = async () => {
+    await handle?.close();
+    handle = undefined;
+  };
+  return {
+    write: (bytes) =>
+      attempt("write", path, async () => {
+        handle ??= await fs.open(path, constants.O_WRONLY | constants.O_APPEND);
+        await handle.writeFile(bytes);
+      }),
+    commit: () => attempt("write", path, close),
+    abort: () => close().catch(() => {}),
+  };
 }
 
 /** Makes a rename durable. Some systems cannot open a folder; there the rename alone must do. */

@@ -56,7 +56,7 @@ export class CtcVocabulary {
     this.names = { ...DEFAULTS, ...names };
     const { pad, unknown, delimiter, special } = this.names;
     const all = merge(vocabulary, added);
-    const size = outputs ?? Math.max(-1, ...all.values()) + 1;
+    const size = outputs ?? largest(all.values(), -1) + 1;
     this.#ids = new Map([...all].filter(([, id]) => id < size));
     const tokens = new Array<string>(size).fill("");
     for (const [token, id] of this.#ids) tokens[id] = this.names.lowerCase ? token.toLowerCase() : token;
@@ -78,7 +78,10 @@ export class CtcVocabulary {
   get letters(): number {
     const { pad, unknown, special } = this.names;
     const ids = Object.entries(this.own).filter(([token]) => ![pad, unknown, ...special].includes(token));
-    return Math.max(0, ...ids.map(([, id]) => id + 1));
+    return largest(
+      ids.map(([, id]) => id + 1),
+      0,
+    );
   }
 
   /** Outputs of the head. */
@@ -120,6 +123,13 @@ export class CtcVocabulary {
   }
 }
 
+/** Not by arguments of Math.max(), for which a large vocabulary leaves no stack. */
+function largest(values: Iterable<number>, least: number): number {
+  let most = least;
+  for (const value of values) if (value > most) most = value;
+  return most;
+}
+
 /** Ids by token of both, in the order of the ids. */
 function merge(
   vocabulary: Readonly<Record<string, number>>,
@@ -129,7 +139,10 @@ function merge(
   const owners = new Map<number, string>();
   const fresh = Object.entries(added).filter(([token]) => !Object.hasOwn(vocabulary, token));
   const count = Object.keys(vocabulary).length + fresh.length;
-  const most = Math.max(count, ...fresh.map(([, id]) => id + 1));
+  const most = largest(
+    fresh.map(([, id]) => id + 1),
+    count,
+  );
   for (const [token, id] of [...Object.entries(vocabulary), ...fresh]) {
     if (!Number.isInteger(id) || id < 0 || id >= most || most > MOST_TOKENS)
       throw new RangeError(`token ${quote(token)} has id ${id}, expected 0 to ${count - 1}`);
