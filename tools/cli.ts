@@ -84,6 +84,9 @@ export interface Verb<O extends Options = Options> {
 /** The command line is wrong: status 2. */
 export class UsageError extends Error {}
 
+/** A folder's path without the slashes at its end; "/" is one itself. */
+export const withoutSlash = (path: string): string => path.replace(/(?<=[^/])\/+$/, "");
+
 /** Types a verb's values by its options. */
 export function defineVerb<const O extends Options>(verb: Verb<O>): Verb<O> {
   return verb;
@@ -220,10 +223,10 @@ function convert(name: string, option: Option, given: unknown): unknown {
 function single(name: string, { type, choices }: Option, text: string): string | number {
   if (choices && !choices.includes(text))
     throw new UsageError(`Cannot read --${name} ${text}: it is one of ${choices.join(", ")}`);
+  if (text.trim() === "") throw new UsageError(`Cannot read --${name}: it is empty`);
   if (type !== "number" && type !== "count") return text;
   const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value))
-    throw new UsageError(`Cannot read --${name} ${text}: it is a number`);
+  if (!Number.isFinite(value)) throw new UsageError(`Cannot read --${name} ${text}: it is a number`);
   if (type === "count" && !(Number.isInteger(value) && value >= 1))
     throw new UsageError(`Cannot read --${name} ${text}: it is a whole number of at least 1`);
   return value;

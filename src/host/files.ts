@@ -26,19 +26,39 @@ const REASONS: Record<string, string> = {
   ELOOP: "its links lead in a circle",
 };
 
+/** Why a file operation failed, in words where the system's code is known. */
+export const reasonOf = ({ code = "", message }: NodeJS.ErrnoException): string => REASONS[code] ?? message;
+
 /** Runs one file operation; a system error is rethrown as "Cannot VERB PATH: reason", with its `code`. */
 async function attempt<T>(verb: string, path: string | URL, operation: () => Promise<T>): Promise<T> {
   try {
     return await operation();
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
+    const { code } = cause as NodeJS.ErrnoException;
     if (code === undefined) throw cause;
-    const error = new Error(`Cannot ${verb} ${shown(path)}: ${REASONS[code] ?? message}`, { cause });
+    const error = new Error(`Cannot ${verb} ${shown(path)}: ${reasonOf(cause as Error)}`, { cause });
     throw Object.assign(error, { code });
   }
 }
 
 const shown = (path: string | URL) => (typeof path === "string" ? path : fileURLToPath(path));
+
+/** Node's own recursion never ends where a folder takes none, as /proc, and calls a read-only disk a missing folder. */
+async function makeFolder(path: string): Promise<void> {
+  const isFolder = async (at: string) => (await fs.stat(at).catch(() => undefined))?.isDirectory() ?? false;
+  try {
+    await fs.mkdir(path);
+  } catch (error) {
+    if (await isFolder(path)) return;
+    const above = dirname(path);
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" || above === path || (await isFolder(above)))
+      throw error;
+    await makeFolder(above);
+    await fs.mkdir(path).catch(async (again) => {
+      if (!(await isFolder(path))) throw again; // another process may have made it meanwhile
+    });
+  }
+}
 
 async function open(path: string): Promise<RangedFile> {
   if (isStdin(path)) return memoryFile(path, await readStdin(path));
@@ -190,7 +210,7 @@ export const files: Files = {
   entry,
   list: (path) => attempt("list", path, async () => (await fs.readdir(path)).sort()),
   async makeDirectory(path) {
-    await attempt("create", path, () => fs.mkdir(path, { recursive: true }));
+    await attempt("create", path, () => makeFolder(path));
   },
   append,
   async rename(from, to) {
