@@ -15,7 +15,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { defineVerb, parse, UsageError } from "../tools/cli.ts";
+import { defineVerb, parse, UsageError, withoutSlash } from "../tools/cli.ts";
 import { formatBytes, formatSeconds, formatTable } from "../tools/format.ts";
 import { firstLine, onOneLine } from "../tools/output.ts";
 import { progressLine, startProgress } from "../tools/progress.ts";
@@ -56,6 +56,9 @@ test("parse() refuses what it cannot read, and says why", () => {
     [["a", "--pitch", "high"], /^Cannot read --pitch high: it is a number$/],
     [["a", "--beam", "0"], /^Cannot read --beam 0: it is a whole number of at least 1$/],
     [["a", "--beam", "1.5"], /^Cannot read --beam 1\.5: it is a whole number of at least 1$/],
+    [["a", "--pitch", ""], /^Cannot read --pitch: it is empty$/],
+    [["a", "--set", " "], /^Cannot read --set: it is empty$/],
+    [["a", "--beam", "2", "--beam=3"], /^Cannot read --beam twice: give it once$/],
     [["a", "--quiet"], /--quiet/],
     [["a", "--beam"], /--beam/],
   ];
@@ -65,6 +68,10 @@ test("parse() refuses what it cannot read, and says why", () => {
       (error: Error) =>
         error instanceof UsageError && message.test(error.message) && !error.message.includes("\n"),
     );
+});
+
+test("withoutSlash() leaves the root of the file system", () => {
+  assert.deepEqual(["runs/a//", "/", "a", "/runs/"].map(withoutSlash), ["runs/a", "/", "a", "/runs"]);
 });
 
 test("parse() gives help before it looks at anything else", () => {

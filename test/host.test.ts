@@ -46,6 +46,23 @@ test("host.open() reads ranges and refuses to read past the end", async () => {
   await file.close();
 });
 
+test("host.makeDirectory() makes what is missing, and ends where nothing can be made", async () => {
+  const path = join(folder, "one", "two", "three");
+  await Promise.all([host.makeDirectory(path), host.makeDirectory(path)]);
+  await host.makeDirectory(`${path}/`);
+  assert.equal(await host.kind(path), "directory");
+  writeFileSync(join(folder, "one", "file"), "");
+  await assert.rejects(host.makeDirectory(join(folder, "one", "file")), { message: /: a file is there$/ });
+  await assert.rejects(host.makeDirectory(join(folder, "one", "file", "x")), {
+    message: /: a part of the path is not a folder$/,
+  });
+  // No folder can be made there, and yet it is one.
+  if (process.platform === "linux")
+    await assert.rejects(host.makeDirectory("/proc/no/folder"), {
+      message: /^Cannot create \/proc\/no\/folder: /,
+    });
+});
+
 test("host.readText() takes a path or a URL and names what it cannot read", async () => {
   const path = join(folder, "text.txt");
   writeFileSync(path, "grüße");

@@ -243,6 +243,23 @@ test("RunFolder.create() refuses a folder that is no run, names what is in it an
     await RunFolder.create(diskHost(host, disk), "run", config);
 });
 
+test("RunFolder.check() takes a lock that a run left for nothing, and refuses a file of that name that is somebody's own", async () => {
+  const holding = (text: string) =>
+    diskHost(
+      host,
+      new Map<string, Uint8Array | "directory">([
+        ["run", "directory"],
+        ["run/lock", new TextEncoder().encode(text)],
+      ]),
+    );
+  for (const left of ["", '{"pid":7,"host":"here"}', "{", '{"pid":'])
+    await RunFolder.check(holding(left), "run");
+  for (const own of ["hello", "{}", '{"name":"x"}'])
+    await assert.rejects(RunFolder.check(holding(own), "run"), {
+      message: "Cannot start a run in run: it is no run and holds lock, expected a new or an empty folder",
+    });
+});
+
 test("trainRun() goes on without figures that were deleted or cut, and says what is lost", async () => {
   const half = since("run/checkpoints/stage1-0000004");
   const damage = async (

@@ -477,6 +477,15 @@ test("lockRun() lets one living process write to a run", async () => {
       release();
       assert.deepEqual(await readdir(run), []);
     }
+    // The number of a process that died is another's by now, where the system tells when that one began.
+    lockRun(run);
+    const { began } = JSON.parse(await readFile(lock, "utf8"));
+    if (process.platform === "linux") {
+      const reused = { pid: process.ppid, host: hostname(), began };
+      await writeFile(lock, JSON.stringify(reused));
+      lockRun(run).release();
+    }
+    await rm(lock, { force: true });
     await mkdir(lock);
     assert.throws(() => lockRun(run), /^Error: Cannot read .*lock: it is a folder$/);
     await rm(lock, { recursive: true });

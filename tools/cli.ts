@@ -85,6 +85,9 @@ export interface Verb<O extends Options = Options> {
 /** The command line is wrong: status 2. */
 export class UsageError extends Error {}
 
+/** A folder's path without the slashes at its end; "/" is one itself. */
+export const withoutSlash = (path: string): string => path.replace(/(?<=[^/])\/+$/, "");
+
 /** Types a verb's values by its options. */
 export function defineVerb<const O extends Options>(verb: Verb<O>): Verb<O> {
   return verb;
@@ -208,7 +211,15 @@ function readArgs<O extends Options>(verb: Verb<O>, args: string[]) {
   for (const [name, { type, short, multiple = false }] of Object.entries(verb.options))
     options[name] = { type: type === "boolean" ? type : "string", multiple, ...(short ? { short } : {}) };
   try {
-    const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+    const { values, positionals, tokens } = parseArgs({
+      args,
+      options,
+      allowPositionals: true,
+      tokens: true,
+    });
+    const names = tokens.flatMap((token) => (token.kind === "option" ? [token.name] : []));
+    const twice = names.find((name, i) => !options[name].multiple && names.indexOf(name) < i);
+    if (twice !== undefined) throw new Error(`Cannot read --${twice} twice: give it once`);
     return { values: values as Record<string, unknown>, positionals };
   } catch (error) {
     // parseArgs says what is wrong in its first sentence, then explains how to quote.
@@ -226,10 +237,10 @@ function convert(name: string, option: Option, given: unknown): unknown {
 function single(name: string, { type, choices }: Option, text: string): string | number {
   if (choices && !choices.includes(text))
     throw new UsageError(`Cannot read --${name} ${text}: it is one of ${choices.join(", ")}`);
+  if (text.trim() === "") throw new UsageError(`Cannot read --${name}: it is empty`);
   if (type !== "number" && type !== "count") return text;
   const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value))
-    throw new UsageError(`Cannot read --${name} ${text}: it is a number`);
+  if (!Number.isFinite(value)) throw new UsageError(`Cannot read --${name} ${text}: it is a number`);
   if (type === "count" && !(Number.isInteger(value) && value >= 1))
     throw new UsageError(`Cannot read --${name} ${text}: it is a whole number of at least 1`);
   return value;

@@ -10,7 +10,7 @@ import { measureOracle, type Oracle, oracleText } from "../src/evaluate/oracle.t
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { writeWhole } from "../src/io/write_whole.ts";
-import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
+import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
@@ -50,7 +50,7 @@ export const verb = defineVerb({
         throw new UsageError(`Cannot read "${dir}": the folder to make is given by --out`);
       if (out === undefined) throw new UsageError("Cannot make a corpus without --out DIR");
       if (!Number.isInteger(seed)) throw new UsageError(`Cannot read --seed ${seed}: it is an integer`);
-      return await make(host, preset, out.replace(/\/+$/, ""), seed, context);
+      return await make(host, preset, withoutSlash(out), seed, context);
     }
     if (dir === undefined) throw new UsageError(`Cannot run corpus ${action} without DIR`);
     const corpus = await readIemocap(host, dir);

@@ -8,6 +8,8 @@ import { reasonOf } from "../src/host/files.ts";
 interface Owner {
   readonly pid: number;
   readonly host: string;
+  /** When the process began: its number may be another's by now. Absent where the system does not tell. */
+  readonly began?: string;
 }
 
 /** Milliseconds after which a file beside the lock is no longer one that is being written. */
@@ -18,7 +20,7 @@ const WRITES = 100;
 /** Takes the lock, also from a process that died. Throws where another holds it: "Cannot ACTION RUN: …". */
 export function lockRun(run: string, action = "train in"): { release(): void } {
   const path = join(run, "lock");
-  const own: Owner = { pid: process.pid, host: hostname() };
+  const own: Owner = { pid: process.pid, host: hostname(), began: beginOf(process.pid) };
   const content = JSON.stringify(own);
   while (!take(path, content)) {
     const found = read(path);
@@ -129,10 +131,24 @@ function ownerIn(text: string): Owner | undefined {
 function holds(owner: Owner, own: Owner): boolean {
   if (owner.host !== own.host) return true;
   if (owner.pid === own.pid) return false;
+  const began = beginOf(owner.pid);
+  if (owner.began !== undefined && began !== undefined && owner.began !== began) return false;
   try {
     process.kill(owner.pid, 0);
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** The start of the system and, in its ticks since then, that of a process; undefined where the system does not tell. */
+function beginOf(pid: number): string | undefined {
+  try {
+    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+    // "PID (NAME) STATE …", and a name may hold blanks and brackets; what follows it is field 3.
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return `${boot} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[22 - 3]}`;
+  } catch {
+    return undefined;
   }
 }

@@ -49,8 +49,19 @@ function testFiles(words: string[]): string[] {
     .map((name) => `test/${name}`);
 }
 
-/** `job` is the runtime and the file, "deno test/pool.test.ts". */
+/**
+ * Runs a file, and once more where its process died although every test had passed: on a CPU adapter the driver may fall
+ * over its own threads as Deno ends, about once in a hundred times. One that dies twice has failed.
+ */
 async function run(job: string): Promise<Outcome> {
+  const first = await attempt(job);
+  if (first.ok || first.failed > 0 || first.passed === 0) return first;
+  const second = await attempt(job);
+  return { ...second, output: `${first.output}It is run once more.\n${second.output}` };
+}
+
+/** `job` is the runtime and the file, "deno test/pool.test.ts". */
+async function attempt(job: string): Promise<Outcome> {
   const [runtime, file] = job.split(" ") as [Runtime, string];
   const start = performance.now();
   const env = { ...process.env, ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }) };

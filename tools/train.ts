@@ -18,7 +18,7 @@ import { type RunOptions, trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { settingNotes, unused } from "../src/train/setting_notes.ts";
 import { SYSTEMS, systemOf } from "../src/train/systems.ts";
-import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
+import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
 import { formatSeconds } from "./format.ts";
@@ -75,7 +75,7 @@ export const verb = defineVerb({
     const { out, resume } = values;
     if (out === undefined) throw new UsageError("Cannot train without --out RUN");
     const host = await currentHost();
-    const path = out.replace(/\/+$/, "");
+    const path = withoutSlash(out);
     const begun = resume ? await resumed(host, path, values) : started(values, note);
     if (!resume) await RunFolder.check(host, path);
     const told = values.fold !== undefined || values.set.some(namesFold);

@@ -52,6 +52,23 @@ async function brokenLink(path: string | URL): Promise<string | undefined> {
 
 const shown = (path: string | URL) => (typeof path === "string" ? path : fileURLToPath(path));
 
+/** Node's own recursion never ends where a folder takes none, as /proc, and calls a read-only disk a missing folder. */
+async function makeFolder(path: string): Promise<void> {
+  const isFolder = async (at: string) => (await fs.stat(at).catch(() => undefined))?.isDirectory() ?? false;
+  try {
+    await fs.mkdir(path);
+  } catch (error) {
+    if (await isFolder(path)) return;
+    const above = dirname(path);
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" || above === path || (await isFolder(above)))
+      throw error;
+    await makeFolder(above);
+    await fs.mkdir(path).catch(async (again) => {
+      if (!(await isFolder(path))) throw again; // another process may have made it meanwhile
+    });
+  }
+}
+
 async function open(path: string): Promise<RangedFile> {
   if (isStdin(path)) return memoryFile(path, await readStdin(path));
   const kind = kindOf(await attempt("read", path, () => fs.stat(path)));
@@ -233,7 +250,7 @@ export const files: Files = {
   entry,
   list: (path) => attempt("list", path, async () => (await fs.readdir(path)).sort()),
   async makeDirectory(path) {
-    await attempt("create", path, () => fs.mkdir(path, { recursive: true }));
+    await attempt("create", path, () => makeFolder(path));
   },
   append,
   async rename(from, to) {

@@ -59,7 +59,7 @@ export class RunFolder {
     const kind = await host.kind(path);
     if (kind === undefined) return;
     if (kind === "file") throw new Error(`Cannot start a run in ${path}: it is a file`);
-    const names = (await host.list(path)).filter((name) => !/^lock(\.|$)|\.tmp$/.test(name));
+    const names = (await host.list(path)).filter((name) => !/^lock\.|\.tmp$/.test(name));
     const foreign = (await isRun(host, path)) ? [] : await besides(host, path, names);
     if (foreign.length > 0) {
       const more = foreign.length > 6 ? ` and ${foreign.length - 6} more` : "";
@@ -288,7 +288,7 @@ async function isRun(host: Host, path: string): Promise<boolean> {
   return "stages" in config && "preset" in config && "system" in config;
 }
 
-/** Names beside the folders that a run makes before its first file, as long as these are empty. */
+/** Names beside the lock of a run and the folders that it makes before its first file, as long as these are empty. */
 async function besides(host: Host, path: string, names: readonly string[]): Promise<string[]> {
   const found: string[] = [];
   for (const name of names) {
@@ -297,7 +297,13 @@ async function besides(host: Host, path: string, names: readonly string[]): Prom
       ours &&
       (await host.kind(`${path}/${name}`)) === "directory" &&
       (await host.list(`${path}/${name}`)).length === 0;
-    if (!empty) found.push(name);
+    if (!empty && !(name === "lock" && (await isLock(host, `${path}/lock`)))) found.push(name);
   }
   return found;
+}
+
+/** Whether the file is what a process wrote that trained here, or had begun to write when it died. */
+async function isLock(host: Host, path: string): Promise<boolean> {
+  if ((await host.kind(path)) !== "file") return false;
+  return /^(\0*|\{|\{"pid":[\s\S]*)$/.test(await host.readText(path).catch(() => "?"));
 }
