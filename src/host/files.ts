@@ -54,18 +54,18 @@ const shown = (path: string | URL) => (typeof path === "string" ? path : fileURL
 
 /** Node's own recursion never ends where a folder takes none, as /proc, and calls a read-only disk a missing folder. */
 async function makeFolder(path: string): Promise<void> {
-  const isFolder = async (at: string) => (await fs.stat(at).catch(() => undefined))?.isDirectory() ?? false;
+  const above = dirname(path);
+  const missing = await fs.stat(above).then(
+    () => false,
+    (error: NodeJS.ErrnoException) => error.code === "ENOENT",
+  );
+  if (missing && above !== path) await makeFolder(above);
   try {
     await fs.mkdir(path);
   } catch (error) {
-    if (await isFolder(path)) return;
-    const above = dirname(path);
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT" || above === path || (await isFolder(above)))
-      throw error;
-    await makeFolder(above);
-    await fs.mkdir(path).catch(async (again) => {
-      if (!(await isFolder(path))) throw again; // another process may have made it meanwhile
-    });
+    // It was there, or another process made it meanwhile.
+    const there = await fs.stat(path).catch(() => undefined);
+    if (!there?.isDirectory()) throw error;
   }
 }
 
