@@ -2,7 +2,7 @@
 
 import type { GpuOptions } from "./host.ts";
 import { quiet } from "./quiet.ts";
-import { silently } from "./silence.ts";
+import { silently, untilIdle } from "./silence.ts";
 
 /**
  * subgroup matrices need the first, f16 on NVIDIA the second; with quantised timestamps a kernel could not
@@ -35,7 +35,10 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
  * An instance looks for its adapters when it is first asked for one, inside that call. There it writes two warnings about
  * limits that concern nobody (of most Vulkan drivers), from native code that takes no switch.
  */
-const firstAdapter = (gpu: GPU) => quiet(() => silently(() => gpu.requestAdapter()));
+async function firstAdapter(gpu: GPU): Promise<GPUAdapter | null> {
+  await untilIdle();
+  return await quiet(() => silently(() => gpu.requestAdapter()));
+}
 
 /**
  * Dawn takes a part of the adapter's name but minds its case. If none fits, asking for the adapter (not

@@ -3,6 +3,10 @@
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import process, { platform } from "node:process";
 
+/** Milliseconds between two looks, and until no more is waited for. */
+const WAIT = 5;
+const LONGEST_WAIT = 300;
+
 /** Leads descriptor 2 to nowhere; what it returns leads it back. Undefined where that cannot be done without harm. */
 type Divert = () => (() => void) | undefined;
 
@@ -20,11 +24,21 @@ export function silently<T>(call: () => T): T {
   }
 }
 
+/** Work that Node's own threads do. */
+const busy = (kinds: RegExp) => process.getActiveResourcesInfo().some((name) => kinds.test(name));
+
+/** Waits a while for the files that this program is reading: while Node's threads open files, silently() is not safe. */
+export async function untilIdle(): Promise<void> {
+  if ("Deno" in globalThis) return;
+  for (let waited = 0; waited < LONGEST_WAIT && busy(/Req/); waited += WAIT)
+    await new Promise((resolve) => setTimeout(resolve, WAIT));
+}
+
 const divertByName: Divert = () => {
   let kept: number;
   try {
     // A file that another thread opens while 2 is closed would become 2.
-    if (process.getActiveResourcesInfo().some((name) => /Req|Worker/.test(name))) return undefined;
+    if (busy(/Req|Worker/)) return undefined;
     if (sharesPosition(2) && !appendAll(2)) return undefined;
     kept = openSync("/proc/self/fd/2", "a");
   } catch {
