@@ -13,13 +13,23 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 const underDeno = "Deno" in globalThis;
 
 const program = `
+import { open } from "node:fs/promises";
 import process from "node:process";
 import { currentHost } from "./src/host/current.ts";
 const host = await currentHost();
 process.stderr.write("before\\n");
+const pipe = process.env.WAVEGATE_TEST_PIPE;
+let opened;
+if (pipe) {
+  await import("webgpu");
+  // One of Node's threads waits for a writer.
+  opened = open(pipe, "r").then((file) => file.close());
+  setTimeout(() => open(pipe, "w").then((file) => file.close()), 60);
+}
 const gpu = await host.gpu({ implementation: "dawn" });
 await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
 process.stderr.write("after\\n");
+await opened;
 process.exit(0);`;
 
 /** Runs the program in a shell whose line has "$@" in its place; returns its stdout. */
@@ -35,6 +45,14 @@ function shell(line: string): string {
 
 test("dawn() writes nothing on stderr where that is a pipe", () => {
   assert.equal(shell('"$@" 2>&1 >/dev/null | cat'), "before\nafter\n");
+});
+
+test("dawn() writes nothing on stderr while the program reads files", () => {
+  const pipe = join(folder, "pipe");
+  assert.equal(
+    shell(`mkfifo "${pipe}"; export WAVEGATE_TEST_PIPE="${pipe}"; "$@" 2>&1 >/dev/null | cat`),
+    "before\nafter\n",
+  );
 });
 
 test("dawn() writes nothing on stderr where that is a file opened to append", () => {

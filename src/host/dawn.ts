@@ -1,7 +1,7 @@
 /** Dawn, through npm `webgpu`, for Node and (on request) for Deno. */
 
 import type { GpuOptions } from "./host.ts";
-import { withoutNativeStderr } from "./native_stderr.ts";
+import { untilFilesAreRead, withoutNativeStderr } from "./native_stderr.ts";
 import { quiet } from "./quiet.ts";
 
 /**
@@ -35,7 +35,10 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
  * An instance looks for its adapters when it is first asked for one, inside that call. There it writes two warnings about
  * limits that concern nobody (of most Vulkan drivers), from native code that takes no switch.
  */
-const firstAdapter = (gpu: GPU) => quiet(() => withoutNativeStderr(() => gpu.requestAdapter()));
+async function firstAdapter(gpu: GPU): Promise<GPUAdapter | null> {
+  await untilFilesAreRead();
+  return await quiet(() => withoutNativeStderr(() => gpu.requestAdapter()));
+}
 
 /**
  * Dawn takes a part of the adapter's name but minds its case. If none fits, asking for the adapter (not

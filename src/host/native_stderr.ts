@@ -4,6 +4,10 @@ import { closeSync, fstatSync, openSync, readFileSync, readlinkSync } from "node
 import process, { platform } from "node:process";
 import { isMainThread } from "node:worker_threads";
 
+/** Milliseconds between two looks, and until no more is waited for. */
+const WAIT = 5;
+const LONGEST_WAIT = 300;
+
 /** Leads descriptor 2 to nowhere; what it returns leads it back. Undefined where that cannot be done without harm. */
 type Divert = () => (() => void) | undefined;
 
@@ -21,12 +25,21 @@ export function withoutNativeStderr<T>(call: () => T): T {
   }
 }
 
+/** Whether Node's own threads are at work, which open and read files. */
+const readsFiles = () => process.getActiveResourcesInfo().some((name) => name.includes("Req"));
+
+/** Waits a while for the files that this program is reading: meanwhile withoutNativeStderr() is not safe. */
+export async function untilFilesAreRead(): Promise<void> {
+  if ("Deno" in globalThis) return;
+  for (let waited = 0; waited < LONGEST_WAIT && readsFiles(); waited += WAIT)
+    await new Promise((resolve) => setTimeout(resolve, WAIT));
+}
+
 const divertByName: Divert = () => {
   let kept: number;
   try {
     // A file that another thread opens while 2 is closed would become 2: pending reads go on in threads.
-    if (!isMainThread || process.getActiveResourcesInfo().some((name) => name.includes("Req")))
-      return undefined;
+    if (!isMainThread || readsFiles()) return undefined;
     if (!reopens(2) && !appendAll(2)) return undefined;
     kept = openSync("/proc/self/fd/2", "a");
   } catch {
