@@ -33,30 +33,33 @@ test("BindGroups keeps the most recently used and forgets the rest", () => {
   assert.equal(groups.find("99"), undefined, "its buffer was destroyed");
 });
 
-test("BindGroups.tidy() asks for a collection where too many are alive, and not again until more are", async () => {
+test("BindGroups.tidy() asks for a collection once many were let go, and not again until as many more are", async () => {
   const groups = new BindGroups(4, 10);
-  const held: GPUBindGroup[] = [];
   let asked = 0;
-  const collect = async () => {
-    asked++;
-    held.length = 0;
-    await host.collectGarbage();
+  const collect = async () => void asked++;
+  let n = 0;
+  const add = async (count: number) => {
+    for (let i = 0; i < count; i++) groups.add(`${n++}`, buffers(n), group());
+    await Promise.all([groups.tidy(collect), groups.tidy(collect)]);
+    return asked;
   };
-  const add = (n: number) => {
-    for (let i = 0; i < n; i++) held.push(groups.add(`${Math.random()}`, [], group()));
-  };
-  add(14);
-  await groups.tidy(collect);
-  assert.equal(asked, 0);
-  add(6);
-  await groups.tidy(collect);
-  assert.equal(asked, 1);
-  assert.ok(groups.alive <= 5, `${groups.alive} are alive`);
-  // A runtime that cannot be asked is not asked at every step.
-  const nothing = async () => void asked++;
-  add(100);
-  for (let i = 0; i < 5; i++) await groups.tidy(nothing);
-  assert.equal(asked, 2);
+  assert.equal(await add(14), 0);
+  assert.equal(groups.alive, 14);
+  assert.equal(await add(4), 1);
+  assert.equal(groups.alive, groups.size);
+  assert.equal(await add(10), 1);
+  groups.forget(new Set([n - 1, n]));
+  assert.equal(await add(2), 2, "those of destroyed buffers wait as well");
+});
+
+test("host.collectGarbage() frees what nobody holds, and runs its finalisers", async () => {
+  let freed = 0;
+  const registry = new FinalizationRegistry<undefined>(() => {
+    freed++;
+  });
+  for (let i = 0; i < 100; i++) registry.register({ i }, undefined);
+  await host.collectGarbage();
+  assert.ok(freed >= 99, `${freed} of 100 were freed`);
 });
 
 test("a device keeps few bind groups and memory maps, whatever meets in its dispatches", async () => {

@@ -24,17 +24,12 @@ export class BindGroups {
   /** Used since the last turn, and used in the turn before: least recently used by halves, at the cost of one look-up. */
   #recent = new Map<string, Entry>();
   #older = new Map<string, Entry>();
-  #alive = 0;
-  /** More than so many alive are too many. Rises where a collection did not help, so as not to ask at every turn. */
-  #tolerated: number;
-  readonly #collected = new FinalizationRegistry<undefined>(() => {
-    this.#alive--;
-  });
+  /** Let go since the last collection. */
+  #waiting = 0;
 
   constructor(most = MOST, mostWaiting = MOST_WAITING) {
     this.#half = most / 2;
     this.#mostWaiting = mostWaiting;
-    this.#tolerated = most + mostWaiting;
   }
 
   /** Bind groups that are kept. */
@@ -42,9 +37,9 @@ export class BindGroups {
     return this.#recent.size + this.#older.size;
   }
 
-  /** Bind groups whose memory the driver still holds, as far as is known: the kept ones and those not yet collected. */
+  /** Most bind groups whose memory the driver may still hold: the kept ones, and those let go since the last collection. */
   get alive(): number {
-    return this.#alive;
+    return this.size + this.#waiting;
   }
 
   /** The group that was kept under `key`. */
@@ -52,21 +47,21 @@ export class BindGroups {
     const recent = this.#recent.get(key);
     if (recent) return recent.group;
     const entry = this.#older.get(key);
-    if (entry) this.#keep(key, entry);
-    return entry?.group;
+    if (!entry) return undefined;
+    this.#older.delete(key);
+    this.#keep(key, entry);
+    return entry.group;
   }
 
   /** Keeps a new group, which binds these buffers. */
   add(key: string, buffers: readonly PoolBuffer[], group: GPUBindGroup): GPUBindGroup {
-    this.#alive++;
-    this.#collected.register(group, undefined);
     this.#keep(key, { group, buffers });
     return group;
   }
 
   #keep(key: string, entry: Entry): void {
-    this.#older.delete(key);
     if (this.#recent.size >= this.#half) {
+      this.#waiting += this.#older.size;
       this.#older = this.#recent;
       this.#recent = new Map();
     }
@@ -75,16 +70,19 @@ export class BindGroups {
 
   /** Drops those that name a destroyed buffer. */
   forget(ids: ReadonlySet<number>): void {
-    for (const groups of [this.#recent, this.#older])
-      for (const [key, { buffers }] of groups) if (buffers.some(({ id }) => ids.has(id))) groups.delete(key);
+    for (const groups of [this.#recent, this.#older]) {
+      for (const [key, { buffers }] of groups) {
+        if (!buffers.some(({ id }) => ids.has(id))) continue;
+        groups.delete(key);
+        this.#waiting++;
+      }
+    }
   }
 
-  /** Where too many are alive, waits for `collect`, which is to run the runtime's garbage collector. */
+  /** Where many were let go, waits for `collect`, which is to run the runtime's garbage collector. */
   async tidy(collect: () => Promise<void>): Promise<void> {
-    if (this.#alive <= this.#tolerated) return;
-    // Not twice at once: waits overlap.
-    this.#tolerated = Number.POSITIVE_INFINITY;
+    if (this.#waiting <= this.#mostWaiting) return;
+    this.#waiting = 0; // waits overlap: one asks
     await collect();
-    this.#tolerated = Math.max(2 * this.#half, this.#alive) + this.#mostWaiting;
   }
 }
