@@ -1,6 +1,16 @@
 /** The parts of training: schedules, masks, batches, configs, files, memory, and data that is not as it should be. */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from "node:fs/promises";
+import {
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -489,6 +499,9 @@ test("lockRun() lets one living process write to a run", async () => {
     await mkdir(lock);
     assert.throws(() => lockRun(run), /^Error: Cannot read .*lock: it is a folder$/);
     await rm(lock, { recursive: true });
+    await symlink("nowhere", lock);
+    assert.throws(() => lockRun(run), /^Error: Cannot read .*lock: it is a link to nothing$/);
+    await rm(lock);
     assert.throws(() => lockRun(join(run, "nowhere")), /^Error: Cannot write .*nowhere.lock: /);
     assert.deepEqual(await readdir(run), []);
   });

@@ -1,5 +1,14 @@
 /** One process at a time writes to a run: RUN/lock names it. */
-import { linkSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -110,6 +119,8 @@ function read(path: string): string | undefined {
     return readFileSync(path, "utf8");
   } catch (error) {
     const failure = error as NodeJS.ErrnoException;
+    const link = lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink();
+    if (link) throw new Error(`Cannot read ${path}: it is a link to nothing`, { cause: error });
     if (failure.code === "ENOENT" || failure.code === "ENOTDIR") return undefined;
     throw new Error(`Cannot read ${path}: ${reasonOf(failure)}`, { cause: error });
   }
