@@ -476,6 +476,13 @@ test("lockRun() lets one living process write to a run", async () => {
     );
     await owner(1, "another machine");
     assert.throws(() => lockRun(run), /process 1 of another machine is at it/);
+    // One that cannot be removed or read any more keeps no message of what went wrong from being seen.
+    await rm(lock);
+    const held = lockRun(run);
+    await rm(lock);
+    await mkdir(lock);
+    held.release();
+    await rm(lock, { recursive: true });
     // What a full disk, or a process that died, left behind names nobody, however new it is.
     const dead = { pid: 2 ** 22 + 1, host: hostname() };
     for (const left of [JSON.stringify(dead), '{"pid":', "", "null", "7", '{"pid":"x","host":1}']) {

@@ -46,7 +46,11 @@ export function lockRun(run: string, action = "train in"): { release(): void } {
   sweep(run);
   return {
     release() {
-      if (read(path) === content) rmSync(path, { force: true });
+      try {
+        if (read(path) === content) rmSync(path, { force: true });
+      } catch {
+        // On a disk that takes nothing any more, which is told already: the next start finds a dead process.
+      }
     },
   };
 }

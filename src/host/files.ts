@@ -20,6 +20,8 @@ const REASONS: Record<string, string> = {
   EACCES: "permission denied",
   EPERM: "operation not permitted",
   ENOSPC: "no space left on the disk",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "the file would be larger than the system lets it be",
   EROFS: "the file system is read-only",
   EMFILE: "too many open files",
   ENAMETOOLONG: "the name is too long",
