@@ -86,6 +86,25 @@ test("runProvenance() lists what a run trains on, what chooses the epoch and who
   assert.deepEqual(await readProvenance(host, bare), record, "a model that was saved without one gets one");
 });
 
+test("runProvenance() refuses to go on with recordings whose samples are others", async () => {
+  const changed = join(scratch, "changed");
+  await cp(corpus.root, changed, { recursive: true });
+  const config = trainConfig({ preset: "nano", system: "acoustic", data: changed, fold: 2 });
+  const goOn = () => heardBy(config, "Session2", { folder: model, state: { stage: 1 } } as Latest);
+  const [own] = (await readProvenance(host, model))!.corpora;
+  const [id] = Object.keys(own.trainedOn);
+  const wav = (await readIemocap(host, changed)).utterances.find((u) => u.id === id)!.wav;
+  const bytes = await readFile(wav);
+  bytes[bytes.length - 1] ^= 1;
+  await writeFile(wav, bytes);
+  await assert.rejects(goOn(), {
+    message: `Cannot resume with ${changed}: 1 of 8 recordings have other samples than when the run began (${id})`,
+  });
+  bytes[bytes.length - 1] ^= 1;
+  await writeFile(wav, bytes);
+  await goOn();
+});
+
 test("evaluate takes the session that training held out, and refuses what was trained on unless told", async () => {
   const held = await evaluate(model, corpus.root, "--json");
   assert.equal(held.error, undefined);

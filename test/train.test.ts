@@ -457,7 +457,7 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
     await rm(newest, { recursive: true });
     assert.equal((await openLatest(run, of))?.folder, before);
     await rm(before, { recursive: true });
-    await refused(/it holds models in best\/, but no checkpoint to go on from$/);
+    await refused(/it holds models in best\/, but no checkpoint to go on from; another --out starts anew$/);
     assert.deepEqual(await readdir(join(path, "checkpoints")), ["notes"], "what is not the run's stays");
   });
   await release.remove();

@@ -23,7 +23,10 @@ export interface RunProvenance {
   readonly bert?: Before;
 }
 
-/** Reads every clip of train and dev once, unless the newest checkpoint holds their digests. Undefined where interrupted. */
+/**
+ * Reads every clip of train and dev once. Throws where they are not those of the newest checkpoint, which holds their
+ * digests. Undefined where interrupted.
+ */
 export async function runProvenance(
   host: Host,
   config: TrainConfig,
@@ -85,14 +88,26 @@ async function heardCorpus(
     latest && latest.state.stage > 0
       ? await readProvenance(host, latest.folder).catch(() => undefined)
       : undefined;
-  const own = kept?.corpora[0];
-  if (own && own.identity === facts.identity && own.heldOut === facts.heldOut) return { ...own, ...facts };
   const parts = split(config, data);
-  return {
-    ...facts,
-    trainedOn: await clipDigests(host, parts.train, signal),
-    selectedBy: await clipDigests(host, parts.dev, signal),
-  };
+  const trainedOn = await clipDigests(host, parts.train, signal);
+  const selectedBy = await clipDigests(host, parts.dev, signal);
+  const own = kept?.corpora[0];
+  if (!own || own.identity !== facts.identity || own.heldOut !== facts.heldOut)
+    return { ...facts, trainedOn, selectedBy };
+  refuseOthers(config.data, { ...own.trainedOn, ...own.selectedBy }, { ...trainedOn, ...selectedBy });
+  return { ...own, ...facts };
+}
+
+type Digests = Readonly<Record<string, string>>;
+
+/** Throws where clips are not those that the run began with; one that cannot be read, then or now, passes here. */
+function refuseOthers(data: string, then: Digests, now: Digests): void {
+  const others = Object.keys(now).filter((id) => now[id] !== "" && then[id] && now[id] !== then[id]);
+  if (others.length === 0) return;
+  const ids = others.slice(0, 3).join(", ") + (others.length > 3 ? ", …" : "");
+  throw new Error(
+    `Cannot resume with ${data}: ${others.length} of ${Object.keys(now).length} recordings have other samples than when the run began (${ids})`,
+  );
 }
 
 /** Equal for corpora with the same utterances, wherever they lie. */

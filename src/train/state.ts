@@ -94,7 +94,9 @@ async function refuseOrphans(run: RunFolder): Promise<void> {
   const bests = await run.own("best");
   const published = (await host.kind(`${path}/model`)) === "directory";
   if (published || bests.length > 1 || bests.some((name) => !name.endsWith("-epoch001")))
-    throw new Error(`Cannot resume ${path}: it holds models in best/, but no checkpoint to go on from`);
+    throw new Error(
+      `Cannot resume ${path}: it holds models in best/, but no checkpoint to go on from; another --out starts anew`,
+    );
 }
 
 /** Reads state.json, and the tensor files as far as that shows that they are as they were written. */
