@@ -384,3 +384,18 @@ test("wavegate ends with status 2 at an unknown verb and prints its version", ()
   assert.match(String(stderr), /^wavegate: Cannot run "xyzzyxyzzy": [^\n]*\n$/);
   assert.match(String(command("--version")[1]), /^\d+\.\d+\.\d+\n$/);
 });
+
+test("wavegate says in one line that it cannot start where memory is short", () => {
+  // The command is Node's, and needs the name of a limit that Linux has.
+  if (process.platform !== "linux" || "Deno" in globalThis) return;
+  for (const kib of [2_000_000, 6_000_000]) {
+    const line = `ulimit -v ${kib}; exec "$0" tools/wavegate.mjs --version`;
+    const { status, stdout, stderr } = spawnSync("sh", ["-c", line, process.execPath], {
+      cwd: root,
+      encoding: "utf8",
+    });
+    // There may be room enough one day.
+    if (status === 0) assert.match(stdout, /^\d/);
+    else assert.match(stderr, /^wavegate: Cannot start: [^\n]+\n$/);
+  }
+});

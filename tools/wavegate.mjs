@@ -1,6 +1,29 @@
 #!/usr/bin/env node
 /** The command: TypeScript through tsx in a checkout, the built dist/ in an installed package. */
-import { existsSync } from "node:fs";
+import { existsSync, writeSync } from "node:fs";
+
+let told = false;
+/** @param {unknown} error */
+const tell = (error) => {
+  if (told) return;
+  told = true;
+  const [line] = String(error instanceof Error ? error.message : error).split("\n");
+  try {
+    writeSync(2, `wavegate: ${/^Cannot /.test(line) ? line : `Cannot start: ${line}`}\n`);
+  } catch {
+    // Nobody is left to be told.
+  }
+};
+/** @param {unknown} error */
+const fail = (error) => {
+  tell(error);
+  process.exit(1);
+};
+/** @param {number} code */
+const ended = (code) => void (code !== 0 && tell("a thread of Node's ended, as where memory is short"));
+// What tsx does in the background may fail, where ulimit -v leaves it no room for one. A verb looks after itself.
+process.once("uncaughtException", fail);
+process.once("exit", ended);
 
 const source = new URL("./verbs.ts", import.meta.url);
 const built = new URL("../dist/tools/verbs.js", import.meta.url);
@@ -14,8 +37,9 @@ try {
     register();
   }
   const { main } = await import((existsSync(source) ? source : built).href);
+  process.off("uncaughtException", fail);
+  process.off("exit", ended);
   await main(process.argv.slice(2));
 } catch (error) {
-  console.error(`wavegate: ${/** @type {Error} */ (error).message}`);
-  process.exitCode = 1;
+  fail(error);
 }
