@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import process from "node:process";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { backportsEntry, byHand, majorVersion, parseOsRelease, planInstall } from "../tools/mesa.mjs";
 
 const bookworm = { ID: "debian", VERSION_CODENAME: "bookworm" };
@@ -119,4 +125,32 @@ test("byHand() names the packages of the distribution", () => {
   assert.match(byHand({ ID: "fedora" }), /dnf install/);
   assert.match(byHand({ ID: "manjaro", ID_LIKE: "arch" }), /pacman -S/);
   assert.match(byHand({}), /driver, 25 or newer$/);
+});
+
+test("setup installs the packages again where one of them was removed", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "wavegate-setup-"));
+  const write = async (name: string, text: string) => {
+    await mkdir(dirname(join(folder, name)), { recursive: true });
+    await writeFile(join(folder, name), text);
+  };
+  await write("package.json", '{"dependencies":{"here":"1"},"devDependencies":{"@a/gone":"1"}}');
+  await write("package-lock.json", "{}");
+  await write("node_modules/here/package.json", "{}");
+  await write("node_modules/.package-lock.json", "{}");
+  await write(
+    "npm-cli.js",
+    'console.error("npm error " + process.argv.slice(2).join(" ")); process.exit(1);',
+  );
+  for (const name of ["setup.mjs", "mesa.mjs"])
+    await cp(fileURLToPath(new URL(`../tools/${name}`, import.meta.url)), join(folder, "tools", name));
+  const { status, stderr } = spawnSync("node", [join(folder, "tools/setup.mjs")], {
+    encoding: "utf8",
+    env: { ...process.env, npm_execpath: join(folder, "npm-cli.js") },
+  });
+  await rm(folder, { recursive: true });
+  assert.equal(
+    stderr,
+    "setup: installing npm packages\nsetup: Cannot install npm packages: npm error ci --ignore-scripts --no-audit --no-fund; run npm ci by hand\n",
+  );
+  assert.equal(status, 1);
 });

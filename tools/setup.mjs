@@ -5,7 +5,7 @@
  *   node tools/setup.mjs --dry-run   prints the commands that would install a driver, and runs none
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, statSync, utimesSync } from "node:fs";
+import { existsSync, readFileSync, statSync, utimesSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { installMesa, byHand, readOsRelease } from "./mesa.mjs";
 
@@ -19,11 +19,19 @@ function checkNode() {
     throw new Error(`Cannot run on Node ${version}: ${OLDEST_NODE} or newer is needed`);
 }
 
+/** A package that package.json names and that was removed since; undefined where all are there. */
+function missingPackage() {
+  const { dependencies, devDependencies } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
+  const names = Object.keys({ ...dependencies, ...devDependencies });
+  return names.find((name) => !existsSync(`${root}node_modules/${name}/package.json`));
+}
+
 /** npm writes the hidden lock file last, so its time tells whether an installation is complete and recent. */
 function installPackages() {
   const installed = `${root}node_modules/.package-lock.json`;
   const lock = `${root}package-lock.json`;
-  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs) return;
+  const recent = existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs;
+  if (recent && missingPackage() === undefined) return;
   say("installing npm packages");
   // Exactly what the lock file says, which stays as it is. None of our packages needs its install script.
   const args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
@@ -65,6 +73,9 @@ function findAdapter() {
 function ensureAdapter() {
   const before = findAdapter();
   if (before.name) return;
+  // No driver mends that.
+  if (/Cannot find (package|module)/.test(before.fault ?? ""))
+    throw new Error(`Cannot load Dawn (npm webgpu): ${before.fault}; run npm ci by hand`);
   if (process.platform !== "linux") {
     const why = before.fault ?? "Dawn found none";
     throw new Error(
