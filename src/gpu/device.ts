@@ -95,9 +95,8 @@ export class Device {
   readonly bindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
+  /** Told of every dispatch and view; a tape's, while one runs. */
   watcher: Watcher | undefined;
-  readonly #sources: ReadonlyMap<string, string>;
-  readonly #outputs = new Map<string, ReadonlySet<string>>();
   /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */
   readonly #staging = new Map<number, GPUBuffer>();
   readonly #watched = new Set<Promise<void>>();
@@ -145,7 +144,6 @@ export class Device {
       memoryLeft,
     });
     this.kernels = new KernelLibrary(this, sources);
-    this.#sources = sources;
     gpu.lost.then((lost) => {
       if (!this.#disposed)
         this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
@@ -158,17 +156,6 @@ export class Device {
         ),
       );
     };
-  }
-
-  /** Names of the buffers that a kernel's entry points write. */
-  outputsOf(kernel: string): ReadonlySet<string> {
-    let names = this.#outputs.get(kernel);
-    if (!names) {
-      const text = this.#sources.get(`${kernel}.wgsl`) ?? "";
-      names = new Set(Array.from(text.matchAll(/var<storage,\s*read_write>\s*(\w+)/g), (m) => m[1]));
-      this.#outputs.set(kernel, names);
-    }
-    return names;
   }
 
   #fail(error: Error): void {

@@ -61,7 +61,7 @@ export class Twin {
         throw new Error(`Cannot run ${this.name}.${entry}: ${name} lives on another device`);
     }
     if (!device) throw new Error(`Cannot run ${this.name}.${entry}: no buffer was given`);
-    device.watcher?.ran?.(`${this.name}.${entry}`, buffers, device.outputsOf(this.name));
+    device.watcher?.ran?.(`${this.name}.${entry}`, buffers, device.kernels.outputsOf(this.name));
     device.kernels.run({ name: this.name, entry, variant }, buffers, dims, grid);
   }
 }

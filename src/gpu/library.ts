@@ -1,7 +1,16 @@
 import type { Device } from "./device.ts";
 import type { Bound, Grid, Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import { type BindingInfo, excerpt, expand, type Flags, type Interface, reachable, reflect } from "./wgsl.ts";
+import {
+  type BindingInfo,
+  excerpt,
+  expand,
+  type Flags,
+  type Interface,
+  reachable,
+  reflect,
+  stripComments,
+} from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
 export interface Request {
@@ -28,6 +37,7 @@ export class KernelLibrary {
   readonly #sources: ReadonlyMap<string, string>;
   readonly #modules = new Map<string, { module: GPUShaderModule; text: string }>();
   readonly #pipelines = new Map<string, Pipeline>();
+  readonly #outputs = new Map<string, ReadonlySet<string>>();
   #planned: Map<string, Request> | undefined;
 
   /** `sources` maps file names inside kernels/ to their text. */
@@ -38,6 +48,17 @@ export class KernelLibrary {
 
   get size(): number {
     return this.#pipelines.size;
+  }
+
+  /** Names of the buffers that a kernel's entry points write. */
+  outputsOf(kernel: string): ReadonlySet<string> {
+    let names = this.#outputs.get(kernel);
+    if (!names) {
+      const { bindings } = reflect(stripComments(this.#sources.get(`${kernel}.wgsl`) ?? ""));
+      names = new Set(bindings.filter((b) => b.access === "read_write").map((b) => b.name));
+      this.#outputs.set(kernel, names);
+    }
+    return names;
   }
 
   /** Records one dispatch, compiling the pipeline first where it is new. Inside precompile() it only notes the pipeline. */

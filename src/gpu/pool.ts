@@ -24,7 +24,7 @@ export interface PoolStatistics {
   /** Highest `allocated` so far. */
   peak: number;
   /** Buffers held from the GPU now. */
-  held: number;
+  buffers: number;
   /** Buffers created since the device was opened. */
   created: number;
 }
@@ -76,7 +76,7 @@ export class Pool {
   readonly #largest: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #owner: PoolOwner;
-  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, held: 0, created: 0 };
+  readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, buffers: 0, created: 0 };
   #nextId = 1;
   #mostLive = 0;
   #unchecked = 0;
@@ -174,7 +174,7 @@ export class Pool {
       if (this.#owner.memoryLeft) this.#leaving += buffer.bytes;
     }
     if (doomed.size === 0) return;
-    this.statistics.held -= doomed.size;
+    this.statistics.buffers -= doomed.size;
     this.#changed = true;
     this.#owner.beforeDestroy();
     this.#owner.onDestroy(doomed);
@@ -213,7 +213,7 @@ export class Pool {
     });
     this.#changed = true;
     this.statistics.created++;
-    this.statistics.held++;
+    this.statistics.buffers++;
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
     return { id, gpu, bytes: size, lastUse: -1 };

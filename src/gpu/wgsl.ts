@@ -27,7 +27,9 @@ export interface Interface {
   readonly dims: readonly DimsField[];
 }
 
-const stripComments = (text: string) => text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/\/\/[^\n]*/g, "");
+/** Text without comments: they may hold what looks like code. */
+export const stripComments = (text: string) =>
+  text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/\/\/[^\n]*/g, "");
 
 function include(text: string, library: ReadonlyMap<string, string>, depth = 0): string {
   if (depth > 8) throw new Error("Cannot expand WGSL: #include nests more than 8 deep");

@@ -250,7 +250,7 @@ class StageLoop<B> {
     const { device, run, task, stage, config, onStep } = this.#options;
     const { epochs, rate } = config;
     const { epoch, step } = this.#state;
-    const { allocated: bytes, held: buffers } = device.pool.statistics;
+    const { allocated: bytes, buffers } = device.pool.statistics;
     run.metrics({
       ...{ stage, step, epoch, loss, ...parts, gradient_norm: gradientNorm },
       ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
