@@ -18,6 +18,11 @@ export async function readJson(host: Host, path: string): Promise<Record<string,
   throw new TypeError(`Cannot read ${path}: it holds ${found}, expected an object`);
 }
 
+/** As readJson(); an empty object where no file is. */
+export async function readOptionalJson(host: Host, path: string): Promise<Record<string, unknown>> {
+  return (await host.kind(path)) === "file" ? await readJson(host, path) : {};
+}
+
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

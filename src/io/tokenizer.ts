@@ -2,7 +2,7 @@
 
 import { bertNormalizer, bertPreTokenizer, bertProcessing, Tokenizer, WordPiece } from "tokenizers";
 import type { Host } from "../host/host.ts";
-import { readJson } from "./config.ts";
+import { readOptionalJson } from "./config.ts";
 import { readUtf8 } from "./encoding.ts";
 import { quote } from "./json.ts";
 import { tokenName } from "./vocabulary.ts";
@@ -39,10 +39,7 @@ export async function bertTokenizerFolder(host: Host, folder: string): Promise<s
  */
 export async function openBertTokenizer(host: Host, whole: string): Promise<BertTokenizer> {
   const folder = await bertTokenizerFolder(host, whole);
-  const optional = async (name: string) => {
-    const path = `${folder}/${name}`;
-    return (await host.kind(path)) === "file" ? await readJson(host, path) : {};
-  };
+  const optional = (name: string) => readOptionalJson(host, `${folder}/${name}`);
   const config = await optional("tokenizer_config.json");
   const { max_position_embeddings: positions, model_type: family } = await optional("config.json");
   const limits = [config.model_max_length, positions].filter(

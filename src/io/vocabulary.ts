@@ -1,7 +1,7 @@
 /** The characters of a CTC head, as `vocab.json` and Hugging Face's Wav2Vec2CTCTokenizer define them. */
 
 import type { Host } from "../host/host.ts";
-import { isObject, readJson } from "./config.ts";
+import { isObject, readJson, readOptionalJson } from "./config.ts";
 import { quote } from "./json.ts";
 
 export interface CtcTokens {
@@ -168,8 +168,7 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
   if ((await host.kind(path)) !== "file") {
     throw new Error(`Cannot open ${folder}: it holds no vocab.json, which the CTC decoder needs`);
   }
-  const optional = async (name: string) =>
-    (await host.kind(`${folder}/${name}`)) === "file" ? await readJson(host, `${folder}/${name}`) : {};
+  const optional = (name: string) => readOptionalJson(host, `${folder}/${name}`);
   let config = await optional("tokenizer_config.json");
   // A folder of both encoders may hold BERT's, which says nothing of letters.
   if (/^Bert/.test(String(config.tokenizer_class))) config = {};

@@ -1,7 +1,7 @@
 /** What a checkpoint wants done to audio before it hears it: the settings of its Wav2Vec2FeatureExtractor. */
 import type { Host } from "../host/host.ts";
 import { SAMPLE_RATE } from "../io/audio.ts";
-import { isObject, readJson } from "../io/config.ts";
+import { isObject, readJson, readOptionalJson } from "../io/config.ts";
 import { brief } from "../io/json.ts";
 import { ConfigReader } from "./config.ts";
 
@@ -33,7 +33,7 @@ export async function openFeatureExtractor(host: Host, folder: string): Promise<
 
 /** Those of a folder in which no file has any. */
 async function defaults(host: Host, processor: string): Promise<FeatureExtractorConfig> {
-  const json = (await host.kind(processor)) === "file" ? await readJson(host, processor) : {};
+  const json = await readOptionalJson(host, processor);
   if (json.do_normalize === undefined) return { normalize: true };
   const ignored = `${processor} says do_normalize ${brief(json.do_normalize)} outside feature_extractor`;
   return { normalize: true, note: `${ignored}: it does not count, as in transformers` };

@@ -1,6 +1,6 @@
 /** The small files of a model folder, so that predict and transformers can open it. */
 import type { Host } from "../host/host.ts";
-import { readJson } from "../io/config.ts";
+import { readOptionalJson } from "../io/config.ts";
 import { type BertTokenizer, bertTokenizerFolder, openBertTokenizer } from "../io/tokenizer.ts";
 import { writeWhole } from "../io/write_whole.ts";
 import { CtcVocabulary, openCtcVocabulary } from "../io/vocabulary.ts";
@@ -90,8 +90,7 @@ async function tokenizerFiles(
   for (const name of ["tokenizer.json", "vocab.txt"]) {
     if ((await host.kind(`${from}/${name}`)) === "file") files[name] = await host.readText(`${from}/${name}`);
   }
-  const path = `${from}/tokenizer_config.json`;
-  const given = (await host.kind(path)) === "file" ? await readJson(host, path) : {};
+  const given = await readOptionalJson(host, `${from}/tokenizer_config.json`);
   const own = Object.fromEntries(TOKENIZER_KEYS.flatMap((key) => (key in given ? [[key, given[key]]] : [])));
   files["tokenizer_config.json"] = toJson({
     tokenizer_class: "BertTokenizer",
