@@ -1,6 +1,6 @@
 /** npx dies alone where it is sent a signal: what it started would go on to its end, unseen. */
-import { readFileSync } from "node:fs";
 import process from "node:process";
+import { processField } from "./process_stat.ts";
 
 /** Milliseconds between two looks. */
 const EVERY = 500;
@@ -11,7 +11,8 @@ const EVERY = 500;
  */
 export function watchLauncher(ended: () => void): void {
   if (!/\bwavegate\b/.test(process.env.npm_lifecycle_script ?? "")) return;
-  const chain = () => `${process.ppid} ${parentOf(process.ppid)}`;
+  // npm starts a shell, and that the command; where the system does not tell, the shell must do.
+  const chain = () => `${process.ppid} ${processField(process.ppid, 4)}`;
   const first = chain();
   const timer = setInterval(() => {
     if (chain() === first) return;
@@ -19,15 +20,4 @@ export function watchLauncher(ended: () => void): void {
     ended();
   }, EVERY);
   timer.unref();
-}
-
-/** npm starts a shell, and that the command; where the system does not tell, the shell must do. */
-function parentOf(pid: number): number | undefined {
-  try {
-    // "PID (NAME) STATE PPID …", and a name may hold blanks and brackets.
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-  } catch {
-    return undefined;
-  }
 }

@@ -13,6 +13,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { reasonOf } from "../src/host/files.ts";
+import { processField } from "./process_stat.ts";
 
 interface Owner {
   readonly pid: number;
@@ -160,9 +161,8 @@ function holds(owner: Owner, own: Owner): boolean {
 function beginOf(pid: number): string | undefined {
   try {
     const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
-    // "PID (NAME) STATE …", and a name may hold blanks and brackets; what follows it is field 3.
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return `${boot} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[22 - 3]}`;
+    const start = processField(pid, 22);
+    return start && `${boot} ${start}`;
   } catch {
     return undefined;
   }
