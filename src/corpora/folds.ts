@@ -1,3 +1,4 @@
+import { beginningOf } from "../io/listed.ts";
 import type { Utterance } from "./corpus.ts";
 import { random } from "./random.ts";
 
@@ -72,7 +73,7 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
   const count = dev === 0 ? 0 : Math.max(1, Math.round(dialogues.length * dev));
   if (count > 0 && rest.length > 0 && count >= dialogues.length) {
     throw new RangeError(
-      `Cannot make folds: with ${name} held out ${dialogues.length} dialogues are left (${brief(dialogues)}), and dev, a share of ${dev}, would take ${count}: expected at least one for training; dev=0 takes none`,
+      `Cannot make folds: with ${name} held out ${dialogues.length} dialogues are left (${beginningOf(dialogues, 3)}), and dev, a share of ${dev}, would take ${count}: expected at least one for training; dev=0 takes none`,
     );
   }
   const chosen = new Set(random(seed, "dev", name).shuffled(dialogues).slice(0, count));
@@ -86,9 +87,6 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
     test,
   };
 }
-
-const brief = (names: readonly string[]) =>
-  names.length > 3 ? `${names.slice(0, 3).join(", ")}, …` : names.join(", ");
 
 function refuseOverlap(
   fold: string,

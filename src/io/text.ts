@@ -1,4 +1,5 @@
 /** The one normaliser of transcripts: for CTC targets, for word error rates and for BERT alike. */
+import { listed } from "./listed.ts";
 
 const UNITS =
   "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE TEN ELEVEN TWELVE THIRTEEN FOURTEEN FIFTEEN SIXTEEN SEVENTEEN EIGHTEEN NINETEEN".split(
@@ -58,8 +59,10 @@ export function droppedCharacters(text: string): Map<string, number> {
 
 /** `"Ж", "И" 2`: what was dropped, for a message; of many kinds the first ten. */
 export function showDropped(dropped: ReadonlyMap<string, number>): string {
-  const shown = [...dropped].slice(0, 10).map(([sign, n]) => `"${sign}"${n > 1 ? ` ${n}` : ""}`);
-  return `${shown.join(", ")}${dropped.size > 10 ? ` and ${dropped.size - 10} more` : ""}`;
+  return listed(
+    [...dropped].map(([sign, n]) => `"${sign}"${n > 1 ? ` ${n}` : ""}`),
+    10,
+  );
 }
 
 /** The text in capitals, with numbers as words; marks that stand for nothing and foreign letters are still there. */

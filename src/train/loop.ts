@@ -3,6 +3,7 @@
  * stopped. Everything random is a function of (seed, stage, step), so the state is weights, moments and a few counts.
  */
 import type { Device } from "../gpu/device.ts";
+import { listed } from "../io/listed.ts";
 import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
@@ -286,8 +287,9 @@ function noteUntrained(run: RunFolder, stage: StageNumber, optimizer: AdamW): vo
   const steps = Object.entries(optimizer.steps);
   const still = steps.filter(([, n]) => n === 0).map(([key]) => key);
   if (still.length === 0 || still.length === steps.length) return;
-  const keys = still.slice(0, 3).join(", ") + (still.length > 3 ? ` and ${still.length - 3} more` : "");
-  run.log(`note: no gradient reached ${keys} in the first epoch of stage ${stage}; not trained so far`);
+  run.log(
+    `note: no gradient reached ${listed(still, 3)} in the first epoch of stage ${stage}; not trained so far`,
+  );
 }
 
 /** The micro-batches of one update, without those of which nothing can be read, and how many items are missing. */

@@ -7,6 +7,7 @@
  */
 import type { Host } from "../host/host.ts";
 import { readJson } from "../io/config.ts";
+import { listed } from "../io/listed.ts";
 import { writeWhole } from "../io/write_whole.ts";
 import { writeChecksum } from "./checksum.ts";
 import { copyFolder } from "./copy_folder.ts";
@@ -61,12 +62,10 @@ export class RunFolder {
     if (kind === "file") throw new Error(`Cannot start a run in ${path}: it is a file`);
     const names = (await host.list(path)).filter((name) => !/^lock\.|\.tmp$/.test(name));
     const foreign = (await isRun(host, path)) ? [] : await besides(host, path, names);
-    if (foreign.length > 0) {
-      const more = foreign.length > 6 ? ` and ${foreign.length - 6} more` : "";
+    if (foreign.length > 0)
       throw new Error(
-        `Cannot start a run in ${path}: it is no run and holds ${foreign.slice(0, 6).join(", ")}${more}, expected a new or an empty folder`,
+        `Cannot start a run in ${path}: it is no run and holds ${listed(foreign, 6)}, expected a new or an empty folder`,
       );
-    }
     const run = new RunFolder(host, path);
     const saved = [...(await run.#finished("checkpoints")), ...(await run.#finished("best"))];
     const published = names.includes("model") && (await host.list(`${path}/model`)).length > 0;

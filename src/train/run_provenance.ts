@@ -1,5 +1,6 @@
 /** What the models of a run have heard: its own corpus, and what the checkpoints that it began with had. */
 import type { Host } from "../host/host.ts";
+import { beginningOf } from "../io/listed.ts";
 import { writeWhole } from "../io/write_whole.ts";
 import type { StageNumber, TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
@@ -104,9 +105,8 @@ type Digests = Readonly<Record<string, string>>;
 function refuseOthers(data: string, then: Digests, now: Digests): void {
   const others = Object.keys(now).filter((id) => now[id] !== "" && then[id] && now[id] !== then[id]);
   if (others.length === 0) return;
-  const ids = others.slice(0, 3).join(", ") + (others.length > 3 ? ", …" : "");
   throw new Error(
-    `Cannot resume with ${data}: ${others.length} of ${Object.keys(now).length} recordings have other samples than when the run began (${ids})`,
+    `Cannot resume with ${data}: ${others.length} of ${Object.keys(now).length} recordings have other samples than when the run began (${beginningOf(others, 3)})`,
   );
 }
 
