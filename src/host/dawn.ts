@@ -25,8 +25,8 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
   const key = [...flags, options.adapter ?? ""].join(" ");
   const known = instances.get(key);
   if (known) return known;
-  const gpu = options.adapter === undefined ? create(flags) : await byName(options.adapter, flags, create);
-  await firstAdapter(gpu);
+  const { adapter } = options;
+  const gpu = await (adapter === undefined ? open(flags, create) : byName(adapter, flags, create));
   instances.set(key, gpu);
   return gpu;
 }
@@ -38,6 +38,13 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
 async function firstAdapter(gpu: GPU): Promise<GPUAdapter | null> {
   await untilFilesAreRead();
   return await quiet(() => withoutNativeStderr(() => gpu.requestAdapter()));
+}
+
+/** An instance that has looked for its adapters. */
+async function open(flags: string[], create: (flags: string[]) => GPU): Promise<GPU> {
+  const gpu = create(flags);
+  await firstAdapter(gpu);
+  return gpu;
 }
 
 /**
@@ -55,7 +62,7 @@ async function byName(adapter: string, flags: string[], create: (flags: string[]
   }
   const name = names.find((candidate) => candidate.toLowerCase().includes(adapter.toLowerCase()));
   if (name === undefined) throw noAdapter(adapter, names);
-  return create([...flags, `adapter=${name}`]);
+  return await open([...flags, `adapter=${name}`], create);
 }
 
 /** The error bears the names that there are. */

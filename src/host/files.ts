@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import type { AtomicFile, Digest, Entry, Host, RangedFile } from "./host.ts";
 import { availableMemory } from "./memory.ts";
 import { isStdin, memoryFile, readPipe, readStdin } from "./pipes.ts";
-import { POINTER_BYTES, pointerReason } from "./pointer.ts";
+import { POINTER_BYTES, pointerReason, refusePointer } from "./pointer.ts";
 
 const REASONS: Record<string, string> = {
   ENOENT: "no such file or folder",
@@ -82,7 +82,7 @@ async function open(path: string): Promise<RangedFile> {
     if (!stat.isFile()) throw Object.assign(new Error(), { code: "EISDIR" });
     if (stat.size <= POINTER_BYTES) {
       const { buffer, bytesRead } = await handle.read(new Uint8Array(POINTER_BYTES), 0, POINTER_BYTES, 0);
-      refusePointer(path, String.fromCharCode(...buffer.subarray(0, bytesRead)));
+      refusePointer(path, buffer.subarray(0, bytesRead));
     }
     return stat.size;
   }).catch(async (error) => {
@@ -107,11 +107,6 @@ async function open(path: string): Promise<RangedFile> {
     },
     close: () => handle.close(),
   };
-}
-
-function refusePointer(path: string | URL, text: string): void {
-  const reason = pointerReason(text.slice(0, POINTER_BYTES));
-  if (reason) throw new Error(`Cannot read ${shown(path)}: ${reason}`);
 }
 
 async function createAtomic(path: string): Promise<AtomicFile> {
@@ -242,7 +237,7 @@ type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet" | "collectGarbage"
 export const files: Files = {
   async readText(path) {
     const text = await attempt("read", path, () => fs.readFile(path, "utf8"));
-    refusePointer(path, text);
+    refusePointer(shown(path), text);
     return text;
   },
   readBytes: (path) => attempt("read", path, async () => new Uint8Array(await fs.readFile(path))),

@@ -4,6 +4,7 @@ import * as fs from "node:fs/promises";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RangedFile } from "./host.ts";
+import { joinBytes } from "./join_bytes.ts";
 import { availableMemory } from "./memory.ts";
 
 /** More than any recording or model that one pipes; an endless stream ends here, or where memory does. */
@@ -78,13 +79,7 @@ class Chunks {
   }
 
   join(): Uint8Array {
-    const whole = new Uint8Array(this.size);
-    let at = 0;
-    for (const chunk of this.#chunks) {
-      whole.set(chunk, at);
-      at += chunk.length;
-    }
-    return whole;
+    return joinBytes(this.#chunks);
   }
 }
 

@@ -14,3 +14,10 @@ export function pointerReason(head: string): string | undefined {
   const text = head.replace(/^(\ufeff|\xef\xbb\xbf)/, "");
   return POINTERS.find(([pattern]) => pattern.test(text))?.[1];
 }
+
+/** Throws for a file that begins with `head`, as text or as bytes, where that is such a pointer. */
+export function refusePointer(path: string, head: string | Uint8Array): void {
+  const begin = head.slice(0, POINTER_BYTES);
+  const reason = pointerReason(typeof begin === "string" ? begin : String.fromCharCode(...begin));
+  if (reason) throw new Error(`Cannot read ${path}: ${reason}`);
+}

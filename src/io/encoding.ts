@@ -1,7 +1,7 @@
 /** Text files as people have them: UTF-8 as a rule, but also what Windows programs write. */
 
 import type { Host } from "../host/host.ts";
-import { pointerReason } from "../host/pointer.ts";
+import { refusePointer } from "../host/pointer.ts";
 
 export interface DecodedText {
   /** Without a byte order mark. */
@@ -45,8 +45,7 @@ export async function readAnyText(host: Host, path: string): Promise<DecodedText
 
 async function readText(host: Host, path: string): Promise<Uint8Array> {
   const bytes = await host.readBytes(path);
-  const reason = pointerReason(String.fromCharCode(...bytes.subarray(0, 256)));
-  if (reason) throw new Error(`Cannot read ${path}: ${reason}`);
+  refusePointer(path, bytes);
   return bytes;
 }
 

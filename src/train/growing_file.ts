@@ -1,5 +1,6 @@
 /** A file to whose end a run writes. */
 import type { Host } from "../host/host.ts";
+import { joinBytes } from "../host/join_bytes.ts";
 import { writeWhole } from "../io/write_whole.ts";
 
 /** How many bytes at the start of `bytes` are whole records: lines, or events. */
@@ -32,12 +33,7 @@ export class GrowingFile {
 
   async flush(): Promise<void> {
     if (this.#pending.length === 0) return;
-    const all = new Uint8Array(this.#pending.reduce((n, b) => n + b.length, 0));
-    let at = 0;
-    for (const bytes of this.#pending) {
-      all.set(bytes, at);
-      at += bytes.length;
-    }
+    const all = joinBytes(this.#pending);
     this.#pending = [];
     await this.#host.append(this.path, all);
     this.length += all.length;

@@ -3,6 +3,7 @@
  *
  * A record is its length (u64), the masked CRC32C of the length, the bytes, the masked CRC32C of the bytes.
  */
+import { joinBytes } from "../host/join_bytes.ts";
 
 const encoder = new TextEncoder();
 
@@ -82,10 +83,7 @@ export class TensorBoardEvents {
     const body = record(Uint8Array.from(event.bytes));
     if (!first) return body;
     const head = record(Uint8Array.from(new Message().double(1, now).nested(3, "brain.Event:2").bytes));
-    const both = new Uint8Array(head.length + body.length);
-    both.set(head);
-    both.set(body, head.length);
-    return both;
+    return joinBytes([head, body]);
   }
 }
 
