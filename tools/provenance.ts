@@ -96,10 +96,15 @@ export async function warnOfHeard(
   utterances: readonly Utterance[],
   note: (line: string) => void,
 ): Promise<void> {
+  const records: [folder: string, record: Provenance][] = [];
   for (const folder of new Set(folders.filter((one) => one !== undefined))) {
     const record = await readProvenance(host, folder);
-    if (!record || record.corpora.length === 0) continue;
-    const heard = heardOf(record, await clipDigests(host, test), await corpusIdentity(utterances));
+    if (record && record.corpora.length > 0) records.push([folder, record]);
+  }
+  if (records.length === 0) return;
+  const [digests, identity] = [await clipDigests(host, test), await corpusIdentity(utterances)];
+  for (const [folder, record] of records) {
+    const heard = heardOf(record, digests, identity);
     if (heard.trainedOn + heard.selectedBy + heard.sameSamples === 0) continue;
     note(`${folder} knows ${name}: ${heardText(heard, test.length)}; figures on it will be no test`);
   }

@@ -17,7 +17,7 @@ import { numberedSession, split, type TrainData } from "../src/train/data.ts";
 import { type RunOptions, trainRun } from "../src/train/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { settingNotes, unused } from "../src/train/setting_notes.ts";
-import { SYSTEMS, systemOf } from "../src/train/systems.ts";
+import { hasPart, SYSTEMS } from "../src/train/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
@@ -165,10 +165,9 @@ function started(values: Values, note: (line: string) => void): TrainConfig {
 
 /** Throws where a checkpoint is given for a part that the system does not have. */
 function refuseFolders({ system, from }: TrainConfig): void {
-  const { modalities, stages } = systemOf(system);
-  if (from.bert !== undefined && modalities === "acoustic")
+  if (from.bert !== undefined && !hasPart(system, "bert"))
     throw new UsageError(`Cannot use --bert: the system ${system} reads no text`);
-  if (from.hubert !== undefined && !stages.some((stage) => stage > 0))
+  if (from.hubert !== undefined && !hasPart(system, "hubert"))
     throw new UsageError(`Cannot use --hubert: the system ${system} hears no speech`);
 }
 

@@ -5,7 +5,7 @@ import { parseJson } from "../io/json.ts";
 import { nearest } from "../io/nearest.ts";
 import { complain } from "./complain.ts";
 import { refuseModelSetting } from "./model_keys.ts";
-import { stagesOf, systemOf } from "./systems.ts";
+import { partsOf, stagesOf, systemOf } from "./systems.ts";
 
 const whole = (least: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
@@ -202,12 +202,13 @@ function refuseSetting(config: TrainConfig, path: readonly string[], value: unkn
     } else entries = entriesOf(entries[part]);
   }
   const stage = /^stage(\d)$/.exec(top)?.[1];
-  const unread = stage !== undefined && unreadInStage(config.system, Number(stage), rest.join("."), value);
+  const unread =
+    stage !== undefined && unreadInStage(config.system, Number(stage) as StageNumber, rest.join("."), value);
   if (unread) refuse(`nothing reads ${key}: ${unread}`);
 }
 
 /** Why a key of a stage changes nothing in a system that has the stage. */
-function unreadInStage(system: string, stage: number, key: string, value: unknown): string | undefined {
+function unreadInStage(system: string, stage: StageNumber, key: string, value: unknown): string | undefined {
   const of = (keys: string) => new RegExp(`^(${keys})(\\.|$)`).test(key);
   const idle =
     key === "freeze" && Array.isArray(value) ? value.find((part) => !has(system, stage, part)) : undefined;
@@ -226,12 +227,9 @@ function unreadInStage(system: string, stage: number, key: string, value: unknow
 }
 
 /** Whether a stage's model has a part that can be frozen; what is no such part, the schema refuses. */
-function has(system: string, stage: number, part: unknown): boolean {
-  const { modalities, asr } = systemOf(system);
-  const parts = {
-    ...{ cnn: stage > 0, hubert: stage > 0, ctc: stage > 0 && asr },
-    bert: stage === 0 || (stage === 2 && modalities !== "acoustic"),
-  };
+function has(system: string, stage: StageNumber, part: unknown): boolean {
+  const { hubert, ctc, bert } = partsOf(system, stage);
+  const parts = { cnn: hubert, hubert, ctc, bert };
   return parts[part as keyof typeof parts] ?? true;
 }
 

@@ -12,7 +12,7 @@ import { type Assets, openAssets } from "./assets.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { split, type TrainData } from "./data.ts";
 import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
-import { systemConfig, systemOf } from "./systems.ts";
+import { partsOf, systemConfig, systemOf } from "./systems.ts";
 
 type Json = Record<string, unknown>;
 
@@ -39,7 +39,7 @@ export async function materials(
 ): Promise<Materials> {
   const { from, model, data } = config;
   const fused = stage === 2;
-  const readsText = stage === 0 || (fused && systemOf(config.system).modalities !== "acoustic");
+  const { bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
   const hubertFolder = stage === 0 ? undefined : ((fused ? chosen[1] : undefined) ?? from.hubert);
   const bertFolder = readsText ? ((fused ? chosen[0] : undefined) ?? from.bert) : undefined;
   const assets = await openAssets(host, from.hubert, readsText ? (bertFolder ?? data) : undefined);
@@ -54,8 +54,7 @@ export async function materials(
   const hubert = await merged("hubert", from.hubert);
   const bert = readsText ? await merged("bert", bertFolder) : undefined;
   if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
-  if (stage === 0 || !systemOf(config.system).asr)
-    return { stage, assets, hubert, bert, hubertFolder, bertFolder };
+  if (!writesWords) return { stage, assets, hubert, bert, hubertFolder, bertFolder };
   hubert.pad_token_id ??= assets.vocabulary.blank;
   const vocabulary = vocabularyOfHead(readerOf(config, "hubert", hubert), assets.vocabulary);
   return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };

@@ -3,7 +3,7 @@ import { isObject } from "../io/config.ts";
 import { nearest } from "../io/nearest.ts";
 import { cmgiConfig } from "../models/cmgi.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../models/config.ts";
-import { SYSTEMS, type SystemRecipe, systemOf } from "./systems.ts";
+import { hasPart, SYSTEMS, type SystemRecipe, systemOf } from "./systems.ts";
 
 type Part = "hubert" | "bert" | "cmgi";
 type Json = Readonly<Record<string, unknown>>;
@@ -97,13 +97,7 @@ function unreadKey({ asr, fusion }: SystemRecipe, part: Part, key: string): stri
 const isPart = (name: string): name is Part => name === "hubert" || name === "bert" || name === "cmgi";
 
 function refusePart(system: string, part: Part): void {
-  const { modalities, stages } = systemOf(system);
-  const lacks = {
-    hubert: !stages.some((stage) => stage > 0),
-    bert: modalities === "acoustic",
-    cmgi: modalities !== "both",
-  }[part];
-  if (lacks)
+  if (!hasPart(system, part))
     throw new RangeError(`Cannot use the recipe with --set: the system ${system} has no model.${part}`);
 }
 

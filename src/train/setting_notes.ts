@@ -1,6 +1,6 @@
 /** What is said about settings that are allowed and change nothing. */
 import type { TrainConfig } from "./config.ts";
-import { systemOf } from "./systems.ts";
+import { hasPart } from "./systems.ts";
 
 /** A line for each of `settings`, "key=value", that the stages of `config` do not use, or that a later one overrules. */
 export function settingNotes(config: TrainConfig, settings: readonly string[]): string[] {
@@ -18,12 +18,12 @@ export function settingNotes(config: TrainConfig, settings: readonly string[]): 
 export function unused({ stages, system }: TrainConfig, key: string): string | undefined {
   const [top, part] = key.split(".");
   const trained = stages.length === 1 ? `only stage ${stages[0]} is` : `stages ${stages.join(" and ")} are`;
-  const reads = stages.includes(0) || (stages.includes(2) && systemOf(system).modalities !== "acoustic");
-  const hears = stages.some((stage) => stage > 0);
+  const has = (part: Parameters<typeof hasPart>[1]) => hasPart(system, part, stages);
+  const hears = has("hubert");
   const needed =
     {
       ...{ stage0: stages.includes(0), stage1: stages.includes(1), stage2: stages.includes(2) },
       ...{ sentences: stages.includes(0), maxSeconds: hears, dev: hears },
-    }[top] ?? (top === "model" ? { hubert: hears, bert: reads, cmgi: stages.includes(2) }[part] : true);
+    }[top] ?? (top === "model" ? { hubert: hears, bert: has("bert"), cmgi: has("cmgi") }[part] : true);
   return needed === false ? `${trained} trained` : undefined;
 }

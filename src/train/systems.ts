@@ -48,6 +48,23 @@ export function stagesOf(name: string): readonly StageNumber[] {
   return modalities === "acoustic" ? stages : [...new Set<StageNumber>([0, ...stages])];
 }
 
+type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi", boolean>>;
+
+/** What a system's model holds in a stage: BERT alone in stage 0, which reads; HuBERT without BERT in stage 1, which hears. */
+export function partsOf(name: string, stage: StageNumber): Parts {
+  const { modalities, asr } = systemOf(name);
+  return {
+    hubert: stage > 0,
+    ctc: stage > 0 && asr,
+    bert: stage === 0 || (stage === 2 && modalities !== "acoustic"),
+    cmgi: stage === 2 && modalities === "both",
+  };
+}
+
+/** Whether a system's model holds a part in any of these stages; without `stages` in any that it can be trained in. */
+export const hasPart = (name: string, part: keyof Parts, stages = stagesOf(name)): boolean =>
+  stages.some((stage) => partsOf(name, stage)[part]);
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** config.json of a system in a stage: in stage 1 only speech is heard, and words are a second task. */
