@@ -64,13 +64,12 @@ export function totals(runtime: "node" | "deno", output: string) {
       };
 }
 
-/** Without the totals, which become one line, and without Dawn's two warnings (see src/host/native_stderr.ts). */
+/** Without the totals, which become one line. */
 export function withoutNoise(output: string): string {
   return output
     .split(/(?<=\n)/)
     .filter(
       (line) => !/^\S*ℹ (?:tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) [\d.]+/.test(line),
     )
-    .filter((line) => !line.startsWith("Warning: maxDynamic"))
     .join("");
 }

@@ -1,7 +1,7 @@
 /** Dawn, through npm `webgpu`, for Node and (on request) for Deno. */
 
 import type { GpuOptions } from "./host.ts";
-import { untilFilesAreRead, withoutNativeStderr } from "./native_stderr.ts";
+import { withoutNativeStderr } from "./native_stderr.ts";
 import { quiet } from "./quiet.ts";
 
 /**
@@ -36,7 +36,6 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
  * limits that concern nobody (of most Vulkan drivers), from native code that takes no switch.
  */
 async function firstAdapter(gpu: GPU): Promise<GPUAdapter | null> {
-  await untilFilesAreRead();
   return await quiet(() => withoutNativeStderr(() => gpu.requestAdapter()));
 }
 
