@@ -12,7 +12,7 @@ import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts"
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { uniform } from "../src/nn/random.ts";
 import { Weights } from "../src/nn/weights.ts";
-import { BERT_BASE, HUBERT_LARGE } from "../src/recipes.ts";
+import { BERT_BASE, HUBERT_LARGE } from "../src/speech/recipes/presets.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { formatBytes } from "../tools/format.ts";

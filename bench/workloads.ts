@@ -15,7 +15,7 @@ import { add, full, scale } from "../src/ops/elementwise.ts";
 import { matmul } from "../src/ops/matmul.ts";
 import { adamStep } from "../src/ops/optimizer.ts";
 import { dot } from "../src/ops/reduce.ts";
-import { BERT_BASE, HUBERT_LARGE } from "../src/recipes.ts";
+import { BERT_BASE, HUBERT_LARGE } from "../src/speech/recipes/presets.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { grad, untracked } from "../src/tensor/tape.ts";
 import { Tensor } from "../src/tensor/tensor.ts";

@@ -26,7 +26,7 @@ export { openBertTokenizer } from "./io/tokenizer.ts";
 export { CtcVocabulary, openCtcVocabulary } from "./io/vocabulary.ts";
 export { normalizeTranscript } from "./io/text.ts";
 export { BertForSequenceClassification, type BertInput, BertModel } from "./models/bert.ts";
-export { CmGI, type CmgiConfig } from "./models/cmgi.ts";
+export { CmGI, type CmgiConfig } from "./speech/system/cmgi.ts";
 export {
   type BertConfig,
   bertConfig,
@@ -34,10 +34,10 @@ export {
   type HubertConfig,
   hubertConfig,
 } from "./models/config.ts";
-export { type EmotionConfig, EmotionRecognizer, emotionConfig } from "./models/emotion.ts";
+export { type EmotionConfig, EmotionRecognizer, emotionConfig } from "./speech/system/emotion.ts";
 export { frameCount, HubertForCTC, type HubertInput, HubertModel } from "./models/hubert.ts";
-export { openModelFolder } from "./models/folder.ts";
-export { type Label, LABELS } from "./models/labels.ts";
-export { openRecognizer, type Recognizer } from "./models/recognizer.ts";
+export { openModelFolder } from "./speech/system/folder.ts";
+export { type Label, LABELS } from "./speech/system/labels.ts";
+export { openRecognizer, type Recognizer } from "./speech/system/recognizer.ts";
 export { mayIgnore, spellings } from "./models/keys.ts";
 export { AdamW, type AdamWOptions } from "./train/adamw.ts";

@@ -3,9 +3,9 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
-import { summarizeProblems } from "../src/corpora/corpus.ts";
-import { ctcFrames, examine, framesOf } from "../src/corpora/examine.ts";
-import { parseEvaluation, parseTranscripts, readIemocap } from "../src/corpora/iemocap.ts";
+import { summarizeProblems } from "../src/speech/corpora/corpus.ts";
+import { ctcFrames, examine, framesOf } from "../src/speech/corpora/examine.ts";
+import { parseEvaluation, parseTranscripts, readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
 import { writeWav16 } from "../src/io/wav.ts";
 

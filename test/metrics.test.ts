@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { LABELS, type Label, type Utterance } from "../src/corpora/corpus.ts";
-import { ceilings } from "../src/evaluate/ceilings.ts";
-import { fitLda, fitNaiveBayes } from "../src/evaluate/classifiers.ts";
-import { FEATURES, handFeatures } from "../src/evaluate/features.ts";
-import { bootstrap, wilson } from "../src/evaluate/intervals.ts";
-import { meanAndDeviation, score } from "../src/evaluate/metrics.ts";
-import { type Answer, answersCsv, report, reportText } from "../src/evaluate/report.ts";
-import { align, totalEdits, wer, wordEdits } from "../src/evaluate/wer.ts";
+import { LABELS, type Label, type Utterance } from "../src/speech/corpora/corpus.ts";
+import { ceilings } from "../src/speech/evaluate/ceilings.ts";
+import { fitLda, fitNaiveBayes } from "../src/speech/evaluate/classifiers.ts";
+import { FEATURES, handFeatures } from "../src/speech/evaluate/features.ts";
+import { bootstrap, wilson } from "../src/speech/evaluate/intervals.ts";
+import { meanAndDeviation, score } from "../src/speech/metrics/metrics.ts";
+import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
+import { align, totalEdits, wer, wordEdits } from "../src/speech/metrics/wer.ts";
 
 const near = (actual: number, expected: number, tolerance = 1e-6) =>
   assert.ok(Math.abs(actual - expected) <= tolerance, `${actual} is not within ${tolerance} of ${expected}`);

@@ -10,7 +10,7 @@ import {
   hubertConfig,
   vocabularyOfHead,
 } from "../src/models/config.ts";
-import { emotionConfig } from "../src/models/emotion.ts";
+import { emotionConfig } from "../src/speech/system/emotion.ts";
 
 type Json = Record<string, unknown>;
 

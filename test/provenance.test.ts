@@ -5,13 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { examine } from "../src/corpora/examine.ts";
-import { holdOut } from "../src/corpora/folds.ts";
-import { readIemocap } from "../src/corpora/iemocap.ts";
+import { examine } from "../src/speech/corpora/examine.ts";
+import { holdOut } from "../src/speech/corpora/folds.ts";
+import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
 import { readWav } from "../src/io/audio.ts";
-import { trainConfig } from "../src/recipes.ts";
-import { addRecord, recordOf, runProvenance } from "../src/train/run_provenance.ts";
+import { trainConfig } from "../src/speech/recipes/presets.ts";
+import { addRecord, recordOf, runProvenance } from "../src/speech/training/run_provenance.ts";
 import {
   clipDigests,
   type HeardCorpus,
@@ -20,8 +20,8 @@ import {
   provenance,
   provenanceText,
   readProvenance,
-} from "../src/train/provenance.ts";
-import type { TrainConfig } from "../src/train/config.ts";
+} from "../src/speech/training/provenance.ts";
+import type { TrainConfig } from "../src/speech/recipes/config.ts";
 import type { Latest } from "../src/train/state.ts";
 import { verb as evaluateVerb } from "../tools/evaluate.ts";
 import { verb as trainVerb } from "../tools/train.ts";

@@ -1,7 +1,7 @@
 /** Every run, corpus and fresh weight rests on these numbers: they are written down so that none of them ever moves. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { random } from "../src/corpora/random.ts";
+import { random } from "../src/speech/corpora/random.ts";
 import { draw, hash, normal, shuffled, uniform } from "../src/nn/random.ts";
 import { seedOf, trainingStream, uniformStream } from "../src/train/seeds.ts";
 

@@ -12,7 +12,7 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { readPipe } from "../src/host/pipes.ts";
 import { isSilent, readWav } from "../src/io/audio.ts";
-import { openRecognizer, type Recognition } from "../src/models/recognizer.ts";
+import { openRecognizer, type Recognition } from "../src/speech/system/recognizer.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";

@@ -1,19 +1,19 @@
 /** The life of a run: killed at any moment, resumed, its folder damaged, its corpus lost. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Utterance } from "../src/corpora/corpus.ts";
+import type { Utterance } from "../src/speech/corpora/corpus.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { Linear } from "../src/nn/linear.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { crossEntropy } from "../src/ops/cross_entropy.ts";
-import { trainConfig } from "../src/recipes.ts";
+import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import type { build } from "../src/train/build.ts";
+import type { build } from "../src/speech/training/build.ts";
 import { saveWeights } from "../src/train/checkpoint.ts";
-import { applySettings, checkConfig, type TrainConfig } from "../src/train/config.ts";
-import { type RunOptions, trainRun } from "../src/train/run.ts";
+import { applySettings, checkConfig, type TrainConfig } from "../src/speech/recipes/config.ts";
+import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
 import { refuseTooFew } from "../src/train/missing.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import type { Task } from "../src/train/task.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { currentHost } from "../src/host/current.ts";
 import { openBertTokenizer } from "../src/io/tokenizer.ts";
-import { readSentences } from "../src/train/text_task.ts";
+import { readSentences } from "../src/speech/training/text_task.ts";
 
 const host = await currentHost();
 const folder = mkdtempSync(join(tmpdir(), "sentences-test-"));

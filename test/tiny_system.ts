@@ -1,13 +1,13 @@
 /** A system of a few thousand weights and a batch for it, for tests of training. */
 import type { Device } from "../src/gpu/device.ts";
 import { ConfigReader } from "../src/models/config.ts";
-import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
+import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
 import { Weights } from "../src/nn/weights.ts";
-import { PRESETS } from "../src/recipes.ts";
-import type { StageNumber } from "../src/train/config.ts";
-import { EmotionTask } from "../src/train/emotion_task.ts";
-import type { Batch } from "../src/train/examples.ts";
-import { systemConfig, systemOf } from "../src/train/systems.ts";
+import { PRESETS } from "../src/speech/recipes/presets.ts";
+import type { StageNumber } from "../src/speech/recipes/config.ts";
+import { EmotionTask } from "../src/speech/training/emotion_task.ts";
+import type { Batch } from "../src/speech/training/examples.ts";
+import { systemConfig, systemOf } from "../src/speech/recipes/systems.ts";
 import { normal, uniform } from "./reference.ts";
 
 export interface TinySystem {

@@ -7,7 +7,7 @@ import { readJson } from "../src/io/config.ts";
 import { openSafetensors, readF32 } from "../src/io/safetensors.ts";
 import { BertForSequenceClassification } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
-import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
+import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";

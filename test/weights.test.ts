@@ -12,7 +12,7 @@ import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
-import { openRecognizer } from "../src/models/recognizer.ts";
+import { openRecognizer } from "../src/speech/system/recognizer.ts";
 import { type WeightScope, Weights, type WeightsOptions } from "../src/nn/weights.ts";
 import { type Edited, editCheckpoint, floats } from "./checkpoint.ts";
 import { testDevice } from "./device.ts";

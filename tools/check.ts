@@ -14,12 +14,14 @@ import { operators } from "./check/operators.ts";
 import { blankComments, blankStrings, type Fault, type Files, lineAt } from "./check/text.ts";
 import { isMain } from "./cli.ts";
 
-/** The folders of src/ by floor. Import only downward, or beside. */
+/** The folders of src/ by floor: the engine, and on it the application, speech. Import only downward, or beside. */
 const FLOORS: Record<string, number> = {
-  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, models: 5, train: 6, corpora: 6, evaluate: 7 },
+  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, train: 5, models: 5 },
+  ...{ "speech/system": 6, "speech/metrics": 6, "speech/corpora": 7 },
+  ...{ "speech/recipes": 8, "speech/training": 9, "speech/evaluate": 9 },
 };
 /** Files that stand in src/ itself, mod.ts above all. */
-const ROOF = 8;
+const ROOF = 10;
 
 interface Import {
   from: string;
@@ -60,9 +62,8 @@ function importsOf(path: string, text: string): Import[] {
 
 /** The floor of a file in src/, undefined elsewhere. */
 function floorOf(path: string): number | undefined {
-  const [top, folder, ...rest] = path.split("/");
-  if (top !== "src") return undefined;
-  return rest.length === 0 ? ROOF : (FLOORS[folder] ?? ROOF);
+  const folder = /^src\/(?:(.*)\/)?[^/]*$/.exec(path);
+  return folder ? (FLOORS[folder[1]] ?? ROOF) : undefined;
 }
 
 function floors(imports: Import[]): Fault[] {

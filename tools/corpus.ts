@@ -1,12 +1,12 @@
 /** `wavegate corpus make|check|stats`: makes a stand-in for IEMOCAP, examines a corpus, describes one. */
 import { rename } from "node:fs/promises";
-import { type Corpus, LABELS, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
-import { type Examined, examine } from "../src/corpora/examine.ts";
-import { bySession, folds } from "../src/corpora/folds.ts";
-import { readIemocap } from "../src/corpora/iemocap.ts";
-import { hashSessions, readManifest } from "../src/corpora/manifest.ts";
-import { makeCorpus } from "../src/corpora/synthetic.ts";
-import { measureOracle, type Oracle, oracleText } from "../src/evaluate/oracle.ts";
+import { type Corpus, LABELS, type Problem, problemLine, summarizeProblems } from "../src/speech/corpora/corpus.ts";
+import { type Examined, examine } from "../src/speech/corpora/examine.ts";
+import { bySession, folds } from "../src/speech/corpora/folds.ts";
+import { readIemocap } from "../src/speech/corpora/iemocap.ts";
+import { hashSessions, readManifest } from "../src/speech/corpora/manifest.ts";
+import { makeCorpus } from "../src/speech/corpora/synthetic.ts";
+import { measureOracle, type Oracle, oracleText } from "../src/speech/evaluate/oracle.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { writeWhole } from "../src/io/write_whole.ts";

@@ -11,7 +11,7 @@ import type { Host } from "../src/host/host.ts";
 import { readWav } from "../src/io/audio.ts";
 import { isObject, readJson } from "../src/io/config.ts";
 import { parseJson } from "../src/io/json.ts";
-import { openRecognizer, type Recognizer } from "../src/models/recognizer.ts";
+import { openRecognizer, type Recognizer } from "../src/speech/system/recognizer.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { boxed } from "../src/host/box.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";

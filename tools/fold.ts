@@ -1,7 +1,7 @@
 /** What `train`, `evaluate` and `corpus` say alike about a corpus: its problems, and the session held out. */
-import { type Corpus, type Problem, problemLine, summarizeProblems } from "../src/corpora/corpus.ts";
-import type { Examined } from "../src/corpora/examine.ts";
-import { bySession, sessionNamed, sessionsOf } from "../src/corpora/folds.ts";
+import { type Corpus, type Problem, problemLine, summarizeProblems } from "../src/speech/corpora/corpus.ts";
+import type { Examined } from "../src/speech/corpora/examine.ts";
+import { bySession, sessionNamed, sessionsOf } from "../src/speech/corpora/folds.ts";
 import { UsageError } from "./cli.ts";
 
 /** Names what is wrong with a corpus: a summary and the first ten; `rest` says where the others are. */

@@ -8,7 +8,7 @@ import { openSafetensors, type Safetensors } from "../src/io/safetensors.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
-import { EmotionRecognizer, emotionConfig } from "../src/models/emotion.ts";
+import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
 import { architectureOf } from "../src/models/family.ts";
 import { HubertForCTC, HubertModel } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";

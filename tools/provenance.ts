@@ -1,8 +1,8 @@
 /** What `evaluate` and `train` say of what a model was trained on. */
-import type { Corpus, Utterance } from "../src/corpora/corpus.ts";
-import { bySession, type Fold } from "../src/corpora/folds.ts";
+import type { Corpus, Utterance } from "../src/speech/corpora/corpus.ts";
+import { bySession, type Fold } from "../src/speech/corpora/folds.ts";
 import type { Host } from "../src/host/host.ts";
-import { corpusIdentity } from "../src/train/run_provenance.ts";
+import { corpusIdentity } from "../src/speech/training/run_provenance.ts";
 import {
   clipDigests,
   type Heard,
@@ -10,7 +10,7 @@ import {
   PROVENANCE_FILE,
   type Provenance,
   readProvenance,
-} from "../src/train/provenance.ts";
+} from "../src/speech/training/provenance.ts";
 import { UsageError } from "./cli.ts";
 
 /** What the result says of the model's training: whether it is a test at all. */

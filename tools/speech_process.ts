@@ -1,7 +1,7 @@
 /** Starts tools/synthesiser.ts as a process and speaks through it. Node and Deno. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Speech, Synthesise } from "../src/corpora/speech.ts";
+import type { Speech, Synthesise } from "../src/speech/corpora/speech.ts";
 
 export interface SpeechProcess {
   readonly synthesise: Synthesise;

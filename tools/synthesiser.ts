@@ -6,8 +6,8 @@
  * Out: u32 length of the header, header {samples, sampleRate, words}, then int16 samples; little-endian.
  */
 import { createInterface } from "node:readline";
-import { ALL_VOICES } from "../src/corpora/speakers.ts";
-import type { SpeechRequest } from "../src/corpora/speech.ts";
+import { ALL_VOICES } from "../src/speech/corpora/speakers.ts";
+import type { SpeechRequest } from "../src/speech/corpora/speech.ts";
 
 interface Event {
   type: string;

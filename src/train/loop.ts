@@ -7,7 +7,7 @@ import { listed } from "../io/listed.ts";
 import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
-import type { StageConfig, StageNumber, TrainConfig } from "./config.ts";
+import type { StageConfig, StageNumber, TrainConfig } from "../speech/recipes/config.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import { endEpoch } from "./epoch_end.ts";
 import { refuseTooFew, TooFewError } from "./missing.ts";

@@ -1,11 +1,11 @@
 /** state.json of a checkpoint: how far a run is, and which run it is. */
 import * as v from "valibot";
-import type { Examined } from "../corpora/examine.ts";
+import type { Examined } from "../speech/corpora/examine.ts";
 import { isObject, readJson } from "../io/config.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { readChecked } from "./checksum.ts";
 import { complain } from "./complain.ts";
-import { stageOf, type TrainConfig } from "./config.ts";
+import { stageOf, type TrainConfig } from "../speech/recipes/config.ts";
 import type { RunFolder } from "./run_folder.ts";
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));

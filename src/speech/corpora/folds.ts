@@ -1,0 +1,104 @@
+import { beginningOf } from "../../io/listed.ts";
+import type { Utterance } from "./corpus.ts";
+import { random } from "./random.ts";
+
+export interface Fold {
+  /** The session held out for the test. */
+  readonly name: string;
+  readonly train: readonly Utterance[];
+  /** Whole dialogues of the training sessions; selects the epoch. */
+  readonly dev: readonly Utterance[];
+  readonly test: readonly Utterance[];
+}
+
+export interface FoldOptions {
+  seed?: number;
+  /** Share of the training dialogues that goes to dev, at least one dialogue. Default 0.1; 0 for none. */
+  dev?: number;
+}
+
+/** Session2 before Session10. */
+export function bySession(a: string, b: string): number {
+  const [x, y] = [Number(/\d+/.exec(a)?.[0]), Number(/\d+/.exec(b)?.[0])];
+  return x < y ? -1 : x > y ? 1 : a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Sessions that hold an utterance, in the order of their numbers. */
+export const sessionsOf = (utterances: readonly Utterance[]): string[] =>
+  [...new Set(utterances.map((u) => u.session))].sort(bySession);
+
+/**
+ * The session that `wanted` means: its name, or its number however it is written ("5" and "05" are Session5 or Session05).
+ * Undefined where there is none, or where the number is that of two.
+ */
+export function sessionNamed(sessions: readonly string[], wanted: string): string | undefined {
+  if (sessions.includes(wanted)) return wanted;
+  const number = /^(?:session)?0*(\d+)$/i.exec(wanted)?.[1];
+  const same = sessions.filter(
+    (name) => number !== undefined && /\d+$/.exec(name)?.[0].replace(/^0+(?=\d)/, "") === number,
+  );
+  return same.length === 1 ? same[0] : undefined;
+}
+
+/**
+ * One fold per session: test on it, train on the others, dev by dialogues of the others.
+ * Throws an Error where a speaker or a dialogue of the test is also in training or dev.
+ */
+export function folds(utterances: readonly Utterance[], options: FoldOptions = {}): Fold[] {
+  return requireSessions(utterances).map((name) => holdOut(utterances, name, options));
+}
+
+/** Throws a RangeError where there is nothing to train on beside a held-out session; returns the sessions. */
+export function requireSessions(utterances: readonly Utterance[]): string[] {
+  const sessions = sessionsOf(utterances);
+  if (sessions.length >= 2) return sessions;
+  const found =
+    sessions.length === 0
+      ? "no utterance can be used"
+      : `found 1 (${sessions[0]}) with utterances that can be used`;
+  throw new RangeError(`Cannot make folds: need at least two sessions, ${found}`);
+}
+
+/**
+ * The fold that tests on session `name`. Throws a RangeError where dev would take every dialogue that is left for training,
+ * an Error where a speaker or a dialogue of the test is also in training or dev.
+ */
+export function holdOut(utterances: readonly Utterance[], name: string, options: FoldOptions = {}): Fold {
+  const { seed = 0, dev = 0.1 } = options;
+  if (!(dev >= 0 && dev < 1)) {
+    throw new RangeError(`Cannot make folds: dev is ${dev}, expected a share in [0, 1)`);
+  }
+  const rest = utterances.filter((u) => u.session !== name);
+  const dialogues = [...new Set(rest.map((u) => u.dialogue))].sort();
+  const count = dev === 0 ? 0 : Math.max(1, Math.round(dialogues.length * dev));
+  if (count > 0 && rest.length > 0 && count >= dialogues.length) {
+    throw new RangeError(
+      `Cannot make folds: with ${name} held out ${dialogues.length} dialogues are left (${beginningOf(dialogues, 3)}), and dev, a share of ${dev}, would take ${count}: expected at least one for training; dev=0 takes none`,
+    );
+  }
+  const chosen = new Set(random(seed, "dev", name).shuffled(dialogues).slice(0, count));
+  const test = utterances.filter((u) => u.session === name);
+  refuseOverlap(name, "speaker", test, rest);
+  refuseOverlap(name, "dialogue", test, rest);
+  return {
+    name,
+    train: rest.filter((u) => !chosen.has(u.dialogue)),
+    dev: rest.filter((u) => chosen.has(u.dialogue)),
+    test,
+  };
+}
+
+function refuseOverlap(
+  fold: string,
+  key: "speaker" | "dialogue",
+  test: readonly Utterance[],
+  rest: readonly Utterance[],
+): void {
+  const seen = new Map(test.map((u) => [u[key], u.id]));
+  const twice = rest.find((u) => seen.has(u[key]));
+  if (twice !== undefined) {
+    throw new Error(
+      `Cannot use fold ${fold}: ${key} ${twice[key]} is in the test (${seen.get(twice[key])}) and in another session (${twice.id})`,
+    );
+  }
+}

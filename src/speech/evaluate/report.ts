@@ -1,0 +1,180 @@
+/** What `evaluate` prints and writes: a table for people, the same as JSON, and one row an utterance. */
+import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
+import { bootstrap, type Interval, wilson } from "./intervals.ts";
+import { argmax, type ClassScores, score } from "../metrics/metrics.ts";
+import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
+
+/** A model's answer to one labelled utterance. */
+export interface Answer {
+  readonly utterance: Utterance & { readonly label: Label };
+  /** One for each of LABELS, adding up to 1. */
+  readonly probabilities: readonly number[];
+  /** Recognised words, normalised; absent for a system that recognises none. */
+  readonly hypothesis?: string;
+}
+
+export interface Figure {
+  readonly value: number;
+  readonly interval: Interval;
+}
+
+export interface Slice {
+  readonly count: number;
+  readonly ua: number;
+  readonly wa: number;
+  readonly wer?: number;
+}
+
+export interface Report {
+  readonly utterances: number;
+  readonly ua: Figure;
+  readonly wa: Figure;
+  readonly macroF1: number;
+  readonly wer?: Figure & { readonly edits: Edits };
+  /** WA of answering the most frequent class always. */
+  readonly majority: number;
+  readonly classes: Readonly<Record<Label, ClassScores>>;
+  /** Rows: truth, columns: prediction, in the order of LABELS. */
+  readonly confusion: readonly (readonly number[])[];
+  /** The same figures for parts of the data: "speaker 01F", "improvised", "under 2 s". */
+  readonly slices: Readonly<Record<string, Slice>>;
+}
+
+/** Throws a RangeError where there are no answers or one has not LABELS.length probabilities. */
+export function report(answers: readonly Answer[], seed = 0): Report {
+  const bad = answers.find((answer) => answer.probabilities.length !== LABELS.length);
+  if (bad !== undefined) {
+    throw new RangeError(
+      `Cannot report ${bad.utterance.id}: ${bad.probabilities.length} probabilities, expected ${LABELS.length}`,
+    );
+  }
+  const truth = answers.map((answer) => LABELS.indexOf(answer.utterance.label));
+  const predicted = answers.map((answer) => argmax(answer.probabilities));
+  const scores = score(truth, predicted, LABELS.length);
+  const dialogues = answers.map((answer) => answer.utterance.dialogue);
+  const at = <T>(list: readonly T[], indices: readonly number[]) => indices.map((i) => list[i]);
+  const uaOf = (indices: readonly number[]) =>
+    score(at(truth, indices), at(predicted, indices), LABELS.length).ua;
+  const correct = truth.filter((t, i) => t === predicted[i]).length;
+
+  return {
+    utterances: answers.length,
+    ua: { value: scores.ua, interval: bootstrap(dialogues, uaOf, { seed }) },
+    wa: { value: scores.wa, interval: wilson(correct, answers.length) },
+    macroF1: scores.macroF1,
+    wer: werFigure(answers, dialogues, seed),
+    majority: Math.max(...scores.perClass.map((one) => one.support)) / answers.length,
+    classes: Object.fromEntries(LABELS.map((label, k) => [label, scores.perClass[k]])) as Record<
+      Label,
+      ClassScores
+    >,
+    confusion: scores.confusion,
+    slices: slices(answers),
+  };
+}
+
+function editsOf(answers: readonly Answer[]): Edits[] | undefined {
+  if (answers.some((answer) => answer.hypothesis === undefined)) return undefined;
+  return answers.map(({ utterance, hypothesis }) =>
+    wordEdits({ reference: utterance.words, hypothesis: hypothesis! }),
+  );
+}
+
+function werFigure(answers: readonly Answer[], dialogues: readonly string[], seed: number): Report["wer"] {
+  const edits = editsOf(answers);
+  if (edits === undefined) return undefined;
+  const total = totalEdits(edits);
+  const interval = bootstrap(dialogues, (indices) => wer(totalEdits(indices.map((i) => edits[i]))), { seed });
+  return { value: wer(total), interval, edits: total };
+}
+
+function slices(answers: readonly Answer[]): Record<string, Slice> {
+  const parts = new Map<string, Answer[]>();
+  for (const answer of answers) {
+    const { speaker, improvised, seconds } = answer.utterance;
+    const names = [`speaker ${speaker}`, improvised ? "improvised" : "scripted"];
+    if (seconds !== undefined)
+      names.push(seconds < 2 ? "under 2 s" : seconds < 4 ? "2 to 4 s" : "4 s and over");
+    for (const name of names) parts.set(name, [...(parts.get(name) ?? []), answer]);
+  }
+  return Object.fromEntries(
+    [...parts]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, part]) => {
+        const truth = part.map((answer) => LABELS.indexOf(answer.utterance.label));
+        const { ua, wa, count } = score(
+          truth,
+          part.map((answer) => argmax(answer.probabilities)),
+          LABELS.length,
+        );
+        const edits = editsOf(part);
+        return [name, { count, ua, wa, wer: edits && wer(totalEdits(edits)) }];
+      }),
+  );
+}
+
+/** The report as a table, for a terminal of 80 columns. */
+export function reportText(result: Report): string {
+  const lines = [
+    `${result.utterances} utterances`,
+    `UA  ${figure(result.ua)}   dialogues resampled`,
+    `WA  ${figure(result.wa)}   majority class ${percent(result.majority)}`,
+  ];
+  if (result.wer !== undefined) {
+    const { substitutions, deletions, insertions, length } = result.wer.edits;
+    lines.push(
+      `WER ${figure(result.wer)}   ${substitutions} substituted, ${deletions} deleted, ${insertions} inserted of ${length}`,
+    );
+  }
+  const cell = (value: string | number) => String(value).padStart(9);
+  lines.push(
+    "",
+    `${"truth".padEnd(10)}${LABELS.map(cell).join("")}${["recall", "precision", "F1"].map((s) => s.padStart(11)).join("")}`,
+  );
+  LABELS.forEach((label, k) => {
+    const { recall, precision, f1 } = result.classes[label];
+    const shares = [recall, precision, f1].map((value) => percent(value).padStart(11)).join("");
+    lines.push(`${label.padEnd(10)}${result.confusion[k].map(cell).join("")}${shares}`);
+  });
+  lines.push("", `${"part".padEnd(16)}${["count", "UA", "WA", "WER"].map(cell).join("")}`);
+  for (const [name, part] of Object.entries(result.slices)) {
+    const rate = part.wer === undefined ? "" : percent(part.wer);
+    lines.push(
+      `${name.padEnd(16)}${[part.count, percent(part.ua), percent(part.wa), rate].map(cell).join("")}`,
+    );
+  }
+  return lines.join("\n");
+}
+
+/** One row an utterance, as CSV: id, label, prediction, the probabilities, reference, hypothesis. */
+export function answersCsv(answers: readonly Answer[]): string {
+  const header = [
+    "id",
+    "label",
+    "prediction",
+    ...LABELS.map((label) => `p_${label}`),
+    "reference",
+    "hypothesis",
+  ];
+  const rows = answers.map((answer) => [
+    answer.utterance.id,
+    answer.utterance.label,
+    LABELS[argmax(answer.probabilities)],
+    ...answer.probabilities.map((p) => p.toFixed(4)),
+    answer.utterance.words,
+    answer.hypothesis ?? "",
+  ]);
+  return `${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\n")}\n`;
+}
+
+function quoted(field: string): string {
+  return /[",\n\r]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field;
+}
+
+function percent(value: number): string {
+  return Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
+}
+
+function figure({ value, interval }: Figure): string {
+  return `${percent(value).padStart(7)}   95 % ${percent(interval.low)} to ${percent(interval.high)}`;
+}

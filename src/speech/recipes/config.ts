@@ -1,0 +1,249 @@
+/** What a training run is told to do: RUN/config.json. Checked by schema; complaints name the key. */
+import * as v from "valibot";
+import { isObject } from "../../io/config.ts";
+import { parseJson } from "../../io/json.ts";
+import { nearest } from "../../io/nearest.ts";
+import { complain } from "../../train/complain.ts";
+import { refuseModelSetting } from "./model_keys.ts";
+import { partsOf, stagesOf, systemOf } from "./systems.ts";
+
+const whole = (least: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+/** JSON has no infinity: a run that was told one could not be resumed. */
+const least0 = v.pipe(v.number(), v.finite(), v.minValue(0));
+const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
+
+/** A Hugging Face config; src/models/config.ts checks what is in it. */
+const architecture = v.record(v.string(), v.unknown());
+
+/** A larger number is a slip of the hand; every epoch is planned before the first. */
+const MOST_EPOCHS = 100_000;
+
+const stage = v.strictObject({
+  epochs: v.pipe(whole(1), v.maxValue(MOST_EPOCHS)),
+  batch: v.strictObject({
+    /** Most utterances of a micro-batch. */
+    items: whole(1),
+    /** Most padded seconds of a micro-batch. */
+    seconds: v.optional(positive),
+  }),
+  /** Micro-batches of an update. */
+  accumulate: whole(1),
+  /** Rates of the pretrained encoders and of the fresh heads. */
+  rate: v.strictObject({
+    encoder: least0,
+    heads: least0,
+  }),
+  decay: least0,
+  /** Largest global norm of the gradients. */
+  clip: positive,
+  schedule: v.strictObject({ kind: v.picklist(["linear", "newbob", "constant"]), warmup: share }),
+  /** Parts whose weights stay: the convolutions, or everything below the heads. */
+  freeze: v.array(v.picklist(["cnn", "hubert", "bert", "ctc"])),
+  /** α in L = α·L_CTC + (1 − α)·L_E. */
+  alpha: share,
+  ctcReduction: v.picklist(["mean", "sum"]),
+  labelSmoothing: share,
+  /** Most that a clip is changed by, see augment.ts; 0: not at all. */
+  augment: v.strictObject({
+    speed: v.pipe(share, v.maxValue(0.5)),
+    throat: v.pipe(share, v.maxValue(0.5)),
+    tilt: share,
+    noise: share,
+  }),
+  /** Which dev figure chooses the epoch; "last" keeps the last. */
+  select: v.picklist(["ua", "wer", "loss", "last"]),
+  /** f16 products with f32 masters and a loss scale, where the adapter has shader-f16. */
+  precision: v.picklist(["f32", "f16"]),
+  /** Recompute the insides of a transformer layer in the backward pass instead of keeping them. */
+  recompute: v.boolean(),
+});
+
+export const schema = v.strictObject({
+  /** The preset that the values came from. */
+  preset: v.string(),
+  system: v.string(),
+  data: v.string(),
+  /** Name of the session held out. Runs of version 0.1 hold a number: its place among the sessions sorted as text. */
+  fold: v.pipe(
+    v.union([v.string(), v.number()]),
+    v.check(
+      (fold) => (typeof fold === "string" ? fold !== "" : Number.isInteger(fold) && fold >= 1),
+      "the name of a session",
+    ),
+  ),
+  /** Share of the training dialogues that selects the epoch. */
+  dev: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
+  seed: whole(0),
+  stages: v.pipe(
+    v.array(v.picklist([0, 1, 2])),
+    v.minLength(1, "at least one stage"),
+    v.check((stages) => new Set(stages).size === stages.length, "each stage once"),
+  ),
+  /** Folders of pretrained checkpoints. */
+  from: v.strictObject({ hubert: v.optional(v.string()), bert: v.optional(v.string()) }),
+  model: v.strictObject({
+    hubert: v.optional(architecture),
+    bert: v.optional(architecture),
+    cmgi: v.optional(architecture),
+  }),
+  /** Longer clips are left out of training. */
+  maxSeconds: positive,
+  /** Lines of the corpus's text.txt that stage 0 reads. */
+  sentences: whole(1),
+  stage0: stage,
+  stage1: stage,
+  stage2: stage,
+  checkpoints: v.strictObject({
+    /** How many are kept besides the best. */
+    keep: whole(1),
+    /** Updates between two; 0: one an epoch. */
+    every: whole(0),
+    /** Also one whenever so many minutes have passed since the last; 10 where left out. */
+    minutes: v.optional(positive),
+  }),
+});
+
+export type TrainConfig = v.InferOutput<typeof schema>;
+export type StageConfig = v.InferOutput<typeof stage>;
+/** 0: masked words on plain text. 1: characters and emotion from speech. 2: the whole system. */
+export type StageNumber = 0 | 1 | 2;
+
+export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
+  ({ 0: config.stage0, 1: config.stage1, 2: config.stage2 })[stage];
+
+/** Checks a config. Throws one line that names the first bad key, what it holds and what it should. */
+export function checkConfig(value: unknown, source: string): TrainConfig {
+  const result = v.safeParse(schema, value);
+  if (!result.success) throw complain(source, result.issues[0]);
+  const { stages, system, from } = result.output;
+  const possible = stagesOf(system);
+  const wrong = stages.find((stage) => !possible.includes(stage));
+  if (wrong !== undefined)
+    throw new RangeError(
+      `Cannot use ${source}: ${system} has no stage ${wrong}, its stages are ${possible.join(", ")}`,
+    );
+  // Fusion learns from ears that hear.
+  if (stages.includes(2) && !stages.includes(1) && from.hubert === undefined)
+    throw new RangeError(
+      `Cannot use ${source}: stage 2 without stage 1 needs the model of a stage 1, --hubert DIR`,
+    );
+  return { ...result.output, stages: [...stages].sort() };
+}
+
+/**
+ * Sets values by dotted keys: "stage1.rate.heads=1e-3". A value is JSON where it reads as such, else text. Throws for a
+ * text without "=", and for a key that is unknown, that the system or another option sets, or that nothing reads.
+ */
+export function applySettings(config: TrainConfig, settings: readonly string[]): unknown {
+  // Not structuredClone: stages share parts of their recipes, and a setting is for one of them.
+  const out: Record<string, unknown> = JSON.parse(JSON.stringify(config));
+  for (const setting of settings) {
+    const at = setting.indexOf("=");
+    if (at <= 0) throw new SyntaxError(`Cannot read --set ${setting}: expected key=value`);
+    const path = setting.slice(0, at).split(".");
+    const value = parseValue(setting, setting.slice(at + 1));
+    refuseSetting(config, path, value);
+    const last = path.pop() as string;
+    let place = out;
+    for (const part of path) {
+      const next = Object.hasOwn(place, part) ? place[part] : undefined;
+      if (!isObject(next))
+        throw new SyntaxError(`Cannot read --set ${setting}: there is no ${part} in the config`);
+      place = next;
+    }
+    place[last] = value;
+  }
+  return out;
+}
+
+function parseValue(setting: string, text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch (cause) {
+    if (/^\s*[[{"]/.test(text))
+      throw new SyntaxError(`Cannot read --set ${setting}: not JSON, ${(cause as Error).message}`, { cause });
+    return text;
+  }
+}
+
+/** Options of the command line that do more than their key would. */
+const OPTIONS: Readonly<Record<string, string>> = {
+  preset: "--preset NAME",
+  data: "--data DIR",
+  from: "--hubert DIR or --bert DIR",
+};
+
+function refuseSetting(config: TrainConfig, path: readonly string[], value: unknown): void {
+  const [top, ...rest] = path;
+  const key = path.join(".");
+  const refuse = (why: string): never => {
+    throw new SyntaxError(`Cannot use the recipe with --set: ${why}`);
+  };
+  if (top === "model") {
+    refuseModelSetting(config.system, rest, value);
+    return;
+  }
+  if (Object.hasOwn(OPTIONS, top)) refuse(`${key} is for ${OPTIONS[top]} to set`);
+  let entries = entriesOf(schema);
+  for (const [i, part] of path.entries()) {
+    if (!entries || part === "") refuse(`there is no key ${key}`);
+    else if (!Object.hasOwn(entries, part)) {
+      const inside = i < path.length - 1;
+      const here: Entries = entries;
+      const near = nearest(
+        part,
+        Object.keys(here).filter((name) => !inside || entriesOf(here[name])),
+      );
+      const elsewhere = leaves(schema).filter((leaf) => leaf.endsWith(`.${path.slice(i).join(".")}`));
+      const meant = near === undefined ? elsewhere : [[...path.slice(0, i), near].join(".")];
+      const hint = meant.length > 0 ? `; did you mean ${meant.join(" or ")}?` : "";
+      refuse(`${inside ? `there is no ${part} in the config` : `there is no key ${key}`}${hint}`);
+    } else entries = entriesOf(entries[part]);
+  }
+  const stage = /^stage(\d)$/.exec(top)?.[1];
+  const unread =
+    stage !== undefined && unreadInStage(config.system, Number(stage) as StageNumber, rest.join("."), value);
+  if (unread) refuse(`nothing reads ${key}: ${unread}`);
+}
+
+/** Why a key of a stage changes nothing in a system that has the stage. */
+function unreadInStage(system: string, stage: StageNumber, key: string, value: unknown): string | undefined {
+  const of = (keys: string) => new RegExp(`^(${keys})(\\.|$)`).test(key);
+  const idle =
+    key === "freeze" && Array.isArray(value) ? value.find((part) => !has(system, stage, part)) : undefined;
+  if (idle !== undefined) return `the model of stage ${stage} of the system ${system} has no ${idle}`;
+  if (stage === 0) {
+    if (of("batch\\.seconds|alpha|ctcReduction|labelSmoothing|augment"))
+      return "stage 0 learns from text, by the masked words alone";
+    if (key === "select" && (value === "ua" || value === "wer"))
+      return "stage 0 is judged by loss, or not: last";
+    return undefined;
+  }
+  if (systemOf(system).asr) return undefined;
+  if (of("alpha|ctcReduction") || (key === "select" && value === "wer"))
+    return `the system ${system} recognises no words`;
+  return undefined;
+}
+
+/** Whether a stage's model has a part that can be frozen; what is no such part, the schema refuses. */
+function has(system: string, stage: StageNumber, part: unknown): boolean {
+  const { hubert, ctc, bert } = partsOf(system, stage);
+  const parts = { cnn: hubert, hubert, ctc, bert };
+  return parts[part as keyof typeof parts] ?? true;
+}
+
+type Entries = Readonly<Record<string, unknown>>;
+
+/** The schemas of an object's keys; undefined for what is no object with keys of its own. */
+function entriesOf(of: unknown): Entries | undefined {
+  const { entries, wrapped } = of as { entries?: Entries; wrapped?: unknown };
+  return wrapped === undefined ? entries : entriesOf(wrapped);
+}
+
+/** Dotted keys of all values that are no objects. */
+function leaves(of: unknown): string[] {
+  return Object.entries(entriesOf(of) ?? {}).flatMap(([key, inner]) =>
+    entriesOf(inner) ? leaves(inner).map((leaf) => `${key}.${leaf}`) : [key],
+  );
+}

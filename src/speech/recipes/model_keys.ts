@@ -1,0 +1,126 @@
+/** Which keys of a model's config can be set, which a system sets itself, and which nobody reads. */
+import { isObject } from "../../io/config.ts";
+import { nearest } from "../../io/nearest.ts";
+import { cmgiConfig } from "../system/cmgi.ts";
+import { bertConfig, ConfigReader, hubertConfig } from "../../models/config.ts";
+import { hasPart, SYSTEMS, type SystemRecipe, systemOf } from "./systems.ts";
+
+type Part = "hubert" | "bert" | "cmgi";
+type Json = Readonly<Record<string, unknown>>;
+
+const layers = { hidden_size: 1, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 1 };
+/** Reads the least config that there is, to see which keys are asked for. */
+const READERS: Readonly<Record<Part, (asked: (json: Json) => ConfigReader) => unknown>> = {
+  hubert: (asked) =>
+    hubertConfig(
+      asked({
+        ...{ model_type: "hubert", conv_dim: [1], conv_kernel: [1], conv_stride: [1], ...layers },
+        num_conv_pos_embedding_groups: 1,
+      }),
+    ),
+  bert: (asked) => bertConfig(asked({ model_type: "bert", vocab_size: 1, ...layers })),
+  cmgi: (asked) => cmgiConfig(asked({ d: 1, d_s: 1, d_t: 1 })),
+};
+
+/** The keys of a part's config that the model reads. */
+export function knownKeys(part: Part): ReadonlySet<string> {
+  const known = new Set<string>();
+  const get = (json: Json, key: string | symbol) => {
+    known.add(String(key));
+    return json[String(key)];
+  };
+  READERS[part]((json) => new ConfigReader(new Proxy(json, { get }), part));
+  if (part !== "cmgi") known.add("model_type");
+  return known;
+}
+
+/** Keys that are read and yet not for a recipe to set, with who sets them. */
+const OWNED: Readonly<Record<string, string>> = {
+  "cmgi.d_s": "it is HuBERT's hidden_size, model.hubert.hidden_size",
+  "cmgi.d_t": "it is BERT's hidden_size, model.bert.hidden_size",
+  "cmgi.num_classes": "it is the number of emotions",
+  "hubert.ctc_loss_reduction": "ctcReduction of stage1 and stage2 has it",
+  "hubert.ctc_zero_infinity": "training always leaves out what does not fit",
+  "bert.num_labels": "no classifier of BERT's own is trained",
+  "bert.id2label": "no classifier of BERT's own is trained",
+  "bert.classifier_dropout": "no classifier of BERT's own is trained",
+};
+
+const HEADS: Readonly<Record<string, string>> = {
+  labels: "they are the corpora's emotions",
+  alpha: "alpha of stage1 and stage2 has it",
+  model_type: "it is wavegate",
+};
+
+/** Throws where `value` under "model.…" would change nothing: the system has it from elsewhere, or nobody reads it. */
+export function refuseModelSetting(system: string, path: readonly string[], value: unknown): void {
+  const [part, key, ...rest] = path;
+  if (part === undefined || (key === undefined && isPart(part))) {
+    if (isObject(value))
+      for (const [name, inner] of Object.entries(value)) refuseModelSetting(system, [...path, name], inner);
+    if (part !== undefined) refusePart(system, part as Part);
+    return;
+  }
+  const name = `model.${path.slice(0, 2).join(".")}`;
+  if (!isPart(part)) {
+    const own =
+      (Object.hasOwn(HEADS, part) ? HEADS[part] : undefined) ??
+      (part === "modalities" || part === "asr" ? other(system, part, value) : undefined);
+    if (own !== undefined) throw owned(system, name, own);
+    throw unknown(name, nearest(part, ["hubert", "bert", "cmgi"]), "model.");
+  }
+  refusePart(system, part);
+  if (part === "cmgi" && (key === "interaction" || key === "gate"))
+    throw owned(system, name, other(system, key, value));
+  const own = OWNED[`${part}.${key}`];
+  if (own !== undefined) throw owned(system, name, own);
+  const why = unreadKey(systemOf(system), part, key);
+  if (why !== undefined)
+    throw new RangeError(
+      `Cannot use the recipe with --set: nothing reads ${name}: the system ${system} ${why}`,
+    );
+  const known = [...knownKeys(part)].filter((each) => OWNED[`${part}.${each}`] === undefined);
+  if (!known.includes(key) || rest.length > 0)
+    throw unknown(rest.length > 0 ? `model.${path.join(".")}` : name, nearest(key, known), `model.${part}.`);
+}
+
+/** Why a system that has the part does without a key of it. */
+function unreadKey({ asr, fusion }: SystemRecipe, part: Part, key: string): string | undefined {
+  if (part === "hubert" && !asr && (key === "vocab_size" || key === "pad_token_id"))
+    return "recognises no words";
+  if (part !== "cmgi") return undefined;
+  if (fusion?.interaction === "none" && (key === "d" || key === "heads")) return "has no attention there";
+  if (key === "bounded" && (fusion?.gate ?? "none") === "none") return "has no gate";
+  return undefined;
+}
+
+const isPart = (name: string): name is Part => name === "hubert" || name === "bert" || name === "cmgi";
+
+function refusePart(system: string, part: Part): void {
+  if (!hasPart(system, part))
+    throw new RangeError(`Cannot use the recipe with --set: the system ${system} has no model.${part}`);
+}
+
+/** Which system has what was asked for. */
+function other(system: string, key: "interaction" | "gate" | "modalities" | "asr", value: unknown): string {
+  const own = systemOf(system);
+  const of = (recipe: SystemRecipe) =>
+    key === "modalities" || key === "asr" ? recipe[key] : recipe.fusion?.[key];
+  const found = Object.entries<SystemRecipe>(SYSTEMS).filter(
+    ([, recipe]) =>
+      of(recipe) === value &&
+      (key !== "gate" || recipe.fusion?.interaction === own.fusion?.interaction) &&
+      (key !== "asr" || recipe.modalities === own.modalities),
+  );
+  if (found.some(([name]) => name === system)) return `it is ${JSON.stringify(value)} already`;
+  const names = found.map(([name]) => name);
+  return names.length > 0 ? `--system ${names.join(" or ")} has that one` : "no system has that one";
+}
+
+const owned = (system: string, key: string, why: string) =>
+  new RangeError(`Cannot use the recipe with --set: the system ${system} sets ${key} itself; ${why}`);
+
+function unknown(key: string, near: string | undefined, prefix: string): RangeError {
+  const hint = near === undefined ? "" : `; did you mean ${prefix}${near}?`;
+  return new RangeError(`Cannot use the recipe with --set: nothing reads ${key}${hint}`);
+}

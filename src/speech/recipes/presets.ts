@@ -1,0 +1,264 @@
+/**
+ * Training recipes as data. "paper" is what the paper says, read literally where it leaves nothing open; "safe" has the
+ * rates that close public recipes use; "small" is the model in weights/default, from fresh weights on a CPU; "nano" is
+ * a few minutes' proof that everything runs.
+ */
+import { type StageConfig, type StageNumber, stageOf, type TrainConfig } from "./config.ts";
+import { systemOf } from "./systems.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** HuBERT-large and BERT-base, for fresh weights; a checkpoint folder brings its own config. */
+export const HUBERT_LARGE: Json = {
+  model_type: "hubert",
+  conv_dim: [512, 512, 512, 512, 512, 512, 512],
+  conv_kernel: [10, 3, 3, 3, 3, 2, 2],
+  conv_stride: [5, 2, 2, 2, 2, 2, 2],
+  conv_bias: true,
+  feat_extract_norm: "layer",
+  feat_extract_activation: "gelu",
+  feat_proj_layer_norm: true,
+  hidden_size: 1024,
+  num_hidden_layers: 24,
+  num_attention_heads: 16,
+  intermediate_size: 4096,
+  hidden_act: "gelu",
+  layer_norm_eps: 1e-5,
+  do_stable_layer_norm: true,
+  num_conv_pos_embeddings: 128,
+  num_conv_pos_embedding_groups: 16,
+  vocab_size: 32,
+  pad_token_id: 0,
+  hidden_dropout: 0.1,
+  attention_dropout: 0.1,
+  activation_dropout: 0,
+  feat_proj_dropout: 0.1,
+  final_dropout: 0,
+  layerdrop: 0.1,
+  apply_spec_augment: true,
+  mask_time_prob: 0.05,
+  mask_time_length: 10,
+  mask_time_min_masks: 2,
+  mask_feature_prob: 0,
+};
+
+export const BERT_BASE: Json = {
+  model_type: "bert",
+  hidden_size: 768,
+  num_hidden_layers: 12,
+  num_attention_heads: 12,
+  intermediate_size: 3072,
+  hidden_act: "gelu",
+  hidden_dropout_prob: 0.1,
+  attention_probs_dropout_prob: 0.1,
+  max_position_embeddings: 512,
+  type_vocab_size: 2,
+  layer_norm_eps: 1e-12,
+  pad_token_id: 0,
+};
+
+/** A light ear: 64 filters of 10 ms at 800 Hz, then two strided convolutions; a field of 25 ms every 20 ms as HuBERT's. */
+const HUBERT_SMALL: Json = {
+  ...HUBERT_LARGE,
+  conv_dim: [64, 96, 128],
+  conv_kernel: [160, 5, 3],
+  conv_stride: [20, 4, 4],
+  conv_init: "gabor",
+  num_feat_extract_layers: 3,
+  hidden_size: 128,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  intermediate_size: 512,
+  num_conv_pos_embeddings: 32,
+  num_conv_pos_embedding_groups: 8,
+  hidden_dropout: 0.1,
+  attention_dropout: 0,
+  feat_proj_dropout: 0.05,
+  layerdrop: 0,
+  mask_time_prob: 0.05,
+  mask_time_length: 5,
+  mask_time_min_masks: 0,
+  mask_feature_prob: 0.05,
+  mask_feature_length: 8,
+};
+
+const BERT_SMALL: Json = {
+  ...BERT_BASE,
+  hidden_size: 128,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  intermediate_size: 256,
+  max_position_embeddings: 64,
+};
+
+const HUBERT_NANO: Json = {
+  ...HUBERT_SMALL,
+  conv_dim: [16, 24, 32],
+  hidden_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+  num_conv_pos_embeddings: 16,
+  num_conv_pos_embedding_groups: 4,
+};
+
+const BERT_NANO: Json = {
+  ...BERT_SMALL,
+  hidden_size: 32,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+};
+
+/** Ten epochs are 276 updates of 16 utterances on four sessions of IEMOCAP, times ten. */
+const PAPER_STAGE: StageConfig = {
+  epochs: 20,
+  batch: { items: 2 },
+  accumulate: 8,
+  // Printed as 10e-5.
+  rate: { encoder: 1e-4, heads: 1e-4 },
+  decay: 0.01,
+  clip: 1,
+  schedule: { kind: "linear", warmup: 0.1 },
+  freeze: [],
+  alpha: 0.1,
+  ctcReduction: "mean",
+  labelSmoothing: 0,
+  augment: { speed: 0, throat: 0, tilt: 0, noise: 0 },
+  select: "ua",
+  precision: "f32",
+  recompute: false,
+};
+
+const PAPER_TEXT: StageConfig = {
+  ...PAPER_STAGE,
+  epochs: 3,
+  batch: { items: 32 },
+  accumulate: 1,
+  select: "loss",
+};
+
+type Preset = Omit<TrainConfig, "system" | "data" | "fold" | "stages" | "from">;
+
+const paper: Preset = {
+  preset: "paper",
+  dev: 0.1,
+  seed: 1,
+  model: { hubert: HUBERT_LARGE, bert: BERT_BASE, cmgi: { d: 768, heads: 1, bounded: false } },
+  maxSeconds: 20,
+  sentences: 1_000_000,
+  stage0: PAPER_TEXT,
+  stage1: PAPER_STAGE,
+  stage2: { ...PAPER_STAGE, freeze: ["cnn"] },
+  checkpoints: { keep: 2, every: 0, minutes: 10 },
+};
+
+const cautious = (stage: StageConfig): StageConfig => ({
+  ...stage,
+  rate: { encoder: 2e-5, heads: 1e-4 },
+  freeze: ["cnn"],
+});
+
+const safe: Preset = {
+  ...paper,
+  preset: "safe",
+  model: { ...paper.model, cmgi: { d: 768, heads: 1, bounded: true } },
+  stage1: cautious(PAPER_STAGE),
+  stage2: cautious(PAPER_STAGE),
+};
+
+/** From fresh weights words need a high rate and most of the loss: α is 0.5 until they are there. */
+const FRESH_STAGE: StageConfig = {
+  ...PAPER_STAGE,
+  batch: { items: 16, seconds: 48 },
+  accumulate: 1,
+  rate: { encoder: 1.5e-3, heads: 1.5e-3 },
+  alpha: 0.5,
+  augment: { speed: 0.12, throat: 0, tilt: 0.2, noise: 0.05 },
+  select: "wer",
+};
+
+const FRESH_FUSION: StageConfig = {
+  ...FRESH_STAGE,
+  rate: { encoder: 2e-4, heads: 1e-3 },
+  freeze: ["cnn"],
+  alpha: 0.3,
+  select: "ua",
+};
+
+const small: Preset = {
+  ...paper,
+  preset: "small",
+  model: { hubert: HUBERT_SMALL, bert: BERT_SMALL, cmgi: { d: 128, heads: 4, bounded: true } },
+  maxSeconds: 12,
+  sentences: 50_000,
+  stage0: { ...PAPER_TEXT, epochs: 1, batch: { items: 64 }, rate: { encoder: 1e-3, heads: 1e-3 } },
+  // An hour of speech from eight speakers: what varies a voice keeps the model from learning just these.
+  stage1: {
+    ...FRESH_STAGE,
+    epochs: 40,
+    batch: { items: 8, seconds: 28 },
+    rate: { encoder: 1e-3, heads: 1e-3 },
+    alpha: 0.7,
+    augment: { speed: 0.2, throat: 0, tilt: 0.3, noise: 0.08 },
+  },
+  stage2: {
+    ...FRESH_FUSION,
+    epochs: 6,
+    rate: { encoder: 5e-4, heads: 1e-3 },
+    alpha: 0.4,
+    decay: 0.05,
+    labelSmoothing: 0.1,
+    augment: { speed: 0.15, throat: 0.3, tilt: 0.5, noise: 0.08 },
+  },
+};
+
+const nano: Preset = {
+  ...small,
+  preset: "nano",
+  model: { hubert: HUBERT_NANO, bert: BERT_NANO, cmgi: { d: 32, heads: 2, bounded: true } },
+  sentences: 512,
+  stage1: { ...FRESH_STAGE, epochs: 2 },
+  stage2: { ...FRESH_FUSION, epochs: 2 },
+};
+
+export const PRESETS = { paper, safe, small, nano } as const;
+export type PresetName = keyof typeof PRESETS;
+
+export interface RecipeChoice {
+  readonly preset: PresetName;
+  readonly system: string;
+  readonly data: string;
+  readonly fold: TrainConfig["fold"];
+  /** A single stage, or all that the system has. */
+  readonly stage?: StageNumber;
+  readonly hubert?: string;
+  readonly bert?: string;
+}
+
+/**
+ * The config of a run. A checkpoint folder replaces the preset's architecture. Fresh text encoders are pretrained in
+ * stage 0 where the system reads.
+ */
+export function trainConfig(choice: RecipeChoice): TrainConfig {
+  const { preset, system, data, fold, stage, hubert, bert } = choice;
+  const recipe = systemOf(system);
+  const base = PRESETS[preset];
+  const fresh = recipe.modalities !== "acoustic" && bert === undefined;
+  const all: StageNumber[] = [...new Set<StageNumber>([...(fresh ? ([0] as const) : []), ...recipe.stages])];
+  const config: TrainConfig = {
+    ...base,
+    ...{ system, data, fold },
+    stages: stage === undefined ? all : [stage],
+    from: { hubert, bert },
+    model: {
+      hubert: hubert === undefined ? base.model.hubert : {},
+      bert: bert === undefined ? base.model.bert : {},
+      cmgi: base.model.cmgi,
+    },
+  };
+  // The epoch of the last stage is chosen by what the run is for.
+  const last = config.stages[config.stages.length - 1];
+  if (last === 1 && recipe.modalities === "acoustic") config.stage1 = { ...stageOf(config, 1), select: "ua" };
+  return config;
+}

@@ -1,0 +1,172 @@
+/**
+ * CmGI, cross-modal gated interaction: acoustic frames and subwords attend to themselves, then to each other, and a gate
+ * weighs for every frame and subword what is its own against what the other modality says.
+ *
+ *   s = SelfAttn(x)   c = CrossAttn(own s, other s)   G = gate(concat(s, c))   out = concat(s ⊙ G, c ⊙ (1 − G))
+ *
+ * The parts that the paper's tables leave out one by one are options: which interaction, and which gate.
+ */
+import { Linear, PackedLinear } from "../../nn/linear.ts";
+import type { Mode } from "../../nn/mode.ts";
+import type { WeightScope } from "../../nn/weights.ts";
+import { crossAttention, selfAttention } from "../../ops/attention.ts";
+import { sigmoid } from "../../ops/activation.ts";
+import { reshape } from "../../ops/elementwise.ts";
+import { concat } from "../../ops/frames.ts";
+import { maskedMean } from "../../ops/reduce.ts";
+import { blend, join } from "../../ops/sigmoid_gate.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { ConfigReader } from "../../models/config.ts";
+
+const interactions = ["none", "self", "cross", "cmgi"] as const;
+const gates = ["none", "pooled", "temporal"] as const;
+
+export interface CmgiConfig {
+  /** Common width. */
+  readonly d: number;
+  readonly dS: number;
+  readonly dT: number;
+  readonly classes: number;
+  readonly heads: number;
+  /** "none": pooled features side by side. "self", "cross": what that attention gives alone. "cmgi": both, gated. */
+  readonly interaction: (typeof interactions)[number];
+  /** "temporal": a gate for every frame. "pooled": one for the utterance. "none": s and c side by side. */
+  readonly gate: (typeof gates)[number];
+  /** False: G = f(σ(concat)), as the paper prints it. True: G = σ(f(concat)), which stays within 0 and 1. */
+  readonly bounded: boolean;
+}
+
+export function cmgiConfig(c: ConfigReader): CmgiConfig {
+  const d = c.whole("d");
+  const heads = c.whole("heads", 1);
+  if (d % heads !== 0) throw c.complaint("heads", `a divisor of d, ${d}`);
+  return {
+    d,
+    dS: c.whole("d_s"),
+    dT: c.whole("d_t"),
+    classes: c.whole("num_classes", 4),
+    heads,
+    interaction: c.choice("interaction", interactions, "cmgi"),
+    gate: c.choice("gate", gates, "temporal"),
+    bounded: c.boolean("bounded", false),
+  };
+}
+
+/** Attention of a modality to itself, from its own width to d. No biases. */
+class SelfBlock {
+  readonly #qkv: PackedLinear;
+  readonly #heads: number;
+
+  constructor(weights: WeightScope, width: number, { d, heads }: CmgiConfig) {
+    this.#qkv = new PackedLinear(weights, ["w_q", "w_k", "w_v"], width, d, { bias: false });
+    this.#heads = heads;
+  }
+  forward(x: Tensor, mask: Tensor): Tensor {
+    return selfAttention(this.#qkv.forward(x), { heads: this.#heads, mask });
+  }
+}
+
+/** Attention of one modality (queries) to the other (keys and values). No biases. */
+class CrossBlock {
+  readonly #q: PackedLinear;
+  readonly #kv: PackedLinear;
+  readonly #heads: number;
+
+  constructor(weights: WeightScope, { d, heads }: CmgiConfig) {
+    this.#q = new PackedLinear(weights, ["w_q"], d, d, { bias: false });
+    this.#kv = new PackedLinear(weights, ["w_k", "w_v"], d, d, { bias: false });
+    this.#heads = heads;
+  }
+  forward(own: Tensor, other: Tensor, otherMask: Tensor): Tensor {
+    return crossAttention(this.#q.forward(own), this.#kv.forward(other), {
+      heads: this.#heads,
+      mask: otherMask,
+    });
+  }
+}
+
+export interface CmgiInput {
+  /** Acoustic frames (B, U, dS) and subwords (B, T, dT). */
+  readonly xS: Tensor;
+  readonly xT: Tensor;
+  /** (B, U) and (B, T) u32, 1 = real. */
+  readonly maskS: Tensor;
+  readonly maskT: Tensor;
+}
+
+export interface CmgiOutput {
+  /** (B, classes) */
+  readonly logits: Tensor;
+  /** The gates before pooling, (B, U, d) and (B, T, d); (B, 1, d) where the gate is pooled. */
+  readonly gates?: { readonly s: Tensor; readonly t: Tensor };
+}
+
+export class CmGI {
+  readonly config: CmgiConfig;
+  readonly #self: { s: SelfBlock; t: SelfBlock } | undefined;
+  readonly #cross: { s: CrossBlock; t: CrossBlock } | undefined;
+  readonly #gate: { s: Linear; t: Linear } | undefined;
+  readonly #classifier: Linear;
+
+  constructor(weights: WeightScope, config: CmgiConfig) {
+    const { d, dS, dT, classes, interaction, gate } = config;
+    this.config = config;
+    if (interaction !== "none") {
+      this.#self = {
+        s: new SelfBlock(weights.at("sa_s"), dS, config),
+        t: new SelfBlock(weights.at("sa_t"), dT, config),
+      };
+    }
+    if (interaction === "cross" || interaction === "cmgi") {
+      this.#cross = {
+        s: new CrossBlock(weights.at("ca_s"), config),
+        t: new CrossBlock(weights.at("ca_t"), config),
+      };
+    }
+    if (interaction === "cmgi" && gate !== "none") {
+      this.#gate = {
+        s: new Linear(weights.at("gate_s"), 2 * d, d),
+        t: new Linear(weights.at("gate_t"), 2 * d, d),
+      };
+    }
+    const widths = { none: dS + dT, self: 2 * d, cross: 2 * d, cmgi: 4 * d };
+    this.#classifier = new Linear(weights.at("classifier"), widths[interaction], classes);
+  }
+
+  forward(input: CmgiInput, mode: Mode = {}): CmgiOutput {
+    const { xS, xT, maskS, maskT } = input;
+    const show = (name: string, x: Tensor) => {
+      mode.observe?.(name, x);
+      return x;
+    };
+    const s = this.#self ? show("s_s", this.#self.s.forward(xS, maskS)) : xS;
+    const t = this.#self ? show("s_t", this.#self.t.forward(xT, maskT)) : xT;
+    let [outS, outT] = [s, t];
+    let seen: CmgiOutput["gates"];
+    if (this.#cross) {
+      const cS = show("c_s", this.#cross.s.forward(s, t, maskT));
+      const cT = show("c_t", this.#cross.t.forward(t, s, maskS));
+      [outS, outT] = [cS, cT];
+      if (this.config.interaction === "cmgi") {
+        const a = this.#weigh(this.#gate?.s, s, cS, maskS);
+        const b = this.#weigh(this.#gate?.t, t, cT, maskT);
+        [outS, outT] = [show("output_s", a.out), show("output_t", b.out)];
+        if (a.gate && b.gate) seen = { s: show("gate_s", a.gate), t: show("gate_t", b.gate) };
+      }
+    }
+    const pooledS = show("pooled_s", maskedMean(outS, maskS));
+    const pooledT = show("pooled_t", maskedMean(outT, maskT));
+    const logits = show("logits", this.#classifier.forward(concat([pooledS, pooledT])));
+    return { logits, gates: seen };
+  }
+
+  #weigh(gate: Linear | undefined, s: Tensor, c: Tensor, mask: Tensor): { out: Tensor; gate?: Tensor } {
+    if (!gate) return { out: join(s, c) };
+    const { gate: kind, bounded, d } = this.config;
+    const [B] = s.shape;
+    const [ownPart, crossPart] = kind === "pooled" ? [maskedMean(s, mask), maskedMean(c, mask)] : [s, c];
+    const g = gate.forward(join(ownPart, crossPart, !bounded));
+    const placed = kind === "pooled" ? reshape(g, [B, 1, d]) : g;
+    return { out: blend(s, c, placed, bounded), gate: bounded ? sigmoid(placed) : placed };
+  }
+}

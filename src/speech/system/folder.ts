@@ -1,0 +1,135 @@
+/**
+ * A model folder: everything that turns recordings or texts into words and an emotion, read and checked as far as that
+ * goes without a GPU.
+ *
+ * Two forms. A whole system: `config.json` with `hubert`, `bert`, `cmgi` (see emotion.ts), `model.safetensors`,
+ * `vocab.json` for CTC, `vocab.txt` or `tokenizer.json` for BERT (in `bert/` or beside the rest), and
+ * `preprocessor_config.json` or `processor_config.json`. Or a plain `HubertForCTC` or `Wav2Vec2ForCTC` as Hugging Face
+ * ships it, which gives words alone.
+ */
+import type { Host } from "../../host/host.ts";
+import { readJson } from "../../io/config.ts";
+import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
+import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
+import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
+import { ConfigReader, checkSubwords, type HubertConfig, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
+import { type EmotionConfig, emotionConfig } from "./emotion.ts";
+import { architectureOf, modelTypeOf } from "../../models/family.ts";
+import { openFeatureExtractor } from "../../models/feature_extractor.ts";
+
+export interface ModelFolder {
+  readonly path: string;
+  /** Absent for a system that only reads. */
+  readonly hubert?: HubertConfig;
+  /** Absent for a plain CTC model. */
+  readonly emotion?: EmotionConfig;
+  /** Present where the model writes words. */
+  readonly vocabulary?: CtcVocabulary;
+  /** Present where the model reads words. */
+  readonly tokenizer?: BertTokenizer;
+  /** Whether each utterance is brought to zero mean and unit variance. */
+  readonly normalize: boolean;
+  /** What its user should be told. */
+  readonly notes: readonly string[];
+  readonly weights: Safetensors;
+}
+
+export type HearingModel = ModelFolder & { readonly hubert: HubertConfig };
+
+/** Throws where a model only reads. */
+export function requireEars(model: ModelFolder): asserts model is HearingModel {
+  if (!model.hubert)
+    throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
+}
+
+/** Opens a model folder. Throws one line that names the file at fault; the caller closes `weights`. */
+export async function openModelFolder(host: Host, path: string): Promise<ModelFolder> {
+  if ((await host.kind(path)) !== "directory") throw new Error(`Cannot open model ${path}: it is no folder`);
+  const configPath = `${path}/config.json`;
+  const json = await readJson(host, configPath);
+  const config = new ConfigReader(json, configPath);
+  if (config.has("hubert") || config.has("bert")) {
+    const parts = await openSystem(host, path, config);
+    return { ...parts, weights: await openSafetensors(host, path) };
+  }
+  if (modelTypeOf(json) === "bert")
+    throw new Error(
+      `Cannot recognise with ${path}: it is a ${architectureOf(json) ?? "BERT model"}, which reads and does not hear; train --bert ${path} can start from it`,
+    );
+  config.family(["hubert", "wav2vec2"]);
+  const weights = await openSafetensors(host, path).catch((error) => {
+    // To fetch or convert its weights would be in vain.
+    if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireHead(path, json, undefined);
+    throw error;
+  });
+  try {
+    requireHead(path, json, weights.tensors);
+    return { ...(await openCtc(host, path, config)), weights };
+  } catch (error) {
+    await weights.close();
+    throw error;
+  }
+}
+
+type Parts = Omit<ModelFolder, "weights">;
+
+async function openSystem(host: Host, path: string, config: ConfigReader): Promise<Parts> {
+  const emotion = emotionConfig(config);
+  if (emotion.cmgi && emotion.cmgi.classes !== emotion.labels.length)
+    throw config.part("cmgi").complaint("num_classes", `the number of labels, ${emotion.labels.length}`);
+  const readsWords = emotion.modalities !== "acoustic";
+  if (emotion.hubert && readsWords && !emotion.asr)
+    throw config.complaint("asr", "true: a system that reads words must hear them first");
+  const ears = emotion.hubert && emotion.asr ? config.part("hubert") : undefined;
+  const letters = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
+  const vocabulary = letters && ears ? vocabularyOfHead(ears, letters) : letters;
+  const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
+  if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize, tokenizer);
+  const { normalize, note } = await openFeatureExtractor(host, path);
+  return {
+    path,
+    hubert: emotion.hubert,
+    emotion,
+    vocabulary,
+    tokenizer,
+    normalize,
+    notes: note ? [note] : [],
+  };
+}
+
+async function openCtc(host: Host, path: string, config: ConfigReader): Promise<Parts> {
+  const hubert = hubertConfig(config);
+  const letters = await openCtcVocabulary(host, path);
+  const vocabulary = vocabularyOfHead(config, letters);
+  const { normalize, note } = await openFeatureExtractor(host, path);
+  const count = Object.keys(letters.own).length;
+  const rest = hubert.vocabSize - letters.size;
+  const padded = `the CTC head has ${hubert.vocabSize} outputs and vocab.json ${count} tokens: the others are no text`;
+  return {
+    path,
+    hubert,
+    vocabulary,
+    normalize,
+    notes: [...(note ? [note] : []), ...(rest > 0 ? [padded] : [])],
+  };
+}
+
+/** Throws for a model without a CTC head: says what it is, and what it is good for. */
+function requireHead(
+  path: string,
+  json: Readonly<Record<string, unknown>>,
+  tensors: Safetensors["tensors"] | undefined,
+): void {
+  if (tensors?.has("lm_head.weight")) return;
+  const architecture = architectureOf(json);
+  const classifies =
+    /ForSequenceClassification$/.test(architecture ?? "") || tensors?.has("classifier.weight");
+  const start = `train --hubert ${path} can start from its encoder`;
+  if (classifies)
+    throw new Error(
+      `Cannot recognise with ${path}: it is a ${architecture ?? "classifier"}, which this version does not run; ${start}`,
+    );
+  throw new Error(
+    `Cannot recognise with ${path}: it is ${architecture ? `a ${architecture}` : "a plain encoder"} without a CTC head, which writes no words; ${start}`,
+  );
+}

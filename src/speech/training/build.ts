@@ -1,0 +1,165 @@
+/** A stage's model and task, from what materials.ts found. */
+import type { Device } from "../../gpu/device.ts";
+import type { Host } from "../../host/host.ts";
+import { bertConfig, ConfigReader } from "../../models/config.ts";
+import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { BertForMaskedLM } from "../../models/masked_lm.ts";
+import type { Parameter } from "../../nn/parameter.ts";
+import { Weights } from "../../nn/weights.ts";
+import { writeFiles } from "./assets.ts";
+import { saveWeights } from "../../train/checkpoint.ts";
+import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
+import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
+import { noteCut } from "./examples.ts";
+import { type Chosen, type Materials, materials, openSources, systemJson } from "./materials.ts";
+import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
+import { toJson } from "../../train/run_folder.ts";
+import type { Task } from "../../train/task.ts";
+import { readSentences, TextTask } from "./text_task.ts";
+
+/** What a task is told besides its model. */
+export interface TaskOptions
+  extends Pick<EmotionTaskOptions, "train" | "dev" | "measure">,
+    Pick<EmotionTaskOptions["reader"], "onProblem"> {
+  /** Told what is odd about the data and does not keep it from being learnt. */
+  readonly onNote?: (line: string) => void;
+  /** What the stage's model has heard, for the folders that it is saved in. */
+  readonly record?: Provenance;
+}
+
+/** A stage's model, ready for the loop. */
+export interface Built {
+  readonly weights: Weights;
+  readonly task: Task<unknown>;
+}
+
+/** Loads a stage from `checkpoint`, or else from the stages before and the recipe's checkpoints; the rest is drawn. */
+export async function build(
+  device: Device,
+  config: TrainConfig,
+  stage: StageNumber,
+  chosen: Chosen,
+  checkpoint: string | undefined,
+  options: TaskOptions,
+): Promise<Built> {
+  const { host } = device;
+  const { freeze: frozen, precision } = stageOf(config, stage);
+  const made = await materials(host, config, stage, chosen);
+  const opened = await openSources(host, config, made, checkpoint);
+  const weights = new Weights(device, opened.options);
+  try {
+    const task =
+      stage === 0
+        ? await textTask(host, weights, config, made, options)
+        : emotionTask(host, weights, config, made, options);
+    const { assets, bert } = made;
+    if (stage === 2 && bert && assets.tokenizer) {
+      const { maxPositions } = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
+      await noteCut(assets.tokenizer, [...options.train, ...options.dev], maxPositions, options.onNote);
+    }
+    await weights.load();
+    freeze(weights.parameters, frozen);
+    for (const parameter of weights.parameters) parameter.products = precision;
+    return { weights, task: task as Task<unknown> };
+  } catch (error) {
+    weights.dispose();
+    throw error;
+  } finally {
+    await opened.close();
+  }
+}
+
+/** Marks what stays as it is. */
+export function freeze(parameters: readonly Parameter[], parts: readonly string[]): void {
+  const patterns = {
+    cnn: /^(hubert|wav2vec2)\.feature_extractor\./,
+    hubert: /^(hubert|wav2vec2)\./,
+    bert: /^bert\./,
+    ctc: /^lm_head\./,
+  };
+  for (const parameter of parameters) {
+    parameter.trainable = !parts.some((part) => patterns[part as keyof typeof patterns].test(parameter.key));
+  }
+}
+
+function emotionTask(
+  host: Host,
+  weights: Weights,
+  config: TrainConfig,
+  { stage, assets, hubert, bert }: Materials,
+  { train, dev, measure, onProblem, record }: TaskOptions,
+): EmotionTask {
+  const options = stageOf(config, stage);
+  const json = systemJson(config, stage, { hubert, bert });
+  const parsed = emotionConfig(new ConfigReader(json, "the recipe (model)"));
+  const files = {
+    ...assets.files,
+    ...Object.fromEntries(Object.entries(assets.bertFiles).map(([name, text]) => [`bert/${name}`, text])),
+    "config.json": toJson(json),
+    // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
+    "hubert/config.json": toJson({
+      ...hubert,
+      architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
+    }),
+    ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
+    ...recordFile(record),
+  };
+  return new EmotionTask({
+    ...{ train, dev, measure, batch: options.batch, seed: config.seed },
+    system: new EmotionRecognizer(weights.root, parsed),
+    parameters: weights.parameters,
+    reader: {
+      ...{ host, onProblem, audio: true, normalize: assets.normalize },
+      vocabulary: parsed.asr ? assets.vocabulary : undefined,
+      tokenizer: assets.tokenizer,
+      maxTokens: parsed.bert?.maxPositions ?? 512,
+    },
+    alpha: parsed.alpha,
+    ctcReduction: options.ctcReduction,
+    labelSmoothing: options.labelSmoothing,
+    augment: options.augment,
+    save: async (folder) => {
+      await writeFiles(host, folder, files);
+      await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
+    },
+  });
+}
+
+const recordFile = (record: Provenance | undefined): Record<string, string> =>
+  record ? { [PROVENANCE_FILE]: provenanceText(record) } : {};
+
+/** Sentences kept for the figures of stage 0. */
+const DEV_SENTENCES = 512;
+
+async function textTask(
+  host: Host,
+  weights: Weights,
+  config: TrainConfig,
+  { assets: { tokenizer, bertFiles }, bert = {} }: Materials,
+  { record, onNote }: TaskOptions,
+): Promise<TextTask> {
+  if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
+  const parsed = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
+  const model = new BertForMaskedLM(weights.root, parsed);
+  const limits = { lines: config.sentences, tokens: parsed.maxPositions };
+  const sentences = await readSentences(host, `${config.data}/text.txt`, tokenizer, limits, onNote);
+  const dev = Math.min(DEV_SENTENCES, Math.floor(sentences.length / 10));
+  const special = await tokenizer.encode("");
+  const [mask] = (await tokenizer.encode("[MASK]")).ids.filter((id) => !special.ids.includes(id));
+  return new TextTask({
+    model,
+    parameters: weights.parameters,
+    train: sentences.slice(dev),
+    dev: sentences.slice(0, dev),
+    items: config.stage0.batch.items,
+    seed: config.seed,
+    pad: tokenizer.padId,
+    mask,
+    special: new Set([...special.ids, tokenizer.padId, mask]),
+    save: async (folder) => {
+      const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
+      await writeFiles(host, folder, { ...bertFiles, "config.json": toJson(json), ...recordFile(record) });
+      await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
+    },
+  });
+}

@@ -1,0 +1,136 @@
+/** Stages 1 and 2 of the paper: characters and emotions from speech, then from speech and words. */
+import type { Utterance } from "../corpora/corpus.ts";
+import type { EmotionRecognizer } from "../system/emotion.ts";
+import { frameCount, type HubertInput } from "../../models/hubert.ts";
+import type { Mode } from "../../nn/mode.ts";
+import type { Parameter } from "../../nn/parameter.ts";
+import { crossEntropy } from "../../ops/cross_entropy.ts";
+import { ctcLoss, type Reduction } from "../../ops/ctc.ts";
+import { add } from "../../ops/elementwise.ts";
+import { Tensor } from "../../tensor/tensor.ts";
+import { answerBatch, type UtteranceAnswer } from "./answer.ts";
+import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
+import { type Augmentation, augmented } from "./augment.ts";
+import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
+import { refuseTooFew } from "../../train/missing.ts";
+import { uniformStream } from "../../train/seeds.ts";
+import { specAugment } from "./spec_augment.ts";
+import type { DevResult, Losses, Task } from "../../train/task.ts";
+
+export interface EmotionTaskOptions {
+  readonly system: EmotionRecognizer;
+  readonly parameters: readonly Parameter[];
+  readonly reader: Reader;
+  readonly train: readonly Utterance[];
+  readonly dev: readonly Utterance[];
+  readonly batch: BatchPlan;
+  readonly seed: number;
+  /** α in L = α·L_CTC + (1 − α)·L_E. */
+  readonly alpha: number;
+  readonly ctcReduction: Reduction & ("mean" | "sum");
+  readonly labelSmoothing: number;
+  readonly augment: Augmentation;
+  /** Scores answers; from the floor above. */
+  readonly measure: (answers: readonly UtteranceAnswer[]) => { ua: number; wa: number; wer?: number };
+  readonly save: (folder: string) => Promise<void>;
+}
+
+export class EmotionTask implements Task<Batch> {
+  readonly #o: EmotionTaskOptions;
+  readonly #seconds: readonly number[];
+
+  constructor(options: EmotionTaskOptions) {
+    this.#o = options;
+    this.#seconds = options.train.map((u) => u.seconds ?? 0);
+  }
+
+  get parameters(): readonly Parameter[] {
+    return this.#o.parameters;
+  }
+
+  plan(epoch: number): readonly (readonly number[])[] {
+    return planEpoch(this.#seconds, this.#o.batch, this.#o.seed, epoch);
+  }
+
+  load(indices: readonly number[], epoch: number): Promise<Batch | undefined> {
+    const { reader, train, augment, seed } = this.#o;
+    return readBatch(
+      reader,
+      indices.map((i) => train[i]),
+      (samples, id) => augmented(samples, augment, uniformStream("augment", seed, epoch, id)),
+    );
+  }
+
+  size(batch: Batch): number {
+    return batch.lengths.length;
+  }
+
+  amount(batch: Batch): number {
+    return batch.seconds;
+  }
+
+  losses(batch: Batch, mode: Mode): Losses {
+    const { system, alpha, labelSmoothing, ctcReduction } = this.#o;
+    const heard = system.hubert && system.listen(this.#input(batch, mode), mode);
+    const { logits } = system.judge(heard, batch.words, mode);
+    const emotion = crossEntropy(logits, batch.labels, { labelSmoothing });
+    if (!heard?.ctcLogits) return { loss: emotion, parts: { emotion } };
+    const ctc = ctcLoss(heard.ctcLogits, boundTargets(batch.targets, heard.frames), heard.frames, {
+      blank: system.config.hubert?.blank,
+      reduction: ctcReduction,
+      // A transcript that is too long for its frames has no CTC loss, but an emotion all the same.
+      zeroInfinity: true,
+    });
+    return { loss: add(ctc, emotion, alpha, 1 - alpha), parts: { ctc, emotion } };
+  }
+
+  #input({ audio, samples, lengths }: Batch, { training }: Mode): HubertInput {
+    const { device } = this.#o.system;
+    const B = lengths.length;
+    const input = { audio: Tensor.from(device, audio, [B, samples]), lengths };
+    const config = this.#o.system.config.hubert;
+    if (!training || !config) return input;
+    const T = frameCount(config, samples);
+    const frames = lengths.map((n) => frameCount(config, n));
+    const { keepFrames, keepFeatures } = specAugment(config, frames, T, () => training.next() / 2 ** 32);
+    return {
+      ...input,
+      keepFrames: keepFrames && Tensor.from(device, keepFrames, [B, T]),
+      keepFeatures: keepFeatures && Tensor.from(device, keepFeatures, [B, config.hiddenSize]),
+    };
+  }
+
+  async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
+    const { dev, batch, reader, system, alpha, measure } = this.#o;
+    if (dev.length === 0) return undefined;
+    const answers: UtteranceAnswer[] = [];
+    let [ctc, emotion] = [0, 0];
+    for (const indices of planInOrder(
+      dev.map((u) => u.seconds ?? 0),
+      batch,
+    )) {
+      signal?.throwIfAborted();
+      const read = await readBatch(
+        reader,
+        indices.map((i) => dev[i]),
+      );
+      if (!read) continue;
+      const { answers: some, losses } = await answerBatch(system, read, reader);
+      answers.push(...some);
+      emotion += losses.emotion * some.length;
+      ctc += (losses.ctc ?? 0) * some.length;
+    }
+    refuseTooFew(dev.length - answers.length, dev.length, "the dev set");
+    const { ua, wa, wer } = measure(answers);
+    emotion /= answers.length;
+    ctc /= answers.length;
+    const hears = answers[0].hypothesis !== undefined;
+    const loss = hears ? alpha * ctc + (1 - alpha) * emotion : emotion;
+    const counts = { utterances: answers.length, of: dev.length };
+    return { loss, emotion, ua, wa, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
+  }
+
+  save(folder: string): Promise<void> {
+    return this.#o.save(folder);
+  }
+}

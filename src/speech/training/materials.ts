@@ -1,0 +1,176 @@
+/** What the stages of a recipe are made from: configs, tokenizers and checkpoints, checked without a GPU. */
+import type { Host } from "../../host/host.ts";
+import { isObject, readJson } from "../../io/config.ts";
+import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
+import { bertConfig, checkSubwords, ConfigReader, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
+import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { checkBertKeys, partOf } from "../../models/family.ts";
+import { mayIgnore, spellings } from "../../models/keys.ts";
+import { BertForMaskedLM } from "../../models/masked_lm.ts";
+import { checkWeights, type WeightsOptions, type WeightScope } from "../../nn/weights.ts";
+import { type Assets, openAssets } from "./assets.ts";
+import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
+import { split, type TrainData } from "./data.ts";
+import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
+import { partsOf, systemConfig, systemOf } from "../recipes/systems.ts";
+
+type Json = Record<string, unknown>;
+
+/** The chosen models of the stages before, by folder. */
+export type Chosen = Partial<Record<StageNumber, string>>;
+
+/** What a stage is made from. */
+export interface Materials {
+  readonly stage: StageNumber;
+  readonly assets: Assets;
+  /** Configs in Hugging Face's keys; `bert` where the stage reads. */
+  readonly hubert: Json;
+  readonly bert?: Json;
+  /** Checkpoints that the encoders begin with. */
+  readonly hubertFolder?: string;
+  readonly bertFolder?: string;
+}
+
+export async function materials(
+  host: Host,
+  config: TrainConfig,
+  stage: StageNumber,
+  chosen: Chosen,
+): Promise<Materials> {
+  const { from, model, data } = config;
+  const fused = stage === 2;
+  const { bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
+  const hubertFolder = stage === 0 ? undefined : ((fused ? chosen[1] : undefined) ?? from.hubert);
+  const bertFolder = readsText ? ((fused ? chosen[0] : undefined) ?? from.bert) : undefined;
+  const assets = await openAssets(host, from.hubert, readsText ? (bertFolder ?? data) : undefined);
+  const merged = async (part: "hubert" | "bert", folder: string | undefined): Promise<Json> => {
+    if (folder === undefined) return { ...model[part] };
+    const path = `${folder}/config.json`;
+    const own = partOf(await readJson(host, path), part);
+    // Before the recipe has its say, which names a family of its own.
+    new ConfigReader(own, path).family(part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
+    return { ...own, ...model[part] };
+  };
+  const hubert = await merged("hubert", from.hubert);
+  const bert = readsText ? await merged("bert", bertFolder) : undefined;
+  if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
+  if (!writesWords) return { stage, assets, hubert, bert, hubertFolder, bertFolder };
+  hubert.pad_token_id ??= assets.vocabulary.blank;
+  const vocabulary = vocabularyOfHead(readerOf(config, "hubert", hubert), assets.vocabulary);
+  return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
+}
+
+/** A part of the model's config; complaints name the file that it began with. */
+const readerOf = ({ from }: TrainConfig, part: "hubert" | "bert", json: Json): ConfigReader =>
+  new ConfigReader(
+    json,
+    from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`,
+  );
+
+/** Checks every stage as far as that goes without a GPU, so that a long run does not end on what it could have known. */
+export async function checkStages(
+  host: Host,
+  config: TrainConfig,
+  data: TrainData | undefined,
+): Promise<void> {
+  split(config, data);
+  const { stages } = config;
+  if (stages.includes(0) && (await host.kind(`${config.data}/text.txt`)) !== "file")
+    throw new Error(
+      `Cannot train on ${config.data}: it holds no text.txt for a fresh BERT; --bert DIR takes a published one instead`,
+    );
+  for (const stage of stages) {
+    const made = await materials(host, config, stage, {});
+    const { assets, hubert, bert } = made;
+    if (stage > 0) hubertConfig(readerOf(config, "hubert", hubert));
+    if (bert && assets.tokenizer) {
+      const reader = readerOf(config, "bert", bert);
+      checkSubwords(reader, assets.tokenizer.vocabularySize, assets.tokenizer);
+      const { padId } = assets.tokenizer;
+      // That row of the embeddings is never trained.
+      if (bertConfig(reader).padTokenId !== padId)
+        throw reader.complaint("pad_token_id", `${padId}, the id of the padding in BERT's tokenizer`);
+    }
+    const opened = await openSources(host, config, made);
+    try {
+      checkWeights(opened.options, (root) => model(root, config, made));
+    } finally {
+      await opened.close();
+    }
+  }
+}
+
+/** The layers of a stage's model. */
+function model(
+  root: WeightScope,
+  config: TrainConfig,
+  { stage, hubert, bert = {} }: Materials,
+): EmotionRecognizer | BertForMaskedLM {
+  if (stage === 0)
+    return new BertForMaskedLM(root, bertConfig(new ConfigReader(bert, "the recipe (model.bert)")));
+  const json = systemJson(config, stage, { hubert, bert });
+  return new EmotionRecognizer(root, emotionConfig(new ConfigReader(json, "the recipe (model)")));
+}
+
+/** The checkpoints that a stage begins with: `checkpoint`, or those of its encoders, whose heads may be new. */
+export async function openSources(
+  host: Host,
+  config: TrainConfig,
+  { stage, hubertFolder, bertFolder }: Materials,
+  checkpoint?: string,
+): Promise<{ readonly options: WeightsOptions; close(): Promise<void> }> {
+  const files: Safetensors[] = [];
+  const sources: Source[] = [];
+  const add = async (folder: string, rename: Source["rename"]) => {
+    const file = await openSafetensors(host, folder);
+    files.push(file);
+    sources.push({ file, rename });
+    return file;
+  };
+  const close = async () => {
+    for (const file of files) await file.close();
+  };
+  try {
+    if (checkpoint) await add(`${checkpoint}/model.safetensors`, (key) => key);
+    else {
+      if (hubertFolder) await add(hubertFolder, hubertKeys);
+      if (bertFolder) checkBertKeys((await add(bertFolder, bertKeys)).tensors.keys(), bertFolder);
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  // A checkpoint that was given must hold all of its encoder.
+  const drawn = [hubertFolder ? [] : ["hubert.", "wav2vec2."], bertFolder ? [] : ["bert."]].flat();
+  const options: WeightsOptions = {
+    ...{ spellings, mayIgnore, seed: config.seed },
+    file: sources.length > 0 ? mergeSources(sources) : undefined,
+    path: checkpoint ?? [hubertFolder, bertFolder].filter(Boolean).join(" and "),
+    mayDraw: (key) =>
+      !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || drawn.some((p) => key.startsWith(p))),
+    products: stageOf(config, stage).precision,
+  };
+  return { options, close };
+}
+
+/** The parts of the model as the stages will run them: what the recipe says, over what the checkpoints' folders say. */
+export async function effectiveModel(host: Host, config: TrainConfig): Promise<TrainConfig["model"]> {
+  const model: { -readonly [part in keyof TrainConfig["model"]]: Json } = {};
+  for (const stage of config.stages) {
+    const { hubert, bert } = await materials(host, config, stage, {});
+    if (stage > 0) model.hubert = hubert;
+    if (bert) model.bert = bert;
+    const { cmgi } = stage > 0 ? systemJson(config, stage, { hubert, bert }) : {};
+    if (isObject(cmgi)) model.cmgi = cmgi;
+  }
+  return model;
+}
+
+export const systemJson = (
+  config: TrainConfig,
+  stage: StageNumber,
+  parts: { hubert: Json; bert?: Json },
+): Json =>
+  systemConfig(systemOf(config.system), stage, {
+    ...{ ...parts, cmgi: config.model.cmgi, alpha: stageOf(config, stage).alpha },
+  });

@@ -1,0 +1,105 @@
+/** A whole run: its data, its models stage by stage, and the way from one to the next. */
+import type { Device } from "../../gpu/device.ts";
+import { build, type TaskOptions } from "./build.ts";
+import { readChecked } from "../../train/checksum.ts";
+import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
+import { split, type TrainData } from "./data.ts";
+import { type StageOptions, trainStage } from "../../train/loop.ts";
+import type { Chosen } from "./materials.ts";
+import type { RunFolder } from "../../train/run_folder.ts";
+import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
+import { type Best, identify, openLatest } from "../../train/state.ts";
+
+export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
+  readonly device: Device;
+  readonly run: RunFolder;
+  readonly config: TrainConfig;
+  /** Absent where only stage 0 is trained. */
+  readonly data?: TrainData;
+  readonly resume: boolean;
+  readonly signal: AbortSignal;
+  readonly onStage?: (stage: StageNumber, parameters: number, trained: number) => void;
+  readonly onStep?: StageOptions<unknown>["onStep"];
+  /** Makes a stage's model and task; a test may have a smaller one. */
+  readonly buildStage?: typeof build;
+  readonly onDev?: (
+    stage: StageNumber,
+    ...rest: Parameters<NonNullable<StageOptions<unknown>["onDev"]>>
+  ) => void;
+}
+
+/**
+ * Runs the stages of `config`, or goes on from the newest checkpoint. The chosen model of the last stage lands in
+ * RUN/model. Returns false where it was interrupted.
+ */
+export async function trainRun(options: RunOptions): Promise<boolean> {
+  try {
+    return await trainStages(options);
+  } catch (error) {
+    await options.run.refuseGone(error); // whatever failed, that is why
+    throw error;
+  }
+}
+
+async function trainStages(options: RunOptions): Promise<boolean> {
+  const { device, run, config, data, resume, signal, onNote, buildStage = build } = options;
+  checkPrecision(device, config);
+  const { train, dev } = split(config, data);
+  const of = await identify(config, data?.examined);
+  const latest = resume ? await openLatest(run, of, config) : undefined;
+  const state = latest?.state;
+  if (resume && !latest) onNote?.(`${run.path} has no checkpoint yet: it starts from the beginning`);
+  for (const line of [...(latest?.lost ?? []), ...(await run.rewind(state?.lengths))]) onNote?.(line);
+  if (latest) await run.prune(config.checkpoints.keep);
+  const heard = await runProvenance(run.host, config, data, { latest, signal });
+  if (!heard) return false;
+  let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
+  for (const stage of config.stages) {
+    if (state && state.stage > stage) continue;
+    if (signal.aborted) return false; // the stage before has left its checkpoint
+    const from = latest && state?.stage === stage ? latest : undefined;
+    const chosen: Chosen = Object.fromEntries(
+      Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
+    );
+    if (!from)
+      for (const folder of Object.values(chosen)) await readChecked(run.host, `${folder}/model.safetensors`);
+    const { weights, task } = await buildStage(device, config, stage, chosen, from?.folder, {
+      ...{ train, dev, measure: options.measure, onProblem: options.onProblem, onNote },
+      record: recordOf(heard, stage),
+    });
+    try {
+      const counts = weights.parameters.map((p) => ({ size: p.value.size, trainable: p.trainable }));
+      const sum = (list: readonly { size: number }[]) => list.reduce((n, { size }) => n + size, 0);
+      options.onStage?.(stage, sum(counts), sum(counts.filter((c) => c.trainable)));
+      const result = await trainStage({
+        ...{ device, run, task, of, stage, from, bests, signal },
+        config: stageOf(config, stage),
+        seed: config.seed,
+        checkpoints: config.checkpoints,
+        isHead: (key) => !/^(hubert|wav2vec2|bert)\./.test(key),
+        onStep: options.onStep,
+        onNote,
+        onDev: (...rest) => options.onDev?.(stage, ...rest),
+      });
+      bests = result.bests;
+      if (!result.finished) return false;
+    } finally {
+      weights.dispose();
+    }
+  }
+  const stage = config.stages[config.stages.length - 1];
+  const last = bests[stage];
+  if (last) {
+    await addRecord(run.host, `${run.path}/best/${last.folder}`, recordOf(heard, stage));
+    await run.publish(last.folder);
+  }
+  await run.flush();
+  return true;
+}
+
+/** Throws where a stage of a run, however late, is to use what the device has not. */
+function checkPrecision({ info }: Device, config: TrainConfig): void {
+  const stage = config.stages.find((each) => stageOf(config, each).precision === "f16");
+  if (stage !== undefined && !info.f16)
+    throw new Error(`Cannot train with f16: ${info.name} has no shader-f16; use stage${stage}.precision f32`);
+}

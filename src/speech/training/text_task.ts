@@ -1,0 +1,155 @@
+/** Stage 0: masked-word training of a small BERT on plain text (Devlin et al. 2019, section 3.1), one sentence a line. */
+import type { Host } from "../../host/host.ts";
+import { readAnyText } from "../../io/encoding.ts";
+import { droppedCharacters, normalizeTranscript, showDropped } from "../../io/text.ts";
+import type { BertTokenizer } from "../../io/tokenizer.ts";
+import type { BertInput } from "../../models/bert.ts";
+import type { BertForMaskedLM } from "../../models/masked_lm.ts";
+import { cutTokens, padRows } from "../system/words.ts";
+import type { Mode } from "../../nn/mode.ts";
+import type { Parameter } from "../../nn/parameter.ts";
+import { crossEntropy } from "../../ops/cross_entropy.ts";
+import { reshape } from "../../ops/elementwise.ts";
+import { scope } from "../../tensor/scope.ts";
+import { planEpoch } from "./batches.ts";
+import { seedOf, uniformStream } from "../../train/seeds.ts";
+import type { DevResult, Losses, Task } from "../../train/task.ts";
+
+/** A text of token ids; longer ones are cut. */
+type Sentence = readonly number[];
+
+/**
+ * Reads a file of sentences, normalised as transcripts are, lower-cased and tokenised. `onNote` is told where the file
+ * is not UTF-8 and what the normaliser left out.
+ */
+export async function readSentences(
+  host: Host,
+  path: string,
+  tokenizer: BertTokenizer,
+  { lines: most, tokens }: { readonly lines: number; readonly tokens: number },
+  onNote?: (line: string) => void,
+): Promise<Sentence[]> {
+  const { text, encoding } = await readAnyText(host, path);
+  if (encoding !== "UTF-8") onNote?.(`${path}: text not UTF-8, read as ${encoding}`);
+  const lines = text.split(/\r\n|\r|\n/).filter((line) => line.trim() !== "");
+  const sentences: Sentence[] = [];
+  const dropped = new Map<string, number>();
+  let cut = 0;
+  for (const line of lines.slice(0, most)) {
+    for (const [sign, n] of droppedCharacters(line)) dropped.set(sign, (dropped.get(sign) ?? 0) + n);
+    const { ids } = await tokenizer.encode(normalizeTranscript(line).toLowerCase());
+    if (ids.length > tokens) cut++;
+    sentences.push(cutTokens(ids, tokens));
+  }
+  if (dropped.size > 0) onNote?.(`${path}: dropped characters, kept without ${showDropped(dropped)}`);
+  if (cut > 0)
+    onNote?.(
+      `${path}: ${cut} of ${sentences.length} lines are longer than BERT's ${tokens} positions: their ends are cut off`,
+    );
+  return sentences;
+}
+
+export interface TextBatch {
+  readonly input: BertInput;
+  /** True ids where a token was chosen, −100 elsewhere. */
+  readonly targets: readonly number[];
+  readonly seed: number;
+}
+
+export interface TextTaskOptions {
+  readonly model: BertForMaskedLM;
+  readonly parameters: readonly Parameter[];
+  readonly train: readonly Sentence[];
+  readonly dev: readonly Sentence[];
+  readonly items: number;
+  readonly seed: number;
+  /** Ids of [PAD] and [MASK], and how many ids are special. */
+  readonly pad: number;
+  readonly mask: number;
+  readonly special: ReadonlySet<number>;
+  readonly save: (folder: string) => Promise<void>;
+}
+
+/** Share of the tokens to be guessed. */
+const CHOSEN = 0.15;
+
+export class TextTask implements Task<TextBatch> {
+  readonly #o: TextTaskOptions;
+
+  constructor(options: TextTaskOptions) {
+    this.#o = options;
+  }
+
+  get parameters(): readonly Parameter[] {
+    return this.#o.parameters;
+  }
+
+  plan(epoch: number): readonly (readonly number[])[] {
+    const { train, items, seed } = this.#o;
+    return planEpoch(
+      train.map((s) => s.length),
+      { items },
+      seed,
+      epoch,
+    );
+  }
+
+  async load(indices: readonly number[], epoch: number): Promise<TextBatch> {
+    return this.#batch(
+      indices.map((i) => this.#o.train[i]),
+      seedOf("mask", this.#o.seed, epoch, indices[0]),
+    );
+  }
+
+  amount(batch: TextBatch): number {
+    return batch.input.ids.length;
+  }
+
+  /** Of the chosen tokens 80 % become [MASK], 10 % another word, 10 % stay. */
+  #batch(sentences: readonly Sentence[], seed: number): TextBatch {
+    const { pad, mask, special, model } = this.#o;
+    const next = uniformStream(seed);
+    const targets: number[][] = [];
+    const rows = sentences.map((sentence) => {
+      const wanted = sentence.map((id) => !special.has(id) && next() < CHOSEN);
+      targets.push(sentence.map((id, i) => (wanted[i] ? id : -100)));
+      return sentence.map((id, i) => {
+        if (!wanted[i]) return id;
+        const dice = next();
+        return dice < 0.8 ? mask : dice < 0.9 ? Math.floor(next() * model.bert.config.vocabSize) : id;
+      });
+    });
+    const input = padRows(rows, pad);
+    const T = input.ids[0].length;
+    return { input, targets: targets.flatMap((t) => [...t, ...new Array(T - t.length).fill(-100)]), seed };
+  }
+
+  losses({ input, targets }: TextBatch, mode: Mode): Losses {
+    const logits = this.#o.model.forward(input, mode);
+    const [B, T, V] = logits.shape;
+    // A batch in which no token was chosen has no mean: its first token is guessed.
+    const some = targets.some((t) => t >= 0) ? targets : [input.ids[0][0], ...targets.slice(1)];
+    const loss = crossEntropy(reshape(logits, [B * T, V]), some);
+    return { loss, parts: {} };
+  }
+
+  async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
+    const { dev, items, model } = this.#o;
+    if (dev.length === 0) return undefined;
+    let [loss, batches] = [0, 0];
+    for (let i = 0; i < dev.length; i += items) {
+      signal?.throwIfAborted();
+      const batch = this.#batch(dev.slice(i, i + items), seedOf("dev", i));
+      const value = scope(model.bert.device, () => this.losses(batch, {}).loss);
+      loss += (await value.read())[0];
+      value.release();
+      batches++;
+    }
+    loss /= batches;
+    return { loss, perplexity: Math.exp(loss) };
+  }
+
+  save(folder: string): Promise<void> {
+    return this.#o.save(folder);
+  }
+}
