@@ -38,7 +38,7 @@ await weights.load();
 await file.close();
 const inputs = await CaseTensors.open(host, `${folder}/inputs.safetensors`);
 const run = await build(inputs, "outputs", true);
-const optimizer = new AdamW(device, weights.parameters, { rate: () => 1e-5, decay: () => 0.01 });
+const optimizer = new AdamW(device, weights.parameters, { learningRate: 1e-5, weightDecay: 0.01 });
 const begin = performance.now();
 const { loss, clip } = scope(device, () => {
   const result = grad(device, optimizer.leaves, () => {

@@ -11,7 +11,8 @@ import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
 import { numberedSession } from "../src/speech/training/data.ts";
-import { identify } from "../src/train/state.ts";
+import { formerNames } from "../src/speech/recipes/former_names.ts";
+import { identify } from "../src/speech/training/identity.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { UsageError } from "../tools/cli.ts";
 import { verb as corpusVerb } from "../tools/corpus.ts";
@@ -121,12 +122,20 @@ test("a run of version 0.1 keeps its recipe's hash and holds out the session tha
   );
   assert.equal(old.fold, 2);
   const { recipe } = await identify(old, undefined);
+  assert.equal(recipe, "5c78b6be16263162", "as version 0.1 noted it in state.json");
+  const then = formerNames(old);
+  const { rate, decay, clip, recompute, augment } = then.stage1 as unknown as Record<string, unknown>;
+  assert.deepEqual(
+    [rate, decay, clip, recompute, augment],
+    [{ encoder: 1.5e-3, heads: 1.5e-3 }, 0.01, 1, false, { speed: 0.12, throat: 0, tilt: 0.2, noise: 0.05 }],
+  );
+  assert.deepEqual(checkConfig(then, "the test"), old);
   assert.notEqual(recipe, (await identify({ ...old, fold: "2" }, undefined)).recipe);
   const { utterances } = await examine(host, await readIemocap(host, data));
   assert.equal(numberedSession(2, utterances), "Session10", "sorted as text, it is the second");
   const run = join(scratch, "old");
   await host.makeDirectory(run);
-  await writeFile(join(run, "config.json"), JSON.stringify(old));
+  await writeFile(join(run, "config.json"), JSON.stringify(then));
   const { error, notes } = await runHere(trainVerb, "--resume", "--out", run, ...NO_GPU);
   assert.match(String(error), begun);
   assert.ok(

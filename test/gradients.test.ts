@@ -82,7 +82,7 @@ test("frozen parameters get no gradient and keep every bit while the others lear
   freeze(parameters, ["cnn", "bert"]);
   const frozen = parameters.filter((p) => !p.trainable);
   const before = await Promise.all(parameters.map((p) => p.value.read()));
-  const optimizer = new AdamW(device, parameters, { rate: () => 1e-3, decay: () => 0.1, clip: 1 });
+  const optimizer = new AdamW(device, parameters, { learningRate: 1e-3, weightDecay: 0.1, maxGradNorm: 1 });
   for (let step = 1; step <= 3; step++)
     await update(device, system.task, optimizer, [tinyBatch(3, 0.7, step)], { factor: 1, mode: training });
   const found = await gradientsOf(system, training());
@@ -123,7 +123,7 @@ test("recomputing layers gives the same gradients to the bit, dropout and LayerD
   const { pool } = device;
   const kept = await gradientsOf(system, training());
   const { live } = pool.statistics;
-  const recomputed = await gradientsOf(system, { ...training(), recompute: true });
+  const recomputed = await gradientsOf(system, { ...training(), checkpoint: true });
   assert.deepEqual([...recomputed.keys()], [...kept.keys()]);
   for (const [key, g] of kept) assert.deepEqual(recomputed.get(key), g, `the gradient of ${key} differs`);
   assert.equal(pool.statistics.live, live, "bytes are left alive in the pool");

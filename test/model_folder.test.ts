@@ -223,7 +223,7 @@ test("Recognizer.recognize() and a run from the same folder leave audio alone wh
   const { samples } = await readWav(host, clip);
   assert.deepEqual((await hear(path)).heard, samples);
   const config = runFrom(path);
-  config.stage1 = { ...config.stage1, augment: { speed: 0, throat: 0, tilt: 0, noise: 0 } };
+  config.stage1 = { ...config.stage1, augment: { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 } };
   const { weights, task } = await build(device, config, 1, {}, undefined, options);
   const batch = (await task.load([0], 0)) as Batch;
   assert.deepEqual(batch.audio.subarray(0, samples.length), samples);

@@ -95,14 +95,20 @@ test("applySettings() refuses a key that nothing reads and names the nearest", (
   refused("both-cmgi", "stage3.epochs=3", "there is no stage3 in the config; did you mean stage0?");
   refused(
     "both-cmgi",
-    "rate.heads=3",
-    "there is no rate in the config; did you mean stage0.rate.heads or stage1.rate.heads or stage2.rate.heads?",
+    "learningRate.heads=3",
+    "there is no learningRate in the config; did you mean stage0.learningRate.heads or stage1.learningRate.heads or stage2.learningRate.heads?",
   );
   refused(
     "both-cmgi",
-    "stage1.rate.head=3",
-    "there is no key stage1.rate.head; did you mean stage1.rate.heads?",
+    "stage1.learningRate.head=3",
+    "there is no key stage1.learningRate.head; did you mean stage1.learningRate.heads?",
   );
+  refused(
+    "both-cmgi",
+    "stage1.rate.heads=3",
+    "there is no rate in the config; did you mean stage1.learningRate?",
+  );
+  refused("both-cmgi", "stage1.decay=3", "there is no key stage1.decay; did you mean stage1.weightDecay?");
   refused("both-cmgi", '__proto__={"x":1}', "there is no key __proto__");
   refused(
     "both-cmgi",
@@ -167,8 +173,11 @@ test("applySettings() and checkConfig() refuse numbers that cannot be meant and 
   refused("seed=9007199254740993", "seed is 9007199254740992 but should be a whole number below 2^53");
   refused("stage1.batch.items=1e300", "stage1.batch.items is 1e+300 but should be a whole number below 2^53");
   refused("stage1.epochs=1e9", "stage1.epochs is 1000000000 but should be at most 100000");
-  refused("stage1.clip=1e400", "stage1.clip is Infinity but should be a finite number");
-  refused("stage1.rate.heads=1e400", "stage1.rate.heads is Infinity but should be a finite number");
+  refused("stage1.maxGradNorm=1e400", "stage1.maxGradNorm is Infinity but should be a finite number");
+  refused(
+    "stage1.learningRate.heads=1e400",
+    "stage1.learningRate.heads is Infinity but should be a finite number",
+  );
   refused("maxSeconds=1e400", "maxSeconds is Infinity but should be a finite number");
   refused("checkpoints.minutes=1e400", "checkpoints.minutes is Infinity but should be a finite number");
   refused("stage1..epochs=2", "there is no key stage1..epochs");
@@ -225,10 +234,16 @@ test("settingNotes() says what changes nothing and what is overruled", () => {
     "--set model.bert.hidden_size=8 changes nothing: only stage 1 is trained",
   ]);
   assert.deepEqual(
-    notes(undefined, "seed=1", "stage1.rate.heads=1", 'stage1.rate={"encoder":0,"heads":0}', "seed=2"),
+    notes(
+      undefined,
+      "seed=1",
+      "stage1.learningRate.heads=1",
+      'stage1.learningRate={"encoder":0,"heads":0}',
+      "seed=2",
+    ),
     [
       "--set seed=1 is overruled by --set seed=2, which comes later",
-      '--set stage1.rate.heads=1 is overruled by --set stage1.rate={"encoder":0,"heads":0}, which comes later',
+      '--set stage1.learningRate.heads=1 is overruled by --set stage1.learningRate={"encoder":0,"heads":0}, which comes later',
     ],
   );
 });

@@ -41,7 +41,7 @@ export async function tinySystem(
       batch: { items: 4 },
       ctcReduction: "mean",
       labelSmoothing: 0,
-      augment: { speed: 0, throat: 0, tilt: 0, noise: 0 },
+      augment: { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 },
     },
     reader: { host: device.host, audio: true, maxTokens: 16 },
     measure: () => ({ ua: 0, wa: 0 }),

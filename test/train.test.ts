@@ -25,7 +25,7 @@ import { writeWav16 } from "../src/io/wav.ts";
 import { scale } from "../src/ops/elementwise.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { AdamW } from "../src/train/adamw.ts";
-import { augmented, otherThroat } from "../src/speech/training/augment.ts";
+import { augmented, pitchFormantShifted } from "../src/speech/training/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/speech/training/batches.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
 import type { Batch } from "../src/speech/training/examples.ts";
@@ -36,7 +36,8 @@ import { RunFolder } from "../src/train/run_folder.ts";
 import { newBob, scheduleFactor } from "../src/train/schedule.ts";
 import { seedOf, trainingStream, uniformStream } from "../src/train/seeds.ts";
 import { maskSpans } from "../src/speech/training/spec_augment.ts";
-import { identify, openLatest } from "../src/train/state.ts";
+import { identify } from "../src/speech/training/identity.ts";
+import { openLatest } from "../src/train/state.ts";
 import type { Task } from "../src/train/task.ts";
 import { crc32c, TensorBoardEvents } from "../src/train/tensorboard.ts";
 import { update } from "../src/train/update.ts";
@@ -159,21 +160,24 @@ test("roundLength() adds at most 6.25 % and has few values", () => {
 
 test("augmented() changes length by the speed and is the same for the same numbers", () => {
   const clip = Float32Array.from({ length: 16_000 }, (_, t) => Math.sin(t / 9));
-  const change = { speed: 0.1, throat: 0.1, tilt: 0.2, noise: 0.05 };
+  const change = { speed: 0.1, pitchFormantShift: 0.1, tilt: 0.2, noise: 0.05 };
   const once = augmented(clip, change, uniformStream(3));
   assert.deepEqual(augmented(clip, change, uniformStream(3)), once);
   assert.ok(Math.abs(once.length / clip.length - 1) <= 0.12 && once.length !== clip.length);
   assert.ok(once.every(Number.isFinite));
-  assert.equal(augmented(clip, { speed: 0, throat: 0, tilt: 0, noise: 0 }, uniformStream(3)), clip);
+  assert.equal(
+    augmented(clip, { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 }, uniformStream(3)),
+    clip,
+  );
 });
 
-test("otherThroat() moves the pitch and keeps the tempo", () => {
+test("pitchFormantShifted() moves the pitch and keeps the tempo", () => {
   // A tone of 200 Hz that is loud in the second half.
   const clip = new Float32Array(16000).map(
     (_, i) => Math.sin((2 * Math.PI * 200 * i) / 16000) * (i < 8000 ? 0.1 : 1),
   );
   for (const factor of [0.75, 1.3]) {
-    const moved = otherThroat(clip, factor);
+    const moved = pitchFormantShifted(clip, factor);
     assert.equal(moved.length, clip.length);
     const rises = (from: number, to: number) =>
       moved.subarray(from, to).reduce((n, x, i, all) => n + (i > 0 && all[i - 1] < 0 && x >= 0 ? 1 : 0), 0);
@@ -190,8 +194,8 @@ test("checkConfig() names the key that is wrong, what it holds and what it shoul
   const said = (settings: string[], message: RegExp) =>
     assert.throws(() => checkConfig(applySettings(nano(), settings), "the recipe"), message);
   said(
-    ["stage1.rate.heads=-1"],
-    /^SyntaxError: Cannot use the recipe: stage1\.rate\.heads is -1 but should be at least 0$/,
+    ["stage1.learningRate.heads=-1"],
+    /^SyntaxError: Cannot use the recipe: stage1\.learningRate\.heads is -1 but should be at least 0$/,
   );
   said(["stage1.epochs=2.5"], /stage1\.epochs is 2\.5 but should be a whole number$/);
   said(["stage2.schedule.kind=cosine"], /stage2\.schedule\.kind is "cosine" but should be .*linear/);
@@ -200,15 +204,15 @@ test("checkConfig() names the key that is wrong, what it holds and what it shoul
   said(["stage1.nothing.here=1"], /there is no nothing in the config/);
   said(["seed"], /expected key=value/);
   said(["__proto__.x=1"], /there is no __proto__ in the config/);
-  said(["stage1.rate=1"], /stage1\.rate is 1 but should be an object$/);
+  said(["stage1.learningRate=1"], /stage1\.learningRate is 1 but should be an object$/);
   said(['stage1={"epochs":1}'], /it lacks the key stage1\.batch$/);
   said(["stages=[]"], /stages is \[\] but should be at least one stage$/);
   said(["stages=[1,1]"], /stages is \[1,1\] but should be each stage once$/);
   said(["stages=[2,0]"], /stage 2 without stage 1 needs the model of a stage 1, --hubert DIR$/);
   said(["system=acoustic"], /acoustic has no stage 0, its stages are 1$/);
   const applied = (...settings: string[]) => checkConfig(applySettings(nano(), settings), "the recipe");
-  const set = applied("stage1.rate.heads=1e-3", 'stage2.freeze=["cnn","bert"]');
-  assert.equal(set.stage1.rate.heads, 1e-3);
+  const set = applied("stage1.learningRate.heads=1e-3", 'stage2.freeze=["cnn","bert"]');
+  assert.equal(set.stage1.learningRate.heads, 1e-3);
   assert.equal(applied("stage0.schedule.warmup=0.9").stage1.schedule.warmup, 0.1, "stages share a setting");
   assert.deepEqual(set.stage2.freeze, ["cnn", "bert"]);
 });
@@ -241,7 +245,7 @@ test("TensorBoardEvents writes records with their checksums", () => {
 
 test("update() with micro-batches equals one of their mean, and counts no step that was not finite", async () => {
   const { weights, task } = await tinySystem(device, "acoustic", 1);
-  const optimizer = new AdamW(device, weights.parameters, { rate: () => 0, clip: 1 });
+  const optimizer = new AdamW(device, weights.parameters, { learningRate: 0, maxGradNorm: 1 });
   const [a, b] = [tinyBatch(2, 0.6, 1), tinyBatch(2, 0.6, 2)];
   const mode = () => ({});
   const run = (...batches: (typeof a)[]) => update(device, task, optimizer, batches, { factor: 1, mode });
@@ -260,7 +264,7 @@ test("update() with micro-batches equals one of their mean, and counts no step t
 test("memory stays flat over 200 updates of mixed lengths", async () => {
   // Without masks, whose number is random and now and then none.
   const { weights, task } = await tinySystem(device, "both-cmgi", 2, { apply_spec_augment: false });
-  const optimizer = new AdamW(device, weights.parameters, { rate: () => 1e-3, clip: 1 });
+  const optimizer = new AdamW(device, weights.parameters, { learningRate: 1e-3, maxGradNorm: 1 });
   const shapes = [0.4, 1.3, 0.6, 2, 0.8, 1, 0.5, 1.6].map((seconds, i) => tinyBatch(1 + (i % 3), seconds, i));
   const step = (i: number) =>
     update(device, task, optimizer, [shapes[(5 * i) % shapes.length]], {
@@ -533,12 +537,12 @@ test("in f16 a step that overflows is skipped and halves the loss scale, and the
   };
   await temporary(async (folder) => {
     const run = await RunFolder.create(host, join(folder, "run"), {});
-    const config = { ...nano().stage1, epochs: 1, precision: "f16" as const, select: "last" as const };
+    const config = { ...nano().stage1, epochs: 1, precision: "f16" as const };
     await trainStage({
       ...{ device, run, task: steep, stage: 1 as const, config, seed: 1, bests: {} },
       of: { recipe: "", data: "" },
       checkpoints: { keep: 1, every: 0 },
-      isHead: () => true,
+      group: () => "heads",
       signal: new AbortController().signal,
     });
     await run.flush();
@@ -577,10 +581,10 @@ test("trainStage() saves by the clock within an epoch, and by its own clock wher
       const run = await RunFolder.create(host, join(folder, "run"), {});
       await trainStage({
         ...{ device, run, task: eight, stage: 1 as const, seed: 1, bests: {} },
-        config: { ...nano().stage1, epochs: 1, select: "last" as const },
+        config: { ...nano().stage1, epochs: 1 },
         of: { recipe: "", data: "" },
         checkpoints: { keep: 9, every: 0, ...(minutes === undefined ? {} : { minutes }) },
-        isHead: () => true,
+        group: () => "heads",
         signal: new AbortController().signal,
       });
       for (const name of await readdir(join(run.path, "checkpoints"))) names.add(name);
@@ -608,9 +612,9 @@ test("trainStage() names in the log the parameters that no gradient reached", as
     };
     await trainStage({
       ...{ device, run, task: plain, stage: 1 as const, seed: 1, bests: {}, of: { recipe: "", data: "" } },
-      config: { ...nano().stage1, epochs: 2, select: "last" as const },
+      config: { ...nano().stage1, epochs: 2 },
       checkpoints: { keep: 1, every: 0 },
-      isHead: () => true,
+      group: () => "heads",
       signal: new AbortController().signal,
     });
     await run.flush();
@@ -627,9 +631,9 @@ test("trainRun() names the first tensor that is not finite", async () => {
   await temporary(async (out) => {
     await assert.rejects(
       trainOnce(release.root, join(out, "run"), host, [
-        "stage1.rate.encoder=1e30",
-        "stage1.rate.heads=1e30",
-        "stage1.decay=0",
+        "stage1.learningRate.encoder=1e30",
+        "stage1.learningRate.heads=1e30",
+        "stage1.weightDecay=0",
       ]),
       /^Error: Stopped at step \d+ of stage 1: .+ is not finite$/,
     );

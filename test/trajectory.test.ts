@@ -64,7 +64,7 @@ async function follow(
   await file.close();
   await inputs.close();
   const { lr, weight_decay, loss_f64, grad_norm_f64 } = trajectory;
-  const optimizer = new AdamW(device, weights.parameters, { rate: () => lr, decay: () => weight_decay });
+  const optimizer = new AdamW(device, weights.parameters, { learningRate: lr, weightDecay: weight_decay });
   const task = { parameters: weights.parameters, losses } as unknown as Task<null>;
   for (const [i, loss] of loss_f64.entries()) {
     const got = await update(device, task, optimizer, [null], { factor: 1, mode: () => ({}) });

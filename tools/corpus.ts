@@ -1,6 +1,12 @@
 /** `wavegate corpus make|check|stats`: makes a stand-in for IEMOCAP, examines a corpus, describes one. */
 import { rename } from "node:fs/promises";
-import { type Corpus, LABELS, type Problem, problemLine, summarizeProblems } from "../src/speech/corpora/corpus.ts";
+import {
+  type Corpus,
+  LABELS,
+  type Problem,
+  problemLine,
+  summarizeProblems,
+} from "../src/speech/corpora/corpus.ts";
 import { type Examined, examine } from "../src/speech/corpora/examine.ts";
 import { bySession, folds } from "../src/speech/corpora/folds.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";

@@ -11,7 +11,12 @@ import type { Host } from "../src/host/host.ts";
 import { readJson } from "../src/io/config.ts";
 import { PRESETS, type PresetName, trainConfig } from "../src/speech/recipes/presets.ts";
 import type { UtteranceAnswer } from "../src/speech/training/answer.ts";
-import { applySettings, checkConfig, type StageNumber, type TrainConfig } from "../src/speech/recipes/config.ts";
+import {
+  applySettings,
+  checkConfig,
+  type StageNumber,
+  type TrainConfig,
+} from "../src/speech/recipes/config.ts";
 import { checkStages, effectiveModel } from "../src/speech/training/materials.ts";
 import { numberedSession, split, type TrainData } from "../src/speech/training/data.ts";
 import { type RunOptions, trainRun } from "../src/speech/training/run.ts";

@@ -31,7 +31,7 @@ export class EncoderLayer {
   }
 
   forward(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
-    if (!mode.recompute) return this.#run(x, mask, mode, name);
+    if (!mode.checkpoint) return this.#run(x, mask, mode, name);
     const choices = replayable(mode.training);
     return recomputed(x.device, mask ? [mask] : [], () =>
       this.#run(x, mask, { ...mode, training: choices() }, name),

@@ -10,8 +10,8 @@ export interface Mode {
   readonly probabilities?: boolean;
   /** Present while training: turns dropout, LayerDrop and SpecAugment on. */
   readonly training?: Training;
-  /** Transformer layers keep nothing for the backward pass but their inputs, and run twice. */
-  readonly recompute?: boolean;
+  /** Activation checkpointing: transformer layers keep nothing for the backward pass but their inputs, and run twice. */
+  readonly checkpoint?: boolean;
 }
 
 /** Random choices of a training step; every call of next() is another stream of the same step. */

@@ -13,17 +13,17 @@ export interface AdamWOptions {
   readonly beta2?: number;
   readonly eps?: number;
   /** Largest global norm of the gradients; infinite by default. */
-  readonly clip?: number;
-  /** Rate of a parameter before the schedule, by its first key. */
-  readonly rate: (key: string) => number;
-  /** Decay of a parameter, by its first key; 0 by default. */
-  readonly decay?: (key: string) => number;
+  readonly maxGradNorm?: number;
+  /** Of all parameters, or of each by its first key; step() multiplies it by the schedule's factor. */
+  readonly learningRate: number | ((key: string) => number);
+  /** Of all parameters, or of each by its first key; 0 by default. */
+  readonly weightDecay?: number | ((key: string) => number);
 }
 
 interface Slot {
   readonly parameter: Parameter;
-  readonly rate: number;
-  readonly decay: number;
+  readonly learningRate: number;
+  readonly weightDecay: number;
   readonly m: Tensor;
   readonly v: Tensor;
   /** Updates of this parameter so far: torch counts each by itself, and one without a gradient is left alone. */
@@ -43,21 +43,23 @@ export interface NamedMoment {
 export class AdamW {
   readonly #device: Device;
   readonly #slots = new Map<Tensor, Slot>();
-  readonly #options: Required<Pick<AdamWOptions, "beta1" | "beta2" | "eps" | "clip">>;
+  readonly #options: Required<Pick<AdamWOptions, "beta1" | "beta2" | "eps" | "maxGradNorm">>;
 
   /** Takes the trainable ones of `parameters`; their values must be loaded and f32. */
   constructor(device: Device, parameters: readonly Parameter[], options: AdamWOptions) {
     this.#device = device;
-    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, clip = Number.POSITIVE_INFINITY } = options;
-    this.#options = { beta1, beta2, eps, clip };
+    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, maxGradNorm = Number.POSITIVE_INFINITY } = options;
+    this.#options = { beta1, beta2, eps, maxGradNorm };
+    const of = (value: number | ((key: string) => number), key: string) =>
+      typeof value === "number" ? value : value(key);
     for (const parameter of parameters.filter((p) => p.trainable)) {
       const { value, key, shape } = parameter;
       if (value.dtype !== "f32") throw new TypeError(`Cannot train ${key}: it is ${value.dtype}, not f32`);
       const zeros = () => full(device, shape, 0);
       this.#slots.set(value, {
         parameter,
-        rate: options.rate(key),
-        decay: options.decay?.(key) ?? 0,
+        learningRate: of(options.learningRate, key),
+        weightDecay: of(options.weightDecay ?? 0, key),
         m: zeros(),
         v: zeros(),
         step: 0,
@@ -88,14 +90,14 @@ export class AdamW {
   step(factor: number, unscale = 1): Clip {
     const due = [...this.#slots.values()].filter((s) => s.gradient);
     const gradients = due.map((s) => s.gradient as Tensor);
-    const clip = clipNorm(this.#device, gradients, this.#options.clip, unscale);
+    const clip = clipNorm(this.#device, gradients, this.#options.maxGradNorm, unscale);
     const { beta1, beta2, eps } = this.#options;
     for (const slot of due) {
       slot.step++;
-      const { parameter, m, v, rate, decay, step } = slot;
+      const { parameter, m, v, learningRate, weightDecay, step } = slot;
       adamStep(parameter.value, slot.gradient as Tensor, m, v, clip, {
-        ...{ beta1, beta2, eps, decay, step },
-        rate: rate * factor,
+        ...{ beta1, beta2, eps, step, decay: weightDecay },
+        rate: learningRate * factor,
         decoupled: true,
       });
       parameter.version++;

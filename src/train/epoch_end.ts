@@ -6,7 +6,7 @@ import type { DevResult } from "./task.ts";
 
 /** Judges the epoch on the dev set and keeps its model if none was better. */
 export async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<LoopState> {
-  const { run, task, stage, config, onDev } = options;
+  const { run, task, stage, select, onDev } = options;
   const { epoch, step } = state;
   const next = { ...state, epoch: epoch + 1, batch: 0 };
   const dev = await task.evaluate(options.signal);
@@ -16,8 +16,8 @@ export async function endEpoch<B>(options: StageOptions<B>, state: LoopState): P
       ...Object.fromEntries(Object.entries(dev).map(([name, value]) => [`dev_${name}`, value])),
     });
   }
-  const score = dev && config.select !== "last" ? scoreOf(dev, config.select) : epoch;
-  const utterances = dev && config.select !== "last" ? dev.utterances : undefined;
+  const score = dev && select ? scoreOf(dev, select) : epoch;
+  const utterances = dev && select ? dev.utterances : undefined;
   const better = isBetter({ score, utterances }, state.bests[stage], options);
   let bests = state.bests;
   if (better) {
@@ -57,7 +57,9 @@ function nextNewBob(state: LoopState["newBob"], { loss, utterances }: DevResult)
   return { ...(comparable ? newBob(state, loss) : { ...state, last: loss }), utterances };
 }
 
-function scoreOf(dev: DevResult, select: "ua" | "wer" | "loss"): number {
-  const value = dev[select] ?? dev.loss;
-  return select === "ua" && dev.ua !== undefined ? value : -value;
+/** The higher the better; by the loss where the dev set has no such figure. */
+function scoreOf(dev: DevResult, { figure, mode }: NonNullable<StageOptions<unknown>["select"]>): number {
+  const value = dev[figure];
+  if (value === undefined) return -dev.loss;
+  return mode === "max" ? value : -value;
 }

@@ -7,20 +7,45 @@ import { listed } from "../io/listed.ts";
 import { AdamW } from "./adamw.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
-import type { StageConfig, StageNumber, TrainConfig } from "../speech/recipes/config.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import { endEpoch } from "./epoch_end.ts";
 import { refuseTooFew, TooFewError } from "./missing.ts";
 import type { RunFolder } from "./run_folder.ts";
-import { scheduleFactor } from "./schedule.ts";
+import { type ScheduleOptions, scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
 import type { Best, Identity, Latest, LoopState } from "./state.ts";
 import type { DevResult, Task } from "./task.ts";
 import { type UpdateResult, update } from "./update.ts";
 
+/** How a stage is trained. */
+export interface StageRecipe {
+  readonly epochs: number;
+  /** Micro-batches of an update. */
+  readonly accumulate: number;
+  /** Largest learning rate of each group of parameters. */
+  readonly learningRate: Readonly<Record<string, number>>;
+  readonly weightDecay: number;
+  /** Largest global norm of the gradients. */
+  readonly maxGradNorm: number;
+  readonly schedule: Omit<ScheduleOptions, "total">;
+  /** f16: products in f16 with f32 masters, and a loss scale. */
+  readonly precision: "f32" | "f16";
+  readonly gradientCheckpointing: boolean;
+}
+
+/** When checkpoints are saved. */
+export interface CheckpointRecipe {
+  /** How many are kept besides the best. */
+  readonly keep: number;
+  /** Updates between two; 0: one an epoch. */
+  readonly every: number;
+  /** Also one whenever so many minutes have passed since the last; 10 where left out. */
+  readonly minutes?: number;
+}
+
 /** What is told after every update. */
 export interface StepReport {
-  readonly stage: StageNumber;
+  readonly stage: number;
   readonly epoch: number;
   readonly epochs: number;
   readonly step: number;
@@ -41,16 +66,19 @@ export interface StageOptions<B> {
   readonly task: Task<B>;
   /** The run that its checkpoints are of. */
   readonly of: Identity;
-  readonly stage: StageNumber;
-  readonly config: StageConfig;
+  /** Its place in the run, from 0: names of checkpoints and random numbers go by it. */
+  readonly stage: number;
+  readonly config: StageRecipe;
   readonly seed: number;
-  readonly checkpoints: TrainConfig["checkpoints"];
+  readonly checkpoints: CheckpointRecipe;
+  /** The figure of the dev set that chooses the epoch; without it the last is kept. */
+  readonly select?: { readonly figure: string; readonly mode: "max" | "min" };
   /** The checkpoint to go on from, if it is of this stage. Its weights are loaded already. */
   readonly from?: Latest;
   /** Bests of the stages before. */
   readonly bests: Readonly<Record<string, Best>>;
-  /** Which group of rates a parameter belongs to, by its key. */
-  readonly isHead: (key: string) => boolean;
+  /** The group of config.learningRate that a parameter belongs to, by its key. */
+  readonly group: (key: string) => string;
   readonly signal: AbortSignal;
   readonly onStep?: (report: StepReport) => void;
   readonly onDev?: (epoch: number, dev: DevResult, best: boolean) => void;
@@ -101,14 +129,13 @@ class StageLoop<B> {
   #flushedAt = performance.now();
 
   constructor(options: StageOptions<B>) {
-    const { device, task, stage, config, from, isHead, of, bests } = options;
-    const { clip, rate, decay } = config;
+    const { device, task, stage, config, from, group, of, bests } = options;
+    const { maxGradNorm, learningRate, weightDecay } = config;
     this.#options = options;
     this.#scaled = config.precision === "f16";
     this.#optimizer = new AdamW(device, task.parameters, {
-      clip,
-      rate: (key) => (isHead(key) ? rate.heads : rate.encoder),
-      decay: () => decay,
+      ...{ maxGradNorm, weightDecay },
+      learningRate: (key) => learningRate[group(key)],
     });
     this.#state = from?.state ?? {
       ...{ of, stage, epoch: 0, batch: 0, step: 0, newBob: { factor: 1 } },
@@ -225,7 +252,7 @@ class StageLoop<B> {
       (schedule.kind === "newbob" ? newBob.factor : 1);
     const mode = (micro: number) => ({
       training: trainingStream(seed, "step", stage, step, micro),
-      recompute: config.recompute,
+      checkpoint: config.gradientCheckpointing,
     });
     const result = await update(device, task, this.#optimizer, batches, { factor, lossScale, mode });
     // A smaller scale cannot mend the loss itself, which was not scaled.
@@ -249,12 +276,14 @@ class StageLoop<B> {
     { factor, lossScale, seconds }: { factor: number; lossScale: number; seconds: number },
   ): void {
     const { device, run, task, stage, config, onStep } = this.#options;
-    const { epochs, rate } = config;
+    const { epochs, learningRate } = config;
     const { epoch, step } = this.#state;
     const { allocated: bytes, buffers } = device.pool.statistics;
     run.metrics({
       ...{ stage, step, epoch, loss, ...parts, gradient_norm: gradientNorm },
-      ...{ rate_encoder: rate.encoder * factor, rate_heads: rate.heads * factor },
+      ...Object.fromEntries(
+        Object.entries(learningRate).map(([name, rate]) => [`learning_rate_${name}`, rate * factor]),
+      ),
       ...(this.#scaled ? { loss_scale: lossScale, skipped: !finite } : {}),
       ...{ seconds, bytes, buffers, bind_groups: device.bindGroups.alive },
     });
@@ -283,7 +312,7 @@ class StageLoop<B> {
 }
 
 /** Says in the log which parameters no gradient of the first epoch reached: those that the losses do not depend on. */
-function noteUntrained(run: RunFolder, stage: StageNumber, optimizer: AdamW): void {
+function noteUntrained(run: RunFolder, stage: number, optimizer: AdamW): void {
   const steps = Object.entries(optimizer.steps);
   const still = steps.filter(([, n]) => n === 0).map(([key]) => key);
   if (still.length === 0 || still.length === steps.length) return;

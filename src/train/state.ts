@@ -1,11 +1,10 @@
 /** state.json of a checkpoint: how far a run is, and which run it is. */
 import * as v from "valibot";
-import type { Examined } from "../speech/corpora/examine.ts";
 import { isObject, readJson } from "../io/config.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { readChecked } from "./checksum.ts";
 import { complain } from "./complain.ts";
-import { stageOf, type TrainConfig } from "../speech/recipes/config.ts";
+import type { StageRecipe } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -27,7 +26,7 @@ const best = v.object({
 const schema = v.object({
   /** Hashes of the recipe and of the utterances that the run began with. */
   of: v.object({ recipe: v.string(), data: v.string() }),
-  stage: v.picklist([0, 1, 2]),
+  stage: count,
   /** Epoch and batch to go on with; the epoch is the stage's number of epochs where the stage is done. */
   epoch: count,
   batch: count,
@@ -62,22 +61,21 @@ export interface Latest {
   readonly lost: readonly string[];
 }
 
+/** The stages that a run has, in their order. */
+export type Stages = ReadonlyMap<number, Pick<StageRecipe, "epochs" | "precision">>;
+
 /**
- * The newest finished checkpoint of a run, if there is one. Throws one line where it is damaged, makes no sense, or is of
- * a run with another recipe or other data than `of`.
+ * The newest finished checkpoint of a run, if there is one. Throws one line where it is damaged, makes no sense (what the
+ * run never comes to, where its `stages` are given), or is of a run with another recipe or other data than `of`.
  */
-export async function openLatest(
-  run: RunFolder,
-  of: Identity,
-  config?: TrainConfig,
-): Promise<Latest | undefined> {
+export async function openLatest(run: RunFolder, of: Identity, stages?: Stages): Promise<Latest | undefined> {
   const { path } = run;
   const [folder, before] = await run.finished();
   if (folder === undefined) {
     await refuseOrphans(run);
     return undefined;
   }
-  const { state, lost } = await readState(run, folder, config).catch((error: Error) => {
+  const { state, lost } = await readState(run, folder, stages).catch((error: Error) => {
     const hint = before ? `; without ${folder} the run goes on from ${before}` : "";
     throw new Error(`${error.message.split("\n")[0]}${hint}`, { cause: error });
   });
@@ -100,17 +98,13 @@ async function refuseOrphans(run: RunFolder): Promise<void> {
 }
 
 /** Reads state.json, and the tensor files as far as that shows that they are as they were written. */
-async function readState(
-  run: RunFolder,
-  folder: string,
-  config?: TrainConfig,
-): Promise<Omit<Latest, "folder">> {
+async function readState(run: RunFolder, folder: string, stages?: Stages): Promise<Omit<Latest, "folder">> {
   const { host } = run;
   const path = `${folder}/state.json`;
   const parsed = v.safeParse(schema, await readJson(host, path));
   if (!parsed.success) throw complain(path, parsed.issues[0]);
   const state = parsed.output;
-  const wrong = nonsense(state, folder.slice(folder.lastIndexOf("/") + 1), config);
+  const wrong = nonsense(state, folder.slice(folder.lastIndexOf("/") + 1), stages);
   if (wrong !== undefined) throw new RangeError(`Cannot use ${path}: ${wrong}`);
   // An edit may make sense and be none of ours all the same.
   await readChecked(host, path);
@@ -122,8 +116,8 @@ async function readState(
   const lost: string[] = [];
   for (const [stage, { folder: name }] of Object.entries(bests)) {
     if ((await host.kind(`${run.path}/best/${name}/model.safetensors`)) === "file") continue;
-    const goesOn =
-      Number(stage) === state.stage && config && state.epoch < stageOf(config, state.stage).epochs;
+    const { epochs = 0 } = stages?.get(state.stage) ?? {};
+    const goesOn = Number(stage) === state.stage && state.epoch < epochs;
     if (!goesOn) throw new Error(`Cannot use ${path}: it names best/${name}, which is not there`);
     delete bests[stage];
     lost.push(`${run.path}/best/${name} is gone: the best of the epochs to come is chosen without it`);
@@ -136,7 +130,7 @@ async function readState(
 }
 
 /** What a state says that cannot be, of the checkpoint `name`. */
-function nonsense(state: LoopState, name: string, config: TrainConfig | undefined): string | undefined {
+function nonsense(state: LoopState, name: string, stages: Stages | undefined): string | undefined {
   const { stage, epoch, batch, step, updates, bests } = state;
   const own = `stage${stage}-${String(step).padStart(7, "0")}`;
   if (name !== own) return `its stage and step are those of ${own}`;
@@ -150,33 +144,24 @@ function nonsense(state: LoopState, name: string, config: TrainConfig | undefine
     if (Number(key) === stage && best.epoch >= epoch)
       return `bests.${key}.epoch is ${best.epoch} but should be less than epoch, ${epoch}`;
   }
-  return config && beyond(state, config);
+  return stages && beyond(state, stages);
 }
 
 /** What a state says that a run of this recipe never comes to. */
-function beyond({ stage, epoch, batch, bests, lossScale }: LoopState, config: TrainConfig) {
-  if (!config.stages.includes(stage)) return `stage is ${stage}, but the run has ${config.stages.join(", ")}`;
-  const { epochs, precision } = stageOf(config, stage);
+function beyond({ stage, epoch, batch, bests, lossScale }: LoopState, stages: Stages) {
+  const numbers = [...stages.keys()];
+  const own = stages.get(stage);
+  if (!own) return `stage is ${stage}, but the run has ${numbers.join(", ")}`;
+  const { epochs, precision } = own;
   if (epoch > epochs || (epoch === epochs && batch > 0))
     return `epoch is ${epoch} and batch ${batch}, but stage ${stage} has ${epochs} epochs`;
-  const strange = Object.keys(bests).find((key) => !config.stages.some((n) => `${n}` === key && n <= stage));
+  const strange = Object.keys(bests).find((key) => !numbers.some((n) => `${n}` === key && n <= stage));
   if (strange !== undefined) return `bests.${strange} is of no stage that the run has come to`;
-  const lacking = config.stages.find((n) => n < stage && bests[n] === undefined);
+  const lacking = numbers.find((n) => n < stage && bests[n] === undefined);
   if (lacking !== undefined) return `bests lacks ${lacking}, a stage that is done`;
   if (precision === "f32" && lossScale !== 1) return `lossScale is ${lossScale} but should be 1 with f32`;
   return undefined;
 }
-
-/** What a run is, wherever its corpus and the checkpoints that it started from lie. */
-export async function identify(config: TrainConfig, examined: Examined | undefined): Promise<Identity> {
-  const { data: _corpus, from: _folders, ...recipe } = config;
-  const heard = examined && contentOf(examined.utterances);
-  return { recipe: await hash(recipe), data: await hash([heard, [...(examined?.notForTraining ?? [])]]) };
-}
-
-/** Equal for corpora with the same utterances, wherever they lie. */
-export const contentOf = (utterances: Examined["utterances"]) =>
-  utterances.map(({ id, label, words, seconds }) => [id, label, words, seconds]);
 
 /** 16 hexadecimal digits that equal values share, whatever the order of their keys. */
 export async function hash(value: unknown): Promise<string> {

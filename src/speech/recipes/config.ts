@@ -4,6 +4,7 @@ import { isObject } from "../../io/config.ts";
 import { parseJson } from "../../io/json.ts";
 import { nearest } from "../../io/nearest.ts";
 import { complain } from "../../train/complain.ts";
+import { FORMER_NAMES, presentNames } from "./former_names.ts";
 import { refuseModelSetting } from "./model_keys.ts";
 import { partsOf, stagesOf, systemOf } from "./systems.ts";
 
@@ -29,14 +30,14 @@ const stage = v.strictObject({
   }),
   /** Micro-batches of an update. */
   accumulate: whole(1),
-  /** Rates of the pretrained encoders and of the fresh heads. */
-  rate: v.strictObject({
+  /** Largest learning rates of the pretrained encoders and of the fresh heads. */
+  learningRate: v.strictObject({
     encoder: least0,
     heads: least0,
   }),
-  decay: least0,
+  weightDecay: least0,
   /** Largest global norm of the gradients. */
-  clip: positive,
+  maxGradNorm: positive,
   schedule: v.strictObject({ kind: v.picklist(["linear", "newbob", "constant"]), warmup: share }),
   /** Parts whose weights stay: the convolutions, or everything below the heads. */
   freeze: v.array(v.picklist(["cnn", "hubert", "bert", "ctc"])),
@@ -47,7 +48,7 @@ const stage = v.strictObject({
   /** Most that a clip is changed by, see augment.ts; 0: not at all. */
   augment: v.strictObject({
     speed: v.pipe(share, v.maxValue(0.5)),
-    throat: v.pipe(share, v.maxValue(0.5)),
+    pitchFormantShift: v.pipe(share, v.maxValue(0.5)),
     tilt: share,
     noise: share,
   }),
@@ -55,8 +56,8 @@ const stage = v.strictObject({
   select: v.picklist(["ua", "wer", "loss", "last"]),
   /** f16 products with f32 masters and a loss scale, where the adapter has shader-f16. */
   precision: v.picklist(["f32", "f16"]),
-  /** Recompute the insides of a transformer layer in the backward pass instead of keeping them. */
-  recompute: v.boolean(),
+  /** Compute the insides of a transformer layer again in the backward pass instead of keeping them. */
+  gradientCheckpointing: v.boolean(),
 });
 
 export const schema = v.strictObject({
@@ -114,7 +115,7 @@ export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
 
 /** Checks a config. Throws one line that names the first bad key, what it holds and what it should. */
 export function checkConfig(value: unknown, source: string): TrainConfig {
-  const result = v.safeParse(schema, value);
+  const result = v.safeParse(schema, presentNames(value));
   if (!result.success) throw complain(source, result.issues[0]);
   const { stages, system, from } = result.output;
   const possible = stagesOf(system);
@@ -132,7 +133,7 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
 }
 
 /**
- * Sets values by dotted keys: "stage1.rate.heads=1e-3". A value is JSON where it reads as such, else text. Throws for a
+ * Sets values by dotted keys: "stage1.learningRate.heads=1e-3". A value is JSON where it reads as such, else text. Throws for a
  * text without "=", and for a key that is unknown, that the system or another option sets, or that nothing reads.
  */
 export function applySettings(config: TrainConfig, settings: readonly string[]): unknown {
@@ -191,10 +192,8 @@ function refuseSetting(config: TrainConfig, path: readonly string[], value: unkn
     else if (!Object.hasOwn(entries, part)) {
       const inside = i < path.length - 1;
       const here: Entries = entries;
-      const near = nearest(
-        part,
-        Object.keys(here).filter((name) => !inside || entriesOf(here[name])),
-      );
+      const names = Object.keys(here).filter((name) => !inside || entriesOf(here[name]));
+      const near = names.find((name) => FORMER_NAMES[name] === part) ?? nearest(part, names);
       const elsewhere = leaves(schema).filter((leaf) => leaf.endsWith(`.${path.slice(i).join(".")}`));
       const meant = near === undefined ? elsewhere : [[...path.slice(0, i), near].join(".")];
       const hint = meant.length > 0 ? `; did you mean ${meant.join(" or ")}?` : "";

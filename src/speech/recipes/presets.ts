@@ -116,18 +116,18 @@ const PAPER_STAGE: StageConfig = {
   batch: { items: 2 },
   accumulate: 8,
   // Printed as 10e-5.
-  rate: { encoder: 1e-4, heads: 1e-4 },
-  decay: 0.01,
-  clip: 1,
+  learningRate: { encoder: 1e-4, heads: 1e-4 },
+  weightDecay: 0.01,
+  maxGradNorm: 1,
   schedule: { kind: "linear", warmup: 0.1 },
   freeze: [],
   alpha: 0.1,
   ctcReduction: "mean",
   labelSmoothing: 0,
-  augment: { speed: 0, throat: 0, tilt: 0, noise: 0 },
+  augment: { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 },
   select: "ua",
   precision: "f32",
-  recompute: false,
+  gradientCheckpointing: false,
 };
 
 const PAPER_TEXT: StageConfig = {
@@ -155,7 +155,7 @@ const paper: Preset = {
 
 const cautious = (stage: StageConfig): StageConfig => ({
   ...stage,
-  rate: { encoder: 2e-5, heads: 1e-4 },
+  learningRate: { encoder: 2e-5, heads: 1e-4 },
   freeze: ["cnn"],
 });
 
@@ -172,15 +172,15 @@ const FRESH_STAGE: StageConfig = {
   ...PAPER_STAGE,
   batch: { items: 16, seconds: 48 },
   accumulate: 1,
-  rate: { encoder: 1.5e-3, heads: 1.5e-3 },
+  learningRate: { encoder: 1.5e-3, heads: 1.5e-3 },
   alpha: 0.5,
-  augment: { speed: 0.12, throat: 0, tilt: 0.2, noise: 0.05 },
+  augment: { speed: 0.12, pitchFormantShift: 0, tilt: 0.2, noise: 0.05 },
   select: "wer",
 };
 
 const FRESH_FUSION: StageConfig = {
   ...FRESH_STAGE,
-  rate: { encoder: 2e-4, heads: 1e-3 },
+  learningRate: { encoder: 2e-4, heads: 1e-3 },
   freeze: ["cnn"],
   alpha: 0.3,
   select: "ua",
@@ -192,24 +192,24 @@ const small: Preset = {
   model: { hubert: HUBERT_SMALL, bert: BERT_SMALL, cmgi: { d: 128, heads: 4, bounded: true } },
   maxSeconds: 12,
   sentences: 50_000,
-  stage0: { ...PAPER_TEXT, epochs: 1, batch: { items: 64 }, rate: { encoder: 1e-3, heads: 1e-3 } },
+  stage0: { ...PAPER_TEXT, epochs: 1, batch: { items: 64 }, learningRate: { encoder: 1e-3, heads: 1e-3 } },
   // An hour of speech from eight speakers: what varies a voice keeps the model from learning just these.
   stage1: {
     ...FRESH_STAGE,
     epochs: 40,
     batch: { items: 8, seconds: 28 },
-    rate: { encoder: 1e-3, heads: 1e-3 },
+    learningRate: { encoder: 1e-3, heads: 1e-3 },
     alpha: 0.7,
-    augment: { speed: 0.2, throat: 0, tilt: 0.3, noise: 0.08 },
+    augment: { speed: 0.2, pitchFormantShift: 0, tilt: 0.3, noise: 0.08 },
   },
   stage2: {
     ...FRESH_FUSION,
     epochs: 6,
-    rate: { encoder: 5e-4, heads: 1e-3 },
+    learningRate: { encoder: 5e-4, heads: 1e-3 },
     alpha: 0.4,
-    decay: 0.05,
+    weightDecay: 0.05,
     labelSmoothing: 0.1,
-    augment: { speed: 0.15, throat: 0.3, tilt: 0.5, noise: 0.08 },
+    augment: { speed: 0.15, pitchFormantShift: 0.3, tilt: 0.5, noise: 0.08 },
   },
 };
 

@@ -17,7 +17,13 @@ import { maskedMean } from "../../ops/reduce.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { type BertInput, BertModel } from "../../models/bert.ts";
 import { CmGI, type CmgiConfig, cmgiConfig, type CmgiOutput } from "./cmgi.ts";
-import { type BertConfig, bertConfig, type ConfigReader, type HubertConfig, hubertConfig } from "../../models/config.ts";
+import {
+  type BertConfig,
+  bertConfig,
+  type ConfigReader,
+  type HubertConfig,
+  hubertConfig,
+} from "../../models/config.ts";
 import { type HubertInput, HubertModel, type HubertOutput } from "../../models/hubert.ts";
 import { LABELS } from "./labels.ts";
 

@@ -12,7 +12,13 @@ import { readJson } from "../../io/config.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
-import { ConfigReader, checkSubwords, type HubertConfig, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
+import {
+  ConfigReader,
+  checkSubwords,
+  type HubertConfig,
+  hubertConfig,
+  vocabularyOfHead,
+} from "../../models/config.ts";
 import { type EmotionConfig, emotionConfig } from "./emotion.ts";
 import { architectureOf, modelTypeOf } from "../../models/family.ts";
 import { openFeatureExtractor } from "../../models/feature_extractor.ts";

@@ -1,10 +1,10 @@
-/** Changes of a clip that leave its words and its emotion alone: other throats, other rooms. */
+/** Changes of a clip that leave its words and its emotion alone: other voices, other rooms. */
 
 export interface Augmentation {
   /** Largest change of speed, and with it of pitch and formants: 0.1 for 0.9 to 1.1 (Ko et al. 2015). */
   readonly speed: number;
-  /** Largest change of pitch and formants alone, the tempo kept: a longer throat or a shorter one. */
-  readonly throat: number;
+  /** Largest change of pitch and formants alone, the tempo kept, as of a longer vocal tract or a shorter one. */
+  readonly pitchFormantShift: number;
   /** Largest coefficient of a filter 1 + a·z⁻¹ that tilts the spectrum either way. */
   readonly tilt: number;
   /** Most white noise, as a share of the clip's own level. */
@@ -14,13 +14,13 @@ export interface Augmentation {
 /** A changed copy; `next` gives uniform numbers in [0, 1). */
 export function augmented(
   samples: Float32Array,
-  { speed, throat, tilt, noise }: Augmentation,
+  { speed, pitchFormantShift, tilt, noise }: Augmentation,
   next: () => number,
 ): Float32Array {
   const between = (most: number) => most * (2 * next() - 1);
   let out = samples;
   if (speed > 0) out = faster(out, 1 + between(speed));
-  if (throat > 0) out = otherThroat(out, 1 + between(throat));
+  if (pitchFormantShift > 0) out = pitchFormantShifted(out, 1 + between(pitchFormantShift));
   if (tilt > 0) out = tilted(out, between(tilt));
   if (noise > 0) out = noisy(out, noise * next(), next);
   return out;
@@ -38,7 +38,7 @@ function faster(samples: Float32Array, factor: number): Float32Array {
 }
 
 /** Pitch and formants times `factor` at the same tempo and length. */
-export function otherThroat(samples: Float32Array, factor: number): Float32Array {
+export function pitchFormantShifted(samples: Float32Array, factor: number): Float32Array {
   const out = new Float32Array(samples.length);
   out.set(faster(stretched(samples, factor), factor).subarray(0, out.length));
   return out;

@@ -2,7 +2,13 @@
 import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
-import { bertConfig, checkSubwords, ConfigReader, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
+import {
+  bertConfig,
+  checkSubwords,
+  ConfigReader,
+  hubertConfig,
+  vocabularyOfHead,
+} from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { checkBertKeys, partOf } from "../../models/family.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";

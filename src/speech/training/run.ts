@@ -7,8 +7,9 @@ import { split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "../../train/loop.ts";
 import type { Chosen } from "./materials.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
+import { identify } from "./identity.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
-import { type Best, identify, openLatest } from "../../train/state.ts";
+import { type Best, openLatest } from "../../train/state.ts";
 
 export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
   readonly device: Device;
@@ -46,7 +47,9 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   checkPrecision(device, config);
   const { train, dev } = split(config, data);
   const of = await identify(config, data?.examined);
-  const latest = resume ? await openLatest(run, of, config) : undefined;
+  const latest = resume
+    ? await openLatest(run, of, new Map(config.stages.map((stage) => [stage, stageOf(config, stage)])))
+    : undefined;
   const state = latest?.state;
   if (resume && !latest) onNote?.(`${run.path} has no checkpoint yet: it starts from the beginning`);
   for (const line of [...(latest?.lost ?? []), ...(await run.rewind(state?.lengths))]) onNote?.(line);
@@ -76,7 +79,8 @@ async function trainStages(options: RunOptions): Promise<boolean> {
         config: stageOf(config, stage),
         seed: config.seed,
         checkpoints: config.checkpoints,
-        isHead: (key) => !/^(hubert|wav2vec2|bert)\./.test(key),
+        group: (key) => (/^(hubert|wav2vec2|bert)\./.test(key) ? "encoder" : "heads"),
+        select: SELECT[stageOf(config, stage).select],
         onStep: options.onStep,
         onNote,
         onDev: (...rest) => options.onDev?.(stage, ...rest),
@@ -96,6 +100,13 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   await run.flush();
   return true;
 }
+
+const SELECT = {
+  ua: { figure: "ua", mode: "max" },
+  wer: { figure: "wer", mode: "min" },
+  loss: { figure: "loss", mode: "min" },
+  last: undefined,
+} as const;
 
 /** Throws where a stage of a run, however late, is to use what the device has not. */
 function checkPrecision({ info }: Device, config: TrainConfig): void {

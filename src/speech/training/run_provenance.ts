@@ -14,7 +14,8 @@ import {
   provenanceText,
   readProvenance,
 } from "./provenance.ts";
-import { contentOf, hash, type Latest } from "../../train/state.ts";
+import { hash, type Latest } from "../../train/state.ts";
+import { contentOf } from "./identity.ts";
 
 export interface RunProvenance {
   readonly corpus?: HeardCorpus;
