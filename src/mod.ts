@@ -6,7 +6,7 @@
  *
  *     const device = await openDevice(await currentHost());
  */
-export { boxedModel } from "./host/box.ts";
+export { bundledModel } from "./host/bundled_model.ts";
 export { currentHost } from "./host/current.ts";
 export type { GpuOptions, Host } from "./host/host.ts";
 export { Device, type DeviceInfo, type DeviceOptions, openDevice } from "./gpu/device.ts";

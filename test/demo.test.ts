@@ -20,7 +20,7 @@ test("demo takes a recording through every stage, each within 1e-5 of PyTorch, a
   for (const name of ["samples, normalised", "CTC logits", "BERT's subwords", "emotion probabilities"])
     assert.ok(names.includes(name), `${name} is not shown`);
   assert.ok(clips.length >= 2);
-  for (const clip of clips) assert.ok(clip.heard.length > 0 && clip.emotion.length > 0);
+  for (const clip of clips) assert.ok(clip.words.length > 0 && clip.emotion.length > 0);
 });
 
 test("demo says whether its weights are trained, on whichever adapter it runs", () => {

@@ -8,7 +8,7 @@ import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { measureOracle } from "../src/speech/evaluate/oracle.ts";
+import { measureBaselines } from "../src/speech/evaluate/baselines.ts";
 import { currentHost } from "../src/host/current.ts";
 import { editCheckpoint } from "./checkpoint.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
@@ -128,12 +128,12 @@ test("evaluate refuses strange labels, a path that it cannot write and a batch o
   );
 });
 
-test("measureOracle() leaves out what it cannot read where somebody is told, and throws elsewhere", async () => {
+test("measureBaselines() leaves out what it cannot read where somebody is told, and throws elsewhere", async () => {
   const host = await currentHost();
   const read = await readIemocap(host, corpus.root);
   const told: string[] = [];
-  const oracle = await measureOracle(host, read, { onProblem: (id) => void told.push(id) });
+  const baselines = await measureBaselines(host, read, { onProblem: (id) => void told.push(id) });
   assert.deepEqual(told, [broken]);
-  assert.equal(oracle.utterances, read.utterances.length - 1);
-  await assert.rejects(measureOracle(host, read), /M003\.wav: /);
+  assert.equal(baselines.utterances, read.utterances.length - 1);
+  await assert.rejects(measureBaselines(host, read), /M003\.wav: /);
 });

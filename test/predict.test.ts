@@ -117,7 +117,7 @@ test("Recognizer.recognize() refuses a recording that the adapter cannot bind, a
   const samples = Math.ceil((recognizer.longest + 1) * 16000);
   assert.throws(
     () => recognizer.check(samples),
-    /^RangeError: Cannot hear [\d.]+ s at once: .* takes at most [\d.]+ s with this model$/,
+    /^RangeError: Cannot use [\d.]+ s at once: .* takes at most [\d.]+ s with this model$/,
   );
   recognizer.check(Math.floor((recognizer.longest - 1) * 16000));
   recognizer.dispose();

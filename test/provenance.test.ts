@@ -15,7 +15,7 @@ import { addRecord, recordOf, runProvenance } from "../src/speech/training/run_p
 import {
   clipDigests,
   type HeardCorpus,
-  heardOf,
+  overlapOf,
   type Provenance,
   provenance,
   provenanceText,
@@ -25,7 +25,7 @@ import type { TrainConfig } from "../src/speech/recipes/config.ts";
 import type { Latest } from "../src/train/state.ts";
 import { verb as evaluateVerb } from "../tools/evaluate.ts";
 import { verb as trainVerb } from "../tools/train.ts";
-import { refuseHeard, trainingLines } from "../tools/provenance.ts";
+import { refuseOverlap, trainingLines } from "../tools/provenance.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 import { runHere } from "./verb.ts";
 
@@ -271,7 +271,7 @@ test("a model that begins with another has heard what that one heard, and train 
   );
   const first = (await readIemocap(host, corpus.root)).utterances;
   const digests = await clipDigests(host, first);
-  const counts = heardOf(both, digests);
+  const counts = overlapOf(both, digests);
   assert.deepEqual([counts.trainedOn + counts.selectedBy, counts.otherSamples], [8, 4]);
 
   const args = [
@@ -294,7 +294,7 @@ test("a model that begins with another has heard what that one heard, and train 
   );
 });
 
-test("provenance() lists no clip of a part twice, and heardOf() knows an unread clip by its id", () => {
+test("provenance() lists no clip of a part twice, and overlapOf() knows an unread clip by its id", () => {
   const one: HeardCorpus = {
     ...{
       name: "a",
@@ -324,14 +324,14 @@ test("provenance() lists no clip of a part twice, and heardOf() knows an unread 
   assert.deepEqual(union.corpora[1], { ...one, selectedBy: {} });
   assert.deepEqual(union.unknown, ["n", "u"]);
   assert.deepEqual(
-    heardOf(before, { x: "AAAA", y: "CCCC", z: "BBBB", copy: "AAAA", twin: "DDDD", new: "EEEE", bad: "" }),
+    overlapOf(before, { x: "AAAA", y: "CCCC", z: "BBBB", copy: "AAAA", twin: "DDDD", new: "EEEE", bad: "" }),
     {
       ...{ trainedOn: 2, selectedBy: 1, sameSamples: 1, otherSamples: 1 },
     },
   );
 });
 
-test("refuseHeard() lets a corpus hold a recording twice on both sides of the training's own split", () => {
+test("refuseOverlap() lets a corpus hold a recording twice on both sides of the training's own split", () => {
   const known = {
     known: true,
     heldOut: "Session2",
@@ -342,9 +342,9 @@ test("refuseHeard() lets a corpus hold a recording twice on both sides of the tr
   } as const;
   const fold = (name: string) => ({ name, train: [], dev: [], test: [] });
   const twice = { ...known, sameSamples: 1 };
-  refuseHeard("m", fold("Session2"), twice);
-  assert.throws(() => refuseHeard("m", fold("Session1"), twice), /1 are copies of such/);
-  assert.throws(() => refuseHeard("m", fold("Session2"), { ...twice, trainedOn: 1 }), /1 were trained on/);
+  refuseOverlap("m", fold("Session2"), twice);
+  assert.throws(() => refuseOverlap("m", fold("Session1"), twice), /1 are copies of such/);
+  assert.throws(() => refuseOverlap("m", fold("Session2"), { ...twice, trainedOn: 1 }), /1 were trained on/);
   assert.deepEqual(trainingLines(twice, 5), ["of 5 utterances 1 are copies of such clips"]);
   assert.deepEqual(trainingLines(twice, 1), ["no test: of 1 utterances 1 are copies of such clips"]);
   assert.deepEqual(trainingLines({ ...twice, sameSamples: 0, otherSamples: 2 }, 5).length, 2);
@@ -368,7 +368,7 @@ test("a record of IEMOCAP's size stays below 200 KB", () => {
   assert.ok(provenanceText(provenance({ corpus: own })).length < 200_000);
 });
 
-test("the model in the box says what it was trained on, and none of its clips is among that", async () => {
+test("the bundled model says what it was trained on, and none of its clips is among that", async () => {
   const folder = fileURLToPath(new URL("../weights/default", import.meta.url));
   const record = (await readProvenance(host, folder))!;
   const [{ heldOut, trainedOn, selectedBy }] = record.corpora;
@@ -379,7 +379,7 @@ test("the model in the box says what it was trained on, and none of its clips is
     host,
     names.map((name) => ({ id: name.slice(0, -4), wav: join(folder, "clips", name) })),
   );
-  assert.deepEqual(heardOf(record, digests), {
+  assert.deepEqual(overlapOf(record, digests), {
     trainedOn: 0,
     selectedBy: 0,
     sameSamples: 0,

@@ -132,13 +132,13 @@ test("Recognizer.recognize() names a recording that is not finite, or too short 
   const range = (message: RegExp) => (error: Error) =>
     error instanceof RangeError && message.test(error.message);
   for (const [audios, message] of [
-    [[good, bad], /^Cannot hear recording 1: sample 7 is NaN, expected a finite number$/],
-    [[endless], /^Cannot hear the recording: sample 9 is -Infinity, expected a finite number$/],
+    [[good, bad], /^Cannot use recording 1: sample 7 is NaN, expected a finite number$/],
+    [[endless], /^Cannot use the recording: sample 9 is -Infinity, expected a finite number$/],
     [
       [good, good, good.subarray(0, 399)],
-      /^Cannot hear recording 2: it has 399 samples, at least 400 needed \(25\.0 ms\)$/,
+      /^Cannot use recording 2: it has 399 samples, at least 400 needed \(25\.0 ms\)$/,
     ],
-    [[new Float32Array(0)], /^Cannot hear a recording: it has 0 samples, at least 400 needed/],
+    [[new Float32Array(0)], /^Cannot use a recording: it has 0 samples, at least 400 needed/],
     [[good.subarray(0, 100)], /it has 100 samples, at least 400/],
   ] as const)
     await assert.rejects(recognizer.recognize(audios), range(message));
@@ -152,11 +152,11 @@ test("Recognizer.recognize() names a recording that is not finite, or too short 
   const audio = (n: number) => Tensor.from(device, new Float32Array(2 * n).fill(0.1), [2, n]);
   assert.throws(
     () => model.forward({ audio: audio(19) }),
-    range(/^Cannot hear audio: it has 19 samples, at least 20 /),
+    range(/^Cannot use audio: it has 19 samples, at least 20 /),
   );
   assert.throws(
     () => model.forward({ audio: audio(40), lengths: [40, 12] }),
-    range(/^Cannot hear audio 1 of the batch: it has 12 samples, at least 20 /),
+    range(/^Cannot use audio 1 of the batch: it has 12 samples, at least 20 /),
   );
   weights.dispose();
 });
@@ -259,7 +259,7 @@ function engine(fails: Readonly<Record<string, "alone" | "gpu">>, log: string[])
     return {
       device: { check, idle: async () => check(), pool: { trim: () => log.push("trim") } },
       check(samples) {
-        if (samples > 100) throw new RangeError("Cannot hear 9 s at once");
+        if (samples > 100) throw new RangeError("Cannot use 9 s at once");
       },
       async recognize(audios): Promise<Recognition[]> {
         check();
@@ -316,7 +316,7 @@ test("recogniseWindow() costs only the recordings that do not fit their results"
   assert.deepEqual((await run({}, 1, 2, 3)).log, ["open", "3"]);
   const one = await run({ 2: "alone" }, 1, 2, 999, 3);
   assert.deepEqual(one.told, [
-    "999.wav failed: 999.wav: Cannot hear 9 s at once",
+    "999.wav failed: 999.wav: Cannot use 9 s at once",
     "1.wav 1",
     message(2),
     "3.wav 3",

@@ -125,9 +125,12 @@ test("AdamW follows PyTorch on the whole system, end to end", async () => {
     const emotions = Array.from(await values("emotion"));
     const audio = await values("input_values");
     return () => {
-      const heard = system.listen({ audio: Tensor.from(device, audio, shape("input_values")), lengths });
-      const emotion = crossEntropy(system.judge(heard, words).logits, emotions);
-      const ctc = ctcLoss(heard.ctcLogits!, labels, heard.frames);
+      const speech = system.encodeSpeech({
+        audio: Tensor.from(device, audio, shape("input_values")),
+        lengths,
+      });
+      const emotion = crossEntropy(system.classify(speech, words).logits, emotions);
+      const ctc = ctcLoss(speech.ctcLogits!, labels, speech.frames);
       return { loss: add(emotion, ctc, 1, config.number("ctc_lambda")), parts: { emotion, ctc } };
     };
   });

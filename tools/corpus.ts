@@ -12,7 +12,7 @@ import { bySession, folds } from "../src/speech/corpora/folds.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { hashSessions, readManifest } from "../src/speech/corpora/manifest.ts";
 import { makeCorpus } from "../src/speech/corpora/synthetic.ts";
-import { measureOracle, type Oracle, oracleText } from "../src/speech/evaluate/oracle.ts";
+import { measureBaselines, type Baselines, baselinesText } from "../src/speech/evaluate/baselines.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { writeWhole } from "../src/io/write_whole.ts";
@@ -92,16 +92,16 @@ async function make(
       },
     });
     bar?.stop();
-    const oracle = await measure(host, await readIemocap(host, partial), output);
-    await writeWhole(host, `${partial}/oracle.json`, `${JSON.stringify(oracle, null, 2)}\n`);
+    const baselines = await measure(host, await readIemocap(host, partial), output);
+    await writeWhole(host, `${partial}/oracle.json`, `${JSON.stringify(baselines, null, 2)}\n`);
     await rename(partial, out);
     await host.remove(`${out}/lock`); // went along, so that nobody claimed the folder before it had its name
     const seconds = (performance.now() - begin) / 1000;
     print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
     print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
     print();
-    print(oracleText(oracle));
-    printJson({ out, manifest, oracle, seconds });
+    print(baselinesText(baselines));
+    printJson({ out, manifest, baselines, seconds });
     return 0;
   } catch (error) {
     await host.remove(partial);
@@ -151,10 +151,10 @@ async function measure(
   corpus: Corpus,
   { progress, signal }: Output,
   onProblem?: (id: string, message: string) => void,
-): Promise<Oracle> {
+): Promise<Baselines> {
   const bar = progress("measure", corpus.utterances.length, { unit: "clips" });
   try {
-    return await measureOracle(host, corpus, {
+    return await measureBaselines(host, corpus, {
       onProblem,
       onClip(done) {
         signal.throwIfAborted();
@@ -230,10 +230,10 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
   const measured = await measure(host, { ...corpus, utterances }, output, (id, message) =>
     problems.push({ id, kind: "unreadable wav", handled: `left out of the baselines: ${message}` }),
   ).then(
-    (oracle) => ({ oracle, error: undefined }),
+    (baselines) => ({ baselines, error: undefined }),
     (error: Error) => {
       signal.throwIfAborted();
-      return { oracle: undefined, error };
+      return { baselines: undefined, error };
     },
   );
 
@@ -247,9 +247,9 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
     print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
   }
   for (const line of problemLines(problems)) print(line);
-  if (measured.oracle) {
+  if (measured.baselines) {
     print();
-    print(oracleText(measured.oracle));
+    print(baselinesText(measured.baselines));
   }
   printJson({
     sessions: table.map(([session, angry, happy, sad, neutral, all, improvised, length]) => {
@@ -258,7 +258,7 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
     seconds: { total, mean: total / seconds.length, min: at(0), median: at(0.5), p95: at(0.95), max: at(1) },
     words: { count: words.length, types },
     problems,
-    oracle: measured.oracle,
+    baselines: measured.baselines,
     error: measured.error?.message,
   });
   // The corpus was described first: what is wrong with it may be why.

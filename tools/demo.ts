@@ -13,7 +13,7 @@ import { isObject, readJson } from "../src/io/config.ts";
 import { parseJson } from "../src/io/json.ts";
 import { openRecognizer, type Recognizer } from "../src/speech/system/recognizer.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
-import { boxed } from "../src/host/box.ts";
+import { bundled } from "../src/host/bundled_model.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
@@ -49,8 +49,8 @@ export const verb = defineVerb({
   options: deviceOptions,
   async main({ values, print, printJson }) {
     const host = await currentHost();
-    const trained = boxed("default");
-    const folder = trained ?? boxed("demo");
+    const trained = bundled("default");
+    const folder = trained ?? bundled("demo");
     if (!folder) throw new Error("Cannot find a model: neither weights/default nor weights/demo is there");
     const start = performance.now();
     const device = await openChosenDevice(host, values);
@@ -67,7 +67,7 @@ export const verb = defineVerb({
     const compared = reference && (await compare(host, device, recognizer, folder, reference, print));
     if (!reference)
       print("         No reference lies beside these weights, so there is nothing to compare with.");
-    const clips = await hear(host, recognizer, folder, print);
+    const clips = await recognise(host, recognizer, folder, print);
     printJson({ adapter: device.info.name, trained: trained !== undefined, ...compared, clips });
     recognizer.dispose();
     device.dispose();
@@ -132,10 +132,10 @@ async function compare(
     s.pass ? "agrees" : "DEPARTS",
   ]);
   const table = formatTable(["stage", "shape", "relative L2 to PyTorch", ""], rows);
-  const heard = stages.findIndex((s) => s.stage === "CTC logits");
+  const ctc = stages.findIndex((s) => s.stage === "CTC logits");
   table.forEach((line, i) => {
     print(`  ${line}`);
-    if (i === heard + 1 && heard >= 0)
+    if (i === ctc + 1 && ctc >= 0)
       print(
         `  words decoded: "${transcript?.text}", ${same ? "as from PyTorch's logits" : `but PyTorch's say "${decoded[0]}"`}`,
       );
@@ -208,7 +208,7 @@ interface Clip {
 }
 
 /** Every recording of the folder, with the truth beside what was recognised. */
-async function hear(host: Host, recognizer: Recognizer, folder: string, print: (line?: string) => void) {
+async function recognise(host: Host, recognizer: Recognizer, folder: string, print: (line?: string) => void) {
   const path = `${folder}/clips/clips.json`;
   const list = parseJson(await host.readText(path));
   const isClip = (c: unknown): c is Clip =>
@@ -224,11 +224,11 @@ async function hear(host: Host, recognizer: Recognizer, folder: string, print: (
   const rows = list.map(({ file, text, label }, i) => {
     const { emotion, probabilities, transcript } = found[i];
     const sure = emotion && probabilities ? `${emotion} ${probabilities[emotion].toFixed(2)}` : "-";
-    return { file, text, label, emotion, sure, heard: transcript?.text ?? "-" };
+    return { file, text, label, emotion, sure, words: transcript?.text ?? "-" };
   });
   for (const line of formatTable(
     ["recording", "felt", "recognised", "said", "heard"],
-    rows.map((r) => [r.file, r.label, r.sure, r.text, r.heard]),
+    rows.map((r) => [r.file, r.label, r.sure, r.text, r.words]),
   ))
     print(`  ${line}`);
   const right = rows.filter((r) => r.emotion === r.label).length;

@@ -3,7 +3,7 @@ import { LABELS, type Problem, summarizeProblems, type Utterance } from "../src/
 import { examine } from "../src/speech/corpora/examine.ts";
 import { type Fold, holdOut } from "../src/speech/corpora/folds.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { type Oracle, readOracle } from "../src/speech/evaluate/oracle.ts";
+import { type Baselines, readBaselines } from "../src/speech/evaluate/baselines.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
@@ -22,7 +22,7 @@ import { readProvenance } from "../src/speech/training/provenance.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { type DeviceChoice, deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, tellProblems } from "./fold.ts";
-import { heldOutBy, refuseHeard, trainingLines, trainingOf } from "./provenance.ts";
+import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "./provenance.ts";
 
 export const verb = defineVerb({
   name: "evaluate",
@@ -50,7 +50,7 @@ export const verb = defineVerb({
     if (out !== undefined) await checkWritable(host, out);
     const model = await openSystem(host, path);
     for (const line of model.notes) note(`evaluate: ${line}`);
-    const { examined, fold, training, oracle } = await openTest(host, model, values, note).catch(
+    const { examined, fold, training, baselines } = await openTest(host, model, values, note).catch(
       async (error) => {
         await model.weights.close();
         throw error;
@@ -98,12 +98,12 @@ export const verb = defineVerb({
     for (const line of trainingLines(training, fold.test.length)) print(line);
     if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
     print(reportText(result));
-    if (oracle) print(ceilings(oracle, fold.name));
+    if (baselines) print(ceilings(baselines, fold.name));
     if (out !== undefined) {
       await writeWhole(host, out, answersCsv(inOrder));
       print(`every answer is in ${out}`);
     }
-    printJson({ model: path, data, fold: fold.name, training, report: result, problems, oracle });
+    printJson({ model: path, data, fold: fold.name, training, report: result, problems, baselines });
   },
 });
 
@@ -127,8 +127,8 @@ async function openTest(
     throw error;
   }
   const training = await trainingOf(host, record, fold, examined.utterances);
-  if (!anyway) refuseHeard(path, fold, training);
-  return { examined, fold, training, oracle: await readOracle(host, corpus.root) };
+  if (!anyway) refuseOverlap(path, fold, training);
+  return { examined, fold, training, baselines: await readBaselines(host, corpus.root) };
 }
 
 type System = ModelFolder & { readonly emotion: EmotionConfig };
@@ -183,13 +183,13 @@ function plan(test: readonly Utterance[], system: System, device: Device, batch:
 }
 
 /** What simple methods reach on this corpus, this session held out. */
-function ceilings(oracle: Oracle, fold: string): string {
+function ceilings(baselines: Baselines, fold: string): string {
   const percent = (x: number | undefined) => (x === undefined ? "-" : `${(100 * x).toFixed(1)} %`);
   const rows = [
-    ["voice: LDA on hand features", oracle.lda],
-    ["voice: the same, by speaker", oracle.ldaBySpeaker],
-    ["words: naive Bayes on the true ones", oracle.unigrams],
-    ["both: posteriors multiplied", oracle.lateFusion],
+    ["voice: LDA on hand features", baselines.lda],
+    ["voice: the same, by speaker", baselines.ldaBySpeaker],
+    ["words: naive Bayes on the true ones", baselines.unigrams],
+    ["both: posteriors multiplied", baselines.lateFusion],
   ] as const;
   const lines = rows.map(
     ([name, b]) =>

@@ -2,8 +2,8 @@
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
-import { boxed } from "../src/host/box.ts";
-import { type HearingModel, openModelFolder, requireEars } from "../src/speech/system/folder.ts";
+import { bundled } from "../src/host/bundled_model.ts";
+import { type SpeechModel, openModelFolder, requireSpeechEncoder } from "../src/speech/system/folder.ts";
 import { openRecognizer, type Recognition, type Recognizer } from "../src/speech/system/recognizer.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, type Values } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
@@ -16,7 +16,7 @@ const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
 
 const options = {
-  model: { type: "string", value: "DIR", help: "model folder; by default the one in the box" },
+  model: { type: "string", value: "DIR", help: "model folder; by default the bundled one" },
   ...deviceOptions,
   dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
   beam: { type: "count", value: "N", help: "beam search of this width; greedy without" },
@@ -35,7 +35,7 @@ export const verb = defineVerb({
     const host = await currentHost();
     const model = await openModelFolder(host, values.model ?? modelInTheBox());
     try {
-      requireEars(model);
+      requireSpeechEncoder(model);
       for (const line of model.notes) note(`predict: ${line}`);
       const found = await findRecordings(host, operands);
       return conclude(context, model, await recogniseAll(host, model, found, context));
@@ -63,7 +63,7 @@ interface Results {
 /** Recognises all that can be read; shows each recording when it is done, or what is wrong with it. */
 async function recogniseAll(
   host: Host,
-  model: HearingModel,
+  model: SpeechModel,
   found: readonly Found[],
   { values, json, print, note, progress }: Context<typeof options>,
 ): Promise<Results> {
@@ -82,7 +82,7 @@ async function recogniseAll(
         for (const line of audio.notes) note(`predict: ${onOneLine(path)}: ${line}`);
       const { first } = engine;
       await engine.open();
-      if (first && model.path === boxed("demo")) note(UNTRAINED);
+      if (first && model.path === bundled("demo")) note(UNTRAINED);
       const before = files.filter((file) => file !== undefined).length;
       const start = performance.now();
       const outcome: Outcome = {
@@ -116,7 +116,7 @@ async function recogniseAll(
 /** The last line or the JSON, and the exit status. */
 function conclude(
   { values, print, printJson }: Context<typeof options>,
-  model: HearingModel,
+  model: SpeechModel,
   { files, seconds, adapter, broken }: Results,
 ): number {
   const total = files.reduce((sum, file) => sum + ("seconds" in file ? file.seconds : 0), 0);
@@ -134,11 +134,11 @@ class OpenOnce implements Engine {
   adapter: string | undefined;
   readonly #host: Host;
   readonly #values: Values<typeof options>;
-  readonly #model: HearingModel;
+  readonly #model: SpeechModel;
   #device: Device | undefined;
   #recognizer: Recognizer | undefined;
 
-  constructor(host: Host, values: Values<typeof options>, model: HearingModel) {
+  constructor(host: Host, values: Values<typeof options>, model: SpeechModel) {
     this.#host = host;
     this.#values = values;
     this.#model = model;
@@ -167,8 +167,8 @@ class OpenOnce implements Engine {
 
 /** The trained one, else the demo's. */
 function modelInTheBox(): string {
-  const found = boxed("default") ?? boxed("demo");
-  if (!found) throw new UsageError("Cannot run without --model DIR: no model is in the box");
+  const found = bundled("default") ?? bundled("demo");
+  if (!found) throw new UsageError("Cannot run without --model DIR: no model is bundled");
   return found;
 }
 

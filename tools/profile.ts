@@ -16,7 +16,7 @@ import { draw } from "../src/nn/random.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { boxed } from "../src/host/box.ts";
+import { bundled } from "../src/host/bundled_model.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
@@ -24,12 +24,12 @@ import { formatBytes, formatSeconds, formatTable } from "./format.ts";
 export const verb = defineVerb({
   name: "profile",
   summary: "time of every kernel in a forward pass",
-  usage: "[FOLDER] [options]   (a model, or a case of validate; by default the model in the box)",
+  usage: "[FOLDER] [options]   (a model, or a case of validate; by default the bundled model)",
   example: "wavegate profile my-hubert --seconds 10 --trace trace.json",
   options: {
     ...deviceOptions,
     dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
-    seconds: { type: "number", value: "N", default: 3, help: "length of the noise that is heard" },
+    seconds: { type: "number", value: "N", default: 3, help: "length of the noise that is encoded" },
     tokens: { type: "count", value: "N", default: 32, help: "subwords that are read" },
     detail: { type: "boolean", help: "every layer by itself" },
     trace: { type: "string", value: "FILE", help: "also every dispatch, for chrome://tracing or Perfetto" },
@@ -41,8 +41,8 @@ export const verb = defineVerb({
       throw new UsageError(
         `Cannot read --seconds ${values.seconds}: it is a number from ${SHORTEST_SAMPLES / SAMPLE_RATE} to ${LONGEST_SECONDS}`,
       );
-    const folder = operands[0] ?? boxed("default") ?? boxed("demo");
-    if (!folder) throw new UsageError("Cannot run without FOLDER: no model is in the box");
+    const folder = operands[0] ?? bundled("default") ?? bundled("demo");
+    if (!folder) throw new UsageError("Cannot run without FOLDER: no model is bundled");
     const host = await currentHost();
     if (values.trace !== undefined) await checkWritable(host, values.trace);
     const configPath = `${folder}/config.json`;
@@ -116,7 +116,7 @@ function build(
 ): () => void {
   const { device, root } = weights;
   const noise = draw({ kind: "normal", std: 1 }, samples, 1, "noise");
-  const hear = () => ({ audio: Tensor.from(device, noise, [1, samples]) });
+  const audio = () => ({ audio: Tensor.from(device, noise, [1, samples]) });
   const read = (most: number, vocabulary: number) => ({
     ids: [Array.from({ length: Math.min(tokens, most) }, (_, i) => (i * 37 + 1) % vocabulary)],
   });
@@ -124,8 +124,8 @@ function build(
     const system = new EmotionRecognizer(root, emotionConfig(config));
     const { hubert, bert } = system.config;
     return () => {
-      const heard = hubert && system.listen(hear());
-      system.judge(heard, bert && read(bert.maxPositions, bert.vocabSize));
+      const speech = hubert && system.encodeSpeech(audio());
+      system.classify(speech, bert && read(bert.maxPositions, bert.vocabSize));
     };
   }
   if (config.family(["hubert", "wav2vec2", "bert"]) === "bert") {
@@ -137,7 +137,7 @@ function build(
   const model = file.tensors.has("lm_head.weight")
     ? new HubertForCTC(root, settings)
     : new HubertModel(root.at(settings.prefix), settings);
-  return () => void model.forward(hear());
+  return () => void model.forward(audio());
 }
 
 async function profile(

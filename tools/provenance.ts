@@ -5,8 +5,8 @@ import type { Host } from "../src/host/host.ts";
 import { corpusIdentity } from "../src/speech/training/run_provenance.ts";
 import {
   clipDigests,
-  type Heard,
-  heardOf,
+  type Overlap,
+  overlapOf,
   PROVENANCE_FILE,
   type Provenance,
   readProvenance,
@@ -16,7 +16,7 @@ import { UsageError } from "./cli.ts";
 /** What the result says of the model's training: whether it is a test at all. */
 export type Training =
   | { known: false }
-  | ({ known: true; heldOut?: string; unknown: readonly string[] } & Heard);
+  | ({ known: true; heldOut?: string; unknown: readonly string[] } & Overlap);
 
 /** The session that the training held out. Throws where the record names none that this corpus has. */
 export function heldOutBy(record: Provenance | undefined, path: string, { root, sessions }: Corpus): string {
@@ -39,12 +39,12 @@ export async function trainingOf(
 ): Promise<Training> {
   if (!record) return { known: false };
   const { corpora, unknown } = record;
-  const heard = heardOf(record, await clipDigests(host, test), await corpusIdentity(utterances));
-  return { known: true, heldOut: corpora[0]?.heldOut, unknown, ...heard };
+  const overlap = overlapOf(record, await clipDigests(host, test), await corpusIdentity(utterances));
+  return { known: true, heldOut: corpora[0]?.heldOut, unknown, ...overlap };
 }
 
 /** Throws where the model heard some of the test. */
-export function refuseHeard(path: string, { name, test }: Fold, training: Training): void {
+export function refuseOverlap(path: string, { name, test }: Fold, training: Training): void {
   if (!training.known) return;
   const { heldOut, trainedOn, selectedBy, sameSamples } = training;
   // A corpus may hold a recording twice, on both sides of its own split.
@@ -52,12 +52,12 @@ export function refuseHeard(path: string, { name, test }: Fold, training: Traini
   if (trainedOn + selectedBy + copies === 0) return;
   const held = heldOut === undefined ? "" : `; its training held out ${heldOut}`;
   throw new Error(
-    `Cannot evaluate ${path} on ${name}: ${heardText(training, test.length)}${held}; --anyway measures it all the same`,
+    `Cannot evaluate ${path} on ${name}: ${overlapText(training, test.length)}${held}; --anyway measures it all the same`,
   );
 }
 
 /** "of 52 utterances 48 were trained on and 4 chose the epoch". */
-function heardText({ trainedOn, selectedBy, sameSamples }: Heard, all: number): string {
+function overlapText({ trainedOn, selectedBy, sameSamples }: Overlap, all: number): string {
   const parts = [
     trainedOn > 0 && `${trainedOn} were trained on`,
     selectedBy > 0 && `${selectedBy} chose the epoch`,
@@ -70,12 +70,12 @@ function heardText({ trainedOn, selectedBy, sameSamples }: Heard, all: number): 
 export function trainingLines(training: Training, all: number): string[] {
   if (!training.known) return [`what it was trained on is unknown: it has no ${PROVENANCE_FILE}`];
   const { trainedOn, selectedBy, sameSamples, otherSamples, unknown } = training;
-  const heard = trainedOn + selectedBy;
+  const overlap = trainedOn + selectedBy;
   const whether =
-    heard > 0 || sameSamples === all
-      ? `no test: ${heardText(training, all)}`
+    overlap > 0 || sameSamples === all
+      ? `no test: ${overlapText(training, all)}`
       : sameSamples > 0
-        ? heardText(training, all)
+        ? overlapText(training, all)
         : otherSamples > 0
           ? "none of these samples were trained on"
           : "none of it was trained on";
@@ -89,7 +89,7 @@ export function trainingLines(training: Training, all: number): string[] {
 }
 
 /** Names the checkpoints of a new run that have heard some of its test. */
-export async function warnOfHeard(
+export async function warnOfOverlap(
   host: Host,
   folders: readonly (string | undefined)[],
   { name, test }: Fold,
@@ -104,8 +104,8 @@ export async function warnOfHeard(
   if (records.length === 0) return;
   const [digests, identity] = [await clipDigests(host, test), await corpusIdentity(utterances)];
   for (const [folder, record] of records) {
-    const heard = heardOf(record, digests, identity);
-    if (heard.trainedOn + heard.selectedBy + heard.sameSamples === 0) continue;
-    note(`${folder} knows ${name}: ${heardText(heard, test.length)}; figures on it will be no test`);
+    const overlap = overlapOf(record, digests, identity);
+    if (overlap.trainedOn + overlap.selectedBy + overlap.sameSamples === 0) continue;
+    note(`${folder} knows ${name}: ${overlapText(overlap, test.length)}; figures on it will be no test`);
   }
 }

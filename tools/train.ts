@@ -28,7 +28,7 @@ import { deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
 import { formatSeconds } from "./format.ts";
 import { lockRun } from "./lock.ts";
-import { warnOfHeard } from "./provenance.ts";
+import { warnOfOverlap } from "./provenance.ts";
 import { display } from "./train/display.ts";
 
 /** Held out where --fold says nothing: the session that work on IEMOCAP reports where it reports one. */
@@ -45,7 +45,7 @@ export const verb = defineVerb({
       type: "string",
       value: "NAME",
       choices: Object.keys(SYSTEMS),
-      help: "what is heard, read and fused",
+      help: "modalities and fusion, as a row of the paper's tables",
     },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
     out: { type: "string", value: "RUN", help: "folder of the run" },
@@ -173,7 +173,7 @@ function refuseFolders({ system, from }: TrainConfig): void {
   if (from.bert !== undefined && !hasPart(system, "bert"))
     throw new UsageError(`Cannot use --bert: the system ${system} reads no text`);
   if (from.hubert !== undefined && !hasPart(system, "hubert"))
-    throw new UsageError(`Cannot use --hubert: the system ${system} hears no speech`);
+    throw new UsageError(`Cannot use --hubert: the system ${system} takes no speech`);
 }
 
 const namesFold = (setting: string) => setting.startsWith("fold=");
@@ -210,7 +210,7 @@ async function openData(
   const config = { ...begun, fold };
   const data = { examined, fold: holdOut(examined.utterances, name, { dev: begun.dev, seed: begun.seed }) };
   note(splitLine(config, data));
-  await warnOfHeard(host, [begun.from.hubert, begun.from.bert], data.fold, data.examined.utterances, note);
+  await warnOfOverlap(host, [begun.from.hubert, begun.from.bert], data.fold, data.examined.utterances, note);
   return { config, data };
 }
 

@@ -1,4 +1,4 @@
-/** What a checkpoint wants done to audio before it hears it: the settings of its Wav2Vec2FeatureExtractor. */
+/** What a checkpoint wants done to audio before it is encoded: the settings of its Wav2Vec2FeatureExtractor. */
 import type { Host } from "../host/host.ts";
 import { SAMPLE_RATE } from "../io/audio.ts";
 import { isObject, readJson, readOptionalJson } from "../io/config.ts";
@@ -14,7 +14,7 @@ export interface FeatureExtractorConfig {
 
 /**
  * Reads the settings as transformers 5 does: those inside `processor_config.json` come before `preprocessor_config.json`.
- * Without either they are the defaults. Throws one line that names the file for audio that no model here hears.
+ * Without either they are the defaults. Throws one line that names the file for audio that no model here takes.
  */
 export async function openFeatureExtractor(host: Host, folder: string): Promise<FeatureExtractorConfig> {
   const [processor, preprocessor] = ["processor_config.json", "preprocessor_config.json"].map(

@@ -34,7 +34,7 @@ export function checkLength(config: HubertConfig, samples: number, what: string)
   const field = fieldOf(config);
   if (!(samples >= field))
     throw new RangeError(
-      `Cannot hear ${what}: it has ${samples} samples, at least ${field} needed (${(field / 16).toFixed(1)} ms)`,
+      `Cannot use ${what}: it has ${samples} samples, at least ${field} needed (${(field / 16).toFixed(1)} ms)`,
     );
 }
 

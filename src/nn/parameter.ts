@@ -19,7 +19,7 @@ export type Init =
   | { readonly kind: "ones" }
   | { readonly kind: "normal"; readonly std: number }
   | { readonly kind: "uniform"; readonly bound: number }
-  /** Filters of `taps` samples at 16 kHz in pairs of cosine and sine, from low to high: ears that need not be learned. */
+  /** Filters of `taps` samples at 16 kHz in pairs of cosine and sine, from low to high. */
   | { readonly kind: "gabor"; readonly taps: number };
 
 /**

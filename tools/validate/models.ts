@@ -356,11 +356,11 @@ export function wholeSystem(weights: Weights, config: ConfigReader, json: Record
     return {
       leaves: { input_values: audio },
       forward: (mode) => {
-        const heard = system.listen({ audio, lengths }, mode);
-        const { logits } = system.judge(heard, words, mode);
-        if (!heard.ctcLogits) throw new Error("Cannot validate: the case has no CTC head");
+        const speech = system.encodeSpeech({ audio, lengths }, mode);
+        const { logits } = system.classify(speech, words, mode);
+        if (!speech.ctcLogits) throw new Error("Cannot validate: the case has no CTC head");
         const ce = crossEntropy(logits, emotion);
-        const ctc = ctcLoss(heard.ctcLogits, labels, heard.frames, {
+        const ctc = ctcLoss(speech.ctcLogits, labels, speech.frames, {
           blank,
           reduction: "mean",
           zeroInfinity: hubert.ctcZeroInfinity,

@@ -124,7 +124,7 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
     throw new RangeError(
       `Cannot use ${source}: ${system} has no stage ${wrong}, its stages are ${possible.join(", ")}`,
     );
-  // Fusion learns from ears that hear.
+  // Fusion needs a speech encoder that is trained already.
   if (stages.includes(2) && !stages.includes(1) && from.hubert === undefined)
     throw new RangeError(
       `Cannot use ${source}: stage 2 without stage 1 needs the model of a stage 1, --hubert DIR`,

@@ -1,4 +1,4 @@
-/** The rows of the paper's tables by name: what is heard and read, how the two meet, and which stages train them. */
+/** The rows of the paper's tables by name: the modalities, how they are fused, and which stages train them. */
 import { LABELS } from "../system/labels.ts";
 import type { StageNumber } from "./config.ts";
 
@@ -50,7 +50,7 @@ export function stagesOf(name: string): readonly StageNumber[] {
 
 type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi", boolean>>;
 
-/** What a system's model holds in a stage: BERT alone in stage 0, which reads; HuBERT without BERT in stage 1, which hears. */
+/** What a system's model holds in a stage: BERT alone in stage 0, HuBERT without BERT in stage 1. */
 export function partsOf(name: string, stage: StageNumber): Parts {
   const { modalities, asr } = systemOf(name);
   return {
@@ -67,7 +67,7 @@ export const hasPart = (name: string, part: keyof Parts, stages = stagesOf(name)
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** config.json of a system in a stage: in stage 1 only speech is heard, and words are a second task. */
+/** config.json of a system in a stage: stage 1 has speech alone, with its words as a second task. */
 export function systemConfig(
   recipe: SystemRecipe,
   stage: StageNumber,

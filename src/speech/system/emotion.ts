@@ -6,7 +6,7 @@
  *   text only                modalities "text"
  *   acoustic + text          modalities "both", with CmgiConfig's interaction and gate
  *
- * Where words are wanted and not given, they are decoded between two synchronous halves: listen(), then judge().
+ * Where words are wanted and not given, they are decoded between two synchronous halves: encodeSpeech(), then classify().
  */
 import type { Device } from "../../gpu/device.ts";
 import { Linear } from "../../nn/linear.ts";
@@ -61,8 +61,8 @@ export function emotionConfig(c: ConfigReader): EmotionConfig {
   };
 }
 
-/** What the acoustic half hears. */
-export interface Heard extends HubertOutput {
+/** What the speech encoder gives. */
+export interface EncodedSpeech extends HubertOutput {
   /** (B, T, V), where the system has a CTC head. */
   readonly ctcLogits?: Tensor;
 }
@@ -96,26 +96,27 @@ export class EmotionRecognizer {
   }
 
   /** Speech → frames and, with a CTC head, character logits. */
-  listen(input: HubertInput, mode: Mode = {}): Heard {
-    if (!this.hubert) throw new Error("Cannot listen: this system reads text only");
-    const heard = this.hubert.forward(input, mode);
-    mode.observe?.("acoustic_hidden", heard.hidden);
+  encodeSpeech(input: HubertInput, mode: Mode = {}): EncodedSpeech {
+    if (!this.hubert) throw new Error("Cannot encode speech: this system reads text only");
+    const speech = this.hubert.forward(input, mode);
+    mode.observe?.("acoustic_hidden", speech.hidden);
     const rate = this.hubert.config.dropout.final;
-    const ctcLogits = this.#ctcHead?.forward(dropout(heard.hidden, rate, mode.training));
+    const ctcLogits = this.#ctcHead?.forward(dropout(speech.hidden, rate, mode.training));
     if (ctcLogits) mode.observe?.("ctc_logits", ctcLogits);
-    return { ...heard, ctcLogits };
+    return { ...speech, ctcLogits };
   }
 
-  /** Frames and words → emotion logits (B, classes). `words` may be left out of an acoustic system, `heard` of a text system. */
-  judge(heard: Heard | undefined, words: BertInput | undefined, mode: Mode = {}): CmgiOutput {
-    const acoustic = heard && { x: heard.hidden, mask: heard.mask ?? everything(heard.hidden) };
+  /** Frames and words → emotion logits (B, classes). `words` may be left out of an acoustic system, `speech` of a text system. */
+  classify(speech: EncodedSpeech | undefined, words: BertInput | undefined, mode: Mode = {}): CmgiOutput {
+    const acoustic = speech && { x: speech.hidden, mask: speech.mask ?? everything(speech.hidden) };
     if (this.config.modalities === "acoustic") return this.#classify(acoustic);
-    if (!this.bert || !words) throw new Error("Cannot judge: this system reads words, and none were given");
+    if (!this.bert || !words)
+      throw new Error("Cannot classify: this system reads words, and none were given");
     const read = this.bert.forward(words, { ...mode, observe: undefined });
     mode.observe?.("text_hidden", read.hidden);
     const text = { x: read.hidden, mask: read.mask };
     if (!this.cmgi) return this.#classify(text);
-    if (!acoustic) throw new Error("Cannot judge: this system hears speech, and none was given");
+    if (!acoustic) throw new Error("Cannot classify: this system needs speech, and none was given");
     const observe = mode.observe && ((name: string, t: Tensor) => mode.observe?.(`cmgi.${name}`, t));
     return this.cmgi.forward(
       { xS: acoustic.x, xT: text.x, maskS: acoustic.mask, maskT: text.mask },
@@ -124,7 +125,8 @@ export class EmotionRecognizer {
   }
 
   #classify(features: { x: Tensor; mask: Tensor } | undefined): CmgiOutput {
-    if (!features || !this.#classifier) throw new Error("Cannot judge: nothing was heard or read");
+    if (!features || !this.#classifier)
+      throw new Error("Cannot classify: neither speech nor words were given");
     return { logits: this.#classifier.forward(maskedMean(features.x, features.mask)) };
   }
 }

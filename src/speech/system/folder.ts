@@ -40,10 +40,10 @@ export interface ModelFolder {
   readonly weights: Safetensors;
 }
 
-export type HearingModel = ModelFolder & { readonly hubert: HubertConfig };
+export type SpeechModel = ModelFolder & { readonly hubert: HubertConfig };
 
 /** Throws where a model only reads. */
-export function requireEars(model: ModelFolder): asserts model is HearingModel {
+export function requireSpeechEncoder(model: ModelFolder): asserts model is SpeechModel {
   if (!model.hubert)
     throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
 }
@@ -60,7 +60,7 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   }
   if (modelTypeOf(json) === "bert")
     throw new Error(
-      `Cannot recognise with ${path}: it is a ${architectureOf(json) ?? "BERT model"}, which reads and does not hear; train --bert ${path} can start from it`,
+      `Cannot recognise with ${path}: it is a ${architectureOf(json) ?? "BERT model"}, which takes text, not speech; train --bert ${path} can start from it`,
     );
   config.family(["hubert", "wav2vec2"]);
   const weights = await openSafetensors(host, path).catch((error) => {
@@ -85,10 +85,10 @@ async function openSystem(host: Host, path: string, config: ConfigReader): Promi
     throw config.part("cmgi").complaint("num_classes", `the number of labels, ${emotion.labels.length}`);
   const readsWords = emotion.modalities !== "acoustic";
   if (emotion.hubert && readsWords && !emotion.asr)
-    throw config.complaint("asr", "true: a system that reads words must hear them first");
-  const ears = emotion.hubert && emotion.asr ? config.part("hubert") : undefined;
+    throw config.complaint("asr", "true: a system that reads words must recognise them first");
+  const head = emotion.hubert && emotion.asr ? config.part("hubert") : undefined;
   const letters = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
-  const vocabulary = letters && ears ? vocabularyOfHead(ears, letters) : letters;
+  const vocabulary = letters && head ? vocabularyOfHead(head, letters) : letters;
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
   if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize, tokenizer);
   const { normalize, note } = await openFeatureExtractor(host, path);

@@ -1,6 +1,6 @@
 /**
- * Recordings in; words and an emotion out. One object for a whole model folder: it normalises, pads, listens, decodes,
- * reads the words back in and judges.
+ * Recordings in; words and an emotion out. One object for a whole model folder: it normalises, pads, encodes, decodes, reads
+ * the words back in and classifies.
  */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
@@ -15,8 +15,8 @@ import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
 import type { BertInput } from "../../models/bert.ts";
-import { EmotionRecognizer, type Heard } from "./emotion.ts";
-import { type HearingModel, type ModelFolder, openModelFolder, requireEars } from "./folder.ts";
+import { EmotionRecognizer, type EncodedSpeech } from "./emotion.ts";
+import { type SpeechModel, type ModelFolder, openModelFolder, requireSpeechEncoder } from "./folder.ts";
 import { checkLength, HubertForCTC, type HubertInput } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { readWords } from "./words.ts";
@@ -63,7 +63,7 @@ export async function openRecognizer(
   const model = typeof folder === "string" ? await openModelFolder(host, folder) : folder;
   let weights: Weights | undefined;
   try {
-    requireEars(model);
+    requireSpeechEncoder(model);
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
     const recognizer = new Recognizer(weights, model);
     await weights.load(onProgress);
@@ -77,26 +77,26 @@ export async function openRecognizer(
 }
 
 export class Recognizer {
-  readonly model: HearingModel;
+  readonly model: SpeechModel;
   readonly device: Device;
   readonly #weights: Weights;
-  readonly #listen: (input: HubertInput, mode: Mode) => Heard;
-  readonly #judge: EmotionRecognizer["judge"] | undefined;
+  readonly #encode: (input: HubertInput, mode: Mode) => EncodedSpeech;
+  readonly #classify: EmotionRecognizer["classify"] | undefined;
 
   /** Builds the layers; the caller loads the weights. */
-  constructor(weights: Weights, model: HearingModel) {
+  constructor(weights: Weights, model: SpeechModel) {
     this.model = model;
     this.device = weights.device;
     this.#weights = weights;
     if (model.emotion) {
       const system = new EmotionRecognizer(weights.root, model.emotion);
-      this.#listen = (input, mode) => system.listen(input, mode);
-      this.#judge = (heard, words, mode) => system.judge(heard, words, mode);
+      this.#encode = (input, mode) => system.encodeSpeech(input, mode);
+      this.#classify = (speech, words, mode) => system.classify(speech, words, mode);
     } else {
       const ctc = new HubertForCTC(weights.root, model.hubert);
-      this.#listen = (input, mode) => {
-        const { logits, ...heard } = ctc.forward(input, mode);
-        return { ...heard, ctcLogits: logits };
+      this.#encode = (input, mode) => {
+        const { logits, ...speech } = ctc.forward(input, mode);
+        return { ...speech, ctcLogits: logits };
       };
     }
   }
@@ -119,7 +119,7 @@ export class Recognizer {
     for (const [i, audio] of audios.entries()) {
       const what = audios.length > 1 ? `recording ${i}` : undefined;
       this.check(audio.length, what);
-      requireFinite(audio, `Cannot hear ${what ?? "the recording"}: `);
+      requireFinite(audio, `Cannot use ${what ?? "the recording"}: `);
     }
     const results: Recognition[] = audios.map(({ length }) => ({
       seconds: length / SAMPLE_RATE,
@@ -146,7 +146,7 @@ export class Recognizer {
     const seconds = (samples / SAMPLE_RATE).toFixed(1);
     if (largestBytes(this.model.hubert, samples) > bindableBytes(this.device))
       throw new RangeError(
-        `Cannot hear ${what ? `${what}, ` : ""}${seconds} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
+        `Cannot use ${what ? `${what}, ` : ""}${seconds} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
       );
   }
 
@@ -156,18 +156,18 @@ export class Recognizer {
     mode: Mode,
   ): Promise<Recognition[]> {
     const { device } = this;
-    const heard = scope(device, () => {
+    const speech = scope(device, () => {
       const input = this.#pad(audios);
       mode.observe?.("input_values", input.audio);
-      const { hidden, mask, frames, ctcLogits } = this.#listen(input, mode);
+      const { hidden, mask, frames, ctcLogits } = this.#encode(input, mode);
       return { hidden, mask, frames, logProbs: ctcLogits && logSoftmax(ctcLogits) };
     });
     try {
-      const transcripts = await this.#decode(heard.logProbs, heard.frames, beam);
+      const transcripts = await this.#decode(speech.logProbs, speech.frames, beam);
       const words = transcripts && (await this.#words(transcripts));
-      const judged = scope(device, () => this.#feel(heard, words, mode));
+      const classified = scope(device, () => this.#emotions(speech, words, mode));
       const [probabilities, gateS, gateT] = await Promise.all(
-        [judged?.probabilities, judged?.gateS, judged?.gateT].map(take),
+        [classified?.probabilities, classified?.gateS, classified?.gateT].map(take),
       );
       const labels = this.model.emotion?.labels ?? [];
       return audios.map((audio, b) => ({
@@ -184,7 +184,7 @@ export class Recognizer {
           : {}),
       }));
     } finally {
-      for (const t of [heard.hidden, heard.mask, heard.logProbs]) t?.release();
+      for (const t of [speech.hidden, speech.mask, speech.logProbs]) t?.release();
     }
   }
 
@@ -198,7 +198,7 @@ export class Recognizer {
     const padded = lengths.some((n) => n < longest);
     if (padded && !mayPad(this.model.hubert))
       throw new Error(
-        "Cannot hear recordings of several lengths at once: this model's group norm sees padding",
+        "Cannot use recordings of several lengths at once: this model's group norm sees padding",
       );
     return {
       audio: Tensor.from(this.device, all, [audios.length, longest]),
@@ -230,9 +230,9 @@ export class Recognizer {
   }
 
   /** Frames and words → probabilities (B, classes) and the gates' means over time (B, d). */
-  #feel(heard: Heard, words: BertInput | undefined, mode: Mode) {
-    if (!this.#judge) return undefined;
-    const { logits, gates } = this.#judge(heard, words, mode);
+  #emotions(speech: EncodedSpeech, words: BertInput | undefined, mode: Mode) {
+    if (!this.#classify) return undefined;
+    const { logits, gates } = this.#classify(speech, words, mode);
     const over = (gate: Tensor, mask: Tensor | undefined) => {
       const [B, T, d] = gate.shape;
       if (T === 1) return reshape(gate, [B, d]);
@@ -242,7 +242,7 @@ export class Recognizer {
     mode.observe?.("probabilities", probabilities);
     return {
       probabilities,
-      gateS: gates && over(gates.s, heard.mask),
+      gateS: gates && over(gates.s, speech.mask),
       gateT: gates && over(gates.t, words?.mask && flags(this.device, words.mask)),
     };
   }
@@ -274,7 +274,7 @@ const row = (values: Float32Array, b: number, B: number) =>
 const mean = (values: Float32Array) => values.reduce((a, v) => a + v, 0) / values.length;
 
 function named(labels: readonly string[], p: Float32Array) {
-  if (!p.every(Number.isFinite)) throw new Error("Cannot judge: the model's probabilities are not finite");
+  if (!p.every(Number.isFinite)) throw new Error("Cannot classify: the model's probabilities are not finite");
   return {
     emotion: labels[p.indexOf(Math.max(...p))],
     probabilities: Object.fromEntries(labels.map((label, i) => [label, p[i]])),

@@ -1,7 +1,7 @@
 /** A system's answers to utterances as in use: words from the speech itself, emotions from both. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import { decodeGreedy } from "../../io/decode.ts";
-import type { EmotionRecognizer, Heard } from "../system/emotion.ts";
+import type { EmotionRecognizer, EncodedSpeech } from "../system/emotion.ts";
 import { readWords } from "../system/words.ts";
 import { crossEntropy } from "../../ops/cross_entropy.ts";
 import { ctcLoss } from "../../ops/ctc.ts";
@@ -27,7 +27,7 @@ export interface BatchAnswer {
 /**
  * Answers a batch in two synchronous halves around one read: speech → characters, then words and frames → emotion.
  *
- * A system that reads but does not hear is given the true words. Its labels are LABELS, in any order.
+ * A system that reads text alone is given the true words. Its labels are LABELS, in any order.
  */
 export async function answerBatch(
   system: EmotionRecognizer,
@@ -35,14 +35,14 @@ export async function answerBatch(
   reader: Reader,
 ): Promise<BatchAnswer> {
   const { vocabulary, tokenizer } = reader;
-  const heard = system.hubert && listen(system, batch);
+  const encoded = system.hubert && encode(system, batch);
   let hypotheses: string[] | undefined;
   let ctc: number | undefined;
-  if (heard?.heard.ctcLogits && heard.ctc && vocabulary) {
-    const { ctcLogits, frames } = heard.heard;
+  if (encoded?.speech.ctcLogits && encoded.ctc && vocabulary) {
+    const { ctcLogits, frames } = encoded.speech;
     const [, T, V] = ctcLogits.shape;
     const values = await ctcLogits.read();
-    [ctc] = await heard.ctc.read();
+    [ctc] = await encoded.ctc.read();
     // References are capitals; a vocabulary may have small letters.
     hypotheses = frames.map((n, b) =>
       decodeGreedy(values.subarray(b * T * V, (b * T + n) * V), vocabulary).text.toUpperCase(),
@@ -54,14 +54,14 @@ export async function answerBatch(
       : batch.words;
   const { device, config } = system;
   const places = LABELS.map((label) => config.labels.indexOf(label));
-  const judged = scope(device, () => {
-    const { logits } = system.judge(heard?.heard, words);
+  const classified = scope(device, () => {
+    const { logits } = system.classify(encoded?.speech, words);
     const truth = batch.labels.map((label) => places[label] ?? label);
     return { probabilities: softmax(logits), ce: crossEntropy(logits, truth) };
   });
-  const probabilities = await judged.probabilities.read();
-  const [emotion] = await judged.ce.read();
-  for (const t of [judged.probabilities, judged.ce, ...(heard?.tensors ?? [])]) t.release();
+  const probabilities = await classified.probabilities.read();
+  const [emotion] = await classified.ce.read();
+  for (const t of [classified.probabilities, classified.ce, ...(encoded?.tensors ?? [])]) t.release();
   return {
     answers: batch.utterances.map((utterance, b) => ({
       utterance,
@@ -72,26 +72,26 @@ export async function answerBatch(
   };
 }
 
-function listen(
+function encode(
   system: EmotionRecognizer,
   batch: Batch,
-): { heard: Heard; ctc: Tensor | undefined; tensors: Tensor[] } {
+): { speech: EncodedSpeech; ctc: Tensor | undefined; tensors: Tensor[] } {
   const { device } = system;
   const kept = scope(device, () => {
     const audio = Tensor.from(device, batch.audio, [batch.lengths.length, batch.samples]);
-    const heard = system.listen({ audio, lengths: batch.lengths });
+    const speech = system.encodeSpeech({ audio, lengths: batch.lengths });
     const ctc =
-      heard.ctcLogits &&
-      ctcLoss(heard.ctcLogits, boundTargets(batch.targets, heard.frames), heard.frames, {
+      speech.ctcLogits &&
+      ctcLoss(speech.ctcLogits, boundTargets(batch.targets, speech.frames), speech.frames, {
         blank: system.config.hubert?.blank,
         zeroInfinity: true,
       });
-    return { ...heard, ctc };
+    return { ...speech, ctc };
   });
-  const { ctc, ...heard } = kept;
+  const { ctc, ...speech } = kept;
   return {
-    heard,
+    speech,
     ctc,
-    tensors: [heard.hidden, heard.mask, heard.ctcLogits, ctc].filter((t) => t !== undefined),
+    tensors: [speech.hidden, speech.mask, speech.ctcLogits, ctc].filter((t) => t !== undefined),
   };
 }

@@ -23,7 +23,7 @@ export interface TaskOptions
     Pick<EmotionTaskOptions["reader"], "onProblem"> {
   /** Told what is odd about the data and does not keep it from being learnt. */
   readonly onNote?: (line: string) => void;
-  /** What the stage's model has heard, for the folders that it is saved in. */
+  /** What the stage's model was trained on, for the folders that it is saved in. */
   readonly record?: Provenance;
 }
 

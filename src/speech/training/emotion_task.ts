@@ -71,11 +71,11 @@ export class EmotionTask implements Task<Batch> {
 
   losses(batch: Batch, mode: Mode): Losses {
     const { system, alpha, labelSmoothing, ctcReduction } = this.#o;
-    const heard = system.hubert && system.listen(this.#input(batch, mode), mode);
-    const { logits } = system.judge(heard, batch.words, mode);
+    const speech = system.hubert && system.encodeSpeech(this.#input(batch, mode), mode);
+    const { logits } = system.classify(speech, batch.words, mode);
     const emotion = crossEntropy(logits, batch.labels, { labelSmoothing });
-    if (!heard?.ctcLogits) return { loss: emotion, parts: { emotion } };
-    const ctc = ctcLoss(heard.ctcLogits, boundTargets(batch.targets, heard.frames), heard.frames, {
+    if (!speech?.ctcLogits) return { loss: emotion, parts: { emotion } };
+    const ctc = ctcLoss(speech.ctcLogits, boundTargets(batch.targets, speech.frames), speech.frames, {
       blank: system.config.hubert?.blank,
       reduction: ctcReduction,
       // A transcript that is too long for its frames has no CTC loss, but an emotion all the same.
@@ -124,8 +124,8 @@ export class EmotionTask implements Task<Batch> {
     const { ua, wa, wer } = measure(answers);
     emotion /= answers.length;
     ctc /= answers.length;
-    const hears = answers[0].hypothesis !== undefined;
-    const loss = hears ? alpha * ctc + (1 - alpha) * emotion : emotion;
+    const recognises = answers[0].hypothesis !== undefined;
+    const loss = recognises ? alpha * ctc + (1 - alpha) * emotion : emotion;
     const counts = { utterances: answers.length, of: dev.length };
     return { loss, emotion, ua, wa, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
   }

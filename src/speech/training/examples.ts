@@ -32,7 +32,7 @@ export interface Reader {
   readonly maxTokens: number;
   /** False: the audio stays empty, for systems that read only. */
   readonly audio: boolean;
-  /** True: a batch is as long as its longest clip, for models that hear padding. */
+  /** True: a batch is as long as its longest clip, for models on which padding has an effect. */
   readonly exact?: boolean;
   /** False: the audio is not brought to zero mean and unit variance. */
   readonly normalize?: boolean;

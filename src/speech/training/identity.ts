@@ -7,8 +7,8 @@ import { formerNames } from "../recipes/former_names.ts";
 /** A run of version 0.1 is still itself: hashes are of the keys as they were named then. */
 export async function identify(config: TrainConfig, examined: Examined | undefined): Promise<Identity> {
   const { data: _corpus, from: _folders, ...recipe } = formerNames(config);
-  const heard = examined && contentOf(examined.utterances);
-  return { recipe: await hash(recipe), data: await hash([heard, [...(examined?.notForTraining ?? [])]]) };
+  const content = examined && contentOf(examined.utterances);
+  return { recipe: await hash(recipe), data: await hash([content, [...(examined?.notForTraining ?? [])]]) };
 }
 
 /** Equal for corpora with the same utterances, wherever they lie. */

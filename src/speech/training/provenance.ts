@@ -1,5 +1,5 @@
 /**
- * training.json of a model folder: what the model has heard, so that nobody tests it on that by mistake. Clips are known
+ * training.json of a model folder: what the model was trained on, so that nobody tests it on that by mistake. Clips are known
  * by their samples: another corpus may use the same ids, and a copy other ones.
  */
 import * as v from "valibot";
@@ -31,7 +31,7 @@ const corpus = v.object({
 
 const schema = v.object({
   format: v.literal(1),
-  /** The model's own training first, then what the checkpoints that it began with had heard. */
+  /** The model's own training first, then what the checkpoints that it began with were trained on. */
   corpora: v.array(corpus),
   /** Names of the corpora whose plain text was read for masked-word pretraining. */
   text: v.array(v.string()),
@@ -134,7 +134,7 @@ async function clipDigest(host: Host, path: string): Promise<string> {
 }
 
 /** How much of a test a model knows: numbers of its utterances, each counted once. */
-export interface Heard {
+export interface Overlap {
   /** Trained on, by the model or by a checkpoint that it began with. */
   readonly trainedOn: number;
   /** In a dev set, which chose the epoch. */
@@ -149,14 +149,14 @@ export interface Heard {
 }
 
 /**
- * Compares a test, by the digests of its clips, with what a model has heard. `identity` of the test's corpus: one that has the
- * utterances of a heard corpus, word for word and as long, is that corpus however its recordings were converted.
+ * Compares a test, by the digests of its clips, with what a model was trained on. `identity` of the test's corpus: one that has the
+ * utterances of a corpus that it was trained on, word for word and as long, is that corpus however its recordings were converted.
  */
-export function heardOf(
+export function overlapOf(
   record: Provenance,
   test: Readonly<Record<string, string>>,
   identity?: string,
-): Heard {
+): Overlap {
   const clip = (id: string, digest: string) => `${id} ${digest}`;
   const clips = (part: "trainedOn" | "selectedBy") =>
     new Set(

@@ -54,8 +54,8 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   if (resume && !latest) onNote?.(`${run.path} has no checkpoint yet: it starts from the beginning`);
   for (const line of [...(latest?.lost ?? []), ...(await run.rewind(state?.lengths))]) onNote?.(line);
   if (latest) await run.prune(config.checkpoints.keep);
-  const heard = await runProvenance(run.host, config, data, { latest, signal });
-  if (!heard) return false;
+  const provenance = await runProvenance(run.host, config, data, { latest, signal });
+  if (!provenance) return false;
   let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
   for (const stage of config.stages) {
     if (state && state.stage > stage) continue;
@@ -68,7 +68,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
       for (const folder of Object.values(chosen)) await readChecked(run.host, `${folder}/model.safetensors`);
     const { weights, task } = await buildStage(device, config, stage, chosen, from?.folder, {
       ...{ train, dev, measure: options.measure, onProblem: options.onProblem, onNote },
-      record: recordOf(heard, stage),
+      record: recordOf(provenance, stage),
     });
     try {
       const counts = weights.parameters.map((p) => ({ size: p.value.size, trainable: p.trainable }));
@@ -94,7 +94,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   const stage = config.stages[config.stages.length - 1];
   const last = bests[stage];
   if (last) {
-    await addRecord(run.host, `${run.path}/best/${last.folder}`, recordOf(heard, stage));
+    await addRecord(run.host, `${run.path}/best/${last.folder}`, recordOf(provenance, stage));
     await run.publish(last.folder);
   }
   await run.flush();

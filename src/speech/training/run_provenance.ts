@@ -1,4 +1,4 @@
-/** What the models of a run have heard: its own corpus, and what the checkpoints that it began with had. */
+/** What the models of a run were trained on: its own corpus, and what the checkpoints that it began with had. */
 import type { Host } from "../../host/host.ts";
 import { beginningOf } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
@@ -50,12 +50,12 @@ export async function runProvenance(
   }
 }
 
-/** The record of a stage's model. Stage 0 reads text alone, stage 1 hears alone. */
+/** The record of a stage's model. Stage 0 reads text alone, stage 1 learns from speech alone. */
 export function recordOf({ corpus, text, hubert, bert }: RunProvenance, stage: StageNumber): Provenance {
-  const hears = stage > 0;
+  const speech = stage > 0;
   const reads = stage !== 1;
-  const before = [hears ? hubert : undefined, reads ? bert : undefined].filter((one) => one !== undefined);
-  const own = { corpus: hears ? corpus : undefined, text: reads ? text : undefined };
+  const before = [speech ? hubert : undefined, reads ? bert : undefined].filter((one) => one !== undefined);
+  const own = { corpus: speech ? corpus : undefined, text: reads ? text : undefined };
   return provenance(own, before);
 }
 
@@ -85,7 +85,7 @@ async function heardCorpus(
     identity: await corpusIdentity(examined.utterances),
     ...{ system, preset, heldOut: fold.name, dev, seed },
   };
-  // A checkpoint of a stage that hears holds them already: of this run, since its state said so.
+  // A checkpoint of a stage of speech holds them already: of this run, since its state said so.
   const kept =
     latest && latest.state.stage > 0
       ? await readProvenance(host, latest.folder).catch(() => undefined)

@@ -19,11 +19,11 @@ export function unused({ stages, system }: TrainConfig, key: string): string | u
   const [top, part] = key.split(".");
   const trained = stages.length === 1 ? `only stage ${stages[0]} is` : `stages ${stages.join(" and ")} are`;
   const has = (part: Parameters<typeof hasPart>[1]) => hasPart(system, part, stages);
-  const hears = has("hubert");
+  const speech = has("hubert");
   const needed =
     {
       ...{ stage0: stages.includes(0), stage1: stages.includes(1), stage2: stages.includes(2) },
-      ...{ sentences: stages.includes(0), maxSeconds: hears, dev: hears },
-    }[top] ?? (top === "model" ? { hubert: hears, bert: has("bert"), cmgi: has("cmgi") }[part] : true);
+      ...{ sentences: stages.includes(0), maxSeconds: speech, dev: speech },
+    }[top] ?? (top === "model" ? { hubert: speech, bert: has("bert"), cmgi: has("cmgi") }[part] : true);
   return needed === false ? `${trained} trained` : undefined;
 }

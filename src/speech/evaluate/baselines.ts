@@ -23,7 +23,7 @@ export interface Baseline {
   readonly wa: number;
 }
 
-export interface Oracle {
+export interface Baselines {
   readonly utterances: number;
   readonly majority: number;
   /** Acoustic only: linear discriminants on hand features. */
@@ -47,33 +47,33 @@ export interface Oracle {
 }
 
 /** The oracle.json beside a generated corpus; undefined where there is none. Throws where it holds no baselines. */
-export async function readOracle(host: Host, root: string): Promise<Oracle | undefined> {
+export async function readBaselines(host: Host, root: string): Promise<Baselines | undefined> {
   const path = `${root}/oracle.json`;
   if ((await host.kind(path)) !== "file") return undefined;
-  const oracle = (await readJson(host, path)) as unknown as Oracle;
+  const baselines = (await readJson(host, path)) as unknown as Baselines;
   for (const key of ["lda", "ldaBySpeaker", "unigrams", "lateFusion"] as const) {
-    if (typeof oracle[key]?.ua !== "number" || !oracle[key].folds)
+    if (typeof baselines[key]?.ua !== "number" || !baselines[key].folds)
       throw new SyntaxError(`Cannot read ${path}: it holds no ${key}, expected the figures of corpus make`);
   }
-  return oracle;
+  return baselines;
 }
 
 type Labelled = Utterance & { readonly label: Label };
 /** Trains on some of the utterances, by index; the result gives log posteriors of any one. */
 type Fit = (train: readonly number[]) => (i: number) => number[];
 
-export interface OracleOptions {
+export interface BaselinesOptions {
   readonly onClip?: (done: number, total: number) => void;
   /** Told of every file that cannot be read; its utterance is left out. Without it such a file is an error. */
   readonly onProblem?: (id: string, message: string) => void;
 }
 
 /** Measures the baselines; reads every wav. Throws where a class or a second session is missing. */
-export async function measureOracle(
+export async function measureBaselines(
   host: Host,
   corpus: Corpus,
-  { onClip, onProblem }: OracleOptions = {},
-): Promise<Oracle> {
+  { onClip, onProblem }: BaselinesOptions = {},
+): Promise<Baselines> {
   const labelled = corpus.utterances.filter((u): u is Labelled => u.label !== undefined);
   const data: Labelled[] = [];
   const raw: number[][] = [];
@@ -121,7 +121,7 @@ async function generated(
   { preset }: Manifest,
   data: readonly Labelled[],
   features: number[][],
-): Promise<Oracle["synthetic"]> {
+): Promise<Baselines["synthetic"]> {
   const rows = (await host.readText(`${root}/truth.jsonl`)).trim().split("\n");
   const truth = new Map(rows.map((row) => JSON.parse(row)).map((row) => [row.id, row.state as State]));
   const states = data.map((u) => STATES.indexOf(truth.get(u.id)!));
@@ -196,25 +196,25 @@ function pick<T>(list: readonly T[], indices: readonly number[]): T[] {
 }
 
 /** The figures as a table of text. */
-export function oracleText(oracle: Oracle): string {
+export function baselinesText(baselines: Baselines): string {
   const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
   const rows: [string, Baseline][] = [
-    ["voice: LDA on hand features", oracle.lda],
-    ["voice: the same, by speaker", oracle.ldaBySpeaker],
-    ["words: naive Bayes", oracle.unigrams],
-    ["words: with bigrams", oracle.bigrams],
-    ["both: posteriors multiplied", oracle.lateFusion],
+    ["voice: LDA on hand features", baselines.lda],
+    ["voice: the same, by speaker", baselines.ldaBySpeaker],
+    ["words: naive Bayes", baselines.unigrams],
+    ["words: with bigrams", baselines.bigrams],
+    ["both: posteriors multiplied", baselines.lateFusion],
   ];
   const lines = [
-    `${oracle.utterances} utterances, majority class ${percent(oracle.majority)}`,
+    `${baselines.utterances} utterances, majority class ${percent(baselines.majority)}`,
     "",
     `${"each session held out in turn".padEnd(34)}UA              WA`,
     ...rows.map(([name, { ua, deviation, wa }]) => {
       return `  ${name.padEnd(32)}${`${percent(ua)} ± ${(100 * deviation).toFixed(1)}`.padEnd(16)}${percent(wa)}`;
     }),
   ];
-  if (oracle.synthetic !== undefined) {
-    const { states, statesFound, ceilings: best, ceilingsMisread: misread } = oracle.synthetic;
+  if (baselines.synthetic !== undefined) {
+    const { states, statesFound, ceilings: best, ceilingsMisread: misread } = baselines.synthetic;
     const each = STATES.map((state) => `${state} ${percent(statesFound[state])}`).join(", ");
     const row = (name: string, c: Ceilings) =>
       `  ${name.padEnd(32)}voice ${percent(c.audio)}, words ${percent(c.text)}, both ${percent(c.both)}, word by word ${percent(c.aligned)}`;
