@@ -417,7 +417,7 @@ test("openModelFolder() says what a folder holds that writes no words, and what 
     ],
     [
       folder("reads", { "config.json": { ...configOf("bert-tiny"), architectures: ["BertModel"] } }),
-      "it is a BertModel, which reads and does not hear; train --bert \\S+ can start from it$",
+      "it is a BertModel, which takes text, not speech; train --bert \\S+ can start from it$",
     ],
     [
       folder("whisper", { "config.json": { model_type: "whisper" } }),
