@@ -32,7 +32,7 @@ async function measure(name: string, device: Device, weights: Weights, run: () =
     peak = Math.max(peak, heapUsed + arrayBuffers);
   };
   const begin = performance.now();
-  await weights.load(watch);
+  await weights.initialize(watch);
   const loaded = performance.now();
   const once = async () => {
     const y = scope(device, run);

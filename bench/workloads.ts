@@ -76,7 +76,7 @@ async function encoder(device: Device, layers: number): Promise<Workload> {
   const file = await openSafetensors(host, path);
   const weights = new Weights(device, { file, path, spellings, mayIgnore });
   const stack = Array.from({ length: layers }, (_, i) => bertLayer(weights.root.at(`layer.${i}`), bertBase));
-  await weights.load();
+  await weights.initialize();
   await file.close();
   const x = await io(device, "x", [1, 128, 768]);
   const run = () =>
@@ -99,7 +99,7 @@ async function train(device: Device, slice: "bert" | "hubert"): Promise<Workload
       ? hubertLayer(weights.root.at(`layers.${i}`), hubertLarge)
       : bertLayer(weights.root.at(`layer.${i}`), bertBase),
   );
-  await weights.load();
+  await weights.initialize();
   await file.close();
   const h = hubert ? "h" : "";
   const shape = hubert ? [1, 149, 1024] : [1, 128, 768];
@@ -135,7 +135,7 @@ async function conv(device: Device): Promise<Workload> {
   const file = await openSafetensors(host, path);
   const weights = new Weights(device, { file, path, spellings, mayIgnore });
   const extractor = new FeatureExtractor(weights.root, hubertLarge);
-  await weights.load();
+  await weights.initialize();
   await file.close();
   const wav = await io(device, "wav", [1, 16000]);
   const y = await expected("yconv");

@@ -40,4 +40,13 @@ export { openModelFolder } from "./speech/system/folder.ts";
 export { type Label, LABELS } from "./speech/system/labels.ts";
 export { openRecognizer, type Recognizer } from "./speech/system/recognizer.ts";
 export { mayIgnore, spellings } from "./models/keys.ts";
-export { AdamW, type AdamWOptions } from "./train/adamw.ts";
+export {
+  Adam,
+  type AdamOptions,
+  AdamW,
+  Optimizer,
+  type OptimizerOptions,
+  SGD,
+  type SgdOptions,
+  type StepOptions,
+} from "./train/optimizer.ts";

@@ -29,7 +29,7 @@ test("FeatureExtractor gives the same frames in stretches as in one piece", asyn
   const device = await openDevice(await currentHost());
   const weights = new Weights(device, { seed: 3 });
   const extractor = new FeatureExtractor(weights.root, config);
-  await weights.load();
+  await weights.initialize();
   const next = uniform(1);
   const [B, samples] = [2, 4321];
   const audio = Tensor.from(

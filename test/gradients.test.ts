@@ -5,7 +5,7 @@ import { test } from "node:test";
 import type { Mode } from "../src/nn/mode.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { grad } from "../src/tensor/tape.ts";
-import { AdamW } from "../src/train/adamw.ts";
+import { AdamW } from "../src/train/optimizer.ts";
 import { full } from "../src/ops/elementwise.ts";
 import { freeze } from "../src/speech/training/build.ts";
 import { trainingStream } from "../src/train/seeds.ts";

@@ -148,7 +148,7 @@ test("Recognizer.recognize() names a recording that is not finite, or too short 
   const size = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16 };
   const weights = new Weights(device, { seed: 1 });
   const model = new HubertForCTC(weights.root, hubertConfig(new ConfigReader({ ...shape, ...size }, "tiny")));
-  await weights.load();
+  await weights.initialize();
   const audio = (n: number) => Tensor.from(device, new Float32Array(2 * n).fill(0.1), [2, n]);
   assert.throws(
     () => model.forward({ audio: audio(19) }),

@@ -60,7 +60,7 @@ function tiny(on: Host, corpus: Corpus): typeof build {
     const file = folder === undefined ? undefined : await openSafetensors(on, `${folder}/model.safetensors`);
     const weights = new Weights(device, { file, path: folder, seed: config.seed });
     const head = new Linear(weights.root.at("head"), 1, 2);
-    await weights.load();
+    await weights.initialize();
     await file?.close();
     const task: Task<readonly number[]> = {
       parameters: weights.parameters,

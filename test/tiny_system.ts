@@ -34,7 +34,7 @@ export async function tinySystem(
   });
   const weights = new Weights(device, { seed: 3 });
   const system = new EmotionRecognizer(weights.root, emotionConfig(new ConfigReader(json, name)));
-  await weights.load();
+  await weights.initialize();
   const task = new EmotionTask({
     ...{ system, parameters: weights.parameters, train: [], dev: [], seed: 1, alpha: 0.3 },
     ...{

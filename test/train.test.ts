@@ -24,7 +24,7 @@ import { openSafetensors } from "../src/io/safetensors.ts";
 import { writeWav16 } from "../src/io/wav.ts";
 import { scale } from "../src/ops/elementwise.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
-import { AdamW } from "../src/train/adamw.ts";
+import { AdamW } from "../src/train/optimizer.ts";
 import { augmented, pitchFormantShifted } from "../src/speech/training/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/speech/training/batches.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";

@@ -15,7 +15,7 @@ import { crossEntropy } from "../src/ops/cross_entropy.ts";
 import { ctcLoss } from "../src/ops/ctc.ts";
 import { add } from "../src/ops/elementwise.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { AdamW } from "../src/train/adamw.ts";
+import { AdamW } from "../src/train/optimizer.ts";
 import type { Losses, Task } from "../src/train/task.ts";
 import { update } from "../src/train/update.ts";
 import { testDevice } from "./device.ts";
@@ -60,7 +60,7 @@ async function follow(
       return Array.from({ length: B }, (_, b) => flat.slice(b * T, (b + 1) * T));
     },
   });
-  await weights.load();
+  await weights.initialize();
   await file.close();
   await inputs.close();
   const { lr, weight_decay, loss_f64, grad_norm_f64 } = trajectory;

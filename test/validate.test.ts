@@ -158,7 +158,7 @@ test("judge() passes a stage that is no farther from the truth than PyTorch's ow
   assert.equal(distance([0, 1], [Number.NaN, 1]).relL2, Number.POSITIVE_INFINITY);
 });
 
-test("Weights.load() streams: a checkpoint of 100 MB costs the JavaScript heap and array buffers a fraction of it", async () => {
+test("Weights.initialize() streams: a checkpoint of 100 MB costs the JavaScript heap and array buffers a fraction of it", async () => {
   const path = join(folder, "large");
   const settings = {
     vocab_size: 20_000,
@@ -190,7 +190,7 @@ test("Weights.load() streams: a checkpoint of 100 MB costs the JavaScript heap a
   const weights = new Weights(device, { file, path });
   new BertModel(weights.root.at("bert"), config);
   const before = process.memoryUsage();
-  const { hostPeak } = await watchMemory((sample) => weights.load(sample));
+  const { hostPeak } = await watchMemory((sample) => weights.initialize(sample));
   const growth = hostPeak - before.heapUsed - before.arrayBuffers;
   assert.ok(device.pool.statistics.live >= bytes, "the weights are not on the GPU");
   assert.ok(growth < 60e6, `heap and array buffers grew by ${growth} bytes`);

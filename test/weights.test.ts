@@ -55,7 +55,7 @@ async function load(
       weights.root,
       new ConfigReader(await readJson(host, `${reference}/${from}/config.json`), "config.json"),
     );
-    await weights.load();
+    await weights.initialize();
     const found = weights.parameters.find((p) => p.key === key);
     assert.ok(found, key);
     return await found.value.read();
@@ -98,7 +98,7 @@ test("openRecognizer() refuses a file in which part of the model is left over", 
   assert.equal(device.pool.statistics.live, 0);
 });
 
-test("Weights.load() takes what published speech checkpoints hold beside the model", async () => {
+test("Weights.initialize() takes what published speech checkpoints hold beside the model", async () => {
   const bias = await load(
     "pretraining",
     "hubert-tiny-base",
@@ -131,7 +131,7 @@ test("Weights.load() takes what published speech checkpoints hold beside the mod
   assert.equal(bias.length, 32);
 });
 
-test("Weights.load() asks for masked_spec_embed only where the config masks, and takes it anywhere", async () => {
+test("Weights.initialize() asks for masked_spec_embed only where the config masks, and takes it anywhere", async () => {
   const json = JSON.parse(readFileSync(`${reference}/hubert-tiny-base/config.json`, "utf8"));
   const without = new ConfigReader({ ...json, mask_time_prob: 0, mask_feature_prob: 0 }, "config.json");
   const absent = (tensors: Map<string, Edited>) => void tensors.delete("hubert.masked_spec_embed");
@@ -147,7 +147,7 @@ test("Weights.load() asks for masked_spec_embed only where the config masks, and
   );
 });
 
-test("Weights.load() takes what bert-base-uncased holds beside its encoder", async () => {
+test("Weights.initialize() takes what bert-base-uncased holds beside its encoder", async () => {
   const norm = await load(
     "bert-base",
     "bert-tiny",
@@ -174,7 +174,7 @@ test("Weights.load() takes what bert-base-uncased holds beside its encoder", asy
   assert.equal(norm.length, 64);
 });
 
-test("Weights.load() takes a bare BertModel with its pooler and buffers", async () => {
+test("Weights.initialize() takes a bare BertModel with its pooler and buffers", async () => {
   const norm = await load(
     "bare",
     "bert-tiny",
@@ -210,7 +210,7 @@ test("Weights refuses a weight of a format that is no float, and names file, key
     );
 });
 
-test("Weights.load() reads F64 as the F32 nearest to it", async () => {
+test("Weights.initialize() reads F64 as the F32 nearest to it", async () => {
   const values = Float64Array.from({ length: 32 }, (_, i) => Math.sin(i) / 3);
   const read = await load(
     "doubles",
@@ -225,7 +225,7 @@ test("Weights.load() reads F64 as the F32 nearest to it", async () => {
   assert.deepEqual(read, Float32Array.from(values));
 });
 
-test("Weights.load() names a weight beyond f16 where products or storage are f16, and only there", async () => {
+test("Weights.initialize() names a weight beyond f16 where products or storage are f16, and only there", async () => {
   const key = "lm_head.weight";
   const bfloat = (value: number) => new Uint16Array(Float32Array.of(value).buffer)[1];
   const forms: Record<string, (value: number) => Edited["data"]> = {

@@ -12,7 +12,7 @@ import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.t
 import { architectureOf } from "../src/models/family.ts";
 import { HubertForCTC, HubertModel } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
-import { draw } from "../src/nn/random.ts";
+import { draw } from "../src/nn/init.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
@@ -55,7 +55,7 @@ export const verb = defineVerb({
     const device = await openChosenDevice(host, values);
     const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype: values.dtype });
     const forward = build(weights, config, file, samples, values.tokens);
-    await weights.load();
+    await weights.initialize();
     await file.close();
 
     const run = async () => {

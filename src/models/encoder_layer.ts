@@ -41,7 +41,7 @@ export class EncoderLayer {
   #run(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     const { attention, attentionNorm, feedForward, feedForwardNorm } = this.#parts;
     const h0 = this.#preNorm ? attentionNorm.forward(x) : x;
-    const h1 = this.#join(x, mode, (residual) => attention.forward(h0, mask, mode, name, residual));
+    const h1 = this.#join(x, mode, (residual) => attention.forward(h0, { mask, mode, name, residual }));
     const h = this.#preNorm ? h1 : attentionNorm.forward(h1);
     const f0 = this.#preNorm ? feedForwardNorm.forward(h) : h;
     const y = this.#join(h, mode, (residual) => feedForward.forward(f0, mode, residual));

@@ -223,7 +223,7 @@ export function hubertLayer(weights: WeightScope, config: HubertConfig): Encoder
   const feed = weights.at("feed_forward");
   return new EncoderLayer(
     {
-      attention: new SelfAttention(weights.at("attention"), names, C, heads, rates.attention),
+      attention: new SelfAttention(weights.at("attention"), C, { names, heads, dropout: rates.attention }),
       attentionNorm: new LayerNorm(weights.at("layer_norm"), C, eps),
       feedForward: new FeedForward(
         feed.at("intermediate_dense"),

@@ -6,7 +6,7 @@ import { concat } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
 import { grad } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { AdamW } from "./adamw.ts";
+import type { Optimizer } from "./optimizer.ts";
 import type { Task } from "./task.ts";
 
 export interface UpdateResult {
@@ -32,7 +32,7 @@ export interface UpdateOptions {
 export async function update<B>(
   device: Device,
   task: Task<B>,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   batches: readonly B[],
   { factor, lossScale = 1, mode }: UpdateOptions,
 ): Promise<UpdateResult> {
@@ -47,7 +47,7 @@ export async function update<B>(
       await device.tidy();
     }
     const stats = scope(device, () => {
-      const clip = optimizer.step(factor, 1 / lossScale);
+      const clip = optimizer.step(undefined, { factor, unscale: 1 / lossScale });
       return concat([reshape(clip, [1, 3]), ...rows]);
     });
     rows.push(stats);
@@ -66,7 +66,7 @@ export async function update<B>(
 function backward<B>(
   device: Device,
   task: Task<B>,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   batch: B,
   seed: number,
   mode: Mode,

@@ -111,7 +111,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
   try {
     const build = builder(weights, json, folder, file.tensors);
     resetPeak(device);
-    const memory = await watchMemory((sample) => weights.load(sample));
+    const memory = await watchMemory((sample) => weights.initialize(sample));
     const run = await build(inputs, job.output, maskPassed(job));
     counts = run.counts;
     const probabilities = names.some((n) => n.startsWith("attentions."));

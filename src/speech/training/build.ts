@@ -57,7 +57,7 @@ export async function build(
       const { maxPositions } = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
       await noteCut(assets.tokenizer, [...options.train, ...options.dev], maxPositions, options.onNote);
     }
-    await weights.load();
+    await weights.initialize();
     freeze(weights.parameters, frozen);
     for (const parameter of weights.parameters) parameter.products = precision;
     return { weights, task: task as Task<unknown> };
