@@ -30,11 +30,14 @@ test("check() lets src/ import nothing from test, tools or bench", () => {
   ]);
 });
 
-test("check() keeps host/current.ts for src/mod.ts and tools", () => {
+test("check() keeps host/current.ts for src/host/mod.ts and tools", () => {
   const text = 'import { host } from "../src/host/current.ts";';
-  assert.deepEqual(faults({ "tools/doctor.ts": text, "src/mod.ts": text.replace("../src", ".") }), []);
+  assert.deepEqual(
+    faults({ "tools/doctor.ts": text, "src/host/mod.ts": text.replace("../src/host", ".") }),
+    [],
+  );
   assert.deepEqual(faults({ "src/gpu/device.ts": 'const h = await import("../host/current.ts");' }), [
-    "src/gpu/device.ts:1 only src/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead",
+    "src/gpu/device.ts:1 only src/host/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead",
   ]);
 });
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { buildSync } from "esbuild";
-import { installed, project, root, runScript } from "./package.ts";
+import { installed, project, root, run, runScript } from "./package.ts";
 
 const app = installed();
 
@@ -49,4 +49,35 @@ test("openDevice() says in a bundle of the sources that the built package should
     message:
       /Cannot find kernel \w+\.wgsl: only the built package \(npm run build\) works without the folder kernels/,
   });
+});
+
+test("package opens by floor too, and one door leads to all", () => {
+  const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const floors = Object.keys(exports).filter((path) => path !== "." && path !== "./package.json");
+  assert.ok(floors.length >= 9, floors.join());
+  const specifiers = floors.map((path) => path.replace(".", "wavegate"));
+  writeFileSync(
+    join(app, "floors.mjs"),
+    `import process from "node:process";
+    const whole = await import("wavegate");
+    for (const path of ${JSON.stringify(specifiers)}) {
+      const floor = await import(path);
+      const door = path === "wavegate/ops" ? whole.ops : whole;
+      for (const name of Object.keys(floor)) if (door[name] !== floor[name]) console.log(path, name);
+      if (Object.keys(floor).length === 0) console.log(path, "exports nothing");
+    }
+    process.exit(0);`,
+  );
+  assert.equal(runScript(app, "floors.mjs"), "");
+});
+
+test("package's types hold for every floor", () => {
+  const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const floors = Object.keys(exports).filter((path) => path !== "./package.json");
+  const imports = floors.map((path, i) => `import * as floor${i} from "${path.replace(".", "wavegate")}";`);
+  const uses = floors.map((_, i) => `floor${i}`);
+  writeFileSync(join(app, "floors.ts"), `${imports.join("\n")}\nconsole.log(${uses.join(", ")});\n`);
+  const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2023", "--types", "node"];
+  const roots = ["--typeRoots", join(root, "node_modules/@types")];
+  run(app, join(root, "node_modules/.bin/tsc"), ...options, ...roots, "floors.ts");
 });

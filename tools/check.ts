@@ -82,10 +82,10 @@ function floors(imports: Import[]): Fault[] {
 
 function hostUse(imports: Import[]): Fault[] {
   const rule =
-    "only src/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead";
+    "only src/host/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead";
   return imports
     .filter(
-      ({ from, to }) => to === "src/host/current.ts" && from.startsWith("src/") && from !== "src/mod.ts",
+      ({ from, to }) => to === "src/host/current.ts" && from.startsWith("src/") && from !== "src/host/mod.ts",
     )
     .map(({ from, line }) => ({ path: from, line, rule }));
 }
