@@ -13,7 +13,7 @@ import { ConfigReader } from "../src/models/config.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { AdamW } from "../src/train/adamw.ts";
 import { formatBytes } from "../tools/format.ts";
 import { CaseTensors } from "../tools/validate/case.ts";
@@ -41,13 +41,9 @@ const run = await build(inputs, "outputs", true);
 const optimizer = new AdamW(device, weights.parameters, { rate: () => 1e-5, decay: () => 0.01 });
 const begin = performance.now();
 const { loss, clip } = scope(device, () => {
-  const result = grad(device, optimizer.leaves, () => {
-    const { loss, seeds } = run.forward({});
-    if (!loss) throw new Error(`Cannot use ${folder}: it has no loss`);
-    return { loss, seeds };
-  });
-  optimizer.accumulate(result.gradients);
-  return { loss: result.loss, clip: optimizer.step(1) };
+  const { value, gradients } = valueAndGrad(device, optimizer.parameters, () => run.forward({}).outputs[0]);
+  optimizer.accumulate(gradients);
+  return { loss: value, clip: optimizer.step(1) };
 });
 const [lossValue] = await loss.read();
 const [, norm] = await clip.read();

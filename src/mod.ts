@@ -12,7 +12,16 @@ export type { GpuOptions, Host } from "./host/host.ts";
 export { Device, type DeviceInfo, type DeviceOptions, openDevice } from "./gpu/device.ts";
 export { twin } from "./gpu/kernel.ts";
 export { scope } from "./tensor/scope.ts";
-export { type Gradients, grad, noGradient, record } from "./tensor/tape.ts";
+export {
+  type Differentiable,
+  type ValueAndGrad,
+  type ValueAndGradOptions,
+  type Vjp,
+  valueAndGrad,
+  vjp,
+} from "./tensor/autograd.ts";
+export { checkpoint } from "./tensor/checkpoint.ts";
+export { type Backward, noGrad, notDifferentiable, record } from "./tensor/tape.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
 export * as ops from "./ops/mod.ts";
 export type { Mode } from "./nn/mode.ts";

@@ -42,7 +42,7 @@ export interface NamedMoment {
 
 export class AdamW {
   readonly #device: Device;
-  readonly #slots = new Map<Tensor, Slot>();
+  readonly #slots = new Map<Parameter, Slot>();
   readonly #options: Required<Pick<AdamWOptions, "beta1" | "beta2" | "eps" | "clip">>;
 
   /** Takes the trainable ones of `parameters`; their values must be loaded and f32. */
@@ -54,7 +54,7 @@ export class AdamW {
       const { value, key, shape } = parameter;
       if (value.dtype !== "f32") throw new TypeError(`Cannot train ${key}: it is ${value.dtype}, not f32`);
       const zeros = () => full(device, shape, 0);
-      this.#slots.set(value, {
+      this.#slots.set(parameter, {
         parameter,
         rate: options.rate(key),
         decay: options.decay?.(key) ?? 0,
@@ -65,15 +65,15 @@ export class AdamW {
     }
   }
 
-  /** The tensors whose gradients are wanted. */
-  get leaves(): Tensor[] {
+  /** The parameters whose gradients are wanted. */
+  get parameters(): Parameter[] {
     return [...this.#slots.keys()];
   }
 
   /** Adds the gradients of a micro-batch to those since the last step. */
-  accumulate(gradients: ReadonlyMap<Tensor, Tensor>): void {
-    for (const [leaf, gradient] of gradients) {
-      const slot = this.#slots.get(leaf);
+  accumulate(gradients: ReadonlyMap<Parameter, Tensor>): void {
+    for (const [parameter, gradient] of gradients) {
+      const slot = this.#slots.get(parameter);
       if (!slot) continue;
       const before = slot.gradient;
       slot.gradient = (before ? add(before, gradient) : gradient).keep();
