@@ -13,7 +13,7 @@ import { ConfigReader } from "../src/models/config.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { AdamW } from "../src/train/optimizer.ts";
 import { formatBytes } from "../tools/format.ts";
 import { CaseTensors } from "../tools/validate/case.ts";
@@ -41,13 +41,8 @@ const run = await build(inputs, "outputs", true);
 const optimizer = new AdamW(device, weights.parameters, { learningRate: 1e-5, weightDecay: 0.01 });
 const begin = performance.now();
 const { loss, clip } = scope(device, () => {
-  const result = grad(device, optimizer.leaves, () => {
-    const { loss, seeds } = run.forward({});
-    if (!loss) throw new Error(`Cannot use ${folder}: it has no loss`);
-    return { loss, seeds };
-  });
-  optimizer.accumulate(result.gradients);
-  return { loss: result.loss, clip: optimizer.step() };
+  const { value, gradients } = valueAndGrad(device, optimizer.parameters, () => run.forward({}).outputs[0]);
+  return { loss: value, clip: optimizer.step(gradients) };
 });
 const [lossValue] = await loss.read();
 const [, norm] = await clip.read();

@@ -11,13 +11,13 @@ import { bertLayer } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
 import { FeatureExtractor, hubertLayer } from "../src/models/hubert.ts";
 import { Weights } from "../src/nn/weights.ts";
-import { add, full, scale } from "../src/ops/elementwise.ts";
+import { full } from "../src/ops/elementwise.ts";
 import { matmul } from "../src/ops/matmul.ts";
+import { mse } from "../src/ops/mse.ts";
 import { adamStep } from "../src/ops/optimizer.ts";
-import { dot } from "../src/ops/reduce.ts";
 import { BERT_BASE, HUBERT_LARGE } from "../src/speech/recipes/presets.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad, untracked } from "../src/tensor/tape.ts";
+import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { distance } from "../tools/validate/compare.ts";
 
@@ -110,13 +110,11 @@ async function train(device: Device, slice: "bert" | "hubert"): Promise<Workload
   let step = 0;
   const forward = () => {
     const y = stack.reduce((h, layer) => layer.forward(h, undefined, {}, ""), x);
-    const difference = untracked(device, () => add(y, target, 1, -1));
-    const loss = untracked(device, () => scale(dot(difference, difference), 1 / y.size));
-    return { loss, seeds: [[y, untracked(device, () => scale(difference, 2 / y.size))]] as const };
+    return mse(y, target);
   };
   const run = () =>
     scope(device, () => {
-      const { loss, gradients } = grad(device, parameters, forward);
+      const { value: loss, gradients } = valueAndGrad(device, parameters, forward);
       const clip = Tensor.from(device, Float32Array.of(1, 0, 1), [3]);
       step++;
       const rule = { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, step, decoupled: true };

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { sizeClass } from "../src/gpu/pool.ts";
 import { add, full, scale } from "../src/ops/elementwise.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
 
@@ -118,19 +118,19 @@ test("Tensor.read() refuses integers, readIntegers() floats", async () => {
   for (const t of [ids, y]) t.release();
 });
 
-test("scope() around grad() leaves no byte alive, whether it ends well or not", () => {
+test("scope() around vjp() leaves no byte alive, whether it ends well or not", () => {
   const before = live();
   const step = (fail: boolean) =>
     scope(device, () => {
       const x = ones();
-      grad(device, [x], () => {
+      vjp(device, [x], () => {
         const y = scale(scale(x, 2), 3);
-        if (fail) throw new Error("inside grad");
-        return { loss: y, seeds: [[y, ones()]] };
+        if (fail) throw new Error("inside vjp");
+        return { outputs: [y], cotangents: [ones()] };
       });
     });
   step(false);
   assert.equal(live(), before);
-  assert.throws(() => step(true), { message: "inside grad" });
+  assert.throws(() => step(true), { message: "inside vjp" });
   assert.equal(live(), before);
 });

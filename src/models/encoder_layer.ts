@@ -1,6 +1,6 @@
 import { add } from "../ops/elementwise.ts";
 import { dropout } from "../ops/dropout.ts";
-import { recomputed } from "../tensor/tape.ts";
+import { checkpoint } from "../tensor/checkpoint.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { SelfAttention } from "../nn/attention.ts";
 import type { FeedForward } from "../nn/feed_forward.ts";
@@ -33,7 +33,7 @@ export class EncoderLayer {
   forward(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     if (!mode.checkpoint) return this.#run(x, mask, mode, name);
     const choices = replayable(mode.training);
-    return recomputed(x.device, mask ? [mask] : [], () =>
+    return checkpoint(x.device, mask ? [mask] : [], () =>
       this.#run(x, mask, { ...mode, training: choices() }, name),
     );
   }

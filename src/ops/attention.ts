@@ -1,7 +1,7 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
-import { noGradient, record } from "../tensor/tape.ts";
+import { notDifferentiable, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { dropping } from "./dropout.ts";
 
@@ -168,7 +168,13 @@ function run(
         variant,
       );
       const reason = "the probabilities are for show; attentionProbabilities() has a gradient";
-      return record("attention.probabilities", inputs, p, [], noGradient("attention.probabilities", reason));
+      return record(
+        "attention.probabilities",
+        inputs,
+        p,
+        [],
+        notDifferentiable("attention.probabilities", reason),
+      );
     },
   };
 }

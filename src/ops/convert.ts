@@ -1,5 +1,5 @@
 import { twin } from "../gpu/kernel.ts";
-import { noGradient, record } from "../tensor/tape.ts";
+import { notDifferentiable, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { gridFor } from "./grid.ts";
 
@@ -17,7 +17,7 @@ export type StorageType = keyof typeof kinds;
  */
 export function convert(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
   const reason = "it reads stored bytes; halved() has a gradient";
-  return record("convert", [raw], run(raw, from, shape, to), [], noGradient("convert", reason));
+  return record("convert", [raw], run(raw, from, shape, to), [], notDifferentiable("convert", reason));
 }
 
 function run(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {

@@ -71,16 +71,10 @@ export function ctcLoss(
 
   const { alphaOut: alpha, betaOut: beta } = kept;
   return record("ctcLoss", [logits], loss, [frames, samples, labels, nll, alpha, beta], (dy) => {
-    const seeds = nll.like();
+    const dnll = nll.like();
     const dlogits = logits.like();
-    k.run("weigh", { nll, samples, dy, seedsOut: seeds }, dims, [Math.ceil(B / 64)], variant);
-    k.run(
-      "gradient",
-      { logits, frames, samples, labels, alpha, beta, seeds, dlogits },
-      dims,
-      [T, B],
-      variant,
-    );
+    k.run("weigh", { nll, samples, dy, dnllOut: dnll }, dims, [Math.ceil(B / 64)], variant);
+    k.run("gradient", { logits, frames, samples, labels, alpha, beta, dnll, dlogits }, dims, [T, B], variant);
     return [dlogits];
   });
 }

@@ -15,6 +15,14 @@ export type DType = "f32" | "f16" | "i32" | "u32";
 
 const bytesOf = { f32: 4, f16: 2, i32: 4, u32: 4 } as const;
 
+/** Throws unless all `tensors` are f32: a kernel would read the bits of another type as if they were. */
+export function checkF32(op: string, tensors: Readonly<Record<string, Tensor>>): void {
+  for (const name in tensors) {
+    const { dtype } = tensors[name];
+    if (dtype !== "f32") throw new TypeError(`Cannot run ${op}: ${name} is ${dtype} but should be f32`);
+  }
+}
+
 /** A buffer shared by a tensor and its reshaped views. */
 class Storage {
   readonly device: Device;

@@ -61,7 +61,7 @@ const of = (value: ByKey, key: string): number => (typeof value === "number" ? v
 
 export abstract class Optimizer {
   readonly #device: Device;
-  readonly #slots = new Map<Tensor, Slot>();
+  readonly #slots = new Map<Parameter, Slot>();
   readonly #momentNames: readonly string[];
   readonly #maxGradNorm: number;
   #last: readonly Slot[] = [];
@@ -80,7 +80,7 @@ export abstract class Optimizer {
     for (const parameter of parameters.filter((p) => p.trainable)) {
       const { value, key, shape } = parameter;
       if (value.dtype !== "f32") throw new TypeError(`Cannot train ${key}: it is ${value.dtype}, not f32`);
-      this.#slots.set(value, {
+      this.#slots.set(parameter, {
         parameter,
         learningRate: of(learningRate, key),
         weightDecay: of(weightDecay, key),
@@ -102,15 +102,15 @@ export abstract class Optimizer {
     for (const slot of this.#slots.values()) slot.learningRate = of(value, slot.parameter.key);
   }
 
-  /** The tensors whose gradients are wanted. */
-  get leaves(): Tensor[] {
+  /** The parameters that it updates: those whose gradients are wanted. */
+  get parameters(): Parameter[] {
     return [...this.#slots.keys()];
   }
 
-  /** Adds the gradients of a micro-batch, by the parameters' values, to those since the last step. */
-  accumulate(gradients: ReadonlyMap<Tensor, Tensor>): void {
-    for (const [leaf, gradient] of gradients) {
-      const slot = this.#slots.get(leaf);
+  /** Adds the gradients of a micro-batch to those since the last step. */
+  accumulate(gradients: ReadonlyMap<Parameter, Tensor>): void {
+    for (const [parameter, gradient] of gradients) {
+      const slot = this.#slots.get(parameter);
       if (!slot) continue;
       const before = slot.gradient;
       slot.gradient = (before ? add(before, gradient) : gradient).keep();
@@ -122,7 +122,7 @@ export abstract class Optimizer {
    * One update with these gradients and those accumulated so far, which it forgets. Returns [scale, norm, finite]: where a
    * gradient is not finite no parameter changes, and `undo()` takes the step back in the counts too.
    */
-  step(gradients?: ReadonlyMap<Tensor, Tensor>, { factor = 1, unscale = 1 }: StepOptions = {}): Clip {
+  step(gradients?: ReadonlyMap<Parameter, Tensor>, { factor = 1, unscale = 1 }: StepOptions = {}): Clip {
     if (gradients) this.accumulate(gradients);
     const due = [...this.#slots.values()].filter((s) => s.gradient);
     const all = due.map((s) => s.gradient as Tensor);

@@ -1,10 +1,10 @@
 /** One update of the weights from one or more micro-batches, with one wait. */
 import type { Device } from "../gpu/device.ts";
 import type { Mode } from "../nn/mode.ts";
-import { full, reshape } from "../ops/elementwise.ts";
+import { reshape } from "../ops/elementwise.ts";
 import { concat } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
-import { grad } from "../tensor/tape.ts";
+import { valueAndGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Optimizer } from "./optimizer.ts";
 import type { Task } from "./task.ts";
@@ -68,23 +68,19 @@ function backward<B>(
   task: Task<B>,
   optimizer: Optimizer,
   batch: B,
-  seed: number,
+  lossScale: number,
   mode: Mode,
 ): { row: Tensor; names: readonly string[] } {
   return scope(device, () => {
-    let losses: Record<string, Tensor> = {};
-    try {
-      const { gradients } = grad(device, optimizer.leaves, () => {
-        const { loss, parts } = task.losses(batch, mode);
-        losses = { loss, ...parts };
-        for (const tensor of Object.values(losses)) tensor.keep();
-        return { loss, seeds: [[loss, full(device, loss.shape, seed)]] };
-      });
-      optimizer.accumulate(gradients);
-      const row = concat(Object.values(losses).map((tensor) => reshape(tensor, [1, 1])));
-      return { row, names: Object.keys(losses) };
-    } finally {
-      for (const tensor of Object.values(losses)) tensor.release();
-    }
+    const { value, gradients, aux } = valueAndGrad(
+      device,
+      optimizer.parameters,
+      () => task.losses(batch, mode),
+      { lossScale },
+    );
+    optimizer.accumulate(gradients);
+    const losses = { loss: value, ...aux.parts };
+    const row = concat(Object.values(losses).map((tensor) => reshape(tensor, [1, 1])));
+    return { row, names: Object.keys(losses) };
   });
 }

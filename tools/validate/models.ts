@@ -16,7 +16,7 @@ import { ctcLoss } from "../../src/ops/ctc.ts";
 import { add, full } from "../../src/ops/elementwise.ts";
 import { dot } from "../../src/ops/reduce.ts";
 import { scope } from "../../src/tensor/scope.ts";
-import { grad } from "../../src/tensor/tape.ts";
+import { vjp } from "../../src/tensor/autograd.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { CaseTensors, filesOf } from "./case.ts";
 import { type Evidence, judge, type Stage } from "./compare.ts";
@@ -28,8 +28,8 @@ const LIMIT = 1e-4;
 interface Run {
   /** Tensors whose gradients the case may ask for, by the name after `grad_input.`. */
   readonly leaves: Readonly<Record<string, Tensor>>;
-  /** Runs forward; stages go to `mode.observe`, the return is what is differentiated, with the gradients to start from. */
-  readonly forward: (mode: Mode) => { loss?: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] };
+  /** Runs forward; stages go to `mode.observe`, the return is what is differentiated, with a cotangent for each. */
+  readonly forward: (mode: Mode) => { outputs: Tensor[]; cotangents: Tensor[] };
   /** Integer stages that need no GPU. */
   readonly counts?: Readonly<Record<string, readonly number[]>>;
 }
@@ -120,10 +120,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
     let seconds: number | undefined;
     if (backward) {
       const leaves = [...weights.parameters.map((p) => p.value), ...Object.values(run.leaves)];
-      const result = grad(device, leaves, () => {
-        const { loss, seeds } = run.forward({ observe });
-        return { loss: loss ?? seeds[0][0], seeds };
-      });
+      const result = vjp(device, leaves, () => run.forward({ observe }));
       await device.idle();
       seconds = (performance.now() - start) / 1000;
       for (const parameter of weights.parameters) {
@@ -260,20 +257,20 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): Built {
             "loss_per_sample",
             ctcLoss(logits, labels, frames, { ...options, reduction: "none" }),
           );
-          return { loss, seeds: [[loss, ones(loss)]] };
+          return { outputs: [loss], cotangents: [ones(loss)] };
         }
         const { hidden } = base.forward(input, mode);
-        return cotangent ? seeded(mode, [[hidden, cotangent]]) : { seeds: [] };
+        return cotangent ? weighted(mode, [hidden], [cotangent]) : { outputs: [], cotangents: [] };
       },
     };
   };
 }
 
 /** A loss that is a sum of products with fixed cotangents. */
-function seeded(mode: Mode, seeds: readonly (readonly [Tensor, Tensor])[]): ReturnType<Run["forward"]> {
-  const loss = seeds.map(([y, c]) => dot(y, c)).reduce((a, b) => add(a, b));
+function weighted(mode: Mode, outputs: Tensor[], cotangents: Tensor[]): ReturnType<Run["forward"]> {
+  const loss = outputs.map((y, i) => dot(y, cotangents[i])).reduce((a, b) => add(a, b));
   mode.observe?.("loss", loss);
-  return { loss, seeds };
+  return { outputs, cotangents };
 }
 
 function bert(weights: Weights, config: ConfigReader, keys: ReadonlyMap<string, unknown>): Built {
@@ -285,22 +282,25 @@ function bert(weights: Weights, config: ConfigReader, keys: ReadonlyMap<string, 
     const { device } = weights;
     const input = await bertInput(inputs, "attention_mask");
     const labels = inputs.has("labels") ? await inputs.integers("labels") : undefined;
-    const lastSeed = await cotangents(inputs, "last_hidden_state", device);
-    const poolSeed = await cotangents(inputs, "pooler_output", device);
+    const hiddenCotangent = await cotangents(inputs, "last_hidden_state", device);
+    const pooledCotangent = await cotangents(inputs, "pooler_output", device);
     return {
       leaves: {},
       forward: (mode) => {
         if (head && labels) {
           const loss = crossEntropy(head.forward(input, mode).logits, labels);
           mode.observe?.("loss", loss);
-          return { loss, seeds: [[loss, ones(loss)]] };
+          return { outputs: [loss], cotangents: [ones(loss)] };
         }
         const { hidden } = base.forward(input, mode);
         const pooled = pooler ? base.pool(hidden, mode) : undefined;
-        const seeds: (readonly [Tensor, Tensor])[] = [];
-        if (lastSeed) seeds.push([hidden, lastSeed]);
-        if (pooled && poolSeed) seeds.push([pooled, poolSeed]);
-        return seeds.length ? seeded(mode, seeds) : { seeds };
+        const wanted = [
+          [hidden, hiddenCotangent],
+          [pooled, pooledCotangent],
+        ] as const;
+        const pairs = wanted.flatMap(([y, cotangent]) => (y && cotangent ? [[y, cotangent] as const] : []));
+        const [outputs, given] = [pairs.map(([y]) => y), pairs.map(([, cotangent]) => cotangent)];
+        return pairs.length > 0 ? weighted(mode, outputs, given) : { outputs, cotangents: given };
       },
     };
   };
@@ -333,7 +333,7 @@ function fusionHead(weights: Weights, config: ConfigReader): Built {
       forward: (mode) => {
         const loss = crossEntropy(head.forward({ xS, xT, maskS, maskT }, mode).logits, labels);
         mode.observe?.("loss", loss);
-        return { loss, seeds: [[loss, ones(loss)]] };
+        return { outputs: [loss], cotangents: [ones(loss)] };
       },
     };
   };
@@ -367,7 +367,7 @@ export function wholeSystem(weights: Weights, config: ConfigReader, json: Record
         });
         const loss = add(ce, ctc, 1, lambda);
         for (const [name, t] of Object.entries({ ce, ctc, loss })) mode.observe?.(name, t);
-        return { loss, seeds: [[loss, ones(loss)]] };
+        return { outputs: [loss], cotangents: [ones(loss)] };
       },
     };
   };

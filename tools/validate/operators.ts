@@ -20,7 +20,8 @@ import { maskedMean } from "../../src/ops/reduce.ts";
 import { blend, join } from "../../src/ops/sigmoid_gate.ts";
 import { softmax } from "../../src/ops/softmax.ts";
 import { weightNorm } from "../../src/ops/weight_norm.ts";
-import { grad, untracked } from "../../src/tensor/tape.ts";
+import { vjp } from "../../src/tensor/autograd.ts";
+import { noGrad } from "../../src/tensor/tape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { CaseTensors } from "./case.ts";
 import { type Evidence, judge, type Stage } from "./compare.ts";
@@ -117,7 +118,7 @@ const attention: Operator = (i) => {
   const kv = concat([split(i.tensor("k"), Tk), split(i.tensor("v"), Tk)]);
   const options = { heads: 1, mask, scale: i.number("scale", 1 / Math.sqrt(D)) };
   const y = reshape(crossAttention(q, kv, options), [B, H, Tq, D]);
-  const probs = untracked(i.device, () =>
+  const probs = noGrad(i.device, () =>
     crossAttentionWithProbabilities(q, kv, options).probabilities.reshaped([B, H, Tq, Tk]),
   );
   return { out: y, probs };
@@ -290,17 +291,17 @@ async function runCase(device: Device, file: CaseTensors, op: OpCase): Promise<S
   let outputs: Readonly<Record<string, Tensor>> = {};
   // Those that PyTorch gave a gradient: the class weights of a cross-entropy have none.
   const leaves = [...tensors].filter(([name]) => file.has(at(`grad.${name}`))).map(([, t]) => t);
-  const { gradients } = grad(device, leaves, () => {
+  const { gradients } = vjp(device, leaves, () => {
     outputs = run(new Inputs(device, op.name, op.attrs, tensors, integers));
     for (const t of Object.values(outputs)) t.keep();
     // L = Σ out·cot.out; a scalar stands for itself.
-    const seeds = op.outputs.flatMap((name) => {
-      const seed =
+    const pairs = op.outputs.flatMap((name) => {
+      const dy =
         cotangent.get(name) ??
         (outputs[name]?.size === 1 && outputs[name].shape.length === 0 ? full(device, [], 1) : undefined);
-      return seed && outputs[name] ? [[outputs[name], seed] as const] : [];
+      return dy && outputs[name] ? [[outputs[name], dy] as const] : [];
     });
-    return { loss: outputs[op.outputs[0]], seeds };
+    return { outputs: pairs.map(([y]) => y), cotangents: pairs.map(([, dy]) => dy) };
   });
   const evidence: Evidence[] = [];
   const weigh = async (name: string, kind: Evidence["kind"], t: Tensor | undefined) => {
