@@ -9,8 +9,7 @@ import { testDevice } from "./device.ts";
 import { type Given, given, near, run } from "./ops_fixture.ts";
 
 const device = await testDevice();
-const gpu = await testDevice();
-Object.assign(gpu, { info: { ...gpu.info, cpu: false, subgroup: 32 } });
+const gpu = await testDevice({ path: "portable" });
 
 /** Fails unless y and every gradient are the same by both paths. */
 async function same(inputs: readonly Given[], op: (...t: Tensor[]) => Tensor, limit = 3e-6): Promise<void> {

@@ -1,10 +1,9 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("activation");
-const WG = 64;
 
 const codes = { gelu: 1, gelu_tanh: 2, tanh: 3, relu: 4, sigmoid: 5 } as const;
 
@@ -19,10 +18,12 @@ export function activation(x: Tensor, kind: ActivationKind): Tensor {
   const quads = Math.ceil(x.size / 4);
   const dims = { quads, kind: codes[kind] };
   const y = x.like();
-  k.run("forward", { x, y }, dims, gridFor(quads, WG), { overrides: { WG } });
+  const overrides = launch(x.device, "activation");
+  const grid = gridFor(quads, overrides.WG);
+  k.run("forward", { x, y }, dims, grid, { overrides });
   return record(kind, [x], y, [x], (dy) => {
     const dx = x.like();
-    k.run("backward", { x, dy, dx }, dims, gridFor(quads, WG), { overrides: { WG } });
+    k.run("backward", { x, dy, dx }, dims, grid, { overrides });
     return [dx];
   });
 }

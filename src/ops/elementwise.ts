@@ -1,12 +1,11 @@
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { provideAdd, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("elementwise");
-const WG = 64;
 
 function run(
   entry: string,
@@ -15,9 +14,9 @@ function run(
   dims: { alpha?: number; beta?: number } = {},
 ): void {
   const quads = Math.ceil(size / 4);
-  k.run(entry, buffers, { quads, alpha: dims.alpha ?? 1, beta: dims.beta ?? 1 }, gridFor(quads, WG), {
-    overrides: { WG },
-  });
+  const { alpha = 1, beta = 1 } = dims;
+  const overrides = launch(buffers.y.device, "elementwise");
+  k.run(entry, buffers, { quads, alpha, beta }, gridFor(quads, overrides.WG), { overrides });
 }
 
 function checkSame(op: string, a: Tensor, b: Tensor): void {
