@@ -180,7 +180,9 @@ export class Device {
       if (!this.#disposed)
         this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
     });
-    gpu.onuncapturederror = ({ error }) => {
+    gpu.onuncapturederror = (event) => {
+      event.preventDefault();
+      const { error } = event;
       const memory = /out.?of.?memory/i.test(`${error.constructor.name} ${error.message}`);
       const what = memory ? "Ran out of GPU memory" : "The GPU refused a command";
       const failure = new Error(`${what} (${this.info.name}): ${error.message.split("\n")[0]}`);
