@@ -2,7 +2,7 @@
 export { type ActivationKind, activation, gelu, sigmoid, tanh } from "./activation.ts";
 export { crossAttention, selfAttention } from "./attention.ts";
 export { conv1d, packWeight } from "./conv1d.ts";
-export { convert } from "./convert.ts";
+export { convert, halved } from "./convert.ts";
 export { crossEntropy } from "./cross_entropy.ts";
 export { ctcLoss } from "./ctc.ts";
 export { dropout } from "./dropout.ts";
