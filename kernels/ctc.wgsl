@@ -269,7 +269,7 @@ fn reduce() {
 }
 
 // What a sample's gradient is multiplied with: NaN if its loss is not finite, 0 if that was waived.
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn weigh(@builtin(global_invocation_id) id: vec3u) {
   let b = id.x;
   if (b >= d.B) { return; }

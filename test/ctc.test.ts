@@ -181,8 +181,7 @@ test("ctcLoss() gives the same bits every run, and without a tape the same loss"
 });
 
 test("ctcLoss() agrees with float64 loops with the workgroup sizes of a GPU", async () => {
-  const wide = await openDevice(await currentHost());
-  Object.assign(wide.info, { cpu: false });
+  const wide = await openDevice(await currentHost(), { path: "portable" });
   const [B, T, V] = [2, 150, 90];
   const targets = [randomTarget(70, V, 14), randomTarget(3, V, 15)];
   const problem: Problem = {

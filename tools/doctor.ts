@@ -106,6 +106,7 @@ async function describe(host: Host, device: Device, { adapter: name, implementat
     vendor: device.info.vendor,
     architecture: device.info.architecture,
     cpu: device.info.cpu,
+    path: device.info.path,
     subgroups: {
       smallest: info?.subgroupMinSize,
       largest: info?.subgroupMaxSize,
@@ -132,8 +133,9 @@ function showAdapter(
   row("features", has.join(", "));
   row(
     "subgroups",
-    `${subgroups.smallest ?? "?"} to ${subgroups.largest ?? "?"} lanes, ${subgroups.used || "none"} used`,
+    `${subgroups.smallest ?? "?"} to ${subgroups.largest ?? "?"} lanes, ${subgroups.used || "none"} usable`,
   );
+  row("path", `${adapter.path}: what kernels choose workgroups and tiles by`);
   for (const [name, value] of Object.entries(limits))
     row("limit", `${name} ${/Size$/.test(name) ? formatBytes(value) : value}`);
   if (adapter.bufferMemory)

@@ -1,11 +1,10 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
 import { checkF32, type Tensor } from "../tensor/tensor.ts";
 import { div, mul } from "./elementwise.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("activation");
-const WG = 64;
 
 const codes = { gelu: 1, gelu_tanh: 2, tanh: 3, relu: 4, sigmoid: 5 } as const;
 
@@ -17,7 +16,8 @@ export const activationCode = (kind?: ActivationKind): number => (kind ? codes[k
 
 function run(entry: string, x: Tensor, buffers: Record<string, Tensor>, kind = 0): void {
   const quads = Math.ceil(x.size / 4);
-  k.run(entry, { x, ...buffers }, { quads, kind }, gridFor(quads, WG), { overrides: { WG } });
+  const overrides = launch(x.device, "activation");
+  k.run(entry, { x, ...buffers }, { quads, kind }, gridFor(quads, overrides.WG), { overrides });
 }
 
 /** y = f(x), pointwise.   x (…) → y (…) */

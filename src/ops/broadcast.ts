@@ -4,13 +4,12 @@
  * the backward: no gradient of its own.
  */
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 import { columnSum, sum } from "./reduce.ts";
 
 const k = twin("broadcast");
-const WG = 64;
 
 /** Is `small` the last axes of `large`? */
 const isSuffix = (small: Shape, large: Shape): boolean =>
@@ -36,7 +35,8 @@ export function broadcast(
   const quads = Math.ceil(y.size / 4);
   const dims = { quads, n: small.size, ...factors };
   const run = entry === "div" && !repeatsB ? "reciprocal" : entry;
-  k.run(run, { large, small, y }, dims, gridFor(quads, WG), { overrides: { WG } });
+  const overrides = launch(y.device, "broadcast");
+  k.run(run, { large, small, y }, dims, gridFor(quads, overrides.WG), { overrides });
   return y;
 }
 

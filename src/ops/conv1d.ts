@@ -3,15 +3,14 @@
  * matrix product whose rows of A overlap; only groups, padding, dilation and odd channel counts cost a copy first.
  */
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 import { gemm } from "./matmul.ts";
 import { columnSum } from "./reduce.ts";
 
 const kernel = twin("conv1d");
-const WG = 64;
 
 export interface ConvOptions {
   readonly stride?: number;
@@ -40,7 +39,8 @@ interface Geometry {
 function copy(entry: string, x: Tensor, shape: readonly number[], g: Geometry): Tensor {
   const y = x.like(shape);
   const size = sizeOf(shape);
-  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, WG), { overrides: { WG } });
+  const overrides = launch(x.device, "conv1d");
+  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, overrides.WG), { overrides });
   return y;
 }
 

@@ -7,15 +7,14 @@
  */
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { type Shape, sameShape, sizeOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import { checkF32, Tensor } from "../tensor/tensor.ts";
 import { broadcast, reduceTo } from "./broadcast.ts";
-import { gridFor } from "./grid.ts";
 import { dot } from "./reduce.ts";
 
 const k = twin("elementwise");
-const WG = 64;
 
 function run(
   entry: string,
@@ -24,9 +23,9 @@ function run(
   dims: { alpha?: number; beta?: number } = {},
 ): void {
   const quads = Math.ceil(size / 4);
-  k.run(entry, buffers, { quads, alpha: dims.alpha ?? 1, beta: dims.beta ?? 1 }, gridFor(quads, WG), {
-    overrides: { WG },
-  });
+  const { alpha = 1, beta = 1 } = dims;
+  const overrides = launch(buffers.y.device, "elementwise");
+  k.run(entry, buffers, { quads, alpha, beta }, gridFor(quads, overrides.WG), { overrides });
 }
 
 /** alpha·a + beta·b, a·b or a/b, without a record. */

@@ -1,6 +1,6 @@
 /** Matrix products: the twin of kernels/matmul.wgsl, and the ops that are one product with a fused tail. */
-import type { Device } from "../gpu/device.ts";
-import { twin, type Variant } from "../gpu/kernel.ts";
+import { twin } from "../gpu/kernel.ts";
+import { launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -43,39 +43,6 @@ export interface Gemm {
   readonly accumulate?: boolean;
 }
 
-/**
- * Rows of A that one subgroup takes, measured on lavapipe. 16 compile in half a second; 32 take over a second and repay it
- * by a quarter of the time where there are many rows.
- */
-function rowsPerSubgroup(p: Gemm, lanes: number): number {
-  if (p.transA) return lanes === 8 ? 24 : 16;
-  return p.transB && p.M >= 256 ? 32 : 16;
-}
-
-function variant(device: Device, p: Gemm, vec: boolean, f16: boolean): Variant["flags"] {
-  const { cpu, subgroup } = device.info;
-  const subgroups = cpu && subgroup >= 8;
-  const lanes = subgroup || 8;
-  const ROWS = rowsPerSubgroup(p, lanes);
-  const perLoad = p.transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
-  return {
-    enables: `${subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
-    vec,
-    W: f16 ? "f16" : "f32",
-    rare: activationCode(p.activation) > 1,
-    subgroups,
-    transA: p.transA ?? false,
-    transB: p.transB ?? false,
-    mappedB: p.b.segmentRows !== undefined,
-    // The tiles of the other body have one size: no module more for what it does not read.
-    ROWS: subgroups ? ROWS : 1,
-    LANES: subgroups ? lanes : 1,
-    HELD: subgroups ? perLoad : 1,
-    LOADS: subgroups ? (p.transA ? ROWS / 4 : ROWS) / perLoad : 1,
-    LAST: subgroups ? ROWS - 1 : 1,
-  };
-}
-
 /** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
 export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const { M, N, K, batch = 1 } = p;
@@ -92,8 +59,18 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   };
   const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
-  const flags = variant(y.device, p, vec, b.dtype === "f16");
-  const [tileN, tileM] = flags?.subgroups ? [Number(flags.LANES) * 4, Number(flags.ROWS)] : [64, 64];
+  const f16 = b.dtype === "f16";
+  const tile = launch(y.device, "matmul", p);
+  const flags = {
+    enables: `${tile.flags.subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
+    vec,
+    W: f16 ? "f16" : "f32",
+    rare: activationCode(p.activation) > 1,
+    transA: p.transA ?? false,
+    transB: p.transB ?? false,
+    mappedB: p.b.segmentRows !== undefined,
+    ...tile.flags,
+  };
   k.run(
     "forward",
     { a, b, bias: p.bias ?? a, residual: p.residual ?? a, y },
@@ -111,7 +88,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
       accumulate: p.accumulate ? 1 : 0,
       alpha: p.alpha ?? 1,
     },
-    [Math.ceil(N / tileN), Math.ceil(M / tileM), batch],
+    [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch],
     { flags },
   );
 }

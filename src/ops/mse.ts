@@ -1,15 +1,12 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import { checkF32, type Tensor } from "../tensor/tensor.ts";
 import type { Reduction } from "./ctc.ts";
-import { gridFor } from "./grid.ts";
 import { rowSums } from "./reduce.ts";
 
 const k = twin("mse");
-const WG = 64;
-/** Quads that one workgroup adds up. */
-const STEP = 1024;
 
 export interface MseOptions {
   /** "mean" over all elements by default; the mean over none throws. */
@@ -32,26 +29,27 @@ export function mse(x: Tensor, target: Tensor, { reduction = "mean" }: MseOption
   const quads = Math.ceil(N / 4);
   const none = reduction === "none";
   const divisor = reduction === "mean" ? N : 1;
-  const dims = { N, quads, step: STEP, dyStride: none ? 1 : 0, factor: 2 / divisor };
+  const { device } = x;
+  const { step } = launch(device, "mse.sums");
+  const dims = { N, quads, step, dyStride: none ? 1 : 0, factor: 2 / divisor };
   const given = { x, truth: target };
-  const overrides = { WG };
+  const overrides = launch(device, "mse");
   const squares = () => {
     const y = x.like();
-    k.run("forward", { ...given, y }, dims, gridFor(quads, WG), { overrides });
+    k.run("forward", { ...given, y }, dims, gridFor(quads, overrides.WG), { overrides });
     return y;
   };
   const total = () => {
-    const splits = Math.max(1, Math.ceil(quads / STEP));
+    const splits = Math.max(1, Math.ceil(quads / step));
     const splitsOut = x.like([splits]);
-    const threads = x.device.info.cpu ? 8 : WG;
-    k.run("sums", { ...given, splitsOut }, dims, gridFor(splits, 1), { overrides: { WG: threads } });
+    k.run("sums", { ...given, splitsOut }, dims, gridFor(splits, 1), { overrides: launch(device, "reduce") });
     return rowSums(splitsOut, 1, splits, divisor).reshaped([]);
   };
   return record("mse", [x, target], none ? squares() : total(), [x, target], (dy, needs) => {
     const gradient = (sign: number) => {
       const dx = x.like();
       const scaled = { ...dims, factor: sign * dims.factor };
-      k.run("backward", { ...given, dy, dx }, scaled, gridFor(quads, WG), { overrides });
+      k.run("backward", { ...given, dy, dx }, scaled, gridFor(quads, overrides.WG), { overrides });
       return dx;
     };
     return [needs[0] ? gradient(1) : undefined, needs[1] ? gradient(-1) : undefined];

@@ -1,13 +1,12 @@
 /** Sums and means: the twin of kernels/reduce.wgsl. Every sum is in a fixed order: the same bits every run. */
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, type Shape, showShape } from "../tensor/shape.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
 import { checkF32, type Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("reduce");
 
-const width = (x: Tensor) => (x.device.info.cpu ? 8 : 64);
 const zero = { rows: 0, C: 0, step: 0, B: 0, T: 0, splits: 1, divisor: 1 };
 
 export interface SumOptions {
@@ -24,7 +23,7 @@ export function rowSums(x: Tensor, rows: number, C: number, divisor = 1): Tensor
   const last = splits === 1;
   const y = x.like([rows, splits]);
   const dims = { ...zero, rows, C, step: SPLIT, splits, divisor: last ? divisor : 1 };
-  k.run("sums", { x, y }, dims, gridFor(rows * splits, 1), { overrides: { WG: width(x) } });
+  k.run("sums", { x, y }, dims, gridFor(rows * splits, 1), { overrides: launch(x.device, "reduce") });
   return last ? y.reshaped([rows]) : rowSums(y, rows, splits, divisor);
 }
 
@@ -42,7 +41,8 @@ function total(name: string, x: Tensor, { axis }: SumOptions, mean: boolean): Te
   return record(name, [x], rowSums(x, rows, C, divisor).reshaped(shape), [], (dy) => {
     const dx = x.like();
     const dims = { ...zero, rows, C, divisor };
-    k.run("repeat", { x: dy, y: dx }, dims, gridFor(x.size, width(x)), { overrides: { WG: width(x) } });
+    const overrides = launch(x.device, "reduce");
+    k.run("repeat", { x: dy, y: dx }, dims, gridFor(x.size, overrides.WG), { overrides });
     return [dx];
   });
 }
@@ -60,25 +60,25 @@ export const mean = (x: Tensor, options: SumOptions = {}): Tensor => total("mean
  */
 export function columnSum(x: Tensor): Tensor {
   const [rows, C] = x.shape;
-  const WG = width(x);
-  const [groupsX, groupsZ] = gridFor(C, WG);
-  const pass = (from: Tensor, n: number, splits: number, y: Tensor) =>
+  const overrides = launch(x.device, "reduce");
+  const [groupsX, groupsZ] = gridFor(C, overrides.WG);
+  const pass = (from: Tensor, n: number, parts: number, y: Tensor) =>
     k.run(
       "columns",
       { x: from, y },
-      { ...zero, rows: n, C, step: Math.ceil(n / splits) },
-      [groupsX, splits, groupsZ],
-      { overrides: { WG } },
+      { ...zero, rows: n, C, step: Math.ceil(n / parts) },
+      [groupsX, parts, groupsZ],
+      { overrides },
     );
-  const splits = rows > 256 ? Math.min(64, Math.ceil(rows / 64)) : 1;
+  const { parts } = launch(x.device, "reduce.columns", { rows });
   const y = x.like([C]);
-  if (splits === 1) {
+  if (parts === 1) {
     pass(x, rows, 1, y);
     return y;
   }
-  const partial = x.like([splits, C]);
-  pass(x, rows, splits, partial);
-  pass(partial, splits, 1, y);
+  const partial = x.like([parts, C]);
+  pass(x, rows, parts, partial);
+  pass(partial, parts, 1, y);
   return y;
 }
 
@@ -91,13 +91,14 @@ export function maskedMean(x: Tensor, mask: Tensor): Tensor {
   checkShape("maskedMean", "x", x.shape, [-1, -1, -1]);
   const [B, T, C] = x.shape;
   checkShape("maskedMean", "mask", mask.shape, [B, T]);
-  const WG = width(x);
+  const overrides = launch(x.device, "reduce");
+  const grid = [Math.ceil(C / overrides.WG), B] as const;
   const dims = { ...zero, B, T, C };
   const y = x.like([B, C]);
-  k.run("mean_time", { x, mask, y }, dims, [Math.ceil(C / WG), B], { overrides: { WG } });
+  k.run("mean_time", { x, mask, y }, dims, grid, { overrides });
   return record("maskedMean", [x], y, [mask], (dy) => {
     const dx = x.like();
-    k.run("spread", { x: dy, mask, y: dx }, dims, [Math.ceil(C / WG), B], { overrides: { WG } });
+    k.run("spread", { x: dy, mask, y: dx }, dims, grid, { overrides });
     return [dx];
   });
 }
@@ -105,13 +106,12 @@ export function maskedMean(x: Tensor, mask: Tensor): Tensor {
 /** Σ a·b over all elements.   a, b (…) → () */
 export function dot(a: Tensor, b: Tensor): Tensor {
   checkShape("dot", "b", b.shape, a.shape);
-  const WG = width(a);
+  const overrides = launch(a.device, "reduce");
   const rows = a.size;
-  const splits = Math.max(1, Math.min(256, Math.ceil(rows / 4096)));
-  const partial = a.like([splits, 1]);
-  k.run("dots", { x: a, m: b, y: partial }, { ...zero, rows, step: Math.ceil(rows / splits) }, [splits], {
-    overrides: { WG },
-  });
+  const { parts } = launch(a.device, "reduce.dots", { size: rows });
+  const partial = a.like([parts, 1]);
+  const dims = { ...zero, rows, step: Math.ceil(rows / parts) };
+  k.run("dots", { x: a, m: b, y: partial }, dims, [parts], { overrides });
   const y = columnSum(partial).reshaped([]);
   return record(
     "dot",
