@@ -8,7 +8,7 @@ import { type Device, openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { openSafetensors, readF32 } from "../src/io/safetensors.ts";
 import { bertLayer } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { FeatureExtractor, hubertLayer } from "../src/models/hubert.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { full } from "../src/ops/elementwise.ts";
@@ -24,8 +24,8 @@ import { distance } from "../tools/validate/compare.ts";
 const DATA = new URL("peers/data/", import.meta.url).pathname;
 const host = await currentHost();
 
-const bertBase = bertConfig(new ConfigReader({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base"));
-const hubertLarge = hubertConfig(new ConfigReader(HUBERT_LARGE, "HuBERT-large"));
+const bertBase = bertConfig({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base");
+const hubertLarge = hubertConfig(HUBERT_LARGE, "HuBERT-large");
 
 /** The data's names for what BERT and HuBERT call by Hugging Face's keys. */
 const shortNames: readonly (readonly [RegExp, string])[] = [

@@ -9,7 +9,7 @@ import { readJson } from "../src/io/config.ts";
 import type { Dtype } from "../src/io/dtype.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { BertModel } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { openRecognizer } from "../src/speech/system/recognizer.ts";
@@ -42,7 +42,7 @@ async function load(
   name: string,
   from: string,
   edit: (tensors: Map<string, Edited>) => void,
-  build: (scope: WeightScope, config: ConfigReader) => unknown,
+  build: (scope: WeightScope, config: unknown) => unknown,
   key: string,
   options: WeightsOptions = {},
 ): Promise<Float32Array> {
@@ -51,10 +51,7 @@ async function load(
   const file = await openSafetensors(host, path);
   const weights = new Weights(device, { file, path, spellings, mayIgnore, ...options });
   try {
-    build(
-      weights.root,
-      new ConfigReader(await readJson(host, `${reference}/${from}/config.json`), "config.json"),
-    );
+    build(weights.root, await readJson(host, `${reference}/${from}/config.json`));
     await weights.initialize();
     const found = weights.parameters.find((p) => p.key === key);
     assert.ok(found, key);
@@ -65,8 +62,9 @@ async function load(
   }
 }
 
-const hubert = (scope: WeightScope, c: ConfigReader) => new HubertForCTC(scope, hubertConfig(c));
-const bert = (scope: WeightScope, c: ConfigReader) => new BertModel(scope.at("bert"), bertConfig(c));
+const hubert = (scope: WeightScope, c: unknown) => new HubertForCTC(scope, hubertConfig(c, "config.json"));
+const bert = (scope: WeightScope, c: unknown) =>
+  new BertModel(scope.at("bert"), bertConfig(c, "config.json"));
 const some = (dtype: Dtype, bytes: number): Edited => ({ dtype, shape: [2, 3], data: new Uint8Array(bytes) });
 
 test("openRecognizer() refuses a file in which part of the model is left over", async () => {
@@ -133,7 +131,7 @@ test("Weights.initialize() takes what published speech checkpoints hold beside t
 
 test("Weights.initialize() asks for masked_spec_embed only where the config masks, and takes it anywhere", async () => {
   const json = JSON.parse(readFileSync(`${reference}/hubert-tiny-base/config.json`, "utf8"));
-  const without = new ConfigReader({ ...json, mask_time_prob: 0, mask_feature_prob: 0 }, "config.json");
+  const without = { ...json, mask_time_prob: 0, mask_feature_prob: 0 };
   const absent = (tensors: Map<string, Edited>) => void tensors.delete("hubert.masked_spec_embed");
   const unmasked = (scope: WeightScope) => hubert(scope, without);
   for (const [name, edit] of [

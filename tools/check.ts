@@ -10,6 +10,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import * as v from "valibot";
+import { object, parse, record } from "../src/io/schema.ts";
 import { operators } from "./check/operators.ts";
 import { blankComments, blankStrings, type Fault, type Files, lineAt } from "./check/text.ts";
 import { isMain } from "./cli.ts";
@@ -191,9 +193,11 @@ function words(files: Files): Fault[] {
 
 const LOCK = "package-lock.json";
 
-interface Lock {
-  packages: Record<string, { optionalDependencies?: Record<string, string>; resolved?: string }>;
-}
+const lockSchema = object({
+  packages: record(
+    object({ optionalDependencies: v.optional(record(v.string())), resolved: v.optional(v.string()) }),
+  ),
+});
 
 /**
  * The lock file holds for every platform and every mirror. `npm ci` refuses one that leaves out an optional package,
@@ -201,7 +205,7 @@ interface Lock {
  */
 function lock(text: string | undefined): Fault[] {
   if (text === undefined) return [];
-  const { packages } = JSON.parse(text) as Lock;
+  const { packages } = parse(lockSchema, JSON.parse(text), LOCK);
   return Object.entries(packages).flatMap(([path, { optionalDependencies = {}, resolved = "" }]) => {
     const line = lineAt(text, text.indexOf(`${JSON.stringify(path)}: {`));
     const missing = Object.keys(optionalDependencies).filter((name) => !entryFor(name, path, packages));
@@ -215,7 +219,7 @@ function lock(text: string | undefined): Fault[] {
 }
 
 /** Looks for a package where Node does: in the node_modules of the one that wants it, then in those around it. */
-function entryFor(name: string, wantedBy: string, packages: Lock["packages"]): boolean {
+function entryFor(name: string, wantedBy: string, packages: Readonly<Record<string, unknown>>): boolean {
   for (let folder = wantedBy; ; folder = folder.slice(0, Math.max(0, folder.lastIndexOf("/node_modules/")))) {
     if (`${folder}/node_modules/${name}`.replace(/^\//, "") in packages) return true;
     if (folder === "") return false;

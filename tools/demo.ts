@@ -5,19 +5,19 @@
  * recordings in `clips/` with what is said in them, and what PyTorch computed of one: in `reference/`, or beside the
  * weights.
  */
+import * as v from "valibot";
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { readWav } from "../src/io/audio.ts";
-import { isObject, readJson } from "../src/io/config.ts";
-import { parseJson } from "../src/io/json.ts";
+import { object, readJsonAs } from "../src/io/schema.ts";
 import { openRecognizer, type Recognizer } from "../src/speech/system/recognizer.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { bundled } from "../src/host/bundled_model.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
-import { CaseTensors } from "./validate/case.ts";
+import { CaseTensors, readCase } from "./validate/case.ts";
 import { distance } from "./validate/compare.ts";
 import { readStage } from "./validate/models.ts";
 
@@ -92,8 +92,8 @@ async function compare(
   reference: string,
   print: (line?: string) => void,
 ) {
-  const { audio, decoded } = await readJson(host, `${reference}/case.json`);
-  if (!Array.isArray(audio) || !Array.isArray(decoded))
+  const { audio, decoded } = await readCase(host, reference);
+  if (!audio?.length || !decoded?.length)
     throw new Error(
       `Cannot compare with ${reference}: its case.json names no audio, nor what PyTorch decoded`,
     );
@@ -201,20 +201,11 @@ class Truth {
   }
 }
 
-interface Clip {
-  readonly file: string;
-  readonly text: string;
-  readonly label: string;
-}
+const clipsSchema = v.array(object({ file: v.string(), text: v.string(), label: v.string() }));
 
 /** Every recording of the folder, with the truth beside what was recognised. */
 async function recognise(host: Host, recognizer: Recognizer, folder: string, print: (line?: string) => void) {
-  const path = `${folder}/clips/clips.json`;
-  const list = parseJson(await host.readText(path));
-  const isClip = (c: unknown): c is Clip =>
-    isObject(c) && [c.file, c.text, c.label].every((v) => typeof v === "string");
-  if (!Array.isArray(list) || !list.every(isClip))
-    throw new TypeError(`Cannot read ${path}: it should list objects with file, text and label`);
+  const list = await readJsonAs(host, `${folder}/clips/clips.json`, clipsSchema);
   const audios: Float32Array[] = [];
   for (const { file } of list) audios.push((await readWav(host, `${folder}/clips/${file}`)).samples);
   const start = performance.now();

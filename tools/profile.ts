@@ -7,9 +7,9 @@ import { readJson } from "../src/io/config.ts";
 import { openSafetensors, type Safetensors } from "../src/io/safetensors.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { BertModel } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
-import { architectureOf } from "../src/models/family.ts";
+import { architectureOf, familyOf, has } from "../src/models/family.ts";
 import { HubertForCTC, HubertModel } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { draw } from "../src/nn/init.ts";
@@ -47,14 +47,13 @@ export const verb = defineVerb({
     if (values.trace !== undefined) await checkWritable(host, values.trace);
     const configPath = `${folder}/config.json`;
     const json = await readJson(host, configPath);
-    const config = new ConfigReader(json, configPath);
     const file = await openSafetensors(host, folder);
     const architecture = architectureOf(json);
     if (/For(?!CTC)/.test(architecture ?? ""))
       note(`profile: ${folder} is a ${architecture}; its encoder alone runs`);
     const device = await openChosenDevice(host, values);
     const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype: values.dtype });
-    const forward = build(weights, config, file, samples, values.tokens);
+    const forward = build(weights, json, configPath, file, samples, values.tokens);
     await weights.initialize();
     await file.close();
 
@@ -109,7 +108,8 @@ export const verb = defineVerb({
 /** The forward pass of whatever the folder holds. */
 function build(
   weights: Weights,
-  config: ConfigReader,
+  json: Readonly<Record<string, unknown>>,
+  source: string,
   file: Safetensors,
   samples: number,
   tokens: number,
@@ -120,20 +120,20 @@ function build(
   const read = (most: number, vocabulary: number) => ({
     ids: [Array.from({ length: Math.min(tokens, most) }, (_, i) => (i * 37 + 1) % vocabulary)],
   });
-  if (config.has("hubert") || config.has("bert")) {
-    const system = new EmotionRecognizer(root, emotionConfig(config));
+  if (has(json, "hubert") || has(json, "bert")) {
+    const system = new EmotionRecognizer(root, emotionConfig(json, source));
     const { hubert, bert } = system.config;
     return () => {
       const speech = hubert && system.encodeSpeech(audio());
       system.classify(speech, bert && read(bert.maxPositions, bert.vocabSize));
     };
   }
-  if (config.family(["hubert", "wav2vec2", "bert"]) === "bert") {
-    const settings = bertConfig(config);
+  if (familyOf(json, source, ["hubert", "wav2vec2", "bert"]) === "bert") {
+    const settings = bertConfig(json, source);
     const bert = new BertModel(root.at("bert"), settings);
     return () => void bert.forward(read(settings.maxPositions, settings.vocabSize));
   }
-  const settings = hubertConfig(config);
+  const settings = hubertConfig(json, source);
   const model = file.tensors.has("lm_head.weight")
     ? new HubertForCTC(root, settings)
     : new HubertModel(root.at(settings.prefix), settings);

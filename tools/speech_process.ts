@@ -1,6 +1,8 @@
 /** Starts tools/synthesiser.ts as a process and speaks through it. Node and Deno. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import * as v from "valibot";
+import { finite, integer, object, parse } from "../src/io/schema.ts";
 import type { Speech, Synthesise } from "../src/speech/corpora/speech.ts";
 
 export interface SpeechProcess {
@@ -25,9 +27,14 @@ export function startSpeech(): SpeechProcess {
 
   child.stdout!.on("data", (chunk: Buffer) => {
     buffered = buffered.length === 0 ? chunk : Buffer.concat([buffered, chunk]);
-    for (let answer = take(buffered); answer !== undefined; answer = take(buffered)) {
-      buffered = answer.rest;
-      waiting.shift()!.resolve(answer.speech);
+    try {
+      for (let answer = take(buffered); answer !== undefined; answer = take(buffered)) {
+        buffered = answer.rest;
+        waiting.shift()!.resolve(answer.speech);
+      }
+    } catch (error) {
+      fail(error as Error);
+      child.kill();
     }
   });
   child.stderr!.on("data", (chunk: Buffer) => {
@@ -72,11 +79,19 @@ function reason(complaints: string, code: number | null): string {
   return `the synthesiser ended with code ${code} (${line.trim()})`;
 }
 
+/** What synthesiser.ts writes before the samples. */
+const headerSchema = object({
+  samples: integer(0),
+  sampleRate: integer(1),
+  words: v.array(object({ position: finite, seconds: finite })),
+});
+
 function take(bytes: Buffer): { speech: Speech; rest: Buffer } | undefined {
   if (bytes.length < 4) return undefined;
   const body = 4 + bytes.readUInt32LE(0);
   if (bytes.length < body) return undefined;
-  const { samples, sampleRate, words } = JSON.parse(bytes.toString("utf8", 4, body));
+  const header = JSON.parse(bytes.toString("utf8", 4, body));
+  const { samples, sampleRate, words } = parse(headerSchema, header, "the synthesiser's answer");
   const end = body + 2 * samples;
   if (bytes.length < end) return undefined;
   const pcm = new Int16Array(new Uint8Array(bytes.subarray(body, end)).buffer);

@@ -7,7 +7,8 @@
  */
 import { createInterface } from "node:readline";
 import { ALL_VOICES } from "../src/speech/corpora/speakers.ts";
-import type { SpeechRequest } from "../src/speech/corpora/speech.ts";
+import { type SpeechRequest, speechRequest } from "../src/speech/corpora/speech.ts";
+import { parse } from "../src/io/schema.ts";
 
 interface Event {
   type: string;
@@ -81,5 +82,5 @@ function speak({ voice, gap, rate, pitch, range, text }: SpeechRequest): Uint8Ar
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  for (const part of speak(JSON.parse(line))) process.stdout.write(part);
+  for (const part of speak(parse(speechRequest, JSON.parse(line), "the request"))) process.stdout.write(part);
 }

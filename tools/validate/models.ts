@@ -1,12 +1,15 @@
 /** Runs the model of a case folder and compares every tensor that the folder stores. */
+import * as v from "valibot";
 import type { Device } from "../../src/gpu/device.ts";
 import type { Host } from "../../src/host/host.ts";
-import { isObject, readJson } from "../../src/io/config.ts";
+import { readJson } from "../../src/io/config.ts";
 import { openSafetensors } from "../../src/io/safetensors.ts";
+import { finite, integer, object, parse } from "../../src/io/schema.ts";
 import { BertForSequenceClassification, type BertInput, BertModel } from "../../src/models/bert.ts";
-import { CmGI, cmgiConfig } from "../../src/speech/system/cmgi.ts";
-import { bertConfig, ConfigReader, type HubertConfig, hubertConfig } from "../../src/models/config.ts";
+import { CmGI, type CmgiConfig, cmgiConfig } from "../../src/speech/system/cmgi.ts";
+import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../../src/speech/system/emotion.ts";
+import { familyOf, has } from "../../src/models/family.ts";
 import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../../src/models/keys.ts";
 import type { Mode } from "../../src/nn/mode.ts";
@@ -18,11 +21,13 @@ import { dot } from "../../src/ops/reduce.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { vjp } from "../../src/tensor/autograd.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
-import { CaseTensors, filesOf } from "./case.ts";
+import { type CaseInfo, CaseTensors, filesOf, maskPassed, readCase } from "./case.ts";
 import { type Evidence, judge, type Stage } from "./compare.ts";
 import { type Cost, resetPeak, watchMemory } from "./cost.ts";
 
 const LIMIT = 1e-4;
+
+type Json = Readonly<Record<string, unknown>>;
 
 /** A run of a case's model on its inputs: the stages it shows, and where its loss and gradients come from. */
 interface Run {
@@ -43,9 +48,7 @@ export async function validateModel(
   folder: string,
 ): Promise<{ stages: Stage[]; cost?: Cost }> {
   const json = await readJson(host, `${folder}/config.json`);
-  const caseInfo = (await host.kind(`${folder}/case.json`))
-    ? await readJson(host, `${folder}/case.json`)
-    : {};
+  const caseInfo = await readCase(host, folder);
   const inputs = await CaseTensors.open(host, `${folder}/inputs.safetensors`);
   const sharded = (await host.list(folder)).includes("model.safetensors.index.json");
   const models = sharded
@@ -89,8 +92,8 @@ interface Job {
   readonly folder: string;
   readonly model: string;
   readonly output: string;
-  readonly json: Record<string, unknown>;
-  readonly caseInfo: Record<string, unknown>;
+  readonly json: Json;
+  readonly caseInfo: CaseInfo;
   readonly inputs: CaseTensors;
   readonly truth?: CaseTensors;
   readonly torch: CaseTensors;
@@ -112,7 +115,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
     const build = builder(weights, json, folder, file.tensors);
     resetPeak(device);
     const memory = await watchMemory((sample) => weights.initialize(sample));
-    const run = await build(inputs, job.output, maskPassed(job));
+    const run = await build(inputs, job.output, maskPassed(job.caseInfo, folder, job.output));
     counts = run.counts;
     const probabilities = names.some((n) => n.startsWith("attentions."));
     const backward = names.some((n) => n.startsWith("grad"));
@@ -187,27 +190,14 @@ export async function readStage(
   return turned;
 }
 
-/** Was transformers given the attention mask in this run? case.json says so for each file of outputs. */
-function maskPassed({ caseInfo, output }: Job): boolean {
-  const info = caseInfo[output];
-  if (isObject(info) && typeof info.attention_mask_passed === "boolean") return info.attention_mask_passed;
-  return true;
-}
-
-function builder(
-  weights: Weights,
-  json: Record<string, unknown>,
-  folder: string,
-  keys: ReadonlyMap<string, unknown>,
-): Built {
+function builder(weights: Weights, json: Json, folder: string, keys: ReadonlyMap<string, unknown>): Built {
   const path = `${folder}/config.json`;
-  const config = new ConfigReader(json, path);
-  if (config.has("hubert") && config.has("cmgi")) return wholeSystem(weights, config, json);
-  if (config.has("d_s") && config.has("d_t")) return fusionHead(weights, config);
-  const kind = config.family(["hubert", "wav2vec2", "bert"]);
+  if (has(json, "hubert") && has(json, "cmgi")) return wholeSystem(weights, json, path);
+  if (has(json, "d_s") && has(json, "d_t")) return fusionHead(weights, cmgiConfig(json, path));
+  const kind = familyOf(json, path, ["hubert", "wav2vec2", "bert"]);
   return kind === "bert"
-    ? bert(weights, config, keys)
-    : acoustic(weights, hubertConfig(config), keys.has("lm_head.weight"));
+    ? bert(weights, bertConfig(json, path), keys)
+    : acoustic(weights, hubertConfig(json, path), keys.has("lm_head.weight"));
 }
 
 const ones = (like: Tensor) => full(like.device, like.shape, 1);
@@ -273,11 +263,11 @@ function weighted(mode: Mode, outputs: Tensor[], cotangents: Tensor[]): ReturnTy
   return { outputs, cotangents };
 }
 
-function bert(weights: Weights, config: ConfigReader, keys: ReadonlyMap<string, unknown>): Built {
+function bert(weights: Weights, config: BertConfig, keys: ReadonlyMap<string, unknown>): Built {
   const classifies = keys.has("classifier.weight");
-  const head = classifies ? new BertForSequenceClassification(weights.root, bertConfig(config)) : undefined;
+  const head = classifies ? new BertForSequenceClassification(weights.root, config) : undefined;
   const pooler = [...keys.keys()].some((k) => k.endsWith("pooler.dense.weight"));
-  const base = head?.bert ?? new BertModel(weights.root.at("bert"), bertConfig(config), { pooler });
+  const base = head?.bert ?? new BertModel(weights.root.at("bert"), config, { pooler });
   return async (inputs) => {
     const { device } = weights;
     const input = await bertInput(inputs, "attention_mask");
@@ -314,8 +304,8 @@ async function bertInput(inputs: CaseTensors, mask: string): Promise<BertInput> 
   };
 }
 
-function fusionHead(weights: Weights, config: ConfigReader): Built {
-  const head = new CmGI(weights.root.at("cmgi"), cmgiConfig(config));
+function fusionHead(weights: Weights, config: CmgiConfig): Built {
+  const head = new CmGI(weights.root.at("cmgi"), config);
   return async (inputs) => {
     const { device } = weights;
     const tensor = async (name: string) => Tensor.from(device, await inputs.read(name), inputs.shape(name));
@@ -339,13 +329,16 @@ function fusionHead(weights: Weights, config: ConfigReader): Built {
   };
 }
 
-/** HuBERT, CTC head, BERT and CmGI of an e2e case. */
-export function wholeSystem(weights: Weights, config: ConfigReader, json: Record<string, unknown>): Built {
-  const system = new EmotionRecognizer(weights.root, emotionConfig(config));
+/** How a case's loss is made up, where that is not as its model is trained. */
+const lossSchema = object({ ctc_lambda: v.optional(finite), blank: v.optional(integer(0)) });
+
+/** HuBERT, CTC head, BERT and CmGI of an e2e case, whose config `json` is, from the file `path`. */
+export function wholeSystem(weights: Weights, json: Json, path: string): Built {
+  const system = new EmotionRecognizer(weights.root, emotionConfig(json, path));
   const hubert = system.config.hubert;
   if (!hubert) throw new Error("Cannot validate: the case has no HuBERT");
-  const lambda = typeof json.ctc_lambda === "number" ? json.ctc_lambda : config.number("alpha");
-  const blank = typeof json.blank === "number" ? json.blank : hubert.blank;
+  const { ctc_lambda, blank = hubert.blank } = parse(lossSchema, json, path);
+  const lambda = ctc_lambda ?? parse(object({ alpha: finite }), json, path).alpha;
   return async (inputs) => {
     const { device } = weights;
     const audio = Tensor.from(device, await inputs.read("input_values"), inputs.shape("input_values"));

@@ -6,6 +6,8 @@
  *
  * The parts that the paper's tables leave out one by one are options: which interaction, and which gate.
  */
+import * as v from "valibot";
+import { keysOf, misfit, object, parse } from "../../io/schema.ts";
 import { CrossAttention, SelfAttention } from "../../nn/attention.ts";
 import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
@@ -16,7 +18,7 @@ import { concat } from "../../ops/frames.ts";
 import { maskedMean } from "../../ops/reduce.ts";
 import { blend, join } from "../../ops/sigmoid_gate.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { ConfigReader } from "../../models/config.ts";
+import { extent } from "../../models/config.ts";
 
 const interactions = ["none", "self", "cross", "cmgi"] as const;
 const gates = ["none", "pooled", "temporal"] as const;
@@ -36,19 +38,33 @@ export interface CmgiConfig {
   readonly bounded: boolean;
 }
 
-export function cmgiConfig(c: ConfigReader): CmgiConfig {
-  const d = c.whole("d");
-  const heads = c.whole("heads", 1);
-  if (d % heads !== 0) throw c.complaint("heads", `a divisor of d, ${d}`);
+const schema = object({
+  d: extent(),
+  d_s: extent(),
+  d_t: extent(),
+  num_classes: v.nullish(extent(), 4),
+  heads: v.nullish(extent(), 1),
+  interaction: v.nullish(v.picklist(interactions), "cmgi"),
+  gate: v.nullish(v.picklist(gates), "temporal"),
+  bounded: v.nullish(v.boolean(), false),
+});
+
+/** The keys that cmgiConfig() reads. */
+export const CMGI_KEYS = keysOf(schema);
+
+/** Reads the config of a fusion head; `source` names it in errors. */
+export function cmgiConfig(json: unknown, source: string): CmgiConfig {
+  const c = parse(schema, json, source);
+  if (c.d % c.heads !== 0) throw misfit(source, "heads", c.heads, `a divisor of d, ${c.d}`);
   return {
-    d,
-    dS: c.whole("d_s"),
-    dT: c.whole("d_t"),
-    classes: c.whole("num_classes", 4),
-    heads,
-    interaction: c.choice("interaction", interactions, "cmgi"),
-    gate: c.choice("gate", gates, "temporal"),
-    bounded: c.boolean("bounded", false),
+    d: c.d,
+    dS: c.d_s,
+    dT: c.d_t,
+    classes: c.num_classes,
+    heads: c.heads,
+    interaction: c.interaction,
+    gate: c.gate,
+    bounded: c.bounded,
   };
 }
 
