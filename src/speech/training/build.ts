@@ -109,7 +109,7 @@ function emotionTask(
     system: new EmotionRecognizer(weights.root, parsed),
     parameters: weights.parameters,
     reader: {
-      ...{ host, onProblem, audio: true, normalize: assets.normalize },
+      ...{ host, onProblem, normalize: assets.normalize },
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
       maxTokens: parsed.bert?.maxPositions ?? 512,
