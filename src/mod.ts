@@ -21,7 +21,7 @@ export { Weights, type WeightsOptions } from "./nn/weights.ts";
 export { openSafetensors, readF32, type Safetensors } from "./io/safetensors.ts";
 export { writeSafetensors } from "./io/safetensors_writer.ts";
 export { normalize, readWav } from "./io/audio.ts";
-export { decodeBeam, decodeGreedy, type Transcript } from "./io/decode.ts";
+export { decodeBeam, type DecodeOptions, decodeGreedy, type Transcript } from "./io/decode.ts";
 export { openBertTokenizer } from "./io/tokenizer.ts";
 export { CtcVocabulary, openCtcVocabulary } from "./io/vocabulary.ts";
 export { normalizeTranscript } from "./io/text.ts";
@@ -35,7 +35,15 @@ export {
   hubertConfig,
 } from "./models/config.ts";
 export { type EmotionConfig, EmotionRecognizer, emotionConfig } from "./speech/system/emotion.ts";
-export { frameCount, HubertForCTC, type HubertInput, HubertModel } from "./models/hubert.ts";
+export {
+  frameCount,
+  frameStride,
+  HubertForCTC,
+  type HubertInput,
+  HubertModel,
+  receptiveField,
+  secondsPerFrame,
+} from "./models/hubert.ts";
 export { openModelFolder } from "./speech/system/folder.ts";
 export { type Label, LABELS } from "./speech/system/labels.ts";
 export { openRecognizer, type Recognizer } from "./speech/system/recognizer.ts";

@@ -71,12 +71,12 @@ export const verb = defineVerb({
 /** The corpus, the session to test on and what the model has heard of it. Throws where it heard some, unless told. */
 async function openTest(
   host: Host,
-  { path }: EmotionModel,
+  { path, hubert }: EmotionModel,
   { values: { data, fold: given, anyway }, note }: Context<typeof options>,
 ) {
   const record = await readProvenance(host, path);
   const corpus = await readIemocap(host, data as string);
-  const examined = await examine(host, corpus);
+  const examined = await examine(host, corpus, { encoder: hubert });
   const wanted = given ?? heldOutBy(record, path, corpus);
   let fold: Fold;
   try {

@@ -17,7 +17,7 @@ import {
   type StageNumber,
   type TrainConfig,
 } from "../src/speech/recipes/config.ts";
-import { checkStages, effectiveModel } from "../src/speech/training/materials.ts";
+import { checkStages, effectiveModel, encoderOf } from "../src/speech/training/materials.ts";
 import { numberedSession, split, type TrainData } from "../src/speech/training/data.ts";
 import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
@@ -204,7 +204,8 @@ async function openData(
     return { config: begun };
   }
   const corpus = await readIemocap(host, begun.data);
-  const examined = await examine(host, corpus, { maxTrainingSeconds: begun.maxSeconds, signal });
+  const encoder = await encoderOf(host, begun);
+  const examined = await examine(host, corpus, { encoder, maxTrainingSeconds: begun.maxSeconds, signal });
   tellProblems(examined.problems, begun.data, note, "the run's log.txt names them all");
   const { name, fold } = sessionOf(begun, origin, corpus, examined, note);
   const config = { ...begun, fold };

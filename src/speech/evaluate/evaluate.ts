@@ -3,6 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { readWav, SAMPLE_RATE } from "../../io/audio.ts";
 import { batchBytes, planBatches } from "../../models/batches.ts";
+import { receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { Weights } from "../../nn/weights.ts";
 import { LABELS, type Problem, type Utterance } from "../corpora/corpus.ts";
@@ -79,6 +80,8 @@ async function answerSpeech(
   const problem = ({ id }: Labelled, kind: Problem["kind"], handled: string) =>
     onProblem?.({ id, kind, handled });
   const recognizer = await openRecognizer(host, device, model);
+  const { hubert } = recognizer.model;
+  const minSamples = receptiveField(hubert);
   try {
     const fitting = test.filter((utterance) => {
       const misfit = misfitOf(recognizer, samplesOf(utterance));
@@ -88,11 +91,12 @@ async function answerSpeech(
     const limits = { batch, bytes: batchBytes(device) };
     let done = test.length - fitting.length;
     // Planned here, so that the clips of one batch alone are in memory.
-    for (const indices of planBatches(fitting.map(samplesOf), recognizer.model.hubert, limits)) {
+    for (const indices of planBatches(fitting.map(samplesOf), hubert, limits)) {
       const clips: { utterance: Labelled; samples: Float32Array }[] = [];
       for (const utterance of indices.map((i) => fitting[i])) {
         try {
-          clips.push({ utterance, samples: (await readWav(host, utterance.wav)).samples });
+          const { samples } = await readWav(host, utterance.wav, { minSamples });
+          clips.push({ utterance, samples });
         } catch (error) {
           problem(utterance, "unreadable wav", `left out: ${(error as Error).message}`);
         }

@@ -7,7 +7,7 @@ import { decodeBeam, decodeGreedy, type Transcript } from "../../io/decode.ts";
 import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";
-import type { HubertInput } from "../../models/hubert.ts";
+import { type HubertInput, secondsPerFrame } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
 import { reshape } from "../../ops/elementwise.ts";
 import { maskedMean } from "../../ops/reduce.ts";
@@ -20,7 +20,7 @@ import { readWords } from "./words.ts";
 /** The layers of a system: an EmotionRecognizer, or a HubertForCTC, which names no emotion. */
 export interface SystemLayers {
   readonly device: Device;
-  readonly config: Pick<EmotionConfig, "bert"> & Partial<Pick<EmotionConfig, "labels">>;
+  readonly config: Pick<EmotionConfig, "hubert" | "bert"> & Partial<Pick<EmotionConfig, "labels">>;
   encodeSpeech(input: HubertInput, mode: Mode): EncodedSpeech;
   readonly classify?: EmotionRecognizer["classify"];
 }
@@ -136,13 +136,17 @@ export class Inference {
     beam: number | undefined,
   ): Promise<Transcript[] | undefined> {
     const { vocabulary } = this.#codecs;
-    if (!logProbs || !vocabulary) return undefined;
+    const { hubert } = this.#layers.config;
+    if (!logProbs || !vocabulary || !hubert) return undefined;
     const [, T, V] = logProbs.shape;
     const values = await logProbs.read();
     if (values.some(Number.isNaN)) throw new Error("Cannot decode: the model's logits are not finite");
+    const times = { secondsPerFrame: secondsPerFrame(hubert) };
     return frames.map((n, b) => {
       const own = values.subarray(b * T * V, (b * T + n) * V);
-      return beam ? decodeBeam(own, vocabulary, { beamWidth: beam }) : decodeGreedy(own, vocabulary);
+      return beam
+        ? decodeBeam(own, vocabulary, { ...times, beamWidth: beam })
+        : decodeGreedy(own, vocabulary, times);
     });
   }
 

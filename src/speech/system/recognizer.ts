@@ -178,7 +178,7 @@ export class Recognizer {
 function ctcLayers({ device, root }: Weights, hubert: HubertConfig): SystemLayers {
   const ctc = new HubertForCTC(root, hubert);
   return {
-    ...{ device, config: {} },
+    ...{ device, config: { hubert } },
     encodeSpeech(input, mode) {
       const { logits, ...speech } = ctc.forward(input, mode);
       return { ...speech, ctcLogits: logits };

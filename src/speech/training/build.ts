@@ -3,6 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { bertConfig, ConfigReader } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { receptiveField } from "../../models/hubert.ts";
 import { BertForMaskedLM } from "../../models/masked_lm.ts";
 import type { Parameter } from "../../nn/parameter.ts";
 import { Weights } from "../../nn/weights.ts";
@@ -113,6 +114,7 @@ function emotionTask(
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
       maxTokens: parsed.bert?.maxPositions ?? 512,
+      minSamples: parsed.hubert && receptiveField(parsed.hubert),
     },
     alpha: parsed.alpha,
     ctcReduction: options.ctcReduction,

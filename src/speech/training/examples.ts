@@ -28,6 +28,8 @@ export interface Reader {
   readonly tokenizer?: BertTokenizer;
   /** Most tokens of a text, [CLS] and [SEP] included. */
   readonly maxTokens: number;
+  /** Fewest samples of a clip: receptiveField() of the encoder. */
+  readonly minSamples?: number;
   /** False: the audio is not brought to zero mean and unit variance. */
   readonly normalize?: boolean;
   /** Told of every file that cannot be read any more; its utterance is left out. */
@@ -40,11 +42,11 @@ export async function readBatch(
   wanted: readonly Utterance[],
   change?: (samples: Float32Array, id: string) => Float32Array,
 ): Promise<Batch | undefined> {
-  const { host, vocabulary, tokenizer, onProblem } = reader;
+  const { host, vocabulary, tokenizer, minSamples, onProblem } = reader;
   const clips = await Promise.all(
     wanted.map(async (utterance) => {
       try {
-        const { samples } = await readWav(host, utterance.wav);
+        const { samples } = await readWav(host, utterance.wav, { minSamples });
         const changed = change ? change(samples, utterance.id) : samples;
         return { utterance, samples: reader.normalize === false ? changed : normalize(changed) };
       } catch (error) {
