@@ -17,7 +17,7 @@ import type { RunFolder } from "../src/train/run_folder.ts";
 import { readSentences } from "../src/speech/training/text_task.ts";
 import { applySettings, checkConfig, type StageNumber } from "../src/speech/recipes/config.ts";
 import { knownKeys } from "../src/speech/recipes/model_keys.ts";
-import { settingNotes } from "../src/speech/training/setting_notes.ts";
+import { settingNotes } from "../src/speech/recipes/systems.ts";
 import { parse } from "../tools/cli.ts";
 import { verb } from "../tools/train.ts";
 import { tinyRelease } from "./tiny_release.ts";
@@ -288,7 +288,7 @@ test("train refuses a folder for a part that the system lacks, and says which is
   );
   await refused(
     ["--system", "text-mlm", "--hubert", "b"],
-    "Cannot use --hubert: the system text-mlm hears no speech",
+    "Cannot use --hubert: the system text-mlm takes no speech",
   );
   await refused(
     ["--system", "acoustic", "--set", "system=text"],

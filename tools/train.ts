@@ -21,8 +21,7 @@ import { checkStages, effectiveModel, encoderOf } from "../src/speech/training/m
 import { numberedSession, split, type TrainData } from "../src/speech/training/data.ts";
 import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
-import { settingNotes, unused } from "../src/speech/training/setting_notes.ts";
-import { hasPart, SYSTEMS } from "../src/speech/recipes/systems.ts";
+import { hasPart, SYSTEMS, settingNotes, unused } from "../src/speech/recipes/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";

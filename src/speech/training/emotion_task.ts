@@ -13,10 +13,9 @@ import { type UtteranceAnswer, utteranceAnswer } from "./answer.ts";
 import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
 import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
-import { refuseTooFew } from "../../train/missing.ts";
 import { uniformStream } from "../../train/seeds.ts";
 import { specAugment } from "./spec_augment.ts";
-import type { DevResult, Losses, Task } from "../../train/task.ts";
+import { type DevResult, type Losses, refuseTooFew, type Task } from "../../train/task.ts";
 
 export interface EmotionTaskOptions {
   readonly system: EmotionRecognizer;
