@@ -10,9 +10,8 @@ import { folds, holdOut, sessionNamed, sessionsOf } from "../src/speech/corpora/
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
-import { numberedSession } from "../src/speech/training/data.ts";
+import { identify, numberedSession } from "../src/speech/training/data.ts";
 import { formerNames } from "../src/speech/recipes/former_names.ts";
-import { identify } from "../src/speech/training/identity.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { UsageError } from "../tools/cli.ts";
 import { verb as corpusVerb } from "../tools/corpus.ts";

@@ -17,7 +17,7 @@ import type { RunFolder } from "../src/train/run_folder.ts";
 import { readSentences } from "../src/speech/training/text_task.ts";
 import { applySettings, checkConfig, type StageNumber } from "../src/speech/recipes/config.ts";
 import { knownKeys } from "../src/speech/recipes/model_keys.ts";
-import { settingNotes } from "../src/speech/training/setting_notes.ts";
+import { settingNotes } from "../src/speech/recipes/systems.ts";
 import { parse } from "../tools/cli.ts";
 import { verb } from "../tools/train.ts";
 import { tinyRelease } from "./tiny_release.ts";

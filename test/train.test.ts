@@ -36,7 +36,7 @@ import { RunFolder } from "../src/train/run_folder.ts";
 import { newBob, scheduleFactor } from "../src/train/schedule.ts";
 import { seedOf, trainingStream, uniformStream } from "../src/train/seeds.ts";
 import { maskSpans } from "../src/speech/training/spec_augment.ts";
-import { identify } from "../src/speech/training/identity.ts";
+import { identify } from "../src/speech/training/data.ts";
 import { openLatest } from "../src/train/state.ts";
 import type { Task } from "../src/train/task.ts";
 import { crc32c, TensorBoardEvents } from "../src/train/tensorboard.ts";

@@ -2,6 +2,7 @@
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
+import { receptiveField } from "../src/models/hubert.ts";
 import { bundled } from "../src/host/bundled_model.ts";
 import { type SpeechModel, openModelFolder, requireSpeechEncoder } from "../src/speech/system/folder.ts";
 import { openRecognizer, type Recognition, type Recognizer } from "../src/speech/system/recognizer.ts";
@@ -77,7 +78,7 @@ async function recogniseAll(
   const bar = progress("recognising", found.length, { unit: "files" });
   let seconds = 0;
   try {
-    for await (const window of readWindows(host, found, fail)) {
+    for await (const window of readWindows(host, found, receptiveField(model.hubert), fail)) {
       for (const { path, audio } of window)
         for (const line of audio.notes) note(`predict: ${onOneLine(path)}: ${line}`);
       const { first } = engine;

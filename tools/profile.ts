@@ -2,7 +2,7 @@
 import type { Device } from "../src/gpu/device.ts";
 import type { ProfileEvent, ProfileRow } from "../src/gpu/profiler.ts";
 import { currentHost } from "../src/host/current.ts";
-import { LONGEST_SECONDS, SAMPLE_RATE, SHORTEST_SAMPLES } from "../src/io/audio.ts";
+import { LONGEST_SECONDS, SAMPLE_RATE } from "../src/io/audio.ts";
 import { readJson } from "../src/io/config.ts";
 import { openSafetensors, type Safetensors } from "../src/io/safetensors.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
@@ -10,7 +10,7 @@ import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
 import { architectureOf, familyOf, has } from "../src/models/family.ts";
-import { HubertForCTC, HubertModel } from "../src/models/hubert.ts";
+import { HubertForCTC, HubertModel, receptiveField } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { draw } from "../src/nn/init.ts";
 import { Weights } from "../src/nn/weights.ts";
@@ -36,17 +36,13 @@ export const verb = defineVerb({
   },
   operands: { max: 1 },
   async main({ values, operands, print, printJson, note }) {
-    const samples = Math.round(values.seconds * SAMPLE_RATE);
-    if (!(samples >= SHORTEST_SAMPLES && values.seconds <= LONGEST_SECONDS))
-      throw new UsageError(
-        `Cannot read --seconds ${values.seconds}: it is a number from ${SHORTEST_SAMPLES / SAMPLE_RATE} to ${LONGEST_SECONDS}`,
-      );
     const folder = operands[0] ?? bundled("default") ?? bundled("demo");
     if (!folder) throw new UsageError("Cannot run without FOLDER: no model is bundled");
     const host = await currentHost();
     if (values.trace !== undefined) await checkWritable(host, values.trace);
     const configPath = `${folder}/config.json`;
     const json = await readJson(host, configPath);
+    const samples = samplesOf(values.seconds, json, configPath);
     const file = await openSafetensors(host, folder);
     const architecture = architectureOf(json);
     if (/For(?!CTC)/.test(architecture ?? ""))
@@ -104,6 +100,22 @@ export const verb = defineVerb({
     return 0;
   },
 });
+
+/** Samples of so many seconds. Throws a UsageError where the encoder makes no frame of them, or they are too many. */
+function samplesOf(seconds: number, json: Readonly<Record<string, unknown>>, source: string): number {
+  const whole = has(json, "hubert") || has(json, "bert");
+  const hubert = whole
+    ? emotionConfig(json, source).hubert
+    : familyOf(json, source, ["hubert", "wav2vec2", "bert"]) === "bert"
+      ? undefined
+      : hubertConfig(json, source);
+  const least = hubert ? receptiveField(hubert) : 1;
+  const samples = Math.round(seconds * SAMPLE_RATE);
+  if (samples >= least && seconds <= LONGEST_SECONDS) return samples;
+  throw new UsageError(
+    `Cannot read --seconds ${seconds}: it is a number from ${least / SAMPLE_RATE} to ${LONGEST_SECONDS}`,
+  );
+}
 
 /** The forward pass of whatever the folder holds. */
 function build(

@@ -17,12 +17,11 @@ import {
   type StageNumber,
   type TrainConfig,
 } from "../src/speech/recipes/config.ts";
-import { checkStages, effectiveModel } from "../src/speech/training/materials.ts";
+import { checkStages, effectiveModel, encoderOf } from "../src/speech/training/materials.ts";
 import { numberedSession, split, type TrainData } from "../src/speech/training/data.ts";
 import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
-import { settingNotes, unused } from "../src/speech/training/setting_notes.ts";
-import { hasPart, SYSTEMS } from "../src/speech/recipes/systems.ts";
+import { hasPart, SYSTEMS, settingNotes, unused } from "../src/speech/recipes/systems.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { chooseSession, heldOutLine, tellProblems } from "./fold.ts";
@@ -204,7 +203,8 @@ async function openData(
     return { config: begun };
   }
   const corpus = await readIemocap(host, begun.data);
-  const examined = await examine(host, corpus, { maxTrainingSeconds: begun.maxSeconds, signal });
+  const encoder = await encoderOf(host, begun);
+  const examined = await examine(host, corpus, { encoder, maxTrainingSeconds: begun.maxSeconds, signal });
   tellProblems(examined.problems, begun.data, note, "the run's log.txt names them all");
   const { name, fold } = sessionOf(begun, origin, corpus, examined, note);
   const config = { ...begun, fold };

@@ -3,6 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { bertConfig } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { receptiveField } from "../../models/hubert.ts";
 import { BertForMaskedLM } from "../../models/masked_lm.ts";
 import type { Parameter } from "../../nn/parameter.ts";
 import { Weights } from "../../nn/weights.ts";
@@ -109,10 +110,11 @@ function emotionTask(
     system: new EmotionRecognizer(weights.root, parsed),
     parameters: weights.parameters,
     reader: {
-      ...{ host, onProblem, audio: true, normalize: assets.normalize },
+      ...{ host, onProblem, normalize: assets.normalize },
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
       maxTokens: parsed.bert?.maxPositions ?? 512,
+      minSamples: parsed.hubert && receptiveField(parsed.hubert),
     },
     alpha: parsed.alpha,
     ctcReduction: options.ctcReduction,

@@ -3,11 +3,10 @@ import type { Device } from "../../gpu/device.ts";
 import { build, type TaskOptions } from "./build.ts";
 import { readChecked } from "../../train/checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
-import { split, type TrainData } from "./data.ts";
+import { identify, split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "../../train/loop.ts";
 import type { Chosen } from "./materials.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
-import { identify } from "./identity.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest } from "../../train/state.ts";
 
