@@ -16,8 +16,8 @@ import { scope } from "../src/tensor/scope.ts";
 import { grad } from "../src/tensor/tape.ts";
 import { AdamW } from "../src/train/adamw.ts";
 import { formatBytes } from "../tools/format.ts";
-import { CaseTensors } from "../tools/validate/case.ts";
-import { wholeSystem } from "../tools/validate/models.ts";
+import { CaseTensors } from "../src/validate/case.ts";
+import { wholeSystem } from "../src/speech/validate/models.ts";
 
 const folder = process.env.CASE;
 if (!folder) {

@@ -17,12 +17,13 @@ import { apportion, perform, TABLE, TYPES } from "../src/speech/corpora/prosody.
 import { random } from "../src/speech/corpora/random.ts";
 import { textCorpus, vocabulary, wordPieces, written } from "../src/speech/corpora/sentences.ts";
 import { requestFor, wordTimes } from "../src/speech/corpora/speech.ts";
+import { startSpeech } from "../src/speech/corpora/speech_process.ts";
 import { makeCorpus } from "../src/speech/corpora/synthetic.ts";
 import { record } from "../src/speech/corpora/timbre.ts";
+import { claimCorpus } from "../src/speech/corpora/unfinished.ts";
 import { currentHost } from "../src/host/current.ts";
 import { normalizeTranscript } from "../src/io/text.ts";
-import { claim, verb as corpusVerb } from "../tools/corpus.ts";
-import { startSpeech } from "../tools/speech_process.ts";
+import { verb as corpusVerb } from "../tools/corpus.ts";
 import { runHere } from "./verb.ts";
 
 const host = await currentHost();
@@ -236,7 +237,7 @@ test("makeCorpus() gives equal bytes for equal seeds, and a corpus that the IEMO
   const make = async (name: string, seed: number) => {
     const root = join(scratch, name);
     await mkdir(root);
-    const speech = startSpeech();
+    const speech = startSpeech(host, new URL("../tools/synthesiser.ts", import.meta.url));
     try {
       const change = { clips: 20, lines: 50 };
       return {
@@ -312,14 +313,14 @@ test("corpus make refuses a folder that another process is making, and takes ove
   );
 
   await owner(2 ** 22 + 1);
-  const lock = await claim(host, out, partial);
+  const corpus = await claimCorpus(host, out);
   assert.deepEqual(await readdir(partial), ["lock"], "what the dead one left is gone");
   assert.equal(JSON.parse(await readFile(join(partial, "lock"), "utf8")).pid, process.pid);
-  lock.release();
+  corpus.release();
   assert.deepEqual(await readdir(partial), []);
 
   await writeFile(join(partial, "letters.txt"), "mine");
-  await assert.rejects(claim(host, out, partial), {
+  await assert.rejects(claimCorpus(host, out), {
     message: `Cannot make a corpus in ${out}: ${partial} holds letters.txt and is no unfinished corpus, expected nothing of that name`,
   });
   assert.equal(await readFile(join(partial, "letters.txt"), "utf8"), "mine");

@@ -11,8 +11,8 @@ import { type TensorSource, writeSafetensors } from "../src/io/safetensors_write
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, ConfigReader } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
-import { distance, judge } from "../tools/validate/compare.ts";
-import { watchMemory } from "../tools/validate/cost.ts";
+import { distance, judge } from "../src/validate/compare.ts";
+import { watchMemory } from "../src/validate/cost.ts";
 import { editCheckpoint, floats } from "./checkpoint.ts";
 import { testDevice } from "./device.ts";
 import { normal } from "./reference.ts";
@@ -190,7 +190,7 @@ test("Weights.load() streams: a checkpoint of 100 MB costs the JavaScript heap a
   const weights = new Weights(device, { file, path });
   new BertModel(weights.root.at("bert"), config);
   const before = process.memoryUsage();
-  const { hostPeak } = await watchMemory((sample) => weights.load(sample));
+  const { hostPeak } = await watchMemory(host, (sample) => weights.load(sample));
   const growth = hostPeak - before.heapUsed - before.arrayBuffers;
   assert.ok(device.pool.statistics.live >= bytes, "the weights are not on the GPU");
   assert.ok(growth < 60e6, `heap and array buffers grew by ${growth} bytes`);

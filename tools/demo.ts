@@ -17,9 +17,9 @@ import { bundled } from "../src/host/bundled_model.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
-import { CaseTensors } from "./validate/case.ts";
-import { distance } from "./validate/compare.ts";
-import { readStage } from "./validate/models.ts";
+import { CaseTensors } from "../src/validate/case.ts";
+import { distance } from "../src/validate/compare.ts";
+import { readStage } from "../src/speech/validate/models.ts";
 
 const LIMIT = 1e-4;
 

@@ -2,6 +2,7 @@
 import { LABELS, type Problem, summarizeProblems, type Utterance } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { type Fold, holdOut } from "../src/speech/corpora/folds.ts";
+import { chooseSession, tellProblems } from "../src/speech/corpora/held_out.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { type Baselines, readBaselines } from "../src/speech/evaluate/baselines.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
@@ -18,11 +19,10 @@ import { Weights } from "../src/nn/weights.ts";
 import { answerBatch } from "../src/speech/training/answer.ts";
 import { planInOrder, roundLength } from "../src/speech/training/batches.ts";
 import { type Reader, readBatch } from "../src/speech/training/examples.ts";
+import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "../src/speech/training/overlap.ts";
 import { readProvenance } from "../src/speech/training/provenance.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { type DeviceChoice, deviceOptions, openChosenDevice } from "./device.ts";
-import { chooseSession, tellProblems } from "./fold.ts";
-import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "./provenance.ts";
 
 export const verb = defineVerb({
   name: "evaluate",

@@ -22,9 +22,9 @@ import { softmax } from "../../src/ops/softmax.ts";
 import { weightNorm } from "../../src/ops/weight_norm.ts";
 import { grad, untracked } from "../../src/tensor/tape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
-import { CaseTensors } from "./case.ts";
-import { type Evidence, judge, type Stage } from "./compare.ts";
-import { validateOptimizer } from "./optimizers.ts";
+import { CaseTensors } from "../../src/validate/case.ts";
+import { type Evidence, judge, type Stage } from "../../src/validate/compare.ts";
+import { validateOptimizer } from "../../src/validate/optimizers.ts";
 
 const LIMIT = 1e-5;
 

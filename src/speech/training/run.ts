@@ -11,7 +11,7 @@ import { identify } from "./identity.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest } from "../../train/state.ts";
 
-export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
+export interface RunOptions extends Pick<TaskOptions, "onProblem" | "onNote"> {
   readonly device: Device;
   readonly run: RunFolder;
   readonly config: TrainConfig;
@@ -67,7 +67,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
     if (!from)
       for (const folder of Object.values(chosen)) await readChecked(run.host, `${folder}/model.safetensors`);
     const { weights, task } = await buildStage(device, config, stage, chosen, from?.folder, {
-      ...{ train, dev, measure: options.measure, onProblem: options.onProblem, onNote },
+      ...{ train, dev, onProblem: options.onProblem, onNote },
       record: recordOf(provenance, stage),
     });
     try {
