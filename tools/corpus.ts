@@ -11,14 +11,18 @@ import {
 } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
+import { PRESETS } from "../src/speech/corpora/plan.ts";
 import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
 import { type Baselines, baselinesText, measureBaselines } from "../src/speech/evaluate/baselines.ts";
 import { makeStandIn } from "../src/speech/evaluate/stand_in.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import type { Progress } from "./progress.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 const ACTIONS = ["make", "check", "stats"] as const;
+type PresetName = keyof typeof PRESETS;
+const SIZES = Object.values(PRESETS).map(({ clips }) => clips.toLocaleString("en"));
 /** Beside this file: .ts in a checkout, .js where it is built. */
 const SYNTHESISER = new URL(
   `./synthesiser.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`,
@@ -27,19 +31,19 @@ const SYNTHESISER = new URL(
 
 export const verb = defineVerb({
   name: "corpus",
-  summary: "make a stand-in for IEMOCAP, check a corpus, or describe one",
+  summary: SUMMARIES.corpus,
   usage: `make --preset nano|mini|full --out DIR [--seed N]
        wavegate corpus check DIR
        wavegate corpus stats DIR`,
-  example: "wavegate corpus make --preset mini --out corpus/mini",
+  example: "wavegate corpus make --preset nano --out corpus/nano",
   operands: { max: 2 },
   interruptible: true,
   options: {
     preset: {
       type: "string",
-      choices: ["nano", "mini", "full"],
+      choices: Object.keys(PRESETS) as PresetName[],
       default: "nano",
-      help: "make: 120, 1,200 or 5,531 clips",
+      help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips`,
     },
     out: { type: "string", value: "DIR", help: "make: a folder that does not exist yet" },
     seed: { type: "number", value: "N", default: 1, help: "make: equal seeds give equal bytes" },
@@ -82,7 +86,7 @@ function clipBar(progress: Context["progress"], label: string) {
 
 async function make(
   host: Host,
-  preset: "nano" | "mini" | "full",
+  preset: PresetName,
   out: string,
   seed: number,
   { print, printJson, progress, signal }: Output,

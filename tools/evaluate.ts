@@ -23,12 +23,13 @@ import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "../src/spee
 import { readProvenance } from "../src/speech/training/provenance.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { type DeviceChoice, deviceOptions, openChosenDevice } from "./device.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 export const verb = defineVerb({
   name: "evaluate",
-  summary: "UA, WA and WER of a model on the session that its training held out",
+  summary: SUMMARIES.evaluate,
   usage: "--model DIR --data DIR [--fold NAME] [options]",
-  example: "wavegate evaluate --model runs/small/model --data corpus/mini --out answers.csv",
+  example: "wavegate evaluate --model runs/a/model --data corpus/nano --out answers.csv",
   options: {
     model: { type: "string", value: "DIR", help: "a model folder, as train writes it" },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },

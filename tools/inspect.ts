@@ -5,11 +5,12 @@ import { openSafetensors } from "../src/io/safetensors.ts";
 import { type TensorStatistics, tensorStatistics } from "../src/io/tensor_statistics.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatBytes, formatTable } from "./format.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 export const verb = defineVerb({
   name: "inspect",
-  summary: "keys, shapes, dtypes, bytes and statistics of a safetensors file",
-  usage: "FILE.safetensors|FOLDER",
+  summary: SUMMARIES.inspect,
+  usage: "FILE.safetensors|FOLDER [options]",
   example: "wavegate inspect model.safetensors --match 'layers.0.*weight'",
   options: {
     match: { type: "string", value: "REGEX", help: "only keys that match" },

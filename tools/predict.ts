@@ -10,6 +10,7 @@ import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts"
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
 import { firstLine, onOneLine } from "./output.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
@@ -24,7 +25,7 @@ const options = {
 
 export const verb = defineVerb({
   name: "predict",
-  summary: "words and emotion of recordings",
+  summary: SUMMARIES.predict,
   usage: "FILE… [options]   (a folder stands for every *.wav below it, - for standard input)",
   example: "wavegate predict a.wav recordings/ --model my-model --json",
   options,

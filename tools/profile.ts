@@ -7,10 +7,11 @@ import { byKind, profileModel, traceOf } from "../src/speech/predict/profile.ts"
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 export const verb = defineVerb({
   name: "profile",
-  summary: "time of every kernel in a forward pass",
+  summary: SUMMARIES.profile,
   usage: "[FOLDER] [options]   (a model, or a case of validate; by default the bundled model)",
   example: "wavegate profile my-hubert --seconds 10 --trace trace.json",
   options: {

@@ -18,14 +18,15 @@ import { RunFolder } from "../src/train/run_folder.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
+import { SUMMARIES } from "./summaries.ts";
 import { display } from "./train/display.ts";
 
 export const verb = defineVerb({
   name: "train",
-  summary: "train a system of the paper, or go on with a run",
+  summary: SUMMARIES.train,
   usage: `--system NAME --data DIR --out RUN [options]
        wavegate train --resume --out RUN [--data DIR]`,
-  example: "wavegate train --system both-cmgi --preset small --data corpus/mini --fold 5 --out runs/small",
+  example: "wavegate train --system both-cmgi --preset nano --data corpus/nano --out runs/a",
   interruptible: true,
   options: {
     system: {

@@ -7,13 +7,14 @@ import type { Cost } from "../src/validate/cost.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
+import { SUMMARIES } from "./summaries.ts";
 import { validateOperators } from "./validate/operators.ts";
 
 export const verb = defineVerb({
   name: "validate",
-  summary: "compare a model or single operations, or a folder of such cases, with what PyTorch computed",
-  usage: "CASE…",
-  example: "wavegate validate test/reference/hubert-tiny-stable test/reference/ops",
+  summary: SUMMARIES.validate,
+  usage: "CASE… [options]   (a model or single operations, or a folder of such cases)",
+  example: "wavegate validate case",
   options: {
     ...deviceOptions,
     all: { type: "boolean", help: "print every stage, also where a case has more than 60" },
