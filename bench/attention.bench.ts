@@ -3,7 +3,7 @@ import process from "node:process";
 import { full } from "../src/ops/elementwise.ts";
 import { selfAttention } from "../src/ops/attention.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { attention } from "../test/float64.ts";
 import { normal } from "../test/reference.ts";
@@ -45,12 +45,12 @@ for (const [what, T, H, D] of [
     check,
     gflop,
   });
-  const seed = full(device, [1, T, C], 1);
+  const dy = full(device, [1, T, C], 1);
   const step = () =>
     scope(device, () => {
-      grad(device, [qkv], () => {
+      vjp(device, [qkv], () => {
         const y = selfAttention(qkv, { heads: H });
-        return { loss: y, seeds: [[y, seed]] };
+        return { outputs: [y], cotangents: [dy] };
       });
     });
   await time(device, {
@@ -59,6 +59,6 @@ for (const [what, T, H, D] of [
     gflop: 3.5 * gflop,
   });
   qkv.release();
-  seed.release();
+  dy.release();
 }
 process.exit(0);

@@ -8,7 +8,7 @@ import process from "node:process";
 import { type Device, openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { BertModel } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { uniform } from "../src/nn/random.ts";
 import { Weights } from "../src/nn/weights.ts";
@@ -32,7 +32,7 @@ async function measure(name: string, device: Device, weights: Weights, run: () =
     peak = Math.max(peak, heapUsed + arrayBuffers);
   };
   const begin = performance.now();
-  await weights.load(watch);
+  await weights.initialize(watch);
   const loaded = performance.now();
   const once = async () => {
     const y = scope(device, run);
@@ -75,7 +75,7 @@ const host = await currentHost();
 {
   const device = await openDevice(host);
   const weights = new Weights(device, { seed: 1 });
-  const model = new HubertForCTC(weights.root, hubertConfig(new ConfigReader(HUBERT_LARGE, "HuBERT-large")));
+  const model = new HubertForCTC(weights.root, hubertConfig(HUBERT_LARGE, "HuBERT-large"));
   const next = uniform(2);
   const audio = Tensor.from(
     device,
@@ -90,7 +90,7 @@ const host = await currentHost();
   const weights = new Weights(device, { seed: 1 });
   const model = new BertModel(
     weights.root.at("bert"),
-    bertConfig(new ConfigReader({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base")),
+    bertConfig({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base"),
   );
   const ids = [Array.from({ length: 128 }, (_, i) => 1000 + 7 * i)];
   await measure("BERT-base, 128 tokens", device, weights, () => model.forward({ ids }).hidden);

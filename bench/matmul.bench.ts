@@ -1,6 +1,6 @@
 /** Products of the models' shapes: forward, and both sides of the backward. */
 import process from "node:process";
-import { product } from "../src/ops/matmul.ts";
+import { gemm } from "../src/ops/matmul.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { normal } from "../test/reference.ts";
 import { openBenchDevice, time } from "./measure.ts";
@@ -27,7 +27,7 @@ for (const [what, M, N, K] of [
   ];
   const gflop = (2 * M * N * K) / 1e9;
   /** A hundred elements spread over the result. */
-  const sampled = async (t: Tensor, columns: number, at: (row: number, column: number) => number) => {
+  const sampled = async (t: Tensor, columns: number, at: (rowStride: number, column: number) => number) => {
     const all = await t.read();
     const places = Array.from({ length: 100 }, (_, i) => (i * 7919) % all.length);
     return {
@@ -38,10 +38,19 @@ for (const [what, M, N, K] of [
   const sum = (n: number, f: (i: number) => number) =>
     Array.from({ length: n }, (_, i) => f(i)).reduce((a, b) => a + b, 0);
   const forward = () =>
-    product(y, tx, tw, { M, N, K, transB: true, a: { row: K }, b: { row: K }, y: { row: N } });
-  const input = () => product(dx, tdy, tw, { M, N: K, K: N, a: { row: N }, b: { row: K }, y: { row: K } });
+    gemm(y, tx, tw, { M, N, K, transB: true, a: { rowStride: K }, b: { rowStride: K }, y: { rowStride: N } });
+  const input = () =>
+    gemm(dx, tdy, tw, { M, N: K, K: N, a: { rowStride: N }, b: { rowStride: K }, y: { rowStride: K } });
   const weight = () =>
-    product(dw, tdy, tx, { M: N, N: K, K: M, transA: true, a: { row: N }, b: { row: K }, y: { row: K } });
+    gemm(dw, tdy, tx, {
+      M: N,
+      N: K,
+      K: M,
+      transA: true,
+      a: { rowStride: N },
+      b: { rowStride: K },
+      y: { rowStride: K },
+    });
   for (const [name, run, check] of [
     ["y = x·wᵀ", forward, () => sampled(y, N, (m, n) => sum(K, (k) => x[m * K + k] * w[n * K + k]))],
     ["dx = dy·w", input, () => sampled(dx, K, (m, k) => sum(N, (n) => dy[m * N + n] * w[n * K + k]))],

@@ -9,6 +9,8 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import * as v from "valibot";
+import { finite, object, parse } from "../src/io/schema.ts";
 import { formatTable } from "../tools/format.ts";
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -27,13 +29,16 @@ const engines: { name: string; command: string[]; skips?: string[] }[] = [
   { name: "PyTorch CPU", command: [python, at("peers/pytorch.py")] },
 ];
 
-interface Line {
-  readonly firstMs: number;
-  readonly medianMs: number;
-  readonly coldMs?: number;
-  readonly relL2: number;
-  readonly error?: string;
-}
+const figures = object({
+  firstMs: finite,
+  medianMs: finite,
+  coldMs: v.optional(finite),
+  relL2: finite,
+});
+/** What a workload prints: figures, or why there are none. */
+const lineSchema = v.union([object({ error: v.string() }), figures]);
+
+type Line = v.InferOutput<typeof figures>;
 
 function run(command: string[], workload: string): Line | string {
   // No shader cache: firstMs and coldMs are what a new user sees.
@@ -46,8 +51,8 @@ function run(command: string[], workload: string): Line | string {
   });
   const json = done.stdout?.split("\n").find((l) => l.startsWith("{"));
   if (!json) return done.stderr?.trim().split("\n").at(-1) ?? String(done.error);
-  const line = JSON.parse(json) as Line;
-  return line.error ?? line;
+  const line = parse(lineSchema, JSON.parse(json), `the line of ${program}`);
+  return "error" in line ? line.error : line;
 }
 
 if (!existsSync(at("peers/data/io.safetensors"))) {

@@ -8,24 +8,24 @@ import { type Device, openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { openSafetensors, readF32 } from "../src/io/safetensors.ts";
 import { bertLayer } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { FeatureExtractor, hubertLayer } from "../src/models/hubert.ts";
 import { Weights } from "../src/nn/weights.ts";
-import { add, full, scale } from "../src/ops/elementwise.ts";
+import { full } from "../src/ops/elementwise.ts";
 import { matmul } from "../src/ops/matmul.ts";
+import { mse } from "../src/ops/mse.ts";
 import { adamStep } from "../src/ops/optimizer.ts";
-import { dot } from "../src/ops/reduce.ts";
 import { BERT_BASE, HUBERT_LARGE } from "../src/speech/recipes/presets.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad, untracked } from "../src/tensor/tape.ts";
+import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { distance } from "../src/validate/compare.ts";
 
 const DATA = new URL("peers/data/", import.meta.url).pathname;
 const host = await currentHost();
 
-const bertBase = bertConfig(new ConfigReader({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base"));
-const hubertLarge = hubertConfig(new ConfigReader(HUBERT_LARGE, "HuBERT-large"));
+const bertBase = bertConfig({ ...BERT_BASE, vocab_size: 30522 }, "BERT-base");
+const hubertLarge = hubertConfig(HUBERT_LARGE, "HuBERT-large");
 
 /** The data's names for what BERT and HuBERT call by Hugging Face's keys. */
 const shortNames: readonly (readonly [RegExp, string])[] = [
@@ -76,7 +76,7 @@ async function encoder(device: Device, layers: number): Promise<Workload> {
   const file = await openSafetensors(host, path);
   const weights = new Weights(device, { file, path, spellings, mayIgnore });
   const stack = Array.from({ length: layers }, (_, i) => bertLayer(weights.root.at(`layer.${i}`), bertBase));
-  await weights.load();
+  await weights.initialize();
   await file.close();
   const x = await io(device, "x", [1, 128, 768]);
   const run = () =>
@@ -99,7 +99,7 @@ async function train(device: Device, slice: "bert" | "hubert"): Promise<Workload
       ? hubertLayer(weights.root.at(`layers.${i}`), hubertLarge)
       : bertLayer(weights.root.at(`layer.${i}`), bertBase),
   );
-  await weights.load();
+  await weights.initialize();
   await file.close();
   const h = hubert ? "h" : "";
   const shape = hubert ? [1, 149, 1024] : [1, 128, 768];
@@ -110,13 +110,11 @@ async function train(device: Device, slice: "bert" | "hubert"): Promise<Workload
   let step = 0;
   const forward = () => {
     const y = stack.reduce((h, layer) => layer.forward(h, undefined, {}, ""), x);
-    const difference = untracked(device, () => add(y, target, 1, -1));
-    const loss = untracked(device, () => scale(dot(difference, difference), 1 / y.size));
-    return { loss, seeds: [[y, untracked(device, () => scale(difference, 2 / y.size))]] as const };
+    return mse(y, target);
   };
   const run = () =>
     scope(device, () => {
-      const { loss, gradients } = grad(device, parameters, forward);
+      const { value: loss, gradients } = valueAndGrad(device, parameters, forward);
       const clip = Tensor.from(device, Float32Array.of(1, 0, 1), [3]);
       step++;
       const rule = { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, step, decoupled: true };
@@ -135,7 +133,7 @@ async function conv(device: Device): Promise<Workload> {
   const file = await openSafetensors(host, path);
   const weights = new Weights(device, { file, path, spellings, mayIgnore });
   const extractor = new FeatureExtractor(weights.root, hubertLarge);
-  await weights.load();
+  await weights.initialize();
   await file.close();
   const wav = await io(device, "wav", [1, 16000]);
   const y = await expected("yconv");

@@ -1,6 +1,7 @@
 // activation: pointwise functions by kind (see lib/gelu.wgsl), four elements a thread.
 //   forward   x (N)      -> y (N)
 //   backward  x dy (N)   -> dx (N)      x is the value before the activation
+//   exponential, logarithm  x (N)  -> y (N)    entries of their own: a kind more would cost all others time
 // WG: threads a workgroup.
 override WG: u32 = 64;
 
@@ -38,4 +39,48 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: v
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.quads) { return; }
   dx[i] = dy[i] * slope(d.kind, x[i]);
+}
+
+// e^x within 2 ulp (Cephes): the built-in's error may grow with |x|. What has no finite result is left to the built-in.
+fn accurate_exp(x: vec4f) -> vec4f {
+  let n = round(x * 1.44269504088896341);
+  // ln 2 in two parts, so that x − n·ln 2 is exact. The select changes nothing but keeps Mesa from joining the parts.
+  let r = select(x - n * 0.693359375, x, n == vec4f(0.0)) + n * 2.12194440e-4;
+  let p = 0.5 + r * (1.6666665459e-1 + r * (4.1665795894e-2 + r * (8.3334519073e-3 + r * (1.3981999507e-3 + r * 1.9875691500e-4))));
+  // 2^n in two factors, as n may be one more than an exponent can hold.
+  let half = vec4i(clamp(n, vec4f(-200.0), vec4f(200.0))) / 2;
+  let rest = vec4i(clamp(n, vec4f(-200.0), vec4f(200.0))) - half;
+  let y = (1.0 + (r + r * r * p)) * bitcast<vec4f>((half + 127) << vec4u(23u)) * bitcast<vec4f>((rest + 127) << vec4u(23u));
+  return select(exp(x), y, abs(x) < vec4f(104.0));
+}
+
+// ln x within 1 ulp (fdlibm): the built-in may be off by 2^-21 near 1, where ln x is small.
+fn accurate_log(x: vec4f) -> vec4f {
+  let given = bitcast<vec4u>(x);
+  // Subnormal numbers are whole multiples of 2^-149; x itself may have been flushed to 0.
+  let tiny = given < vec4u(0x00800000u);
+  let bits = select(given, bitcast<vec4u>(vec4f(given)), tiny);
+  let m = bitcast<vec4f>((bits & vec4u(0x007fffffu)) | vec4u(0x3f800000u));
+  let big = m > vec4f(1.41421356);
+  let e = vec4f(bits >> vec4u(23u)) - 127.0 + select(vec4f(0.0), vec4f(1.0), big) - select(vec4f(0.0), vec4f(149.0), tiny);
+  let f = select(m, 0.5 * m, big) - 1.0;
+  let s = f / (2.0 + f);
+  let z = s * s;
+  let tail = z * (0.66666662693 + z * (0.40000972152 + z * (0.28498786688 + z * 0.24279078841)));
+  let h = 0.5 * f * f;
+  let y = e * 0.69313812256 - ((h - (s * (h + tail) + e * 9.0580006145e-6)) - f);
+  // 0, infinity, NaN and all below 0.
+  return select(y, log(x), (given == vec4u(0u)) | (given >= vec4u(0x7f800000u)));
+}
+
+@compute @workgroup_size(WG)
+fn exponential(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let i = linear_id(wg, groups, t, WG);
+  if (i < d.quads) { y[i] = accurate_exp(x[i]); }
+}
+
+@compute @workgroup_size(WG)
+fn logarithm(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let i = linear_id(wg, groups, t, WG);
+  if (i < d.quads) { y[i] = accurate_log(x[i]); }
 }

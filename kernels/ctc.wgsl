@@ -2,8 +2,8 @@
 //   measure   logits (B,T,V)                                          -> framesOut (B,T)
 //   lattice   logits frames samples labels                            -> nllOut (B), alphaOut betaOut (B,T,S) if tracked
 //   reduce    nll samples                                             -> loss ()
-//   weigh     nll samples dy                                          -> seedsOut (B)
-//   gradient  logits frames samples labels alpha beta seeds           -> dlogits (B,T,V)
+//   weigh     nll samples dy                                          -> dnllOut (B)
+//   gradient  logits frames samples labels alpha beta dnll            -> dlogits (B,T,V)
 // States 0 … S-1, S = 2L+1, of a sample: blank, label 0, blank, label 1, …, blank.
 //
 // Path probabilities are wide numbers, m·2^(e-31) with m from 2^31 on and an integer e each: no product over thousands of
@@ -50,7 +50,7 @@ const NOT_A_FRAME = 0xffffffffu;
 @group(0) @binding(4) var<storage, read> labels: array<Label>;
 @group(0) @binding(5) var<storage, read> alpha: array<Wide>;
 @group(0) @binding(6) var<storage, read> beta: array<Wide>;
-@group(0) @binding(7) var<storage, read> seeds: array<u32>;
+@group(0) @binding(7) var<storage, read> dnll: array<u32>;
 @group(0) @binding(8) var<storage, read_write> dlogits: array<u32>;
 @group(0) @binding(5) var<storage, read_write> alphaOut: array<Wide>;
 @group(0) @binding(6) var<storage, read_write> betaOut: array<Wide>;
@@ -59,7 +59,7 @@ const NOT_A_FRAME = 0xffffffffu;
 @group(0) @binding(1) var<storage, read> nll: array<u32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> loss: array<u32>;
-@group(0) @binding(5) var<storage, read_write> seedsOut: array<u32>;
+@group(0) @binding(5) var<storage, read_write> dnllOut: array<u32>;
 
 #include "lib/workgroup_max.wgsl"
 #include "lib/workgroup_sum.wgsl"
@@ -269,12 +269,12 @@ fn reduce() {
 }
 
 // What a sample's gradient is multiplied with: NaN if its loss is not finite, 0 if that was waived.
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn weigh(@builtin(global_invocation_id) id: vec3u) {
   let b = id.x;
   if (b >= d.B) { return; }
   let g = select(dy[b * d.dyStride] * samples[b].scale, 0.0, samples[b].fate == ZEROED);
-  seedsOut[b] = select(NAN_BITS, bitcast<u32>(g), is_finite(nll[b]));
+  dnllOut[b] = select(NAN_BITS, bitcast<u32>(g), is_finite(nll[b]));
 }
 
 var<workgroup> share: array<f32, CAP>;
@@ -286,11 +286,11 @@ fn gradient(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
   let at = b * d.T + wg.x;
   let sample = samples[b];
   let inside = wg.x < sample.frames;
-  if (!inside || !is_finite(seeds[b]) || sample.fate == ZEROED) {
-    for (var c = lane; c < d.V; c += WG) { dlogits[at * d.V + c] = select(0u, seeds[b], inside); }
+  if (!inside || !is_finite(dnll[b]) || sample.fate == ZEROED) {
+    for (var c = lane; c < d.V; c += WG) { dlogits[at * d.V + c] = select(0u, dnll[b], inside); }
     return;
   }
-  let seed = bitcast<f32>(seeds[b]);
+  let weight = bitcast<f32>(dnll[b]);
   let frame = frames[at];
   let S = 2u * sample.labels + 1u;
   var largest = 2 * LEAST;
@@ -316,7 +316,7 @@ fn gradient(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
     if (c == frame.top) { continue; }
     let p = probability(at, c, frame);
     rest += p;
-    dlogits[at * d.V + c] = bitcast<u32>(seed * p);
+    dlogits[at * d.V + c] = bitcast<u32>(weight * p);
   }
   storageBarrier();
   for (var j = lane; j <= sample.labels; j += WG) {
@@ -332,8 +332,8 @@ fn gradient(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
     if (class_ == frame.top) { continue; }
     let posterior = v / sum;
     rest -= posterior;
-    dlogits[at * d.V + class_] = bitcast<u32>(seed * (probability(at, class_, frame) - posterior));
+    dlogits[at * d.V + class_] = bitcast<u32>(weight * (probability(at, class_, frame) - posterior));
   }
   rest = workgroup_sum(lane, rest);
-  if (lane == 0u) { dlogits[at * d.V + frame.top] = bitcast<u32>(-seed * rest); }
+  if (lane == 0u) { dlogits[at * d.V + frame.top] = bitcast<u32>(-weight * rest); }
 }

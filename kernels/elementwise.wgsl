@@ -1,8 +1,10 @@
-// elementwise: sums, scaled sums and fills, four elements a thread.
-//   add      a b (N) -> y = a·alpha + b·beta
-//   modulate a b (N) -> y = a·b
-//   scale    a (N)   -> y = a·alpha
-//   fill             -> y = alpha
+// elementwise: arithmetic and fills, four elements a thread.
+//   add    a b (N) -> y = a·alpha + b·beta
+//   mul    a b (N) -> y = a·b
+//   div    a b (N) -> y = a/b
+//   scale  a (N)   -> y = a·alpha
+//   shift  a (N)   -> y = a·alpha + beta
+//   fill           -> y = alpha
 override WG: u32 = 64;
 
 struct Dims { quads: u32, alpha: f32, beta: f32 }
@@ -27,9 +29,21 @@ fn scale(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3
 }
 
 @compute @workgroup_size(WG)
-fn modulate(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+fn mul(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i < d.quads) { y[i] = a[i] * b[i]; }
+}
+
+@compute @workgroup_size(WG)
+fn div(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let i = linear_id(wg, groups, t, WG);
+  if (i < d.quads) { y[i] = a[i] / b[i]; }
+}
+
+@compute @workgroup_size(WG)
+fn shift(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let i = linear_id(wg, groups, t, WG);
+  if (i < d.quads) { y[i] = a[i] * d.alpha + d.beta; }
 }
 
 @compute @workgroup_size(WG)

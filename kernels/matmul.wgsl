@@ -1,9 +1,10 @@
 // matmul: Y = act(alpha·op(A)·op(B) + bias) + residual, in f32 sums whatever the storage.
 //   forward   A (M,K), or stored (K,M) if transA   B stored (N,K), as a Linear weight, or (K,N) if !transB   ->  Y (M,N)
 //
-// Rows of A may overlap: row m starts at (m / aRows)·aBatch + (m % aRows)·aRow, so that a strided convolution over
-// channels-last frames is this same kernel with aRow = stride·C and K = k·C. If mappedB, the rows of a (K,N) B do too.
-// grid: x over N, y over M, z over independent products (offsets aZ, bZ, biasZ, yZ).
+// Rows of A may overlap: row m starts at (m / aSegmentRows)·aSegmentStride + (m % aSegmentRows)·aRowStride, so that a
+// strided convolution over channels-last frames is this same kernel with aRowStride = stride·C and K = k·C. If mappedB,
+// the rows of a (K,N) B do too.
+// grid: x over N, y over M, z over the products of a batch, *BatchStride apart.
 //
 // Two bodies. With subgroups (chosen on CPU adapters, where a barrier costs 50 ns and workgroup memory is no faster than
 // global): one subgroup a workgroup, each lane owns 4 columns and hands its row of A to all lanes by broadcast.
@@ -14,10 +15,10 @@ ${enables}
 
 struct Dims {
   M: u32, N: u32, K: u32,
-  aRow: u32, aRows: u32, aBatch: u32, aZ: u32,
-  bRow: u32, bRows: u32, bBatch: u32, bZ: u32,
-  yRow: u32, yZ: u32,
-  activation: u32, hasBias: u32, biasZ: u32, hasResidual: u32, accumulate: u32,
+  aRowStride: u32, aSegmentRows: u32, aSegmentStride: u32, aBatchStride: u32,
+  bRowStride: u32, bSegmentRows: u32, bSegmentStride: u32, bBatchStride: u32,
+  yRowStride: u32, yBatchStride: u32,
+  activation: u32, hasBias: u32, biasBatchStride: u32, hasResidual: u32, accumulate: u32,
   alpha: f32,
 }
 
@@ -40,7 +41,7 @@ struct Dims {
 
 fn rowA(m: u32, z: u32) -> u32 {
   let r = min(m, d.M - 1u);
-  return z * d.aZ + (r / d.aRows) * d.aBatch + (r % d.aRows) * d.aRow;
+  return z * d.aBatchStride + (r / d.aSegmentRows) * d.aSegmentStride + (r % d.aSegmentRows) * d.aRowStride;
 }
 
 // Four elements of A from `base + at` on; the contiguous run has `length`.
@@ -94,22 +95,22 @@ fn inside(at: u32, length: u32) -> u32 {
 
 // Row k of a (K,M) A: four m's. Rows past K count as zero; B is then read at row K-1, which is finite if B is.
 fn a4ofRow(k: u32, m: u32, z: u32) -> vec4f {
-  return select(vec4f(0.0), a4(z * d.aZ + min(k, d.K - 1u) * d.aRow, inside(m, d.M), d.M), k < d.K);
+  return select(vec4f(0.0), a4(z * d.aBatchStride + min(k, d.K - 1u) * d.aRowStride, inside(m, d.M), d.M), k < d.K);
 }
 
 // Row k of a (K,N) B: four n's.
 fn b4ofRow(k: u32, n: u32, z: u32) -> vec4f {
   let r = min(k, d.K - 1u);
 #if ${mappedB}
-  return b4(z * d.bZ + (r / d.bRows) * d.bBatch + (r % d.bRows) * d.bRow, inside(n, d.N), d.N);
+  return b4(z * d.bBatchStride + (r / d.bSegmentRows) * d.bSegmentStride + (r % d.bSegmentRows) * d.bRowStride, inside(n, d.N), d.N);
 #else
-  return b4(z * d.bZ + r * d.bRow, inside(n, d.N), d.N);
+  return b4(z * d.bBatchStride + r * d.bRowStride, inside(n, d.N), d.N);
 #endif
 }
 
 // Column n of a (N,K) B: where its k's begin.
 fn columnB(n: u32, z: u32) -> u32 {
-  return z * d.bZ + min(n, d.N - 1u) * d.bRow;
+  return z * d.bBatchStride + min(n, d.N - 1u) * d.bRowStride;
 }
 
 // llvmpipe runs every branch under a mask, so the rarer activations are a module of their own.
@@ -124,10 +125,10 @@ fn tail(v: vec4f) -> vec4f {
 
 fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   if (m >= d.M || n >= d.N) { return; }
-  let at = z * d.yZ + m * d.yRow + n;
+  let at = z * d.yBatchStride + m * d.yRowStride + n;
   var v = sum * d.alpha;
 #if ${vec}
-  if (d.hasBias != 0u) { v += bias[(z * d.biasZ + n) >> 2u]; }
+  if (d.hasBias != 0u) { v += bias[(z * d.biasBatchStride + n) >> 2u]; }
   v = tail(v);
   if (d.hasResidual != 0u) { v += residual[at >> 2u]; }
   if (d.accumulate != 0u) { v += y[at >> 2u]; }
@@ -137,7 +138,7 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   let count = min(4u, d.N - n);
   if (d.hasBias != 0u) {
 #unroll e 4
-    if ($eu < count) { v[$e] += bias[z * d.biasZ + n + $eu]; }
+    if ($eu < count) { v[$e] += bias[z * d.biasBatchStride + n + $eu]; }
 #endunroll
   }
   v = tail(v);

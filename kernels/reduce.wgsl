@@ -3,12 +3,15 @@
 //   mean_time x (B,T,C) mask (B,T)   -> y (B, C)     mean over the frames whose mask is 1
 //   spread    x (B,C) mask (B,T)    -> y (B,T,C)    the gradient of mean_time
 //   dots      x m (rows·C)           -> y (S)       Σ x·m over a split of `step` elements; one workgroup a split
-// A thread owns one column, but in dots.
+//   sums      x (rows, C)            -> y (rows, S) Σ x / divisor over a split of `step` elements; one workgroup a split
+//   repeat    x (rows)               -> y (rows, C) x / divisor: the gradient of sums
+// A thread owns one column, but in dots, sums and repeat.
 override WG: u32 = 8;
 
+#include "lib/grid.wgsl"
 #include "lib/workgroup_sum.wgsl"
 
-struct Dims { rows: u32, C: u32, step: u32, B: u32, T: u32 }
+struct Dims { rows: u32, C: u32, step: u32, B: u32, T: u32, splits: u32, divisor: f32 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> mask: array<u32>;
@@ -17,8 +20,8 @@ struct Dims { rows: u32, C: u32, step: u32, B: u32, T: u32 }
 @group(0) @binding(4) var<storage, read> m: array<f32>;
 
 @compute @workgroup_size(WG)
-fn columns(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
-  let c = wg.x * WG + t;
+fn columns(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let c = (wg.z * groups.x + wg.x) * WG + t; // z where x is too short
   if (c >= d.C) { return; }
   let last = min(d.rows, (wg.y + 1u) * d.step);
   var sum = 0.0;
@@ -60,4 +63,28 @@ fn dots(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u3
   for (var i = wg.x * d.step + t; i < last; i += WG) { sum = fma(x[i], m[i], sum); }
   let all = workgroup_sum(t, sum);
   if (t == 0u) { y[wg.x] = all; }
+}
+
+@compute @workgroup_size(WG)
+fn sums(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let g = linear_id(wg, groups, 0u, 1u);
+  let row = g / d.splits;
+  if (row >= d.rows) { return; }
+  let split = g % d.splits;
+  let last = row * d.C + min(d.C, (split + 1u) * d.step);
+  var sum = 0.0;
+  for (var i = row * d.C + split * d.step + t; i < last; i += 16u * WG) {
+    // Sixteen apart, then their sum: fewer roundings one upon the other than in one long run.
+    var few = 0.0;
+    for (var j = i; j < min(last, i + 16u * WG); j += WG) { few += x[j]; }
+    sum += few;
+  }
+  let all = workgroup_sum(t, sum);
+  if (t == 0u) { y[g] = all / d.divisor; }
+}
+
+@compute @workgroup_size(WG)
+fn repeat(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+  let i = linear_id(wg, groups, t, WG);
+  if (i < d.rows * d.C) { y[i] = x[i / d.C] / d.divisor; }
 }

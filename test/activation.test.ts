@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type ActivationKind, activation, activationCode } from "../src/ops/activation.ts";
+import { type ActivationKind, activation, activationCode, exp, log, relu } from "../src/ops/activation.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
 import { activations } from "./float64.ts";
-import { agree, forward, type Given, given, run } from "./ops_fixture.ts";
+import { checkGradients } from "./gradcheck.ts";
+import { agree, forward, type Given, given, near, run } from "./ops_fixture.ts";
 
 const device = await testDevice();
 const kinds = Object.keys(activations) as ActivationKind[];
@@ -47,4 +49,80 @@ test("activation() of nothing is nothing", async () => {
 test("activationCode() has a number of its own for every function, 0 for none", () => {
   assert.equal(new Set([0, ...kinds.map(activationCode)]).size, kinds.length + 1);
   assert.equal(activationCode(), 0);
+});
+
+for (const size of [1, 7, 1023]) {
+  test(`exp() agrees with float64 on ${size} values`, async () => {
+    const x = given([size], size, 2);
+    const ran = await run(device, [x], exp);
+    const gradient = Float64Array.from(x.data, (v, i) => Math.exp(v) * ran.dy[i]);
+    agree(ran, { y: Float64Array.from(x.data, Math.exp), gradients: [gradient] }, 3e-7);
+  });
+
+  test(`log() agrees with float64 on ${size} values`, async () => {
+    const { shape, data } = given([size], size, 2);
+    const x = { shape, data: data.map((v) => Math.exp(v)) };
+    const ran = await run(device, [x], log);
+    const gradient = Float64Array.from(x.data, (v, i) => ran.dy[i] / v);
+    agree(ran, { y: Float64Array.from(x.data, Math.log), gradients: [gradient] }, 3e-7);
+  });
+
+  test(`relu() agrees with float64 on ${size} values`, async () => {
+    const x = given([size], size, 2);
+    const ran = await run(device, [x], relu);
+    const gradient = Float64Array.from(x.data, (v, i) => (v > 0 ? ran.dy[i] : 0));
+    agree(ran, { y: Float64Array.from(x.data, (v) => Math.max(v, 0)), gradients: [gradient] }, 1e-7);
+  });
+}
+
+/** `size` numbers from `from` to `to`, at equal steps or ratios. */
+const spaced = (size: number, from: number, to: number): Given => {
+  const step = from > 0 ? (to / from) ** (1 / (size - 1)) : (to - from) / (size - 1);
+  const data = Float32Array.from({ length: size }, (_, i) => (from > 0 ? from * step ** i : from + i * step));
+  return { shape: [size], data };
+};
+
+for (const [name, op, f, x] of [
+  ["exp", exp, Math.exp, spaced(20_001, -87, 88.7)],
+  ["log over all magnitudes", log, Math.log, spaced(20_001, 1.2e-38, 3e38)],
+  ["log near 1", log, Math.log, spaced(20_001, 0.999, 1.001)],
+] as const)
+  test(`${name} is within 2e-7 of float64 point by point`, async () => {
+    const y = await forward(device, [x], op);
+    for (const [i, v] of x.data.entries()) {
+      const want = f(v);
+      assert.ok(
+        Math.abs(y[i] - want) <= 2e-7 * Math.abs(want),
+        `${name}: at ${v} it is ${y[i]}, reference ${want}`,
+      );
+    }
+  });
+
+test("exp(), log() and relu() at the ends of the range", async () => {
+  const [inf, nan] = [Number.POSITIVE_INFINITY, Number.NaN];
+  const at = async (op: typeof exp, ...values: number[]) => [
+    ...(await forward(device, [{ shape: [values.length], data: Float32Array.from(values) }], op)),
+  ];
+  assert.deepEqual(await at(exp, 0, -inf, -200, 89, inf, nan), [1, 0, 0, inf, inf, nan]);
+  assert.deepEqual(await at(log, 1, 0, -0, inf, -1, -inf, nan), [0, -inf, -inf, inf, nan, nan, nan]);
+  assert.deepEqual(await at(relu, 0, -1, -inf, 3, inf, nan), [0, 0, 0, 3, inf, nan]);
+  // Below the normal numbers: exact where the adapter keeps them, else as 0.
+  const [tiny] = await at(log, 1e-40);
+  if (tiny !== -inf) near([tiny], [Math.log(1e-40)], 1e-4, "log(1e-40)");
+});
+
+test("exp() and log() have the gradients that finite differences measure", async () => {
+  await checkGradients(device, exp, [[3, 7]]);
+  const data = Float32Array.from({ length: 21 }, (_, i) => 0.5 + i / 7);
+  await checkGradients(device, log, [{ shape: [3, 7], data }], { step: 0.003 });
+});
+
+test("exp(), log() and activation() refuse integers", () => {
+  const ids = Tensor.from(device, Int32Array.of(1, 2), [2]);
+  for (const [name, op] of Object.entries({ exp, log, relu }))
+    assert.throws(() => op(ids), {
+      name: "TypeError",
+      message: `Cannot run ${name}: x is i32 but should be f32`,
+    });
+  ids.release();
 });

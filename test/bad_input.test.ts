@@ -132,7 +132,7 @@ test("predict refuses a model folder in which something is missing or wrong", as
     ["no-config", remove("config.json"), /config\.json: no such file or folder$/m],
     ["no-weights", remove("model.safetensors"), /it holds no \*\.safetensors, expected model\.safetensors/],
     ["cut-config", config((text) => text.slice(0, 200)), /config\.json: not JSON, line \d+, column \d+: /],
-    ["list", config(() => "[]"), /config\.json: it holds an array, expected an object$/m],
+    ["list", config(() => "[]"), /config\.json: it is \[\] but should be an object$/m],
     [
       "heads",
       config((t) => t.replace('"num_attention_heads": 4', '"num_attention_heads": 5')),

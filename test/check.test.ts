@@ -30,11 +30,14 @@ test("check() lets src/ import nothing from test, tools or bench", () => {
   ]);
 });
 
-test("check() keeps host/current.ts for src/mod.ts and tools", () => {
+test("check() keeps host/current.ts for src/host/mod.ts and tools", () => {
   const text = 'import { host } from "../src/host/current.ts";';
-  assert.deepEqual(faults({ "tools/doctor.ts": text, "src/mod.ts": text.replace("../src", ".") }), []);
+  assert.deepEqual(
+    faults({ "tools/doctor.ts": text, "src/host/mod.ts": text.replace("../src/host", ".") }),
+    [],
+  );
   assert.deepEqual(faults({ "src/gpu/device.ts": 'const h = await import("../host/current.ts");' }), [
-    "src/gpu/device.ts:1 only src/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead",
+    "src/gpu/device.ts:1 only src/host/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead",
   ]);
 });
 
@@ -55,18 +58,47 @@ test("check() names a kernel without its twin and a twin without its kernel", ()
   ]);
 });
 
+test("check() lets the tape have a twin of its own, with a test and a word on its gradient", () => {
+  const text = (comment: string) => `import { twin } from "../gpu/kernel.ts";
+const k = twin("accumulate");
+${comment}
+export function accumulate(a: Tensor): Tensor {
+  k.run("forward", { a, y }, {}, [1]);
+  return y;
+}
+`;
+  const files = (comment: string) => ({
+    "kernels/accumulate.wgsl": "// accumulate",
+    "src/tensor/accumulate.ts": text(comment),
+    "test/accumulate.test.ts": 'import { accumulate } from "../src/tensor/accumulate.ts";',
+  });
+  assert.deepEqual(faults(files("/** A sum. Has no gradient. */")), []);
+  assert.deepEqual(faults(files("/** A sum. */")), [
+    "src/tensor/accumulate.ts:4 accumulate() runs a kernel and records no backward: record() one, or notDifferentiable()",
+  ]);
+  const { "test/accumulate.test.ts": given, ...untested } = files("/** A sum. Has no gradient. */");
+  assert.ok(given);
+  assert.deepEqual(faults(untested), [
+    "src/tensor/accumulate.ts:1 has no test/accumulate.test.ts that imports it",
+    "src/tensor/accumulate.ts:4 accumulate() runs a kernel and no test names it",
+  ]);
+  assert.deepEqual(faults({ "kernels/accumulate.wgsl": "", "src/nn/accumulate.ts": 'twin("accumulate");' }), [
+    'src/nn/accumulate.ts:1 twin("accumulate") belongs in src/ops/accumulate.ts',
+  ]);
+});
+
 const operator = (body: string) => ({
   ...gelu,
   "test/gelu.test.ts": 'import { gelu } from "../src/ops/gelu.ts";',
   "src/ops/gelu.ts": `import { twin } from "../gpu/kernel.ts";
-import { noGradient, record } from "../tensor/tape.ts";
+import { notDifferentiable, record } from "../tensor/tape.ts";
 const k = twin("gelu");
 ${body}`,
 });
 
 test("check() names an operator that runs a kernel and records no backward", () => {
   const fault = (line: number, name = "gelu") =>
-    `src/ops/gelu.ts:${line} ${name}() runs a kernel and records no backward: record() one, or noGradient()`;
+    `src/ops/gelu.ts:${line} ${name}() runs a kernel and records no backward: record() one, or notDifferentiable()`;
   const run = "k.run('forward', { x, y }, {}, [1]);";
   assert.deepEqual(faults(operator(`export function gelu(x: Tensor): Tensor {\n  ${run}\n  return y;\n}`)), [
     fault(4),
@@ -93,7 +125,7 @@ test("check() names an operator that runs a kernel and records no backward", () 
 test("check() lets an operator do without a backward that says so, or that gets no tensor", () => {
   const body = "(x: Tensor): Tensor {\n  k.run('forward', { x, y }, {}, [1]);\n  return y;\n}\n";
   assert.deepEqual(faults(operator(`/** Has no gradient. */\nexport function gelu${body}`)), []);
-  const record = 'return record("gelu", [x], y, [], noGradient("gelu", "a step"));';
+  const record = 'return record("gelu", [x], y, [], notDifferentiable("gelu", "a step"));';
   assert.deepEqual(faults(operator(`export function gelu${body.replace("return y;", record)}`)), []);
   assert.deepEqual(
     faults(operator(`export function gelu${body.replace("x: Tensor", "device: Device")}`)),

@@ -4,7 +4,7 @@ import { openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { type CrossEntropyOptions, crossEntropy } from "../src/ops/cross_entropy.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { checkGradients } from "./gradcheck.ts";
 import {
@@ -28,9 +28,12 @@ async function run(
 ) {
   const { loss, gradient } = scope(device, () => {
     const x = Tensor.from(device, logits, [targets.length, logits.length / targets.length]);
-    const { loss, gradients } = grad(device, [x], () => {
+    const {
+      outputs: [loss],
+      gradients,
+    } = vjp(device, [x], () => {
       const loss = crossEntropy(x, targets, options);
-      return { loss, seeds: [[loss, Tensor.from(device, cotangent, loss.shape)]] };
+      return { outputs: [loss], cotangents: [Tensor.from(device, cotangent, loss.shape)] };
     });
     return { loss, gradient: gradients.get(x) as Tensor };
   });

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openDevice } from "../src/gpu/device.ts";
+import type { Path } from "../src/gpu/launch.ts";
 import { currentHost } from "../src/host/current.ts";
+import type { Host } from "../src/host/host.ts";
 import { add, full, scale } from "../src/ops/elementwise.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
@@ -17,6 +19,42 @@ test("openDevice() finds an adapter by a part of its name in any case, and lists
   await assert.rejects(openDevice(await currentHost(), { adapter: "no such adapter" }), {
     message: /^Cannot find adapter 'no such adapter': available are ./,
   });
+});
+
+test("openDevice() takes the path asked for, and says why it cannot", async () => {
+  const host = await currentHost();
+  const { cpu, subgroup, path } = device.info;
+  assert.equal(path, !cpu ? "portable" : subgroup >= 8 ? "subgroups" : "cpu");
+  for (const path of ["portable", "cpu"] as const)
+    assert.deepEqual((await testDevice({ path })).info, { ...device.info, path });
+  await assert.rejects(testDevice({ path: "fast" as Path }), {
+    name: "RangeError",
+    message: 'Cannot take path "fast": there are portable, cpu, subgroups',
+  });
+  const adapter = (min: number | undefined, max: number | undefined): Host => ({
+    ...host,
+    async gpu(options) {
+      const found = (await (await host.gpu(options)).requestAdapter())!;
+      const { vendor, architecture, device, description, isFallbackAdapter } = found.info;
+      const lanes = { subgroupMinSize: min, subgroupMaxSize: max };
+      const info = { vendor, architecture, device, description, isFallbackAdapter, ...lanes };
+      const features = new Set([...found.features, "subgroups"]);
+      const limits = found.limits;
+      const requestDevice = () => found.requestDevice();
+      return { requestAdapter: async () => ({ info, features, limits, requestDevice }) } as unknown as GPU;
+    },
+  });
+  for (const [min, max, why] of [
+    [undefined, undefined, "has no subgroups of one fixed size"],
+    [8, 32, "has no subgroups of one fixed size"],
+    [4, 4, "has subgroups of 4 lanes"],
+  ] as const)
+    await assert.rejects(openDevice(adapter(min, max), { path: "subgroups" }), {
+      message: `Cannot take path subgroups: ${device.info.name} ${why}, at least 8 lanes expected`,
+    });
+  const given = await openDevice(adapter(8, 8), { path: "subgroups" });
+  assert.deepEqual([given.info.path, given.info.subgroup], ["subgroups", 8]);
+  given.dispose();
 });
 
 test("Device takes more dispatches than one submit holds, in order", async () => {

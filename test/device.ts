@@ -3,11 +3,7 @@ import { after } from "node:test";
 import { type Device, type DeviceOptions, openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 
-/**
- * Opens the adapter whose name contains WAVEGATE_ADAPTER, or else the first; it is disposed after the file's last test.
- *
- * Call it below all imports of ops: a device reads the kernels that were declared before.
- */
+/** Opens the adapter whose name contains WAVEGATE_ADAPTER, or else the first; it is disposed after the file's last test. */
 export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   const adapter = process.env.WAVEGATE_ADAPTER;
   const device = await openDevice(await currentHost(), { ...options, ...(adapter ? { adapter } : {}) });

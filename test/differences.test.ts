@@ -3,7 +3,7 @@ import { activation, type ActivationKind } from "../src/ops/activation.ts";
 import { crossAttention, selfAttention } from "../src/ops/attention.ts";
 import { conv1d, packWeight } from "../src/ops/conv1d.ts";
 import { dropout } from "../src/ops/dropout.ts";
-import { add, multiply, reshape, scale } from "../src/ops/elementwise.ts";
+import { add, mul, reshape, scale } from "../src/ops/elementwise.ts";
 import { embedding } from "../src/ops/embedding.ts";
 import { concat, maskRows, slice, transpose } from "../src/ops/frames.ts";
 import { groupNorm } from "../src/ops/group_norm.ts";
@@ -127,8 +127,8 @@ const ops: readonly [name: string, op: (...x: Tensor[]) => Tensor, inputs: Check
     ],
   ],
   [
-    "multiply",
-    (a, b) => multiply(a, b),
+    "mul",
+    (a, b) => mul(a, b),
     [
       [3, 5],
       [3, 5],

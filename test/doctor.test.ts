@@ -29,6 +29,8 @@ test("doctor finds the adapter, and four operators right to 1e-5", () => {
   assert.ok(found.adapters.length >= 1);
   assert.ok(found.adapter.name.length > 0);
   assert.equal(typeof found.adapter.features.f16, "boolean");
+  assert.match(found.adapter.path, /^(portable|cpu|subgroups)$/);
+  if (!found.adapter.cpu) assert.equal(found.adapter.path, "portable");
   assert.ok(found.adapter.limits.maxStorageBufferBindingSize >= 2 ** 27);
   assert.deepEqual(
     found.selfTest.map((t: { operator: string; pass: boolean }) => [t.operator, t.pass]),

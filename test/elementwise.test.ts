@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { add, full, multiply, reshape, scale } from "../src/ops/elementwise.ts";
+import { add, div, full, mul, reshape, scale, sub } from "../src/ops/elementwise.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
@@ -19,10 +19,22 @@ for (const size of [1, 7, 1023]) {
     agree(ran, { y: of((x, y) => 0.5 * x - 3 * y, ran.dy), gradients }, 1e-6);
   });
 
-  test(`multiply() agrees with float64 on ${size} values`, async () => {
-    const ran = await run(device, [a, b], multiply);
+  test(`mul() agrees with float64 on ${size} values`, async () => {
+    const ran = await run(device, [a, b], mul);
     const gradients = [of((_a, y, dy) => y * dy, ran.dy), of((x, _b, dy) => x * dy, ran.dy)];
     agree(ran, { y: of((x, y) => x * y, ran.dy), gradients }, 1e-6);
+  });
+
+  test(`sub() agrees with float64 on ${size} values`, async () => {
+    const ran = await run(device, [a, b], sub);
+    const gradients = [of((_a, _b, dy) => dy, ran.dy), of((_a, _b, dy) => -dy, ran.dy)];
+    agree(ran, { y: of((x, y) => x - y, ran.dy), gradients }, 1e-6);
+  });
+
+  test(`div() agrees with float64 on ${size} values`, async () => {
+    const ran = await run(device, [a, b], div);
+    const gradients = [of((_a, y, dy) => dy / y, ran.dy), of((x, y, dy) => (-x / y ** 2) * dy, ran.dy)];
+    agree(ran, { y: of((x, y) => x / y, ran.dy), gradients }, 1e-6);
   });
 
   test(`scale() agrees with float64 on ${size} values`, async () => {
@@ -31,7 +43,7 @@ for (const size of [1, 7, 1023]) {
   });
 }
 
-test("add() and multiply() of a tensor and itself add up both gradients", async () => {
+test("add() and mul() of a tensor and itself add up both gradients", async () => {
   const x = given([9], 1);
   const doubled = await run(device, [x], (t) => add(t, t));
   near(
@@ -40,7 +52,7 @@ test("add() and multiply() of a tensor and itself add up both gradients", async 
     1e-7,
     "gradient of x + x",
   );
-  const squared = await run(device, [x], (t) => multiply(t, t));
+  const squared = await run(device, [x], (t) => mul(t, t));
   near(
     squared.gradients[0],
     squared.dy.map((v, i) => 2 * x.data[i] * v),
@@ -71,7 +83,8 @@ test("add() says which shapes do not fit", () => {
   scope(device, () => {
     assert.throws(() => add(Tensor.empty(device, [2, 3]), Tensor.empty(device, [3, 2])), {
       name: "TypeError",
-      message: "Cannot run add: a is (2, 3) but b is (3, 2)",
+      message:
+        "Cannot run add: a is (2, 3) but b is (3, 2), expected one shape or the last axes of the other",
     });
   });
 });

@@ -117,7 +117,7 @@ test("evaluate refuses strange labels, a path that it cannot write and a batch o
   refused(1, /^wavegate evaluate: Cannot write .*: it is a folder\n$/, demo, "--out", folder);
   refused(2, /Cannot read --batch 0: it is a whole number of at least 1\n$/, demo, "--batch", "0");
   writeFileSync(`${corpus.root}/oracle.json`, '{"lda": {}}');
-  refused(1, /^wavegate evaluate: Cannot read .*oracle\.json: it holds no lda, expected .*\n$/, demo);
+  refused(1, /^wavegate evaluate: Cannot use .*oracle\.json: it lacks the key utterances, .*\n$/, demo);
   rmSync(`${corpus.root}/oracle.json`);
   const out = join(folder, "never.csv");
   refused(1, /Cannot find adapter/, demo, "--out", out);

@@ -1,24 +1,41 @@
 /**
- * The kernels that GPUs get (tiles in workgroup memory, 64 threads, no subgroups), on this adapter, against those that
- * a CPU adapter gets. Where the adapter is a GPU both are the same, and only memory's order is left to differ.
+ * The paths that kernels can go on this adapter, against the one that they go by default. A CPU adapter tests so what a
+ * GPU gets: tiles in workgroup memory, 64 threads, no subgroups.
  */
+import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Device } from "../src/gpu/device.ts";
+import { FEWEST_LANES, PATHS } from "../src/gpu/launch.ts";
 import * as ops from "../src/ops/mod.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
 import { type Given, given, near, run } from "./ops_fixture.ts";
 
 const device = await testDevice();
-const gpu = await testDevice();
-Object.assign(gpu, { info: { ...gpu.info, cpu: false, subgroup: 32 } });
-
-/** Fails unless y and every gradient are the same by both paths. */
-async function same(inputs: readonly Given[], op: (...t: Tensor[]) => Tensor, limit = 3e-6): Promise<void> {
-  const [a, b] = [await run(device, inputs, op), await run(gpu, inputs, op)];
-  near(b.y, a.y, limit, "y");
-  near(b.recorded, a.recorded, limit, "the recorded y");
-  for (const [i, g] of a.gradients.entries()) near(b.gradients[i], g, limit, `gradient ${i}`);
+const { cpu, path: usual, subgroup } = device.info;
+const possible = PATHS.filter((path) => path !== "subgroups" || subgroup >= FEWEST_LANES);
+const others: Device[] = [];
+for (const path of possible) {
+  // Attention of path cpu compiles for a minute on lavapipe through Dawn; through wgpu it is the default there.
+  if (path !== usual && !(path === "cpu" && cpu)) others.push(await testDevice({ path }));
 }
+
+/** Fails unless y and every gradient are the same by all paths. */
+async function same(inputs: readonly Given[], op: (...t: Tensor[]) => Tensor, limit = 3e-6): Promise<void> {
+  const a = await run(device, inputs, op);
+  for (const other of others) {
+    const b = await run(other, inputs, op);
+    const by = `by path ${other.info.path}`;
+    near(b.y, a.y, limit, `y ${by}`);
+    near(b.recorded, a.recorded, limit, `the recorded y ${by}`);
+    for (const [i, g] of a.gradients.entries()) near(b.gradients[i], g, limit, `gradient ${i} ${by}`);
+  }
+}
+
+test("the adapter can go at least one other path", () => {
+  assert.ok(possible.includes(usual));
+  assert.ok(others.length >= 1);
+});
 
 const flags = (x: Tensor, shape: readonly number[], one: (i: number) => boolean) => {
   const size = shape.reduce((n, side) => n * side, 1);

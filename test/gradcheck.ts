@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Device } from "../src/gpu/device.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { type Shape, sizeOf } from "../src/tensor/shape.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { normal } from "./reference.ts";
 
@@ -48,10 +48,10 @@ export async function checkGradients(
 
   const gradients = scope(device, () => {
     const leaves = upload(filled);
-    const result = grad(device, leaves, () => {
-      const out = op(...leaves);
-      return { loss: out, seeds: [[out, Tensor.from(device, cotangent, shape)]] };
-    });
+    const result = vjp(device, leaves, () => ({
+      outputs: [op(...leaves)],
+      cotangents: [Tensor.from(device, cotangent, shape)],
+    }));
     return leaves.map((leaf) => result.gradients.get(leaf));
   });
 

@@ -4,9 +4,8 @@ import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import type { Mode } from "../src/nn/mode.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
-import { AdamW } from "../src/train/adamw.ts";
-import { full } from "../src/ops/elementwise.ts";
+import { valueAndGrad } from "../src/tensor/autograd.ts";
+import { AdamW } from "../src/train/optimizer.ts";
 import { freeze } from "../src/speech/training/build.ts";
 import { trainingStream } from "../src/train/seeds.ts";
 import { SYSTEMS } from "../src/speech/recipes/systems.ts";
@@ -19,25 +18,17 @@ const device = await testDevice();
 
 /** Gradients of one batch by the first key of each parameter; absent where none arrived. */
 async function gradientsOf({ weights, task }: TinySystem, mode: Mode): Promise<Map<string, Float32Array>> {
-  const leaves = weights.parameters.filter((p) => p.trainable);
+  const parameters = weights.parameters.filter((p) => p.trainable);
   const batch = tinyBatch(3, 0.7);
-  const { gradients, loss } = scope(device, () =>
-    grad(
-      device,
-      leaves.map((p) => p.value),
-      () => {
-        const { loss } = task.losses(batch, mode);
-        return { loss, seeds: [[loss, full(device, loss.shape, 1)]] };
-      },
-    ),
+  const { gradients, value } = scope(device, () =>
+    valueAndGrad(device, parameters, () => task.losses(batch, mode).loss),
   );
   const found = new Map<string, Float32Array>();
-  for (const { key, value } of leaves) {
-    const g = gradients.get(value);
-    if (g) found.set(key, await g.read());
-    g?.release();
+  for (const [parameter, g] of gradients) {
+    found.set(parameter.key, await g.read());
+    g.release();
   }
-  loss.release();
+  value.release();
   return found;
 }
 

@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { currentHost } from "../src/host/current.ts";
 import { pointerReason } from "../src/host/pointer.ts";
 import { quiet } from "../src/host/quiet.ts";
@@ -196,6 +196,16 @@ test("host.gpu() keeps one object for equal options and lists adapters when a na
   assert.equal(chosen!.info.description, info.description);
 });
 
+test("host.gpu() drops Dawn's checks on request, and refuses where the checks stay", async () => {
+  const unsafe = await host.gpu({ implementation: "dawn", unsafeFast: true });
+  assert.notEqual(unsafe, await host.gpu({ implementation: "dawn" }));
+  assert.ok(await unsafe.requestAdapter());
+  if (host.name === "deno")
+    await assert.rejects(host.gpu({ unsafeFast: true }), {
+      message: "Cannot use the built-in WebGPU with unsafeFast: it keeps its checks, dawn can drop them",
+    });
+});
+
 test("host.gpu() says that Node has no WebGPU of its own", async (t) => {
   if (host.name === "deno") return t.diagnostic("Deno has one");
   await assert.rejects(host.gpu({ implementation: "built-in" }), /^Error: Cannot use the built-in WebGPU/);
@@ -317,12 +327,37 @@ test("quiet() restores setImmediate when start() throws at once", async () => {
 });
 
 test("quiet() leaves callbacks that are not Dawn's to the real setImmediate", async () => {
-  let ran = false;
+  const ran: string[] = [];
+  const note = (...what: string[]) => void ran.push(...what);
+  let waited: Promise<unknown> | undefined;
   await quiet(async () => {
-    setImmediate(() => {
-      ran = true;
-    });
+    setImmediate(() => note("arrow"));
+    setImmediate(note.bind(null, "bound"));
+    setImmediate(note, "with", "values");
+    assert.ok(setImmediate(note), "a handle to clear it by");
+    waited = new Promise((resolve) => setImmediate(resolve, "value"));
   });
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.equal(ran, true);
+  assert.equal(await waited, "value");
+  assert.deepEqual(ran, ["arrow", "bound", "with", "values"]);
+});
+
+test("quiet() waits where the global object is frozen", () => {
+  const program = `
+    const { default: process } = await import("node:process");
+    const fixed = { value: setImmediate, writable: false, configurable: false };
+    Object.defineProperty(globalThis, "setImmediate", fixed);
+    const { currentHost } = await import("./src/host/current.ts");
+    const host = await currentHost();
+    const gpu = await host.gpu({ implementation: "dawn" });
+    const device = await host.quiet(async () => (await gpu.requestAdapter()).requestDevice());
+    await host.quiet(() => device.queue.onSubmittedWorkDone());
+    console.log("waited");
+    process.exit(0);`;
+  const node = ["--import", "tsx", "--input-type", "module", "--eval"];
+  const done = spawnSync(process.execPath, [...(host.name === "deno" ? ["eval"] : node), program], {
+    cwd: fileURLToPath(new URL("..", import.meta.url)),
+    encoding: "utf8",
+    timeout: 60_000,
+  });
+  assert.equal(done.stdout, "waited\n", done.stderr);
 });

@@ -4,9 +4,9 @@ import { f16ToF32, f32ToF16 } from "../src/io/dtype.ts";
 import type { ActivationKind } from "../src/ops/activation.ts";
 import { convert } from "../src/ops/convert.ts";
 import { full } from "../src/ops/elementwise.ts";
-import { linear, matmul, product } from "../src/ops/matmul.ts";
+import { gemm, linear, matmul } from "../src/ops/matmul.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
 import * as reference from "./float64.ts";
@@ -148,13 +148,42 @@ for (const c of [
   });
 }
 
-test("product() adds to what the output holds if told to accumulate", async () => {
+test("matmul() takes any number of batch axes, or one b for all of them", async () => {
+  for (const [shapeA, shapeB, transB] of [
+    [[2, 3, 5, 7], [2, 3, 7, 4], false],
+    [[2, 3, 5, 7], [2, 3, 4, 7], true],
+    [[2, 3, 5, 7], [7, 4], false],
+    [[3, 5, 8], [4, 8], true],
+    [[0, 5, 7], [7, 4], false],
+    [[0, 5, 7], [0, 7, 4], false],
+  ] as const) {
+    const [a, b] = [given(shapeA, 1), given(shapeB, 2)];
+    const [M, K, N] = [5, shapeA[shapeA.length - 1], 4];
+    const ran = await run(device, [a, b], (x, w) => matmul(x, w, { transB }));
+    assert.deepEqual(ran.shape, [...shapeA.slice(0, -1), N]);
+    const [y, da, db] = [ran.y, a.data, b.data].map((x) => new Float64Array(x.length));
+    for (let z = 0; z < a.data.length / (M * K); z++) {
+      const bAt = shapeB.length > 2 ? z * K * N : 0;
+      const [x, dy] = [a.data.subarray(z * M * K), ran.dy.subarray(z * M * N)];
+      const w = b.data.subarray(bAt, bAt + K * N);
+      y.set(reference.product(x, w, { M, N, K, transB }), z * M * N);
+      da.set(reference.product(dy, w, { M, N: K, K: N, transB: !transB }), z * M * K);
+      const dw = transB
+        ? reference.product(dy, x, { M: N, N: K, K: M, transA: true })
+        : reference.product(x, dy, { M: K, N, K: M, transA: true });
+      for (const [i, v] of dw.entries()) db[bAt + i] += v;
+    }
+    agree(ran, { y, gradients: [da, db] });
+  }
+});
+
+test("gemm() adds to what the output holds if told to accumulate", async () => {
   const [a, b] = [given([3, 5], 1), given([7, 5], 2)];
   const y = await forward(device, [a, b], (x, w) => {
     const sum = full(device, [3, 7], 10);
-    product(sum, x, w, {
+    gemm(sum, x, w, {
       ...{ M: 3, N: 7, K: 5, transB: true, accumulate: true },
-      ...{ a: { row: 5 }, b: { row: 5 }, y: { row: 7 } },
+      ...{ a: { rowStride: 5 }, b: { rowStride: 5 }, y: { rowStride: 7 } },
     });
     return sum;
   });
@@ -178,11 +207,11 @@ test("linear() computes no gradient that nobody asked for", () => {
   scope(device, () => {
     const [x, w] = [given([2, 8], 1), given([4, 8], 2)].map((g) => Tensor.from(device, g.data, g.shape));
     const before = device.recorder.dispatches;
-    const { gradients } = grad(device, [w], () => {
+    const { gradients } = vjp(device, [w], () => {
       const y = linear(x, w);
-      return { loss: y, seeds: [[y, full(device, y.shape, 1)]] };
+      return { outputs: [y], cotangents: [full(device, y.shape, 1)] };
     });
-    assert.equal(device.recorder.dispatches - before, 3, "forward, seed, dw");
+    assert.equal(device.recorder.dispatches - before, 3, "forward, cotangent, dw");
     assert.deepEqual([...gradients.keys()], [w]);
   });
 });
@@ -201,10 +230,19 @@ test("linear() and matmul() say which shapes do not fit", () => {
       message: "Cannot run linear: residual is (3, 2) but should be (2, 3)",
     });
     assert.throws(() => matmul(of(2, 4), of(3, 4)), {
-      message: "Cannot run matmul: a is (2, 4) and b is (3, 4)",
+      message: "Cannot run matmul: a is (2, 4) and b is (3, 4), expected (…, M, K) and (…, K, N)",
+    });
+    assert.throws(() => matmul(of(4), of(4, 3)), {
+      name: "TypeError",
+      message: "Cannot run matmul: a is (4) and b is (4, 3), expected (…, M, K) and (…, K, N)",
+    });
+    assert.throws(() => matmul(of(2, 4), of(3, 4, 5)), {
+      name: "TypeError",
+      message: "Cannot run matmul: a is (2, 4) and b is (3, 4, 5), expected (…, M, K) and (…, K, N)",
     });
     assert.throws(() => matmul(of(2, 2, 4), of(3, 3, 4), { transB: true }), {
-      message: "Cannot run matmul: a is (2, 2, 4) and b is (3, 3, 4) (transposed)",
+      message:
+        "Cannot run matmul: a is (2, 2, 4) and b is (3, 3, 4) (transposed), expected (…, M, K) and (…, N, K)",
     });
   });
 });

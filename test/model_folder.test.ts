@@ -215,6 +215,11 @@ test("openFeatureExtractor() reads what transformers 5 nests, before the file of
     });
     await assert.rejects(openFeatureExtractor(host, path), message);
   }
+  const listed = folder("listed", { "processor_config.json": { feature_extractor: [extractor] } });
+  await assert.rejects(
+    openFeatureExtractor(host, listed),
+    /feature_extractor is \[.* but should be an object$/,
+  );
 });
 
 test("Recognizer.recognize() and a run from the same folder leave audio alone where do_normalize is false", async () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Device } from "../src/gpu/device.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { type Shape, sizeOf } from "../src/tensor/shape.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { normal, relativeL2 } from "./reference.ts";
 
@@ -40,17 +40,17 @@ export async function run(
   const plain = scope(device, () => op(...upload()));
   const { shape } = plain;
   const dy = normal(plain.size, 991);
-  const { loss, gradients } = scope(device, () => {
-    const leaves = upload();
-    const result = grad(device, leaves, () => {
-      const loss = op(...leaves);
-      return { loss, seeds: [[loss, Tensor.from(device, dy, shape)]] };
-    });
-    return { loss: result.loss, gradients: leaves.map((leaf) => result.gradients.get(leaf)) };
+  const { output, gradients } = scope(device, () => {
+    const inputs = upload();
+    const result = vjp(device, inputs, () => ({
+      outputs: [op(...inputs)],
+      cotangents: [Tensor.from(device, dy, shape)],
+    }));
+    return { output: result.outputs[0], gradients: inputs.map((t) => result.gradients.get(t)) };
   });
   const ran: Ran = {
     y: await plain.read(),
-    recorded: await loss.read(),
+    recorded: await output.read(),
     shape,
     dy,
     gradients: await Promise.all(
@@ -60,7 +60,7 @@ export async function run(
       }),
     ),
   };
-  for (const t of [plain, loss, ...gradients]) t?.release();
+  for (const t of [plain, output, ...gradients]) t?.release();
   assert.equal(device.pool.statistics.live, live, "bytes are left alive in the pool");
   return ran;
 }

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { currentHost } from "../src/host/current.ts";
 import { readWav } from "../src/io/audio.ts";
 import { largestBytes, planBatches } from "../src/models/batches.ts";
-import { ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { hubertConfig } from "../src/models/config.ts";
 import { openModelFolder } from "../src/speech/system/folder.ts";
 import { openRecognizer, type Recognition } from "../src/speech/system/recognizer.ts";
 import { editCheckpoint, floats } from "./checkpoint.ts";
@@ -182,7 +182,7 @@ test("Recognizer.recognize() serves systems of one modality: without words, and 
 });
 
 test("planBatches() pads little, binds no more than allowed, and mixes no lengths under group norm", () => {
-  const layer = hubertConfig(new ConfigReader(json(`${demo}/config.json`).hubert, "config.json"));
+  const layer = hubertConfig(json(`${demo}/config.json`).hubert, "config.json");
   const lengths = [16000, 15000, 4000, 3900, 16000, 48000];
   const all = { batch: 8, bytes: Number.POSITIVE_INFINITY };
   assert.deepEqual(planBatches(lengths, layer, all), [[5], [0, 4, 1], [2, 3]]);

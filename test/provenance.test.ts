@@ -242,7 +242,7 @@ test("evaluate wants a fold and says that it is unknown what a model without a r
   await writeFile(join(old, "training.json"), '{"format": 1}');
   assert.match(
     String((await evaluate(old, corpus.root, ...NO_GPU)).error),
-    /training\.json: it lacks the key corpora$/,
+    /training\.json: it lacks the key corpora, a list$/,
   );
 });
 

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { random } from "../src/speech/corpora/random.ts";
-import { draw, hash, normal, shuffled, uniform } from "../src/nn/random.ts";
+import { draw } from "../src/nn/init.ts";
+import { hash, normal, shuffled, uniform } from "../src/nn/random.ts";
 import { seedOf, trainingStream, uniformStream } from "../src/train/seeds.ts";
 
 test("hash() and uniform() give the numbers they always gave", () => {

@@ -170,9 +170,15 @@ test("applySettings() and checkConfig() refuse numbers that cannot be meant and 
     assert.throws(() => checkConfig(set("both-cmgi", setting), "the recipe with --set"), {
       message: `Cannot use the recipe with --set: ${message}`,
     });
-  refused("seed=9007199254740993", "seed is 9007199254740992 but should be a whole number below 2^53");
-  refused("stage1.batch.items=1e300", "stage1.batch.items is 1e+300 but should be a whole number below 2^53");
-  refused("stage1.epochs=1e9", "stage1.epochs is 1000000000 but should be at most 100000");
+  refused(
+    "seed=9007199254740993",
+    "seed is 9007199254740992 but should be a whole number from 0 to 2^53 - 1",
+  );
+  refused(
+    "stage1.batch.items=1e300",
+    "stage1.batch.items is 1e+300 but should be a whole number from 1 to 2^53 - 1",
+  );
+  refused("stage1.epochs=1e9", "stage1.epochs is 1000000000 but should be a whole number from 1 to 100000");
   refused("stage1.maxGradNorm=1e400", "stage1.maxGradNorm is Infinity but should be a finite number");
   refused(
     "stage1.learningRate.heads=1e400",

@@ -14,7 +14,7 @@ import { readPipe } from "../src/host/pipes.ts";
 import { isSilent, readWav } from "../src/io/audio.ts";
 import { openRecognizer, type Recognition } from "../src/speech/system/recognizer.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
-import { ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { hubertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { type Engine, type Hearing, recogniseWindow } from "../src/speech/predict/window.ts";
@@ -147,8 +147,8 @@ test("Recognizer.recognize() names a recording that is not finite, or too short 
   const shape = { conv_dim: [8, 8], conv_kernel: [10, 3], conv_stride: [5, 2], feat_extract_norm: "layer" };
   const size = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16 };
   const weights = new Weights(device, { seed: 1 });
-  const model = new HubertForCTC(weights.root, hubertConfig(new ConfigReader({ ...shape, ...size }, "tiny")));
-  await weights.load();
+  const model = new HubertForCTC(weights.root, hubertConfig({ ...shape, ...size }, "tiny"));
+  await weights.initialize();
   const audio = (n: number) => Tensor.from(device, new Float32Array(2 * n).fill(0.1), [2, n]);
   assert.throws(
     () => model.forward({ audio: audio(19) }),

@@ -60,7 +60,7 @@ function tiny(on: Host, corpus: Corpus): typeof build {
     const file = folder === undefined ? undefined : await openSafetensors(on, `${folder}/model.safetensors`);
     const weights = new Weights(device, { file, path: folder, seed: config.seed });
     const head = new Linear(weights.root.at("head"), 1, 2);
-    await weights.load();
+    await weights.initialize();
     await file?.close();
     const task: Task<readonly number[]> = {
       parameters: weights.parameters,
@@ -243,6 +243,21 @@ test("RunFolder.create() refuses a folder that is no run, names what is in it an
     await RunFolder.create(diskHost(host, disk), "run", config);
 });
 
+test("RunFolder.prune() keeps the models in best/ where a state does not say which of them it names", async () => {
+  const kept = async (state: unknown) => {
+    const disk: Disk = new Map();
+    const run = await RunFolder.create(diskHost(host, disk), "run", config);
+    for (const name of ["best/stage1-epoch001", "checkpoints/stage1-0000004"])
+      disk.set(`run/${name}/state.json`, new TextEncoder().encode(JSON.stringify(state)));
+    await run.prune(1);
+    return [...disk.keys()].some((path) => path.startsWith("run/best/stage1-epoch001/"));
+  };
+  assert.equal(await kept({ bests: { 1: { folder: "stage1-epoch001" } } }), true);
+  assert.equal(await kept({ bests: {} }), false);
+  for (const damaged of [{}, { bests: [] }, { bests: { 1: {} } }, { bests: { 1: "stage1-epoch001" } }, [7]])
+    assert.equal(await kept(damaged), true, JSON.stringify(damaged));
+});
+
 test("RunFolder.check() takes a lock that a run left for nothing, and refuses a file of that name that is somebody's own", async () => {
   const holding = (text: string) =>
     diskHost(
@@ -393,7 +408,7 @@ test("openLatest() refuses a state that cannot be, and a tensor that is not as i
     );
   await state(
     () => ({ epoch: 1e308 }),
-    /epoch is 1e\+308 but should be a whole number below 2\^53; without .*4 .* goes on from .*3$/,
+    /epoch is 1e\+308 but should be a whole number from 0 to 2\^53 - 1; without .*4 .* goes on from .*3$/,
   );
   await state(() => ({ epoch: 7 }), /epoch is 7 and batch 0, but stage 1 has 2 epochs/);
   await state(() => ({ epoch: 1 }), /step is 4 at epoch 1 and batch 0, but should be 2$/);

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sizeClass } from "../src/gpu/pool.ts";
+import { convert, halved } from "../src/ops/convert.ts";
 import { add, full, scale } from "../src/ops/elementwise.ts";
 import { scope } from "../src/tensor/scope.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
 
@@ -109,28 +110,42 @@ test("Tensor.from() and write() refuse data of another length", () => {
   });
 });
 
-test("Tensor.read() refuses integers, readIntegers() floats", async () => {
+test("Tensor.read() and readIntegers() refuse other types, and what they advise works", async () => {
   const ids = Tensor.from(device, Int32Array.of(-1, 7), [2]);
-  await assert.rejects(ids.read(), { message: "Cannot read a i32 tensor as f32: use readIntegers()" });
-  assert.deepEqual([...(await ids.readIntegers())], [-1, 7]);
+  await assert.rejects(ids.read(), { message: "Cannot read a tensor of i32 as f32: use readIntegers()" });
+  assert.deepEqual(await ids.readIntegers(), Int32Array.of(-1, 7));
+  const seeds = Tensor.from(device, Uint32Array.of(1, 0xffffffff), [2]);
+  await assert.rejects(seeds.read(), { message: "Cannot read a tensor of u32 as f32: use readIntegers()" });
+  assert.deepEqual(await seeds.readIntegers(), Uint32Array.of(1, 0xffffffff));
   const y = ones();
-  await assert.rejects(y.readIntegers(), { message: "Cannot read a f32 tensor as integers" });
-  for (const t of [ids, y]) t.release();
+  await assert.rejects(y.readIntegers(), { message: "Cannot read a tensor of f32 as integers: use read()" });
+  assert.deepEqual(await y.read(), new Float32Array(y.size).fill(1));
+  const half = scope(device, () => halved(Tensor.from(device, Float32Array.of(0.5, -3, 65504), [3])));
+  for (const [read, as] of [
+    [half.read(), "f32"],
+    [half.readIntegers(), "integers"],
+  ] as const)
+    await assert.rejects(read, {
+      message: `Cannot read a tensor of f16 as ${as}: use read() on ops.convert(tensor, "F16", tensor.shape, "f32")`,
+    });
+  const single = convert(half, "F16", half.shape, "f32");
+  assert.deepEqual(await single.read(), Float32Array.of(0.5, -3, 65504));
+  for (const t of [ids, seeds, y, half, single]) t.release();
 });
 
-test("scope() around grad() leaves no byte alive, whether it ends well or not", () => {
+test("scope() around vjp() leaves no byte alive, whether it ends well or not", () => {
   const before = live();
   const step = (fail: boolean) =>
     scope(device, () => {
       const x = ones();
-      grad(device, [x], () => {
+      vjp(device, [x], () => {
         const y = scale(scale(x, 2), 3);
-        if (fail) throw new Error("inside grad");
-        return { loss: y, seeds: [[y, ones()]] };
+        if (fail) throw new Error("inside vjp");
+        return { outputs: [y], cotangents: [ones()] };
       });
     });
   step(false);
   assert.equal(live(), before);
-  assert.throws(() => step(true), { message: "inside grad" });
+  assert.throws(() => step(true), { message: "inside vjp" });
   assert.equal(live(), before);
 });

@@ -5,7 +5,7 @@ import { currentHost } from "../src/host/current.ts";
 import { attentionProbabilities, logSoftmax, type SoftmaxOptions, softmax } from "../src/ops/softmax.ts";
 import { scope } from "../src/tensor/scope.ts";
 import type { Shape } from "../src/tensor/shape.ts";
-import { grad } from "../src/tensor/tape.ts";
+import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { checkGradients } from "./gradcheck.ts";
 import {
@@ -23,9 +23,12 @@ after(() => device.dispose());
 async function run(op: (x: Tensor) => Tensor, data: Float32Array, shape: Shape, cotangent: Float32Array) {
   const { out, gradient } = scope(device, () => {
     const x = Tensor.from(device, data, shape);
-    const { loss, gradients } = grad(device, [x], () => {
+    const {
+      outputs: [loss],
+      gradients,
+    } = vjp(device, [x], () => {
       const out = op(x);
-      return { loss: out, seeds: [[out, Tensor.from(device, cotangent, out.shape)]] };
+      return { outputs: [out], cotangents: [Tensor.from(device, cotangent, out.shape)] };
     });
     return { out: loss, gradient: gradients.get(x) as Tensor };
   });

@@ -1,6 +1,5 @@
 /** A system of a few thousand weights and a batch for it, for tests of training. */
 import type { Device } from "../src/gpu/device.ts";
-import { ConfigReader } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { PRESETS } from "../src/speech/recipes/presets.ts";
@@ -33,8 +32,8 @@ export async function tinySystem(
     alpha: 0.3,
   });
   const weights = new Weights(device, { seed: 3 });
-  const system = new EmotionRecognizer(weights.root, emotionConfig(new ConfigReader(json, name)));
-  await weights.load();
+  const system = new EmotionRecognizer(weights.root, emotionConfig(json, name));
+  await weights.initialize();
   const task = new EmotionTask({
     ...{ system, parameters: weights.parameters, train: [], dev: [], seed: 1, alpha: 0.3 },
     ...{

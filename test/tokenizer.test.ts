@@ -152,7 +152,7 @@ test("openBertTokenizer() says in one line what is missing or damaged", async ()
     ],
     [
       { "vocab.txt": vocabText, "config.json": "[]" },
-      /^Cannot read \S+config\.json: it holds an array, expected an object$/,
+      /^Cannot use \S+config\.json: it is \[\] but should be an object$/,
     ],
   ];
   for (const [files, message] of cases) {
@@ -233,6 +233,18 @@ test("openCtcVocabulary() says in one line what is missing or damaged", async ()
     [
       { "vocab.json": "{]" },
       /^Cannot read \S+: not JSON, line 1, column 2: expected a key in quotes but found '\]'$/,
+    ],
+    [
+      { "vocab.json": CTC, "tokenizer_config.json": { pad_token: 0 } },
+      /^Cannot use \S+tokenizer_config\.json: pad_token is 0 but should be a token$/,
+    ],
+    [
+      { "vocab.json": CTC, "special_tokens_map.json": { unk_token: { text: "?" } } },
+      /^Cannot use \S+special_tokens_map\.json: unk_token is \{"text":"\?"\} but should be a token$/,
+    ],
+    [
+      { "vocab.json": CTC, "tokenizer_config.json": { added_tokens_decoder: { 32: {} } } },
+      /: added_tokens_decoder\.32 is \{\} but should be a token$/,
     ],
     [{ "vocab.json": { a: "0" } }, /^Cannot read \S+: token "a" has no number as id$/],
     [{ "vocab.json": { a: 0, b: 5 } }, /^Cannot read \S+: token "b" has id 5, expected 0 to 1$/],

@@ -25,7 +25,7 @@ import { openSafetensors } from "../src/io/safetensors.ts";
 import { writeWav16 } from "../src/io/wav.ts";
 import { scale } from "../src/ops/elementwise.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
-import { AdamW } from "../src/train/adamw.ts";
+import { AdamW } from "../src/train/optimizer.ts";
 import { augmented, pitchFormantShifted } from "../src/speech/training/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/speech/training/batches.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
@@ -197,7 +197,7 @@ test("checkConfig() names the key that is wrong, what it holds and what it shoul
     ["stage1.learningRate.heads=-1"],
     /^SyntaxError: Cannot use the recipe: stage1\.learningRate\.heads is -1 but should be at least 0$/,
   );
-  said(["stage1.epochs=2.5"], /stage1\.epochs is 2\.5 but should be a whole number$/);
+  said(["stage1.epochs=2.5"], /stage1\.epochs is 2\.5 but should be a whole number from 1 to 100000$/);
   said(["stage2.schedule.kind=cosine"], /stage2\.schedule\.kind is "cosine" but should be .*linear/);
   said(["stage2.alpha=2"], /stage2\.alpha is 2 but should be at most 1$/);
   said(["learning_rate=1"], /there is no key learning_rate$/);
@@ -205,7 +205,7 @@ test("checkConfig() names the key that is wrong, what it holds and what it shoul
   said(["seed"], /expected key=value/);
   said(["__proto__.x=1"], /there is no __proto__ in the config/);
   said(["stage1.learningRate=1"], /stage1\.learningRate is 1 but should be an object$/);
-  said(['stage1={"epochs":1}'], /it lacks the key stage1\.batch$/);
+  said(['stage1={"epochs":1}'], /it lacks the key stage1\.batch, an object$/);
   said(["stages=[]"], /stages is \[\] but should be at least one stage$/);
   said(["stages=[1,1]"], /stages is \[1,1\] but should be each stage once$/);
   said(["stages=[2,0]"], /stage 2 without stage 1 needs the model of a stage 1, --hubert DIR$/);
@@ -450,12 +450,12 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
     await changed(
       "state.json",
       () => "{}",
-      /state\.json: it lacks the key of; without .* the run goes on from .*$/,
+      /state\.json: it lacks the key of, an object; without .* the run goes on from .*$/,
     );
     await changed(
       "state.json",
       (t) => t.replace(/"step": \d+/, '"step": "x"'),
-      /step is "x" but should be a number/,
+      /step is "x" but should be a whole number from 0 to 2\^53 - 1/,
     );
     await changed("optimizer.safetensors", (t) => t.slice(0, 4000), /optimizer\.safetensors: .* without .*$/);
 

@@ -6,7 +6,7 @@ import { currentHost } from "../src/host/current.ts";
 import { readJson } from "../src/io/config.ts";
 import { openSafetensors, readF32 } from "../src/io/safetensors.ts";
 import { BertForSequenceClassification } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
@@ -15,24 +15,18 @@ import { crossEntropy } from "../src/ops/cross_entropy.ts";
 import { ctcLoss } from "../src/ops/ctc.ts";
 import { add } from "../src/ops/elementwise.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { AdamW } from "../src/train/adamw.ts";
+import { AdamW } from "../src/train/optimizer.ts";
 import type { Losses, Task } from "../src/train/task.ts";
 import { update } from "../src/train/update.ts";
+import { readCase } from "../src/validate/case.ts";
 import { testDevice } from "./device.ts";
 
 const device = await testDevice();
 const host = await currentHost();
 const LIMIT = 1e-4;
 
-interface Trajectory {
-  readonly lr: number;
-  readonly weight_decay: number;
-  readonly loss_f64: readonly number[];
-  readonly grad_norm_f64: readonly number[];
-}
-
 interface Case {
-  readonly config: ConfigReader;
+  readonly config: Record<string, unknown>;
   readonly rows: (name: string) => Promise<number[][]>;
   readonly values: (name: string) => Promise<Float32Array>;
   readonly shape: (name: string) => readonly number[];
@@ -44,14 +38,15 @@ async function follow(
   build: (weights: Weights, given: Case) => Promise<() => Losses>,
 ): Promise<void> {
   const folder = fileURLToPath(new URL(`reference/${name}`, import.meta.url));
-  const trajectory = (await readJson(host, `${folder}/case.json`)).train_trajectory as Trajectory;
+  const { train_trajectory: trajectory } = await readCase(host, folder);
+  assert.ok(trajectory);
   const inputs = await openSafetensors(host, `${folder}/inputs.safetensors`);
   const file = await openSafetensors(host, `${folder}/model.safetensors`);
   const weights = new Weights(device, { file, path: name, spellings, mayIgnore });
   const values = (key: string) => readF32(inputs, key);
   const shape = (key: string) => inputs.tensors.get(key)!.shape;
   const losses = await build(weights, {
-    config: new ConfigReader(await readJson(host, `${folder}/config.json`), name),
+    config: await readJson(host, `${folder}/config.json`),
     values,
     shape,
     rows: async (key) => {
@@ -60,7 +55,7 @@ async function follow(
       return Array.from({ length: B }, (_, b) => flat.slice(b * T, (b + 1) * T));
     },
   });
-  await weights.load();
+  await weights.initialize();
   await file.close();
   await inputs.close();
   const { lr, weight_decay, loss_f64, grad_norm_f64 } = trajectory;
@@ -85,7 +80,7 @@ const real = (rows: readonly (readonly number[])[]) => rows.map((row) => row.fil
 
 test("AdamW follows PyTorch on HuBERT with CTC", async () => {
   await follow("hubert-tiny-stable", async (weights, { config, rows, values, shape }) => {
-    const hubert = hubertConfig(config);
+    const hubert = hubertConfig(config, "config.json");
     const model = new HubertForCTC(weights.root, hubert);
     const lengths = lengthsOf(await rows("attention_mask"));
     const labels = real(await rows("labels"));
@@ -101,7 +96,7 @@ test("AdamW follows PyTorch on HuBERT with CTC", async () => {
 
 test("AdamW follows PyTorch on BERT with a classifier", async () => {
   await follow("bert-tiny-seqcls", async (weights, { config, rows, values }) => {
-    const model = new BertForSequenceClassification(weights.root, bertConfig(config));
+    const model = new BertForSequenceClassification(weights.root, bertConfig(config, "config.json"));
     const input = {
       ids: await rows("input_ids"),
       mask: await rows("attention_mask"),
@@ -114,7 +109,7 @@ test("AdamW follows PyTorch on BERT with a classifier", async () => {
 
 test("AdamW follows PyTorch on the whole system, end to end", async () => {
   await follow("e2e-tiny", async (weights, { config, rows, values, shape }) => {
-    const system = new EmotionRecognizer(weights.root, emotionConfig(config));
+    const system = new EmotionRecognizer(weights.root, emotionConfig(config, "config.json"));
     const lengths = lengthsOf(await rows("attention_mask"));
     const words = {
       ids: await rows("input_ids"),
@@ -131,7 +126,7 @@ test("AdamW follows PyTorch on the whole system, end to end", async () => {
       });
       const emotion = crossEntropy(system.classify(speech, words).logits, emotions);
       const ctc = ctcLoss(speech.ctcLogits!, labels, speech.frames);
-      return { loss: add(emotion, ctc, 1, config.number("ctc_lambda")), parts: { emotion, ctc } };
+      return { loss: add(emotion, ctc, 1, config.ctc_lambda as number), parts: { emotion, ctc } };
     };
   });
 });

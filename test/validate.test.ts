@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -9,8 +9,9 @@ import { currentHost } from "../src/host/current.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../src/io/safetensors_writer.ts";
 import { BertModel } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader } from "../src/models/config.ts";
+import { bertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
+import { maskPassed, numberOf, readCase, readOpCases } from "../src/validate/case.ts";
 import { distance, judge } from "../src/validate/compare.ts";
 import { watchMemory } from "../src/validate/cost.ts";
 import { editCheckpoint, floats } from "./checkpoint.ts";
@@ -145,6 +146,43 @@ test("validate refuses what is no case, in one line, before it opens a GPU", () 
   }
 });
 
+test("readCase() and readOpCases() refuse what they would have to guess", async () => {
+  const home = join(folder, "guessed");
+  mkdirSync(home);
+  const write = (name: string, value: unknown) => writeFileSync(join(home, name), JSON.stringify(value));
+  assert.deepEqual(await readCase(host, home), {});
+  write("case.json", { outputs: { attention_mask_passed: "no" }, outputs_spec: "as said", seed: 1 });
+  const info = await readCase(host, home);
+  assert.equal(maskPassed(info, home, "outputs_spec"), true);
+  assert.throws(() => maskPassed(info, home, "outputs"), {
+    message: `Cannot use ${home}/case.json (outputs): attention_mask_passed is "no" but should be true or false`,
+  });
+  write("case.json", { audio: "a.wav" });
+  await assert.rejects(readCase(host, home), /case\.json: audio is "a\.wav" but should be a list$/);
+  const op = { case: "gelu", file: "a.safetensors", attrs: { op: "gelu" }, inputs: ["x"], outputs: ["out"] };
+  const wrong: [unknown, RegExp][] = [
+    [{}, /index\.json: it lacks the key cases, a list$/],
+    [{ cases: [{ ...op, inputs: "x" }] }, /cases\.0\.inputs is "x" but should be a list$/],
+    [{ cases: [op, { ...op, attrs: [] }] }, /cases\.1\.attrs is \[\] but should be an object$/],
+    [
+      { cases: [{ ...op, attrs: { reduction: "total" } }] },
+      /reduction is "total" but should be one of mean, sum, none$/,
+    ],
+    [{ cases: [{ ...op, attrs: { betas: [0.9] } }] }, /cases\.0\.attrs\.betas/],
+  ];
+  for (const [index, message] of wrong) {
+    write("index.json", index);
+    await assert.rejects(readOpCases(host, home), message);
+  }
+  write("index.json", { cases: [op] });
+  const [first] = await readOpCases(host, home);
+  assert.equal(numberOf(first, "eps", 2), 2);
+  assert.throws(
+    () => numberOf(first, "eps"),
+    /^Error: Cannot validate gelu: it lacks the attribute eps, a number$/,
+  );
+});
+
 test("judge() passes a stage that is no farther from the truth than PyTorch's own f32, and no other", () => {
   const truth = [1, 2, 3];
   const at = (got: number[] | undefined, torch?: number[]) =>
@@ -158,7 +196,7 @@ test("judge() passes a stage that is no farther from the truth than PyTorch's ow
   assert.equal(distance([0, 1], [Number.NaN, 1]).relL2, Number.POSITIVE_INFINITY);
 });
 
-test("Weights.load() streams: a checkpoint of 100 MB costs the JavaScript heap and array buffers a fraction of it", async () => {
+test("Weights.initialize() streams: a checkpoint of 100 MB costs the JavaScript heap and array buffers a fraction of it", async () => {
   const path = join(folder, "large");
   const settings = {
     vocab_size: 20_000,
@@ -167,7 +205,7 @@ test("Weights.load() streams: a checkpoint of 100 MB costs the JavaScript heap a
     num_attention_heads: 8,
     intermediate_size: 4096,
   };
-  const config = bertConfig(new ConfigReader(settings, "config.json"));
+  const config = bertConfig(settings, "config.json");
   const blueprint = new Weights(device);
   new BertModel(blueprint.root.at("bert"), config);
   // The same block of noise over and over: the file matters, not what is in it.
@@ -190,7 +228,7 @@ test("Weights.load() streams: a checkpoint of 100 MB costs the JavaScript heap a
   const weights = new Weights(device, { file, path });
   new BertModel(weights.root.at("bert"), config);
   const before = process.memoryUsage();
-  const { hostPeak } = await watchMemory(host, (sample) => weights.load(sample));
+  const { hostPeak } = await watchMemory(host, (sample) => weights.initialize(sample));
   const growth = hostPeak - before.heapUsed - before.arrayBuffers;
   assert.ok(device.pool.statistics.live >= bytes, "the weights are not on the GPU");
   assert.ok(growth < 60e6, `heap and array buffers grew by ${growth} bytes`);

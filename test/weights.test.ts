@@ -9,7 +9,7 @@ import { readJson } from "../src/io/config.ts";
 import type { Dtype } from "../src/io/dtype.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { BertModel } from "../src/models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../src/models/config.ts";
+import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
 import { mayIgnore, spellings } from "../src/models/keys.ts";
 import { openRecognizer } from "../src/speech/system/recognizer.ts";
@@ -42,7 +42,7 @@ async function load(
   name: string,
   from: string,
   edit: (tensors: Map<string, Edited>) => void,
-  build: (scope: WeightScope, config: ConfigReader) => unknown,
+  build: (scope: WeightScope, config: unknown) => unknown,
   key: string,
   options: WeightsOptions = {},
 ): Promise<Float32Array> {
@@ -51,11 +51,8 @@ async function load(
   const file = await openSafetensors(host, path);
   const weights = new Weights(device, { file, path, spellings, mayIgnore, ...options });
   try {
-    build(
-      weights.root,
-      new ConfigReader(await readJson(host, `${reference}/${from}/config.json`), "config.json"),
-    );
-    await weights.load();
+    build(weights.root, await readJson(host, `${reference}/${from}/config.json`));
+    await weights.initialize();
     const found = weights.parameters.find((p) => p.key === key);
     assert.ok(found, key);
     return await found.value.read();
@@ -65,8 +62,9 @@ async function load(
   }
 }
 
-const hubert = (scope: WeightScope, c: ConfigReader) => new HubertForCTC(scope, hubertConfig(c));
-const bert = (scope: WeightScope, c: ConfigReader) => new BertModel(scope.at("bert"), bertConfig(c));
+const hubert = (scope: WeightScope, c: unknown) => new HubertForCTC(scope, hubertConfig(c, "config.json"));
+const bert = (scope: WeightScope, c: unknown) =>
+  new BertModel(scope.at("bert"), bertConfig(c, "config.json"));
 const some = (dtype: Dtype, bytes: number): Edited => ({ dtype, shape: [2, 3], data: new Uint8Array(bytes) });
 
 test("openRecognizer() refuses a file in which part of the model is left over", async () => {
@@ -98,7 +96,7 @@ test("openRecognizer() refuses a file in which part of the model is left over", 
   assert.equal(device.pool.statistics.live, 0);
 });
 
-test("Weights.load() takes what published speech checkpoints hold beside the model", async () => {
+test("Weights.initialize() takes what published speech checkpoints hold beside the model", async () => {
   const bias = await load(
     "pretraining",
     "hubert-tiny-base",
@@ -131,9 +129,9 @@ test("Weights.load() takes what published speech checkpoints hold beside the mod
   assert.equal(bias.length, 32);
 });
 
-test("Weights.load() asks for masked_spec_embed only where the config masks, and takes it anywhere", async () => {
+test("Weights.initialize() asks for masked_spec_embed only where the config masks, and takes it anywhere", async () => {
   const json = JSON.parse(readFileSync(`${reference}/hubert-tiny-base/config.json`, "utf8"));
-  const without = new ConfigReader({ ...json, mask_time_prob: 0, mask_feature_prob: 0 }, "config.json");
+  const without = { ...json, mask_time_prob: 0, mask_feature_prob: 0 };
   const absent = (tensors: Map<string, Edited>) => void tensors.delete("hubert.masked_spec_embed");
   const unmasked = (scope: WeightScope) => hubert(scope, without);
   for (const [name, edit] of [
@@ -147,7 +145,7 @@ test("Weights.load() asks for masked_spec_embed only where the config masks, and
   );
 });
 
-test("Weights.load() takes what bert-base-uncased holds beside its encoder", async () => {
+test("Weights.initialize() takes what bert-base-uncased holds beside its encoder", async () => {
   const norm = await load(
     "bert-base",
     "bert-tiny",
@@ -174,7 +172,7 @@ test("Weights.load() takes what bert-base-uncased holds beside its encoder", asy
   assert.equal(norm.length, 64);
 });
 
-test("Weights.load() takes a bare BertModel with its pooler and buffers", async () => {
+test("Weights.initialize() takes a bare BertModel with its pooler and buffers", async () => {
   const norm = await load(
     "bare",
     "bert-tiny",
@@ -210,7 +208,7 @@ test("Weights refuses a weight of a format that is no float, and names file, key
     );
 });
 
-test("Weights.load() reads F64 as the F32 nearest to it", async () => {
+test("Weights.initialize() reads F64 as the F32 nearest to it", async () => {
   const values = Float64Array.from({ length: 32 }, (_, i) => Math.sin(i) / 3);
   const read = await load(
     "doubles",
@@ -225,7 +223,7 @@ test("Weights.load() reads F64 as the F32 nearest to it", async () => {
   assert.deepEqual(read, Float32Array.from(values));
 });
 
-test("Weights.load() names a weight beyond f16 where products or storage are f16, and only there", async () => {
+test("Weights.initialize() names a weight beyond f16 where products or storage are f16, and only there", async () => {
   const key = "lm_head.weight";
   const bfloat = (value: number) => new Uint16Array(Float32Array.of(value).buffer)[1];
   const forms: Record<string, (value: number) => Edited["data"]> = {

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { excerpt, expand, reflect } from "../src/gpu/wgsl.ts";
+import { excerpt, expand as expandKernel, type Flags, outputsOf, reflect } from "../src/gpu/wgsl.ts";
 
 const library = (files: Record<string, string>) => new Map(Object.entries(files));
+const expand = (source: string, flags: Flags, files: Map<string, string>) =>
+  expandKernel(source, flags, files, "k");
 const lines = (text: string) =>
   text
     .split("\n")
@@ -28,11 +30,11 @@ test("expand() puts included files in, and files that these include", () => {
 
 test("expand() refuses files that are not there or include themselves", () => {
   assert.throws(() => expand('#include "lib/x.wgsl"', {}, library({})), {
-    message: 'Cannot expand WGSL: #include "lib/x.wgsl" names no file in kernels/',
+    message: `Cannot expand kernel k: #include "lib/x.wgsl" names no file in the package's kernels/`,
   });
   const endless = library({ "a.wgsl": '#include "a.wgsl"' });
   assert.throws(() => expand('#include "a.wgsl"', {}, endless), {
-    message: "Cannot expand WGSL: #include nests more than 8 deep",
+    message: "Cannot expand kernel k: #include nests more than 8 deep",
   });
 });
 
@@ -44,9 +46,25 @@ test("expand() fills in values and chooses branches, nested ones too", () => {
   assert.deepEqual(text(false, true), ["-", "vec4<f16>"]);
 });
 
-test("expand() refuses a placeholder without a value", () => {
+test("expand() refuses an #include that is written in another way", () => {
+  assert.throws(() => expand("#include <lib/x.wgsl>", {}, library({})), {
+    message:
+      'Cannot expand kernel k: #include <lib/x.wgsl> should be #include "lib/NAME.wgsl" on a line of its own',
+  });
+});
+
+test("expand() refuses a placeholder without a value, and a value that nothing names", () => {
   assert.throws(() => expand(`let a = \${T};`, { W: "f32", vec: true }, library({})), {
-    message: `Cannot expand WGSL: \${T} has no value (given: W, vec)`,
+    message: `Cannot expand kernel k: \${T} has no value (given: W, vec)`,
+  });
+  assert.throws(() => expand(`let a = \${T};\n#unroll i N\n#endunroll`, { T: 1, N: 2, n: 2 }, library({})), {
+    message: "Cannot expand kernel k: it has no flag n (it has: T, N)",
+  });
+});
+
+test("expand() names the kernel whose #if has no end", () => {
+  assert.throws(() => expand(`#if \${T}\nlet a = 1;`, { T: true }, library({})), {
+    message: "Cannot expand kernel k: Mismatched #if/#endif count",
   });
 });
 
@@ -72,23 +90,36 @@ test("expand() repeats unrolled lines, with numbers, suffixes and blocks inside 
 
 test("expand() refuses a count that is no whole number", () => {
   assert.throws(() => expand("#unroll i COUNT\nx\n#endunroll\n", {}, library({})), {
-    message: "Cannot expand WGSL: #unroll i COUNT is no whole number",
+    message: "Cannot expand kernel k: #unroll i COUNT is no whole number",
   });
 });
 
-test("reflect() reads bindings with their access, and the fields of Dims in order", () => {
-  const face = reflect(`
+const bindings = `
     struct Dims { N: u32, start: i32,
       alpha: f32 }
     @group(0) @binding(3) var<storage, read> x: array<vec4<f16>>;
-    @group(0)  @binding(0)
+    @binding(0) @group(0)
     var<storage,read_write> y : array<f32>;
+    @group(0) @binding(4) var<storage> z: array<f32>;
     @group(0) @binding(1) var<uniform> d: Dims;
-    var<workgroup> tile: array<f32, 8>;`);
+    var<workgroup> tile: array<f32, 8>;`;
+
+test("reflect() reads bindings, the fields of Dims in order, entry points and overrides", () => {
+  const face = reflect(
+    `${bindings}
+    override WG: u32 = 8;
+    @id(7) override alpha: f32;
+    fn helper() {}
+    @compute @workgroup_size(WG) fn forward() {}
+    @workgroup_size(8, 8) @compute
+    fn backward() {}`,
+    "k",
+  );
   assert.deepEqual(face, {
     bindings: [
       { name: "x", binding: 3, access: "read" },
       { name: "y", binding: 0, access: "read_write" },
+      { name: "z", binding: 4, access: "read" },
       { name: "d", binding: 1, access: "uniform" },
     ],
     dims: [
@@ -96,14 +127,58 @@ test("reflect() reads bindings with their access, and the fields of Dims in orde
       { name: "start", type: "i32" },
       { name: "alpha", type: "f32" },
     ],
+    entries: ["forward", "backward"],
+    overrides: new Map([
+      ["WG", "WG"],
+      ["alpha", "7"],
+    ]),
   });
 });
 
-test("reflect() takes a kernel without Dims, and refuses Dims that are not scalars", () => {
-  assert.deepEqual(reflect("fn f() {}"), { bindings: [], dims: [] });
-  assert.throws(() => reflect("struct Dims { N: u32, box: vec4f }"), {
-    message: "Cannot lay out Dims: box is vec4f, only scalars may stand there",
+test("outputsOf() names the buffers that are written, in any branch", () => {
+  assert.deepEqual(outputsOf(bindings), new Set(["y"]));
+  const branches = `#if \${vec}
+    @group(0) @binding(0) var<storage, read_write> a: array<vec4f>;
+    #else
+    @group(0) @binding(0) var<storage, read_write> a: array<f32>;
+    #endif
+    // @group(0) @binding(1) var<storage, read_write> b: array<f32>;`;
+  assert.deepEqual(outputsOf(branches), new Set(["a"]));
+});
+
+test("reflect() takes a kernel without Dims", () => {
+  assert.deepEqual(reflect("fn f() {}", "k"), {
+    bindings: [],
+    dims: [],
+    entries: [],
+    overrides: new Map(),
   });
+});
+
+test("reflect() refuses what the engine cannot give a kernel", () => {
+  const dims = Array.from({ length: 65 }, (_, i) => `n${i}: u32`).join(", ");
+  for (const [text, why] of [
+    ["struct Dims { N: u32, box: vec4f }", "Dims holds box: vec4f, only u32, i32 and f32 may stand there"],
+    [
+      "struct Dims { N: u32, @align(16) x: f32 }",
+      "Dims holds @align(16) x: f32, only u32, i32 and f32 may stand there",
+    ],
+    [`struct Dims { ${dims} }`, "Dims has 65 fields, at most 64 are possible"],
+    ["@group(0) @binding(0) var<uniform> d: Sizes;", "uniform d is Sizes, Dims expected"],
+    [
+      "@group(0) @binding(0) var<uniform> d: Dims; @group(0) @binding(1) var<uniform> e: Dims;",
+      "it has two uniforms, one of Dims expected",
+    ],
+    [
+      "@group(1) @binding(0) var<storage> x: array<f32>;",
+      "x is bound by @group(1) @binding(0), @group(0) @binding(NUMBER) expected",
+    ],
+    [
+      "@group(0) @binding(0) var x: texture_2d<f32>;",
+      "x is neither a storage buffer nor the uniform of Dims",
+    ],
+  ])
+    assert.throws(() => reflect(text, "k"), { message: `Cannot use kernel k: ${why}` });
 });
 
 test("excerpt() shows the line with its neighbours and numbers", () => {

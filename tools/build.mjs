@@ -39,11 +39,16 @@ writeFileSync(join(dist, "src/gpu/kernel_texts.js"), texts);
 
 // The public types name GPU* and Symbol.dispose. TypeScript 6 and later have both in their own libraries;
 // for earlier ones a second entry brings @webgpu/types. The two together would clash.
-const types = join(dist, "src/mod.d.ts");
+const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const libraries = '/// <reference lib="dom" />\n/// <reference lib="esnext.disposable" />\n';
-writeFileSync(types, libraries + readFileSync(types, "utf8"));
 const earlier = '/// <reference types="@webgpu/types" />\nexport * from "./mod.js";\n';
-writeFileSync(join(dist, "src/mod.before-6.d.ts"), earlier);
+for (const { types } of Object.values(exports)) {
+  if (types === undefined) continue;
+  const entry = join(dist, types.replace("./dist/", ""));
+  const present = entry.replace(".before-6", "");
+  writeFileSync(present, libraries + readFileSync(present, "utf8"));
+  writeFileSync(entry, earlier);
+}
 
 function findTypescript() {
   try {

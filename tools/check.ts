@@ -10,6 +10,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import * as v from "valibot";
+import { object, parse, record } from "../src/io/schema.ts";
 import { operators } from "./check/operators.ts";
 import { blankComments, blankStrings, type Fault, type Files, lineAt } from "./check/text.ts";
 import { isMain } from "./cli.ts";
@@ -88,10 +90,10 @@ function floors(imports: Import[]): Fault[] {
 
 function hostUse(imports: Import[]): Fault[] {
   const rule =
-    "only src/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead";
+    "only src/host/mod.ts, test, bench and tools import host/current.ts: take a Device or a Host instead";
   return imports
     .filter(
-      ({ from, to }) => to === "src/host/current.ts" && from.startsWith("src/") && from !== "src/mod.ts",
+      ({ from, to }) => to === "src/host/current.ts" && from.startsWith("src/") && from !== "src/host/mod.ts",
     )
     .map(({ from, line }) => ({ path: from, line, rule }));
 }
@@ -108,7 +110,10 @@ function gpuTypes(code: Files): Fault[] {
     );
 }
 
-/** kernels/x.wgsl and twin("x") in src/ops/x.ts come in pairs. Folders under kernels/ hold what kernels share. */
+/**
+ * kernels/x.wgsl and twin("x") come in pairs: an operator's in src/ops/x.ts, that of the tape's own arithmetic in
+ * src/tensor/x.ts. Folders under kernels/ hold what kernels share.
+ */
 function twins(files: Files): Fault[] {
   const faults: Fault[] = [];
   const declared = new Set<string>();
@@ -117,7 +122,7 @@ function twins(files: Files): Fault[] {
     for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`]*)["'`]/g)) {
       const [name, line] = [match[1], lineAt(text, match.index)];
       declared.add(name);
-      if (path !== `src/ops/${name}.ts`)
+      if (path !== `src/ops/${name}.ts` && path !== `src/tensor/${name}.ts`)
         faults.push({ path, line, rule: `twin("${name}") belongs in src/ops/${name}.ts` });
       if (!files.has(`kernels/${name}.wgsl`))
         faults.push({ path, line, rule: `twin("${name}") has no kernels/${name}.wgsl` });
@@ -194,9 +199,11 @@ function words(files: Files): Fault[] {
 
 const LOCK = "package-lock.json";
 
-interface Lock {
-  packages: Record<string, { optionalDependencies?: Record<string, string>; resolved?: string }>;
-}
+const lockSchema = object({
+  packages: record(
+    object({ optionalDependencies: v.optional(record(v.string())), resolved: v.optional(v.string()) }),
+  ),
+});
 
 /**
  * The lock file holds for every platform and every mirror. `npm ci` refuses one that leaves out an optional package,
@@ -204,7 +211,7 @@ interface Lock {
  */
 function lock(text: string | undefined): Fault[] {
   if (text === undefined) return [];
-  const { packages } = JSON.parse(text) as Lock;
+  const { packages } = parse(lockSchema, JSON.parse(text), LOCK);
   return Object.entries(packages).flatMap(([path, { optionalDependencies = {}, resolved = "" }]) => {
     const line = lineAt(text, text.indexOf(`${JSON.stringify(path)}: {`));
     const missing = Object.keys(optionalDependencies).filter((name) => !entryFor(name, path, packages));
@@ -218,7 +225,7 @@ function lock(text: string | undefined): Fault[] {
 }
 
 /** Looks for a package where Node does: in the node_modules of the one that wants it, then in those around it. */
-function entryFor(name: string, wantedBy: string, packages: Lock["packages"]): boolean {
+function entryFor(name: string, wantedBy: string, packages: Readonly<Record<string, unknown>>): boolean {
   for (let folder = wantedBy; ; folder = folder.slice(0, Math.max(0, folder.lastIndexOf("/node_modules/")))) {
     if (`${folder}/node_modules/${name}`.replace(/^\//, "") in packages) return true;
     if (folder === "") return false;

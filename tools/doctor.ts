@@ -3,10 +3,12 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { totalmem } from "node:os";
 import process from "node:process";
+import * as v from "valibot";
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { availableMemory } from "../src/host/memory.ts";
+import { object, parse } from "../src/io/schema.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { type SelfTest, selfTest } from "./doctor/self_test.ts";
@@ -107,6 +109,7 @@ async function describe(host: Host, device: Device, { adapter: name, implementat
     vendor: device.info.vendor,
     architecture: device.info.architecture,
     cpu: device.info.cpu,
+    path: device.info.path,
     subgroups: {
       smallest: info?.subgroupMinSize,
       largest: info?.subgroupMaxSize,
@@ -133,8 +136,9 @@ function showAdapter(
   row("features", has.join(", "));
   row(
     "subgroups",
-    `${subgroups.smallest ?? "?"} to ${subgroups.largest ?? "?"} lanes, ${subgroups.used || "none"} used`,
+    `${subgroups.smallest ?? "?"} to ${subgroups.largest ?? "?"} lanes, ${subgroups.used || "none"} usable`,
   );
+  row("path", `${adapter.path}: what kernels choose workgroups and tiles by`);
   for (const [name, value] of Object.entries(limits))
     row("limit", `${name} ${/Size$/.test(name) ? formatBytes(value) : value}`);
   if (adapter.bufferMemory)
@@ -164,7 +168,7 @@ function remedy(drivers: number | undefined): string {
 function dawnVersion(): string {
   try {
     const path = createRequire(import.meta.url).resolve("webgpu/package.json");
-    return JSON.parse(readFileSync(path, "utf8")).version;
+    return parse(object({ version: v.string() }), JSON.parse(readFileSync(path, "utf8")), path).version;
   } catch {
     return `not installed for ${process.platform} ${process.arch}`;
   }

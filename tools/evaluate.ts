@@ -158,7 +158,7 @@ async function loadSystem(host: Host, choice: DeviceChoice, { weights: file, pat
     const device = await openChosenDevice(host, choice);
     const weights = new Weights(device, { file, path, spellings, mayIgnore });
     const system = new EmotionRecognizer(weights.root, emotion);
-    await weights.load();
+    await weights.initialize();
     return { device, system };
   } finally {
     await file.close();

@@ -1,11 +1,13 @@
 /** eSpeak NG as a process of its own, which `corpus make` starts: requests from stdin, one a line, speech to stdout. */
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { parse } from "../src/io/schema.ts";
 import { openEspeak } from "../src/speech/corpora/espeak.ts";
+import { speechRequest } from "../src/speech/corpora/speech.ts";
 import { answerBytes } from "../src/speech/corpora/speech_process.ts";
 
 // eSpeak seeds its noise from the clock; a stopped clock makes every run the same.
 Date.now = () => 0;
 const speak = await openEspeak();
 for await (const line of createInterface({ input: process.stdin }))
-  process.stdout.write(answerBytes(speak(JSON.parse(line))));
+  process.stdout.write(answerBytes(speak(parse(speechRequest, JSON.parse(line), "the request"))));

@@ -1,5 +1,7 @@
 /** What tools/test.ts knows of its runs without running them: order, expected time, and the totals in an output. */
 
+import { anyObject, parse } from "../src/io/schema.ts";
+
 /** Seconds of a job, "node test/pool.test.ts", in the last run. */
 export type Times = Record<string, number>;
 
@@ -25,7 +27,7 @@ const OTHER = 3;
 
 /** Reads what was stored; what is no time is left out. */
 export function readTimes(text: string): Times {
-  const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
+  const entries = Object.entries(parse(anyObject, JSON.parse(text), "the times of the last run"));
   return Object.fromEntries(entries.filter((entry): entry is [string, number] => Number(entry[1]) > 0));
 }
 

@@ -3,6 +3,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
+import * as v from "valibot";
+import { object, parse } from "../src/io/schema.ts";
 
 export interface VulkanDriver {
   readonly manifest: string;
@@ -10,13 +12,15 @@ export interface VulkanDriver {
   readonly apiVersion: string;
 }
 
+const manifestSchema = object({ ICD: object({ library_path: v.string(), api_version: v.string() }) });
+
 /** Drivers on Linux; undefined elsewhere, where WebGPU goes through Direct3D or Metal. */
 export function vulkanDrivers(env: NodeJS.ProcessEnv = process.env): VulkanDriver[] | undefined {
   if (process.platform !== "linux") return undefined;
   return manifests(env).flatMap((manifest) => {
     try {
-      const { ICD: icd } = JSON.parse(readFileSync(manifest, "utf8"));
-      return [{ manifest, library: String(icd.library_path), apiVersion: String(icd.api_version) }];
+      const { ICD: icd } = parse(manifestSchema, JSON.parse(readFileSync(manifest, "utf8")), manifest);
+      return [{ manifest, library: icd.library_path, apiVersion: icd.api_version }];
     } catch {
       return []; // the loader skips what it cannot read
     }

@@ -57,7 +57,7 @@ fn activate(kind: u32, x: vec4f) -> vec4f {
     case 1u: { return gelu_exact(x); }
     case 2u: { return gelu_tanh(x); }
     case 3u: { return tanh_safe(x); }
-    case 4u: { return max(x, vec4f(0.0)); }
+    case 4u: { return select(x, vec4f(0.0), x < vec4f(0.0)); } // max() may drop a NaN
     case 5u: { return sigmoid(x); }
     default: { return x; }
   }

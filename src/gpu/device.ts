@@ -5,27 +5,33 @@
  */
 import type { GpuOptions, Host } from "../host/host.ts";
 import { BindGroups } from "./bind_groups.ts";
-import { declaredKernels, type Watcher } from "./kernel.ts";
+import type { Watcher } from "./kernel.ts";
 import { KERNEL_TEXTS } from "./kernel_texts.ts";
+import { FEWEST_LANES, KERNELS, PATHS, type Path } from "./launch.ts";
 import { KernelLibrary } from "./library.ts";
 import { Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
 import { Recorder } from "./recorder.ts";
+import { INCLUDE } from "./wgsl.ts";
 
 export interface DeviceOptions extends GpuOptions {
   /** Most bytes of GPU buffers; by default what the host says is free on a CPU adapter, no limit on a GPU. */
   memoryLimit?: number;
+  /** What kernels choose workgroups and tiles by, where that should not be what suits the adapter best. */
+  path?: Path;
 }
 
 export interface DeviceInfo {
   readonly name: string;
   readonly vendor: string;
   readonly architecture: string;
-  /** True where kernels run on the CPU (lavapipe, SwiftShader): such adapters want other tiles. */
+  /** True where kernels run on the CPU (lavapipe, SwiftShader) and buffers are main memory. */
   readonly cpu: boolean;
   readonly f16: boolean;
   /** Lanes of a subgroup where that is one fixed number and WGSL subgroups are there; else 0. */
   readonly subgroup: number;
+  /** What kernels choose workgroups and tiles by. */
+  readonly path: Path;
   readonly timestamps: boolean;
 }
 
@@ -34,13 +40,17 @@ const MOST_STAGING = 64 * 2 ** 20;
 
 const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
 
-/** Opens an adapter with its full limits. Throws where there is none, or none of the name asked for. */
+/**
+ * Opens an adapter with its full limits and reads the package's kernels. Throws where there is no adapter, none of the name
+ * asked for, or one that cannot take `path`.
+ */
 export async function openDevice(host: Host, options: DeviceOptions = {}): Promise<Device> {
   const gpu = await host.gpu(options);
   const adapter = await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
   if (!adapter)
     throw new Error("Cannot open a GPU: WebGPU found no adapter; `wavegate doctor` says how to get one");
   const features = wanted.filter((f) => adapter.features.has(f));
+  const info = describe(adapter, options.path);
   const limits: Record<string, number> = {};
   for (const name of [
     "maxBufferSize",
@@ -58,9 +68,50 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
     adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits }),
   );
   const sources = await readKernels(host);
-  return new Device(host, adapter, device, sources, options);
+  return new Device(host, info, device, sources, options);
 }
 
+/** Throws where the adapter cannot take `wish`. */
+function describe(adapter: GPUAdapter, wish: Path | undefined): DeviceInfo {
+  const { info, features } = adapter;
+  // Software adapters: Dawn names the driver and its version in the description, wgpu the driver alone in the device.
+  const software = [info.description, info.device].find((text) => /llvmpipe|swiftshader/i.test(text));
+  const name =
+    software || info.description || info.device || info.architecture || info.vendor || "unnamed adapter";
+  const cpu =
+    info.isFallbackAdapter === true ||
+    /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`);
+  const fixed = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0;
+  // lavapipe reports 32 lanes where LP_NATIVE_VECTOR_WIDTH is 1024, but its compute shaders never run more than 16.
+  const lanes = cpu ? Math.min(fixed, 16) : fixed;
+  const subgroup = features.has("subgroups") ? lanes : 0;
+  return {
+    name,
+    vendor: info.vendor,
+    architecture: info.architecture,
+    cpu,
+    f16: features.has("shader-f16"),
+    subgroup,
+    path: choosePath(wish, name, cpu, subgroup),
+    timestamps: features.has("timestamp-query"),
+  };
+}
+
+function choosePath(wish: Path | undefined, name: string, cpu: boolean, lanes: number): Path {
+  if (wish === undefined) return !cpu ? "portable" : lanes >= FEWEST_LANES ? "subgroups" : "cpu";
+  if (!PATHS.includes(wish))
+    throw new RangeError(`Cannot take path ${JSON.stringify(wish)}: there are ${PATHS.join(", ")}`);
+  if (wish === "subgroups" && lanes < FEWEST_LANES) {
+    const has = lanes === 0 ? "has no subgroups of one fixed size" : `has subgroups of ${lanes} lanes`;
+    throw new Error(`Cannot take path subgroups: ${name} ${has}, at least ${FEWEST_LANES} lanes expected`);
+  }
+  return wish;
+}
+
+/**
+ * Texts of all kernels of the package and of what they include, by file name inside kernels/: operators that are imported
+ * later find theirs, and kernels of a stranger's own find what they include.
+ */
 async function readKernels(host: Host): Promise<Map<string, string>> {
   const sources = new Map<string, string>();
   const read = async (file: string): Promise<void> => {
@@ -68,13 +119,13 @@ async function readKernels(host: Host): Promise<Map<string, string>> {
     sources.set(file, "");
     const text = KERNEL_TEXTS[file] ?? (await readKernel(host, file));
     sources.set(file, text);
-    await Promise.all([...text.matchAll(/^[ \t]*#include "([^"]+)"/gm)].map((m) => read(m[1])));
+    await Promise.all([...text.matchAll(INCLUDE)].map((m) => read(m[1])));
   };
-  await Promise.all(declaredKernels().map((name) => read(`${name}.wgsl`)));
+  await Promise.all(KERNELS.map((name) => read(`${name}.wgsl`)));
   return sources;
 }
 
-/** Of a checkout. */
+/** A file of a checkout. */
 async function readKernel(host: Host, file: string): Promise<string> {
   try {
     return await host.readText(new URL(`../../kernels/${file}`, import.meta.url));
@@ -106,7 +157,7 @@ export class Device {
 
   constructor(
     host: Host,
-    adapter: GPUAdapter,
+    info: DeviceInfo,
     gpu: GPUDevice,
     sources: ReadonlyMap<string, string>,
     options: DeviceOptions,
@@ -114,26 +165,7 @@ export class Device {
     this.host = host;
     this.gpu = gpu;
     this.limits = gpu.limits;
-    const { info } = adapter;
-    // Software adapters: Dawn names the driver and its version in the description, wgpu the driver alone in the device.
-    const software = [info.description, info.device].find((text) => /llvmpipe|swiftshader/i.test(text));
-    const name =
-      software || info.description || info.device || info.architecture || info.vendor || "unnamed adapter";
-    const lanes = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0;
-    const cpu =
-      info.isFallbackAdapter === true ||
-      /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`);
-    // lavapipe reports 32 lanes where LP_NATIVE_VECTOR_WIDTH is 1024, but its compute shaders never run more than 16.
-    const usable = cpu ? Math.min(lanes, 16) : lanes;
-    this.info = {
-      name,
-      vendor: info.vendor,
-      architecture: info.architecture,
-      cpu,
-      f16: gpu.features.has("shader-f16"),
-      subgroup: gpu.features.has("subgroups") ? usable : 0,
-      timestamps: gpu.features.has("timestamp-query"),
-    };
+    this.info = info;
     const memoryLeft =
       this.info.cpu && options.memoryLimit === undefined ? () => host.freeMemory() : undefined;
     const limit = options.memoryLimit ?? Number.POSITIVE_INFINITY;
@@ -149,12 +181,13 @@ export class Device {
         this.#fail(new Error(`Lost the GPU (${this.info.name}): ${lost.message || lost.reason}`));
     });
     gpu.onuncapturederror = (event) => {
-      const memory = /out.?of.?memory/i.test(`${event.error.constructor.name} ${event.error.message}`);
-      this.#fail(
-        new Error(
-          `${memory ? "Ran out of GPU memory" : "The GPU refused a command"} (${this.info.name}): ${event.error.message.split("\n")[0]}`,
-        ),
-      );
+      event.preventDefault();
+      const { error } = event;
+      const memory = /out.?of.?memory/i.test(`${error.constructor.name} ${error.message}`);
+      const what = memory ? "Ran out of GPU memory" : "The GPU refused a command";
+      const failure = new Error(`${what} (${this.info.name}): ${error.message.split("\n")[0]}`);
+      // A command whose pipeline did not compile is refused as well; what explains that is still on its way.
+      this.#hold(Promise.all(this.#watched).then(() => this.#fail(failure)));
     };
   }
 
@@ -170,14 +203,20 @@ export class Device {
 
   /** Pops an error scope; what `explain` makes of an error is thrown at the next await. */
   watch(pop: () => Promise<GPUError | null>, explain: (error: GPUError) => Promise<Error>): void {
-    const watched = this.host
-      .quiet(pop)
-      .then(async (error) => {
-        if (error) this.#fail(await explain(error));
-      })
-      .catch((error) => this.#fail(error))
-      .finally(() => this.#watched.delete(watched));
-    this.#watched.add(watched);
+    this.#hold(
+      this.host
+        .quiet(pop)
+        .then(async (error) => {
+          if (error) this.#fail(await explain(error));
+        })
+        .catch((error) => this.#fail(error)),
+    );
+  }
+
+  /** Waits of the device wait for `promise` as well. */
+  #hold(promise: Promise<void>): void {
+    const held = promise.finally(() => this.#watched.delete(held));
+    this.#watched.add(held);
   }
 
   /** Submits what was recorded and waits until the GPU has done it, without burning a core. */

@@ -1,8 +1,9 @@
 /**
- * Twins: a kernel file and the TypeScript that runs it meet by name. Buffers and dims pass by their WGSL names; a
+ * Twins: a kernel and the TypeScript that runs it meet by name. Buffers, dims and overrides pass by their WGSL names; a
  * missing, unknown or aliased name throws here, before the GPU sees it.
  */
 import type { Device } from "./device.ts";
+import { KERNELS, type KernelName } from "./launch.ts";
 import type { PoolBuffer } from "./pool.ts";
 import type { Flags } from "./wgsl.ts";
 
@@ -20,6 +21,7 @@ export interface Watcher {
   viewed?(view: Bound): void;
 }
 
+/** Numbers of workgroups; y and z are 1 where they are left out. */
 export type Grid = readonly [x: number, y?: number, z?: number];
 
 export interface Variant {
@@ -29,23 +31,20 @@ export interface Variant {
   readonly overrides?: Readonly<Record<string, number>>;
 }
 
-const declared = new Set<string>();
-
-/** Names of all kernels that some op declared; openDevice() reads their files. */
-export const declaredKernels = (): readonly string[] => [...declared];
-
 export class Twin {
   readonly name: string;
 
   constructor(name: string) {
     this.name = name;
-    declared.add(name);
   }
 
   /**
-   * Records one dispatch of entry point `entry`.
+   * Records one dispatch of the entry point `entry`; its pipeline is compiled the first time.
    *
-   * `buffers` and `dims` are keyed by WGSL name; `grid` counts workgroups.
+   * `buffers` has every storage buffer that the entry point uses and `dims` every field of `Dims`, by their WGSL names;
+   * `grid` counts workgroups, and an empty one does nothing. A buffer that is written may not be bound twice. Throws where
+   * a name, a value or a size does not fit; what the GPU itself refuses, WGSL above all, is thrown at the device's next
+   * await.
    */
   run(
     entry: string,
@@ -66,4 +65,63 @@ export class Twin {
   }
 }
 
-export const twin = (name: string): Twin => new Twin(name);
+const packaged: ReadonlySet<string> = new Set(KERNELS);
+/** Sources of the kernels that are not the package's, by name. */
+const sources = new Map<string, string>();
+
+/** The source that a kernel was declared with; undefined for one of the package. */
+export const declaredSource = (name: string): string | undefined => sources.get(name);
+
+/**
+ * Declares a kernel: by its name alone one of the package, with `source`, its WGSL, one of your own, before or after a
+ * device is opened. Names of your own are like `rope` or `my-package/rope`. Throws where the package has the name, or where
+ * it was declared with another source.
+ *
+ *     const k = twin("square", `
+ *       struct Dims { size: u32 }
+ *       @group(0) @binding(0) var<storage, read> x: array<f32>;
+ *       @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+ *       @group(0) @binding(2) var<uniform> d: Dims;
+ *       override WG: u32 = 64;
+ *       #include "lib/grid.wgsl"
+ *       @compute @workgroup_size(WG)
+ *       fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u,
+ *                  @builtin(local_invocation_index) t: u32) {
+ *         let i = linear_id(wg, groups, t, WG);
+ *         if (i < d.size) { y[i] = x[i] * x[i]; }
+ *       }`);
+ *     k.run("forward", { x, y }, { size: x.size }, gridFor(x.size, 64));
+ *
+ * - Entry points: as many `@compute` functions as you like, the backward beside the forward. record() joins the two.
+ * - Bindings: storage buffers of group 0, `read` or `read_write`. The entry point needs only those that it uses.
+ * - Dims: one `struct Dims` of up to 64 `u32`, `i32` or `f32`, bound as the only uniform. May be absent.
+ * - Overrides: `override` constants, given as `{ overrides: { WG: 128 } }`; each has the default of the WGSL.
+ * - Flags: `${name}` anywhere in the text is replaced by `{ flags: { name: value } }`, and `#if ${name}`, `#elif ${name}`,
+ *   `#else`, `#endif` choose lines. All that the text names must be given, and no others. In a template literal write `\${`.
+ * - `#unroll i 4` … `#endunroll` repeats the lines between with `$i` = 0 … 3; the count may be the name of a flag.
+ * - `#include "lib/x.wgsl"` puts in a file that the package's kernels share: `gelu`, `sigmoid` (functions of vec4f), `grid`
+ *   (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max` (over WG threads, a power of two).
+ */
+export function twin(name: KernelName): Twin;
+export function twin(name: string, source: string): Twin;
+export function twin(name: string, source?: string): Twin {
+  if (source === undefined) {
+    if (!packaged.has(name))
+      throw new Error(
+        `Cannot declare kernel ${name}: the package has none of that name, its WGSL source expected`,
+      );
+    return new Twin(name);
+  }
+  if (packaged.has(name))
+    throw new Error(`Cannot declare kernel ${name}: the package has one of that name, another name expected`);
+  if (!/^[\w@][\w@./-]*$/.test(name))
+    throw new Error(
+      `Cannot declare kernel ${JSON.stringify(name)}: a name of letters, digits and _ @ . / - expected`,
+    );
+  if ((sources.get(name) ?? source) !== source)
+    throw new Error(
+      `Cannot declare kernel ${name}: it was declared with another source, one source a name expected`,
+    );
+  sources.set(name, source);
+  return new Twin(name);
+}

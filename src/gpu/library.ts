@@ -1,16 +1,7 @@
 import type { Device } from "./device.ts";
-import type { Bound, Grid, Variant } from "./kernel.ts";
+import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import {
-  type BindingInfo,
-  excerpt,
-  expand,
-  type Flags,
-  type Interface,
-  reachable,
-  reflect,
-  stripComments,
-} from "./wgsl.ts";
+import { type BindingInfo, excerpt, expand, outputsOf, reachable, reflect } from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
 export interface Request {
@@ -54,8 +45,7 @@ export class KernelLibrary {
   outputsOf(kernel: string): ReadonlySet<string> {
     let names = this.#outputs.get(kernel);
     if (!names) {
-      const { bindings } = reflect(stripComments(this.#sources.get(`${kernel}.wgsl`) ?? ""));
-      names = new Set(bindings.filter((b) => b.access === "read_write").map((b) => b.name));
+      names = outputsOf(this.#source(kernel));
       this.#outputs.set(kernel, names);
     }
     return names;
@@ -126,18 +116,27 @@ export class KernelLibrary {
     const { gpu } = device;
     const moduleKey = `${name} ${JSON.stringify(flags)}`;
     const known = this.#modules.get(moduleKey);
-    const text = known?.text ?? this.#expand(name, flags, key);
+    const text = known?.text ?? expand(this.#source(name), flags, this.#sources, name);
+    const all = reflect(text, name);
+    if (!all.entries.includes(entry))
+      throw new Error(
+        `Cannot run ${name}.${entry}: the kernel has no entry point ${entry} (it has: ${all.entries.join(", ") || "none"})`,
+      );
+    const constants: Record<string, number> = {};
+    for (const [constant, value] of Object.entries(overrides)) {
+      const id = all.overrides.get(constant);
+      if (id === undefined)
+        throw new Error(
+          `Cannot run ${name}.${entry}: the kernel has no override ${constant} (it has: ${[...all.overrides.keys()].join(", ") || "none"})`,
+        );
+      constants[id] = value;
+    }
     const used = reachable(text, entry);
-    const all = reflect(text);
-    const face: Interface = { bindings: all.bindings.filter((b) => used.has(b.name)), dims: all.dims };
+    const face = { ...all, bindings: all.bindings.filter((b) => used.has(b.name)) };
     gpu.pushErrorScope("validation");
     const module = known?.module ?? gpu.createShaderModule({ label: moduleKey, code: text });
     this.#modules.set(moduleKey, { module, text });
     const layout = gpu.createBindGroupLayout({ label: key, entries: face.bindings.map(layoutEntry) });
-    // Only overrides that the file has may be named.
-    const constants = Object.fromEntries(
-      Object.entries(overrides).filter(([k]) => new RegExp(`\\boverride\\s+${k}\\b`).test(text)),
-    );
     const descriptor = {
       label: key,
       layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
@@ -165,10 +164,10 @@ export class KernelLibrary {
     };
   }
 
-  #expand(name: string, flags: Flags, key: string): string {
-    const source = this.#sources.get(`${name}.wgsl`);
+  #source(name: string): string {
+    const source = declaredSource(name) ?? this.#sources.get(`${name}.wgsl`);
     if (source === undefined)
-      throw new Error(`Cannot compile ${key}: kernels/${name}.wgsl was not read when the device was opened`);
-    return expand(source, flags, this.#sources);
+      throw new Error(`Cannot find kernel ${name}: twin() declares it with its source`);
+    return source;
   }
 }

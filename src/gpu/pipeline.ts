@@ -3,10 +3,20 @@ import type { Bound, Grid } from "./kernel.ts";
 import type { PoolBuffer } from "./pool.ts";
 import type { DimsField, Interface } from "./wgsl.ts";
 
+/** Each writes a value at a byte, and answers whether it is one of the type. */
 const setters = {
-  u32: (v: DataView, at: number, x: number) => v.setUint32(at, x, true),
-  i32: (v: DataView, at: number, x: number) => v.setInt32(at, x, true),
-  f32: (v: DataView, at: number, x: number) => v.setFloat32(at, x, true),
+  u32(v: DataView, at: number, x: number): boolean {
+    v.setUint32(at, x, true);
+    return x >>> 0 === x;
+  },
+  i32(v: DataView, at: number, x: number): boolean {
+    v.setInt32(at, x, true);
+    return (x | 0) === x;
+  },
+  f32(v: DataView, at: number, x: number): boolean {
+    v.setFloat32(at, x, true);
+    return typeof x === "number";
+  },
 };
 
 function countKeys(record: object): number {
@@ -15,12 +25,16 @@ function countKeys(record: object): number {
   return count;
 }
 
+const isCount = (n: number): boolean => Number.isInteger(n) && n >= 0;
+
 /** One compiled entry point with its layout. */
 export class Pipeline {
   readonly label: string;
   /** Stands before its buffers in the keys of bind groups. */
   readonly #key: string;
   readonly #interface: Interface;
+  /** Whether the entry point reads Dims. */
+  readonly #takesDims: boolean;
   readonly #layout: GPUBindGroupLayout;
   readonly #pipeline: GPUComputePipeline;
 
@@ -35,6 +49,7 @@ export class Pipeline {
     this.#key = `${id}:`;
     this.label = label;
     this.#interface = face;
+    this.#takesDims = face.bindings.some((b) => b.access === "uniform");
     this.#layout = layout;
     this.#pipeline = pipeline;
   }
@@ -75,6 +90,10 @@ export class Pipeline {
         throw new Error(`Cannot run ${this.label}: input ${b.name} shares its buffer with an output`);
     }
     const [x, y = 1, z = 1] = grid;
+    if (!(isCount(x) && isCount(y) && isCount(z)))
+      throw new RangeError(
+        `Cannot run ${this.label}: a grid is ${x}×${y}×${z}, whole numbers of workgroups expected`,
+      );
     const most = device.limits.maxComputeWorkgroupsPerDimension;
     if (x > most || y > most || z > most)
       throw new RangeError(
@@ -87,7 +106,7 @@ export class Pipeline {
     this.#fill(view, dims);
     device.recorder.dispatch(
       { pipeline: this.#pipeline, group, buffers, grid: [x, y, z], label: device.profileLabel(this.label) },
-      offset,
+      this.#takesDims ? [offset] : [],
     );
   }
 
@@ -97,7 +116,10 @@ export class Pipeline {
       const value = dims[fields[i].name];
       if (value === undefined)
         throw new Error(`Cannot run ${this.label}: Dims.${fields[i].name} was not given`);
-      setters[fields[i].type](view, 4 * i, value);
+      if (!setters[fields[i].type](view, 4 * i, value))
+        throw new RangeError(
+          `Cannot run ${this.label}: Dims.${fields[i].name} is ${value}, a value of ${fields[i].type} expected`,
+        );
     }
     const unknown =
       countKeys(dims) > fields.length && Object.keys(dims).find((n) => !fields.some((f) => f.name === n));

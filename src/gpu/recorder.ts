@@ -50,7 +50,8 @@ export class Recorder {
     return { offset, view: new DataView(this.#bytes.buffer, offset, SLOT) };
   }
 
-  dispatch(d: Dispatch, offset: number): void {
+  /** `offsets` is that of the slot, or empty where the entry point reads no Dims. */
+  dispatch(d: Dispatch, offsets: readonly number[]): void {
     this.dispatches++;
     for (const b of d.buffers) b.lastUse = this.#serial;
     const pass = this.profiler ? this.#timedPass(d.label) : this.#openPass();
@@ -58,7 +59,7 @@ export class Recorder {
       pass.setPipeline(d.pipeline);
       this.#pipeline = d.pipeline;
     }
-    pass.setBindGroup(0, d.group, [offset]);
+    pass.setBindGroup(0, d.group, offsets);
     pass.dispatchWorkgroups(...d.grid);
     if (this.profiler) this.#closePass();
   }

@@ -1,9 +1,10 @@
 /**
- * From a kernel file to the text that the device compiles, and what TypeScript must know about it.
+ * From a kernel's source to the text that the device compiles, and what TypeScript must know about it.
  *
  * Four steps, in this order: comments go; `#include "lib/x.wgsl"` is replaced by that file; `#unroll r 16 … #endunroll`
  * repeats its lines with `$r` = 0…15 (register tiles need constant indices); `${name}` and `#if ${name}` are filled in by
- * wgsl-preprocessor. That package never checks its values, so unknown and missing names throw here.
+ * wgsl-preprocessor. That package never checks its values: flags that are missing, and those that the source does not
+ * name, throw here.
  */
 import { wgsl } from "wgsl-preprocessor/wgsl-preprocessor.js";
 
@@ -21,24 +22,36 @@ export interface DimsField {
   readonly type: "u32" | "i32" | "f32";
 }
 
-/** Bindings and the fields of `struct Dims`, read off expanded WGSL. */
+/** What TypeScript must give a kernel, and what else it may; read off expanded WGSL. */
 export interface Interface {
   readonly bindings: readonly BindingInfo[];
+  /** The fields of `struct Dims`, in order. */
   readonly dims: readonly DimsField[];
+  readonly entries: readonly string[];
+  /** By the name of each `override` constant that by which a pipeline is given its value. */
+  readonly overrides: ReadonlyMap<string, string>;
 }
+
+/** Fields of Dims that its place in the buffer holds; see Recorder. */
+const MOST_DIMS = 64;
 
 /** Text without comments: they may hold what looks like code. */
 export const stripComments = (text: string) =>
   text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/\/\/[^\n]*/g, "");
 
+/** The `#include` lines of a text; the first group is the file's name. */
+export const INCLUDE = /^[ \t]*#include "([^"]+)"[ \t]*$/gm;
+
 function include(text: string, library: ReadonlyMap<string, string>, depth = 0): string {
-  if (depth > 8) throw new Error("Cannot expand WGSL: #include nests more than 8 deep");
-  return text.replace(/^[ \t]*#include "([^"]+)"[ \t]*$/gm, (_, name: string) => {
+  if (depth > 8) throw new Error("#include nests more than 8 deep");
+  const included = text.replace(INCLUDE, (_, name: string) => {
     const body = library.get(name);
-    if (body === undefined)
-      throw new Error(`Cannot expand WGSL: #include "${name}" names no file in kernels/`);
+    if (body === undefined) throw new Error(`#include "${name}" names no file in the package's kernels/`);
     return include(stripComments(body), library, depth + 1);
   });
+  const odd = /^[ \t]*#include\b.*$/m.exec(included)?.[0].trim();
+  if (odd !== undefined) throw new Error(`${odd} should be #include "lib/NAME.wgsl" on a line of its own`);
+  return included;
 }
 
 function unroll(text: string, flags: Flags): string {
@@ -51,8 +64,7 @@ function unroll(text: string, flags: Flags): string {
     before = expanded;
     expanded = before.replace(block, (_, name: string, count: string, body: string) => {
       const times = Number(flags[count] ?? count);
-      if (!Number.isInteger(times))
-        throw new Error(`Cannot expand WGSL: #unroll ${name} ${count} is no whole number`);
+      if (!Number.isInteger(times)) throw new Error(`#unroll ${name} ${count} is no whole number`);
       const pattern = new RegExp(`\\$${name}(?![a-tv-z0-9_])`, "g");
       return Array.from({ length: times }, (_, i) => body.replace(pattern, String(i))).join("");
     });
@@ -60,44 +72,90 @@ function unroll(text: string, flags: Flags): string {
   return expanded;
 }
 
-/** Expands one kernel. `library` maps file names inside kernels/ to their text. */
-export function expand(source: string, flags: Flags, library: ReadonlyMap<string, string>): string {
-  const text = unroll(include(stripComments(source), library), flags);
-  const pieces = text.split(/\$\{(\w+)\}/);
-  const strings = pieces.filter((_, i) => i % 2 === 0);
-  const names = pieces.filter((_, i) => i % 2 === 1);
-  const values = names.map((name) => {
-    if (!(name in flags))
-      throw new Error(
-        `Cannot expand WGSL: \${${name}} has no value (given: ${Object.keys(flags).join(", ") || "none"})`,
-      );
-    return flags[name];
-  });
-  return wgsl(Object.assign(strings, { raw: strings }) as TemplateStringsArray, ...values).replace(
-    /\n\s*\n+/g,
-    "\n",
-  );
+/** Expands one kernel. `library` maps file names inside kernels/ to their text; errors name `kernel`. */
+export function expand(
+  source: string,
+  flags: Flags,
+  library: ReadonlyMap<string, string>,
+  kernel: string,
+): string {
+  try {
+    const text = include(stripComments(source), library);
+    checkFlags(text, flags);
+    return fill(unroll(text, flags), flags);
+  } catch (error) {
+    throw new Error(`Cannot expand kernel ${kernel}: ${(error as Error).message}`);
+  }
 }
 
-/** Reads bindings and `struct Dims { … }` (scalars only) off expanded WGSL. Group 0 is the only group. */
-export function reflect(text: string): Interface {
+const PLACEHOLDER = /\$\{(\w+)\}/;
+
+function checkFlags(text: string, flags: Flags): void {
+  const names = (all: Iterable<string>) => [...all].join(", ") || "none";
+  const filled = [...text.matchAll(new RegExp(PLACEHOLDER, "g"))].map((m) => m[1]);
+  const counts = [...text.matchAll(/^[ \t]*#unroll \w+ ([A-Za-z_]\w*)/gm)].map((m) => m[1]);
+  const missing = filled.find((name) => !Object.hasOwn(flags, name));
+  if (missing !== undefined)
+    throw new Error(`\${${missing}} has no value (given: ${names(Object.keys(flags))})`);
+  const known = new Set([...filled, ...counts]);
+  const unknown = Object.keys(flags).find((name) => !known.has(name));
+  if (unknown !== undefined) throw new Error(`it has no flag ${unknown} (it has: ${names(known)})`);
+}
+
+function fill(text: string, flags: Flags): string {
+  const pieces = text.split(PLACEHOLDER);
+  const strings = pieces.filter((_, i) => i % 2 === 0);
+  const values = pieces.filter((_, i) => i % 2 === 1).map((name) => flags[name]);
+  const filled = wgsl(Object.assign(strings, { raw: strings }) as TemplateStringsArray, ...values);
+  return filled.replace(/\n\s*\n+/g, "\n");
+}
+
+const BINDING = /((?:@\w+\s*\([^)]*\)\s*)+)var\s*(?:<\s*(\w+)\s*(?:,\s*(\w+)\s*)?>)?\s*(\w+)\s*:\s*(\w+)/g;
+
+/** Names of the storage buffers that some entry point may write, in a source that need not be expanded. */
+export function outputsOf(source: string): Set<string> {
+  const outputs = new Set<string>();
+  for (const [, , space, access, name] of stripComments(source).matchAll(BINDING))
+    if (space === "storage" && access === "read_write") outputs.add(name);
+  return outputs;
+}
+
+/** Reads what a kernel wants off expanded WGSL. Throws, naming `kernel`, where the engine could not give it. */
+export function reflect(text: string, kernel: string): Interface {
+  const refuse = (why: string): never => {
+    throw new Error(`Cannot use kernel ${kernel}: ${why}`);
+  };
   const bindings: BindingInfo[] = [];
-  for (const m of text.matchAll(
-    /@group\(0\)\s*@binding\((\d+)\)\s*var<\s*(\w+)\s*(?:,\s*(\w+)\s*)?>\s*(\w+)/g,
-  )) {
+  for (const [, attributes, space, access, name, type] of text.matchAll(BINDING)) {
+    const [group, binding] = ["group", "binding"].map(
+      (attribute) => new RegExp(`@${attribute}\\s*\\(\\s*(\\d+)[ui]?\\s*,?\\s*\\)`).exec(attributes)?.[1],
+    );
+    if (group !== "0" || binding === undefined)
+      refuse(`${name} is bound by ${attributes.trim()}, @group(0) @binding(NUMBER) expected`);
+    if (space !== "storage" && space !== "uniform")
+      refuse(`${name} is neither a storage buffer nor the uniform of Dims`);
+    if (space === "uniform" && type !== "Dims") refuse(`uniform ${name} is ${type}, Dims expected`);
     bindings.push({
-      binding: Number(m[1]),
-      access: m[2] === "uniform" ? "uniform" : m[3] === "read_write" ? "read_write" : "read",
-      name: m[4],
+      binding: Number(binding),
+      access: space === "uniform" ? "uniform" : access === "read_write" ? "read_write" : "read",
+      name,
     });
   }
+  if (bindings.filter((b) => b.access === "uniform").length > 1)
+    refuse("it has two uniforms, one of Dims expected");
   const body = /struct\s+Dims\s*\{([^}]*)\}/.exec(text)?.[1] ?? "";
-  const dims = [...body.matchAll(/(\w+)\s*:\s*(\w+)/g)].map((m) => {
-    if (m[2] !== "u32" && m[2] !== "i32" && m[2] !== "f32")
-      throw new Error(`Cannot lay out Dims: ${m[1]} is ${m[2]}, only scalars may stand there`);
-    return { name: m[1], type: m[2] } as DimsField;
+  const fields = body.split(",").map((field) => field.trim());
+  const dims = fields.filter(Boolean).map((field) => {
+    const [, name, type] = /^(\w+)\s*:\s*(u32|i32|f32)$/.exec(field) ?? [];
+    if (name === undefined) refuse(`Dims holds ${field}, only u32, i32 and f32 may stand there`);
+    return { name, type } as DimsField;
   });
-  return { bindings, dims };
+  if (dims.length > MOST_DIMS) refuse(`Dims has ${dims.length} fields, at most ${MOST_DIMS} are possible`);
+  const entries = [...text.matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map((m) => m[1]);
+  const overrides = new Map<string, string>();
+  for (const [, id, name] of text.matchAll(/(?:@id\s*\(\s*(\d+)[ui]?\s*\)\s*)?\boverride\s+(\w+)/g))
+    overrides.set(name, id ?? name);
+  return { bindings, dims, entries, overrides };
 }
 
 /** The lines around `line` (1-based) with numbers, for error messages. */

@@ -4,23 +4,21 @@ import type { GpuOptions } from "./host.ts";
 import { withoutNativeStderr } from "./native_stderr.ts";
 import { quiet } from "./quiet.ts";
 
-/**
- * subgroup matrices need the first, f16 on NVIDIA the second; with quantised timestamps a kernel could not
- * be timed.
- */
-const TOGGLES = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"];
+/** Without it Dawn offers no shader-f16 on NVIDIA's Vulkan driver. */
+const ON = ["vulkan_enable_f16_on_nvidia"];
+/** It rounds timestamps to steps of 65.5 µs, longer than many kernels take. */
 const OFF = ["timestamp_quantization"];
 const UNSAFE_FAST = ["disable_robustness", "disable_workgroup_init"];
 
-/** Instances by their flags. They live as long as the process: Node may crash when one is collected. */
+/** Instances by their flags. None is ever let go: Node may crash when one is collected. */
 const instances = new Map<string, GPU>();
 
-/** Throws an Error if Dawn cannot be loaded, or if no adapter bears the name, listing those at hand. */
+/** Throws an Error if Dawn cannot be loaded, or if no adapter has the name, listing those that there are. */
 export async function dawn(options: GpuOptions): Promise<GPU> {
   const { create } = await import("webgpu").catch((cause) => {
     throw new Error(`Cannot load Dawn (npm webgpu) on this platform: ${firstLine(cause)}`, { cause });
   });
-  const enabled = options.unsafeFast ? [...TOGGLES, ...UNSAFE_FAST] : TOGGLES;
+  const enabled = options.unsafeFast ? [...ON, ...UNSAFE_FAST] : ON;
   const flags = [`enable-dawn-features=${enabled}`, `disable-dawn-features=${OFF}`];
   const key = [...flags, options.adapter ?? ""].join(" ");
   const known = instances.get(key);
@@ -32,14 +30,14 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
 }
 
 /**
- * An instance looks for its adapters when it is first asked for one, inside that call. There it writes two warnings about
- * limits that concern nobody (of most Vulkan drivers), from native code that takes no switch.
+ * An instance looks for its adapters inside the first call that asks it for one. With most Vulkan drivers it then writes
+ * two warnings about limits on stderr that concern nobody here; no option of Dawn's turns them off.
  */
 async function firstAdapter(gpu: GPU): Promise<GPUAdapter | null> {
   return await quiet(() => withoutNativeStderr(() => gpu.requestAdapter()));
 }
 
-/** An instance that has looked for its adapters. */
+/** A new instance, which has looked for its adapters. */
 async function open(flags: string[], create: (flags: string[]) => GPU): Promise<GPU> {
   const gpu = create(flags);
   await firstAdapter(gpu);
@@ -47,8 +45,8 @@ async function open(flags: string[], create: (flags: string[]) => GPU): Promise<
 }
 
 /**
- * Dawn takes a part of the adapter's name but minds its case. If none fits, asking for the adapter (not
- * making the instance) throws a list of all names.
+ * A new instance for the adapter whose name contains `adapter`. Dawn itself looks for such a part, but in the same case
+ * alone: where it finds none, its error lists all names, and one that fits in another case is asked for by its whole name.
  */
 async function byName(adapter: string, flags: string[], create: (flags: string[]) => GPU): Promise<GPU> {
   const gpu = create([...flags, `adapter=${adapter}`]);
@@ -64,7 +62,7 @@ async function byName(adapter: string, flags: string[], create: (flags: string[]
   return await open([...flags, `adapter=${name}`], create);
 }
 
-/** The error bears the names that there are. */
+/** `available` of the error has the names that there are. */
 export function noAdapter(adapter: string, names: string[]): Error & { available: string[] } {
   const available = names.length > 0 ? `available are ${names.join(", ")}` : "none is available";
   return Object.assign(new Error(`Cannot find adapter '${adapter}': ${available}`), { available: names });

@@ -15,10 +15,14 @@ import { spawnScript } from "./script_process.ts";
 
 declare const Deno: { version: { deno: string }; build: { os: string; arch: string } };
 
-/** wgpu offers one adapter and no choice by name: it can only be checked. */
-async function builtIn({ adapter }: GpuOptions): Promise<GPU> {
+/** wgpu offers one adapter and no choice by name: the name that was asked for can only be compared with it. */
+async function builtIn({ adapter, unsafeFast }: GpuOptions): Promise<GPU> {
   const gpu = navigator.gpu;
   if (!gpu) throw new Error("Cannot use the built-in WebGPU: this Deno was started without it");
+  if (unsafeFast)
+    throw new Error(
+      "Cannot use the built-in WebGPU with unsafeFast: it keeps its checks, dawn can drop them",
+    );
   if (adapter === undefined) return gpu;
   const info = (await gpu.requestAdapter({ powerPreference: "high-performance" }))?.info;
   const name = info ? info.description || info.device || info.vendor : undefined;

@@ -12,16 +12,21 @@ import {
 import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import * as v from "valibot";
+import { parseJson } from "../io/json.ts";
+import { integer, object, parse } from "../io/schema.ts";
 import { reasonOf } from "./files.ts";
 import type { FolderLock } from "./host.ts";
 import { processField } from "./process_stat.ts";
 
-interface Owner {
-  readonly pid: number;
-  readonly host: string;
+const ownerSchema = object({
+  pid: integer(1),
+  host: v.string(),
   /** When the process began: its number may be another's by now. Absent where the system does not tell. */
-  readonly began?: string;
-}
+  began: v.optional(v.string()),
+});
+
+type Owner = Readonly<v.InferOutput<typeof ownerSchema>>;
 
 /** Milliseconds after which a file beside the lock is no longer one that is being written. */
 const WRITTEN_AFTER = 10_000;
@@ -135,10 +140,7 @@ function read(path: string): string | undefined {
 /** Undefined where the file names nobody. */
 function ownerIn(text: string): Owner | undefined {
   try {
-    const owner = JSON.parse(text) as Partial<Owner> | null;
-    const named =
-      Number.isSafeInteger(owner?.pid) && Number(owner?.pid) > 0 && typeof owner?.host === "string";
-    return named ? (owner as Owner) : undefined;
+    return parse(ownerSchema, parseJson(text), "the lock");
   } catch {
     return undefined;
   }

@@ -1,10 +1,14 @@
 /**
  * Waiting for Dawn without burning a core.
  *
- * While any of its promises is pending, npm `webgpu` polls the GPU from a callback that it queues, again and
- * again, through the `globalThis.setImmediate` it finds at that moment. Here that name is swapped for the
- * length of one synchronous call, so that Dawn's callback lands in our hands; then we call it ourselves,
- * rarely. No other code can run while the name is swapped, so nobody sees the change.
+ * While any of its promises is pending, npm `webgpu` polls the GPU without pause: its native code looks up
+ * `globalThis.setImmediate` whenever it wants to poll again, and queues a callback there. It takes no option that changes
+ * this. So that name stands for a function of ours during each synchronous call into Dawn, which keeps Dawn's callbacks;
+ * we call them ourselves, ever more rarely the longer a wait takes. Before the call returns the name is put back.
+ *
+ * Other code can run within such a call only as an event listener that Dawn calls, of `uncapturederror` for one. It sees
+ * our function, which hands all callbacks but Dawn's to the real setImmediate. Where the global object is frozen nothing
+ * is swapped, and Dawn polls without pause.
  */
 
 type Callback = () => void;
@@ -21,17 +25,21 @@ let captured: Callback[] = [];
 let since = 0;
 let cancel: Callback | undefined;
 
-/** Runs `call` while every callback that native code queues through setImmediate is captured. */
+/** Dawn's callback is the one native function with a prototype: bound functions and those that settle promises have none. */
+const isDawns = (callback: object): boolean =>
+  Object.hasOwn(callback, "prototype") &&
+  /\{\s*\[native code\]\s*\}\s*$/.test(Function.prototype.toString.call(callback));
+
+/** Runs `call` while every callback that Dawn queues through setImmediate is captured. */
 function capture<T>(call: () => T): T {
-  const original = Object.getOwnPropertyDescriptor(globalThis, "setImmediate")!;
+  const original = Object.getOwnPropertyDescriptor(globalThis, "setImmediate");
   const real = globalThis.setImmediate;
   const keep = (callback: (...values: unknown[]) => void, ...values: unknown[]) => {
-    // An event listener of the user may run in here: its callbacks are none of our business.
-    const native = /\{\s*\[native code\]\s*\}\s*$/.test(Function.prototype.toString.call(callback));
-    if (!native) return real(callback, ...values);
+    if (!isDawns(callback)) return real(callback, ...values);
     captured.push(callback);
   };
-  Object.defineProperty(globalThis, "setImmediate", { value: keep, configurable: true, writable: true });
+  const ours = { value: keep, configurable: true, writable: true };
+  if (!original || !Reflect.defineProperty(globalThis, "setImmediate", ours)) return call();
   try {
     return call();
   } finally {

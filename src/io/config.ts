@@ -2,20 +2,30 @@
 
 import type { Host } from "../host/host.ts";
 import { readUtf8 } from "./encoding.ts";
-import { parseJson } from "./json.ts";
+import { brief, parseJson } from "./json.ts";
 
-/** The object in a JSON file. Throws one line that names the file, and the place where the text is wrong. */
-export async function readJson(host: Host, path: string): Promise<Record<string, unknown>> {
-  const text = await readUtf8(host, path);
-  let value: unknown;
+/** The value in a JSON file. Throws one line that names the file, and the place where the text is wrong. */
+export async function readJsonValue(host: Host, path: string): Promise<unknown> {
+  return parseNamed(await readUtf8(host, path), path);
+}
+
+/** The value in one line of a file, which `source` names. */
+export const readJsonLine = (line: string, source: string): unknown =>
+  parseNamed(line, source, (message) => message.replace(/^line 1, /, ""));
+
+function parseNamed(text: string, source: string, place = (message: string) => message): unknown {
   try {
-    value = parseJson(text);
+    return parseJson(text);
   } catch (cause) {
-    throw new SyntaxError(`Cannot read ${path}: not JSON, ${(cause as Error).message}`, { cause });
+    throw new SyntaxError(`Cannot read ${source}: not JSON, ${place((cause as Error).message)}`, { cause });
   }
+}
+
+/** As readJsonValue(), which is to be an object. */
+export async function readJson(host: Host, path: string): Promise<Record<string, unknown>> {
+  const value = await readJsonValue(host, path);
   if (isObject(value)) return value;
-  const found = value === null ? "null" : Array.isArray(value) ? "an array" : `a ${typeof value}`;
-  throw new TypeError(`Cannot read ${path}: it holds ${found}, expected an object`);
+  throw new SyntaxError(`Cannot use ${path}: it is ${brief(value)} but should be an object`);
 }
 
 /** As readJson(); an empty object where no file is. */

@@ -7,11 +7,11 @@
  */
 
 import type { Host, RangedFile } from "../host/host.ts";
-import { isObject, readJson } from "./config.ts";
 import { toF32 } from "./dtype.ts";
 import { HEAD_BYTES, kindOfFile } from "./file_kinds.ts";
 import { quote } from "./json.ts";
 import { parseHeader, type TensorEntry } from "./safetensors_header.ts";
+import { object, readJsonAs, record, text } from "./schema.ts";
 
 export type { TensorEntry };
 
@@ -141,22 +141,13 @@ async function findIn(host: Host, folder: string): Promise<string> {
   );
 }
 
+const indexSchema = object({
+  weight_map: record(text("the name of a *.safetensors beside it", /^[^/\\\0]+\.safetensors$/)),
+});
+
 /** Key → file name. */
 async function readIndex(host: Host, path: string): Promise<Map<string, string>> {
-  const { weight_map: weightMap } = await readJson(host, path);
-  if (!isObject(weightMap)) {
-    throw new SyntaxError(`Cannot read ${path}: weight_map is ${kindOf(weightMap)}, expected an object`);
-  }
-  const map = new Map<string, string>();
-  for (const [key, name] of Object.entries(weightMap)) {
-    if (typeof name !== "string" || !/^[^/\\\0]+\.safetensors$/.test(name)) {
-      throw new SyntaxError(
-        `Cannot read ${path}: weight_map of ${quote(key)} is ${quote(String(name))}, expected the name of a *.safetensors beside it`,
-      );
-    }
-    map.set(key, name);
-  }
-  return map;
+  return new Map(Object.entries((await readJsonAs(host, path, indexSchema)).weight_map));
 }
 
 function checkIndex(path: string, weightMap: Map<string, string>, tensors: Map<string, TensorEntry>): void {
@@ -173,14 +164,4 @@ function checkIndex(path: string, weightMap: Map<string, string>, tensors: Map<s
       throw new SyntaxError(`Cannot read ${path}: weight_map lacks ${quote(key)}, which ${file} holds`);
     }
   }
-}
-
-function kindOf(value: unknown): string {
-  return value === undefined
-    ? "absent"
-    : value === null
-      ? "null"
-      : Array.isArray(value)
-        ? "an array"
-        : typeof value;
 }

@@ -1,11 +1,15 @@
 /** BERT's tokenizer, through npm `tokenizers`: the code that Hugging Face itself runs. */
 
-import { bertNormalizer, bertPreTokenizer, bertProcessing, Tokenizer, WordPiece } from "tokenizers";
+import type { Tokenizer } from "tokenizers";
+import * as v from "valibot";
 import type { Host } from "../host/host.ts";
-import { readOptionalJson } from "./config.ts";
 import { readUtf8 } from "./encoding.ts";
 import { quote } from "./json.ts";
-import { tokenName } from "./vocabulary.ts";
+import { object, readOptionalJsonAs } from "./schema.ts";
+import { type TokenizerConfig, tokenizerSchema } from "./vocabulary.ts";
+
+// Loaded with the first tokenizer: its native code would be a sixth of the time that this package takes to load.
+type Library = typeof import("tokenizers");
 
 export interface BertEncoding {
   /** With [CLS] before and [SEP] behind. */
@@ -25,6 +29,11 @@ export interface BertTokenizer {
   encode(text: string): Promise<BertEncoding>;
 }
 
+const modelSchema = object({
+  max_position_embeddings: v.nullish(v.number()),
+  model_type: v.nullish(v.string()),
+});
+
 /** Where BERT's tokenizer lies in a folder: in `bert/` beside a speech encoder's, which has files of the same names. */
 export async function bertTokenizerFolder(host: Host, folder: string): Promise<string> {
   for (const name of ["tokenizer.json", "vocab.txt"])
@@ -39,12 +48,16 @@ export async function bertTokenizerFolder(host: Host, folder: string): Promise<s
  */
 export async function openBertTokenizer(host: Host, whole: string): Promise<BertTokenizer> {
   const folder = await bertTokenizerFolder(host, whole);
-  const optional = (name: string) => readOptionalJson(host, `${folder}/${name}`);
-  const config = await optional("tokenizer_config.json");
-  const { max_position_embeddings: positions, model_type: family } = await optional("config.json");
+  const optional = <S extends v.GenericSchema>(name: string, schema: S) =>
+    readOptionalJsonAs(host, `${folder}/${name}`, schema);
+  const config = await optional("tokenizer_config.json", tokenizerSchema);
+  const { max_position_embeddings: positions, model_type: family } = await optional(
+    "config.json",
+    modelSchema,
+  );
   const limits = [config.model_max_length, positions].filter(
-    (limit) => typeof limit === "number" && limit > 2 && limit < 1e6, // 1e30 means "none" there
-  ) as number[];
+    (limit): limit is number => limit != null && limit > 2 && limit < 1e6, // 1e30 means "none" there
+  );
   const maxLength = limits.length > 0 ? Math.min(...limits) : 512;
 
   const { tokenizer, path, endsAbruptly } = await openTokenizer(host, folder, config);
@@ -58,7 +71,7 @@ export async function openBertTokenizer(host: Host, whole: string): Promise<Bert
   return {
     ...{ path, endsAbruptly, maxLength },
     vocabularySize: tokenizer.getVocabSize(true),
-    padId: tokenizer.tokenToId(tokenName(config.pad_token) ?? "[PAD]") ?? 0,
+    padId: tokenizer.tokenToId(config.pad_token ?? "[PAD]") ?? 0,
     async encode(text) {
       const encoding = await tokenizer.encode(text);
       return { ids: encoding.getIds(), tokens: encoding.getTokens() };
@@ -69,13 +82,14 @@ export async function openBertTokenizer(host: Host, whole: string): Promise<Bert
 async function openTokenizer(
   host: Host,
   folder: string,
-  config: Record<string, unknown>,
+  config: TokenizerConfig,
 ): Promise<{ tokenizer: Tokenizer; path: string; endsAbruptly: boolean }> {
+  const library = await import("tokenizers");
   const json = `${folder}/tokenizer.json`;
   if ((await host.kind(json)) === "file") {
     const text = await readUtf8(host, json);
     try {
-      return { tokenizer: Tokenizer.fromString(text), path: json, endsAbruptly: false };
+      return { tokenizer: library.Tokenizer.fromString(text), path: json, endsAbruptly: false };
     } catch (cause) {
       throw new SyntaxError(`Cannot read ${json}: ${(cause as Error).message.split("\n", 1)[0]}`, { cause });
     }
@@ -83,13 +97,18 @@ async function openTokenizer(
   const list = `${folder}/vocab.txt`;
   if ((await host.kind(list)) === "file") {
     const text = await readUtf8(host, list);
-    return { tokenizer: fromVocabulary(text, list, config), path: list, endsAbruptly: !text.endsWith("\n") };
+    return {
+      tokenizer: fromVocabulary(library, text, list, config),
+      path: list,
+      endsAbruptly: !text.endsWith("\n"),
+    };
   }
   throw new Error(`Cannot open ${folder}: it holds neither tokenizer.json nor vocab.txt, which BERT needs`);
 }
 
 /** The pipeline of BertTokenizerFast. `text` has one token a line; its line is its id. */
-function fromVocabulary(text: string, path: string, config: Record<string, unknown>): Tokenizer {
+function fromVocabulary(library: Library, text: string, path: string, config: TokenizerConfig): Tokenizer {
+  const { bertNormalizer, bertPreTokenizer, bertProcessing, Tokenizer, WordPiece } = library;
   const lines = text.split(/\r?\n/);
   if (lines.at(-1) === "") lines.pop();
   const vocabulary: Record<string, number> = Object.create(null); // a token may be __proto__
@@ -101,15 +120,15 @@ function fromVocabulary(text: string, path: string, config: Record<string, unkno
     }
     vocabulary[token] = id;
   }
-  const special = (name: string, usual: string) => {
-    const token = tokenName(config[name]) ?? usual;
+  const special = (name: "unk_token" | "cls_token" | "sep_token", usual: string) => {
+    const token = config[name] ?? usual;
     if (!Object.hasOwn(vocabulary, token)) throw new SyntaxError(`Cannot read ${path}: it lacks ${token}`);
     return token;
   };
   const unkToken = special("unk_token", "[UNK]");
   const cls = special("cls_token", "[CLS]");
   const sep = special("sep_token", "[SEP]");
-  const others = [tokenName(config.pad_token) ?? "[PAD]", tokenName(config.mask_token) ?? "[MASK]"];
+  const others = [config.pad_token ?? "[PAD]", config.mask_token ?? "[MASK]"];
 
   const tokenizer = new Tokenizer(
     WordPiece.init(vocabulary, { unkToken, continuingSubwordPrefix: "##", maxInputCharsPerWord: 100 }),

@@ -1,8 +1,10 @@
 /** The characters of a CTC head, as `vocab.json` and Hugging Face's Wav2Vec2CTCTokenizer define them. */
 
+import * as v from "valibot";
 import type { Host } from "../host/host.ts";
-import { isObject, readJson, readOptionalJson } from "./config.ts";
+import { readJson, readOptionalJson } from "./config.ts";
 import { quote } from "./json.ts";
+import { object, readOptionalJsonAs, record } from "./schema.ts";
 
 export interface CtcTokens {
   /** CTC's blank. */
@@ -158,6 +160,38 @@ function merge(
   return new Map([...all].sort(([, a], [, b]) => a - b));
 }
 
+/** A token in a Hugging Face config is a string or an object with its content. */
+const token = v.pipe(
+  v.union([v.string(), object({ content: v.string() })], "a token"),
+  v.transform((given) => (typeof given === "string" ? given : given.content)),
+);
+const optionalToken = v.nullish(token);
+
+const specialTokens = {
+  pad_token: optionalToken,
+  unk_token: optionalToken,
+  bos_token: optionalToken,
+  eos_token: optionalToken,
+  cls_token: optionalToken,
+  sep_token: optionalToken,
+  mask_token: optionalToken,
+  word_delimiter_token: optionalToken,
+};
+const specialSchema = object(specialTokens);
+
+/** What is read of a tokenizer_config.json, of letters or of BERT's. */
+export const tokenizerSchema = object({
+  ...specialTokens,
+  tokenizer_class: v.nullish(v.string()),
+  added_tokens_decoder: v.nullish(record(token)),
+  do_lower_case: v.nullish(v.boolean()),
+  strip_accents: v.nullish(v.boolean()),
+  tokenize_chinese_chars: v.nullish(v.boolean()),
+  model_max_length: v.nullish(v.number()),
+});
+
+export type TokenizerConfig = v.InferOutput<typeof tokenizerSchema>;
+
 /**
  * Reads the tokens of a Wav2Vec2CTCTokenizer: `vocab.json`, those added to it (`added_tokens.json`, and
  * `added_tokens_decoder` in `tokenizer_config.json`), and the names of the special ones, which stand in
@@ -168,14 +202,18 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
   if ((await host.kind(path)) !== "file") {
     throw new Error(`Cannot open ${folder}: it holds no vocab.json, which the CTC decoder needs`);
   }
-  const optional = (name: string) => readOptionalJson(host, `${folder}/${name}`);
-  let config = await optional("tokenizer_config.json");
+  const optional = <S extends v.GenericSchema>(name: string, schema: S) =>
+    readOptionalJsonAs(host, `${folder}/${name}`, schema);
+  let config = await optional("tokenizer_config.json", tokenizerSchema);
   // A folder of both encoders may hold BERT's, which says nothing of letters.
-  if (/^Bert/.test(String(config.tokenizer_class))) config = {};
-  const map = await optional("special_tokens_map.json");
+  if (/^Bert/.test(config.tokenizer_class ?? "")) config = {};
+  const map = await optional("special_tokens_map.json", specialSchema);
   const vocabulary = await readJson(host, path);
-  const added = { ...(await optional("added_tokens.json")), ...addedTokens(config.added_tokens_decoder) };
-  const named = (key: string) => tokenName(config[key]) ?? tokenName(map[key]);
+  const added = {
+    ...(await readOptionalJson(host, `${folder}/added_tokens.json`)),
+    ...addedTokens(config.added_tokens_decoder ?? {}),
+  };
+  const named = (key: keyof typeof map) => config[key] ?? map[key];
   // Without a name the usual one, in either spelling.
   const usual = (names: readonly string[]) =>
     names.find((name) => Object.hasOwn(vocabulary, name) || Object.hasOwn(added, name)) ?? names[0];
@@ -199,19 +237,10 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
   }
 }
 
-/** `added_tokens_decoder`: tokens by id. */
-function addedTokens(value: unknown): Record<string, unknown> {
-  if (!isObject(value)) return {};
-  const entries = Object.entries(value).map(([id, token]) => [tokenName(token), Number(id)] as const);
-  return Object.fromEntries(entries.filter(([token]) => token !== undefined));
-}
+/** From `added_tokens_decoder`, which has tokens by id. */
+const addedTokens = (decoder: Readonly<Record<string, string>>): Record<string, number> =>
+  Object.fromEntries(Object.entries(decoder).map(([id, token]) => [token, Number(id)]));
 
 /** Whether a tokenizer_config.json is of letters: model folders of old hold BERT's under that name. */
-const isCtc = (config: Readonly<Record<string, unknown>>) =>
-  /^Wav2Vec2/.test(String(config.tokenizer_class)) || config.word_delimiter_token !== undefined;
-
-/** A token in a Hugging Face config is a string or an object with its content. */
-export function tokenName(value: unknown): string | undefined {
-  const name = isObject(value) ? value.content : value;
-  return typeof name === "string" ? name : undefined;
-}
+const isCtc = (config: TokenizerConfig) =>
+  /^Wav2Vec2/.test(config.tokenizer_class ?? "") || config.word_delimiter_token !== undefined;

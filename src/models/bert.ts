@@ -1,6 +1,7 @@
 /** BERT, a mirror of transformers' `BertModel` and `BertForSequenceClassification` (modeling_bert.py). */
 import type { Device } from "../gpu/device.ts";
 import { SelfAttention } from "../nn/attention.ts";
+import { Embedding } from "../nn/embedding.ts";
 import { FeedForward } from "../nn/feed_forward.ts";
 import { Linear } from "../nn/linear.ts";
 import type { Mode } from "../nn/mode.ts";
@@ -9,12 +10,12 @@ import type { Parameter } from "../nn/parameter.ts";
 import type { WeightScope } from "../nn/weights.ts";
 import { dropout } from "../ops/dropout.ts";
 import { reshape } from "../ops/elementwise.ts";
-import { embedding } from "../ops/embedding.ts";
 import { slice } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { BertConfig } from "./config.ts";
+import { type BertConfig, bertConfig } from "./config.ts";
 import { EncoderLayer } from "./encoder_layer.ts";
+import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
 
 export interface BertInput {
   /** B rows of equal length T, padded. */
@@ -33,33 +34,35 @@ export interface BertOutput {
 }
 
 class Embeddings {
-  readonly words: Parameter;
-  readonly #positions: Parameter;
-  readonly #types: Parameter;
+  readonly #words: Embedding;
+  readonly #positions: Embedding;
+  readonly #types: Embedding;
   readonly #norm: LayerNorm;
   readonly #config: BertConfig;
 
   constructor(weights: WeightScope, config: BertConfig) {
     const { hiddenSize: C } = config;
-    const normal = { kind: "normal", std: 0.02 } as const;
-    const table = (name: string, rows: number) => weights.pack([`${name}.weight`], [rows, C], normal, true);
-    this.words = table("word_embeddings", config.vocabSize);
-    this.#positions = table("position_embeddings", config.maxPositions);
-    this.#types = table("token_type_embeddings", config.typeVocabSize);
+    this.#words = new Embedding(weights.at("word_embeddings"), config.vocabSize, C, {
+      paddingIndex: config.padTokenId,
+    });
+    this.#positions = new Embedding(weights.at("position_embeddings"), config.maxPositions, C);
+    this.#types = new Embedding(weights.at("token_type_embeddings"), config.typeVocabSize, C);
     this.#norm = new LayerNorm(weights.at("LayerNorm"), C, config.layerNormEps);
     this.#config = config;
+  }
+
+  get words(): Parameter {
+    return this.#words.weight;
   }
 
   forward({ ids, types }: BertInput, mode: Mode): Tensor {
     const [B, T] = [ids.length, ids[0].length];
     if (T > this.#config.maxPositions)
       throw new RangeError(`Cannot run BERT: ${T} tokens exceed its ${this.#config.maxPositions} positions`);
-    const words = embedding(this.words.value, ids.flat(), [B, T], { paddingIndex: this.#config.padTokenId });
-    const typed = embedding(this.#types.value, types?.flat() ?? new Array<number>(B * T).fill(0), [B, T], {
-      plus: words,
-    });
+    const words = this.#words.forward(ids.flat(), [B, T]);
+    const typed = this.#types.forward(types?.flat() ?? new Array<number>(B * T).fill(0), [B, T], words);
     const positions = Array.from({ length: B * T }, (_, i) => i % T);
-    const placed = embedding(this.#positions.value, positions, [B, T], { plus: typed });
+    const placed = this.#positions.forward(positions, [B, T], typed);
     return dropout(this.#norm.forward(placed), this.#config.dropout.hidden, mode.training);
   }
 }
@@ -81,6 +84,17 @@ export class BertModel {
     this.#pooler = options.pooler
       ? new Linear(weights.at("pooler").at("dense"), config.hiddenSize, config.hiddenSize)
       : undefined;
+  }
+
+  /** Opens a folder of Hugging Face's. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    { pooler, ...options }: PretrainedOptions & { readonly pooler?: boolean } = {},
+  ): Promise<Pretrained<BertModel>> {
+    const build = (root: WeightScope, json: unknown, source: string) =>
+      new BertModel(root.at("bert"), bertConfig(json, source), { pooler });
+    return fromPretrained(device, folder, build, options);
   }
 
   get device(): Device {
@@ -129,7 +143,7 @@ export function bertLayer(weights: WeightScope, config: BertConfig): EncoderLaye
   const names = { qkv: ["self.query", "self.key", "self.value"], out: "output.dense" } as const;
   return new EncoderLayer(
     {
-      attention: new SelfAttention(weights.at("attention"), names, C, heads, rates.attention),
+      attention: new SelfAttention(weights.at("attention"), C, { names, heads, dropout: rates.attention }),
       attentionNorm: new LayerNorm(weights.at("attention").at("output").at("LayerNorm"), C, eps),
       feedForward: new FeedForward(
         weights.at("intermediate").at("dense"),
@@ -153,6 +167,17 @@ export class BertForSequenceClassification {
   constructor(weights: WeightScope, config: BertConfig) {
     this.bert = new BertModel(weights.at("bert"), config, { pooler: true });
     this.#classifier = new Linear(weights.at("classifier"), config.hiddenSize, config.numLabels);
+  }
+
+  /** Opens a folder of Hugging Face's. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    options?: PretrainedOptions,
+  ): Promise<Pretrained<BertForSequenceClassification>> {
+    const build = (root: WeightScope, json: unknown, source: string) =>
+      new BertForSequenceClassification(root, bertConfig(json, source));
+    return fromPretrained(device, folder, build, options);
   }
 
   /** logits (B, labels) */

@@ -1,131 +1,114 @@
-/** What a config.json must say before a model can be built; names and meanings are Hugging Face's. */
+/** What a config.json must say before a model can be built; names, meanings and defaults are Hugging Face's. */
+import * as v from "valibot";
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
+import { keysOf, integer, misfit, number, object, parse } from "../io/schema.ts";
 import type { CtcVocabulary } from "../io/vocabulary.ts";
 import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { ActivationKind } from "../ops/activation.ts";
-import { checkFamily, modelTypeOf } from "./family.ts";
+import { familyOf, has } from "./family.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** The largest extent that a kernel counts to. */
-const MOST = 2 ** 31 - 1;
-
-const ACTIVATIONS: Readonly<Record<string, ActivationKind>> = {
+const ACTIVATIONS = {
   gelu: "gelu",
   gelu_new: "gelu_tanh",
   gelu_pytorch_tanh: "gelu_tanh",
   relu: "relu",
-};
+} as const satisfies Readonly<Record<string, ActivationKind>>;
 
-/** Reads typed values out of a config; every complaint names the file and the key. */
-export class ConfigReader {
-  readonly #json: Json;
-  readonly #path: string;
+/** The largest extent that a kernel counts to. */
+const MOST = 2 ** 31 - 1;
 
-  constructor(json: Json, path: string) {
-    this.#json = json;
-    this.#path = path;
-  }
+export const extent = (least = 1) => integer(least, MOST);
 
-  has(key: string): boolean {
-    return this.#json[key] !== undefined && this.#json[key] !== null;
-  }
-  number(key: string, fallback?: number): number {
-    const value = this.#json[key] ?? fallback;
-    if (typeof value !== "number" || !Number.isFinite(value)) throw this.complaint(key, "a number");
-    return value;
-  }
-  /** What keeps a norm's division finite, also as an f32. */
-  epsilon(key: string, fallback: number): number {
-    const value = this.number(key, fallback);
-    if (Math.fround(value) <= 0 || value > 1) throw this.complaint(key, "a number above 0, at most 1");
-    return value;
-  }
-  /** A whole number from `least` to what a kernel counts to. */
-  whole(key: string, fallback?: number, least = 1): number {
-    const value = this.number(key, fallback);
-    if (!Number.isInteger(value) || value < least || value > MOST)
-      throw this.complaint(key, `a whole number from ${least} to ${MOST}`);
-    return value;
-  }
-  /** A share from 0 up to, but not including, 1. */
-  rate(key: string, fallback: number): number {
-    const value = this.number(key, fallback);
-    if (value < 0 || value >= 1) throw this.complaint(key, "a rate of 0 or more, less than 1");
-    return value;
-  }
-  boolean(key: string, fallback: boolean): boolean {
-    const value = this.#json[key] ?? fallback;
-    if (typeof value !== "boolean") throw this.complaint(key, "true or false");
-    return value;
-  }
-  choice<T extends string>(key: string, choices: readonly T[], fallback?: T): T {
-    const value = (this.#json[key] ?? fallback) as T;
-    if (!choices.includes(value)) throw this.complaint(key, `one of ${choices.join(", ")}`);
-    return value;
-  }
-  wholes(key: string): number[] {
-    const value = this.#json[key];
-    const counts = (v: unknown) => Number.isInteger(v) && (v as number) >= 1 && (v as number) <= MOST;
-    if (!Array.isArray(value) || value.length === 0 || !value.every(counts))
-      throw this.complaint(key, `a list of whole numbers from 1 to ${MOST}`);
-    return value;
-  }
-  activation(key: string): ActivationKind {
-    return ACTIVATIONS[this.choice(key, Object.keys(ACTIVATIONS), "gelu")];
-  }
-  /** Names, none of them twice. */
-  strings(key: string, fallback: readonly string[]): readonly string[] {
-    const value = this.#json[key] ?? fallback;
-    const named = (v: unknown) => typeof v === "string" && v !== "";
-    if (!Array.isArray(value) || value.length === 0 || !value.every(named))
-      throw this.complaint(key, "a list of names");
-    if (new Set(value).size < value.length) throw this.complaint(key, "a list of names, none of them twice");
-    return value;
-  }
-  /** How many classes the head has: the entries of id2label, else num_labels, else 2 as in Hugging Face. */
-  labels(): number {
-    if (!this.has("id2label")) return this.whole("num_labels", 2);
-    const names = this.#json.id2label;
-    const count = isObject(names) ? Object.keys(names).length : 0;
-    if (count === 0) throw this.complaint("id2label", "an object with a name for every class");
-    return count;
-  }
-  /** The part of the config under `key`. */
-  part(key: string): ConfigReader {
-    const value = this.#json[key];
-    if (!isObject(value)) throw this.complaint(key, "an object");
-    return new ConfigReader(value, `${this.#path} (${key})`);
-  }
-  /** The family of the model. Throws unless it is one of `wanted`; a config that names none is of the first. */
-  family<T extends string>(wanted: readonly T[]): T {
-    checkFamily(this.#json, this.#path, wanted);
-    return (modelTypeOf(this.#json) as T | undefined) ?? wanted[0];
-  }
-  /** Hidden width and heads, which share it evenly. */
-  widths(): { hiddenSize: number; heads: number } {
-    const hiddenSize = this.whole("hidden_size");
-    return { hiddenSize, heads: this.divisor("num_attention_heads", "hidden_size", hiddenSize) };
-  }
-  /** A whole number that divides `whole`, which is what `of` says. */
-  divisor(key: string, of: string, whole: number, fallback?: number): number {
-    const value = this.whole(key, fallback);
-    if (whole % value !== 0) throw this.complaint(key, `a divisor of ${of}, ${whole}`);
-    return value;
-  }
-  /** The id of one of `tokens` tokens. */
-  token(key: string, tokens: number): number {
-    const value = this.whole(key, 0, 0);
-    if (value >= tokens) throw this.complaint(key, `below vocab_size, ${tokens}`);
-    return value;
-  }
-  complaint(key: string, wanted: string): SyntaxError {
-    return new SyntaxError(
-      `Cannot use ${this.#path}: ${key} is ${brief(this.#json[key])} but should be ${wanted}`,
-    );
-  }
-}
+// Null is absent, as older libraries write it: hence v.nullish() throughout.
+const activation = v.nullish(
+  v.pipe(
+    v.picklist(Object.keys(ACTIVATIONS) as (keyof typeof ACTIVATIONS)[]),
+    v.transform((name): ActivationKind => ACTIVATIONS[name]),
+  ),
+  "gelu",
+);
+/** What keeps a norm's division finite, also as an f32. */
+const epsilon = number("a number above 0, at most 1", (x) => Math.fround(x) > 0 && x <= 1);
+const rate = number("a rate of 0 or more, less than 1", (x) => x >= 0 && x < 1);
+const LIST = `a list of whole numbers from 1 to ${MOST}`;
+const extents = v.pipe(v.array(extent(), LIST), v.minLength(1, LIST));
+
+const hubertSchema = object({
+  conv_dim: extents,
+  conv_kernel: extents,
+  conv_stride: extents,
+  conv_bias: v.nullish(v.boolean(), false),
+  conv_init: v.nullish(v.picklist(["normal", "gabor"]), "normal"),
+  feat_extract_norm: v.nullish(v.picklist(["layer", "group"]), "group"),
+  feat_extract_activation: activation,
+  feat_proj_layer_norm: v.nullish(v.boolean(), true),
+  hidden_size: extent(),
+  num_hidden_layers: extent(),
+  num_attention_heads: extent(),
+  intermediate_size: extent(),
+  hidden_act: activation,
+  layer_norm_eps: v.nullish(epsilon, 1e-5),
+  do_stable_layer_norm: v.nullish(v.boolean(), false),
+  num_conv_pos_embeddings: v.nullish(extent(), 128),
+  num_conv_pos_embedding_groups: v.nullish(extent(), 16),
+  conv_pos_batch_norm: v.nullish(v.literal(false, "false: batch norm is not built")),
+  add_adapter: v.nullish(v.literal(false, "false: the adapter is not built")),
+  adapter_attn_dim: v.nullish(v.null("absent: attention adapters are not built")),
+  vocab_size: v.nullish(extent(), 32),
+  pad_token_id: v.nullish(extent(0)),
+  ctc_loss_reduction: v.nullish(v.picklist(["mean", "sum"]), "sum"),
+  ctc_zero_infinity: v.nullish(v.boolean(), false),
+  hidden_dropout: v.nullish(rate, 0.1),
+  attention_dropout: v.nullish(rate, 0.1),
+  activation_dropout: v.nullish(rate, 0.1),
+  feat_proj_dropout: v.nullish(rate, 0),
+  final_dropout: v.nullish(rate, 0.1),
+  layerdrop: v.nullish(rate, 0.1),
+  apply_spec_augment: v.nullish(v.boolean(), true),
+  mask_time_prob: v.nullish(rate, 0.05),
+  mask_feature_prob: v.nullish(rate, 0),
+});
+
+/** Read where there is SpecAugment. */
+const masksSchema = object({
+  mask_time_length: v.nullish(extent(), 10),
+  mask_time_min_masks: v.nullish(extent(0), 2),
+  mask_feature_length: v.nullish(extent(), 10),
+  mask_feature_min_masks: v.nullish(extent(0), 0),
+});
+
+const bertSchema = object({
+  vocab_size: extent(),
+  hidden_size: extent(),
+  num_hidden_layers: extent(),
+  num_attention_heads: extent(),
+  intermediate_size: extent(),
+  hidden_act: activation,
+  // [CLS] and [SEP] at least.
+  max_position_embeddings: v.nullish(extent(2), 512),
+  position_embedding_type: v.nullish(v.picklist(["absolute"]), "absolute"),
+  type_vocab_size: v.nullish(extent(), 2),
+  layer_norm_eps: v.nullish(epsilon, 1e-12),
+  pad_token_id: v.nullish(extent(0), 0),
+  is_decoder: v.nullish(v.literal(false, "false: a decoder, which sees only what came before, is not built")),
+  id2label: v.nullish(
+    v.custom<object>(
+      (names) => isObject(names) && Object.keys(names).length > 0,
+      "an object with a name for every class",
+    ),
+  ),
+  num_labels: v.nullish(extent(), 2),
+  hidden_dropout_prob: v.nullish(rate, 0.1),
+  attention_probs_dropout_prob: v.nullish(rate, 0.1),
+  classifier_dropout: v.nullish(rate),
+});
+
+/** The keys that hubertConfig() and bertConfig() read, besides those that name the family. */
+export const HUBERT_KEYS = [...keysOf(hubertSchema), ...keysOf(masksSchema)];
+export const BERT_KEYS = keysOf(bertSchema);
 
 export interface HubertConfig {
   readonly prefix: "hubert" | "wav2vec2";
@@ -173,67 +156,68 @@ export interface HubertConfig {
   };
 }
 
-export function hubertConfig(c: ConfigReader): HubertConfig {
-  const prefix = c.family(["hubert", "wav2vec2"]);
-  const convDim = c.wholes("conv_dim");
-  const convKernel = c.wholes("conv_kernel");
-  const convStride = c.wholes("conv_stride");
-  if (convKernel.length !== convDim.length)
-    throw c.complaint("conv_kernel", `a list of ${convDim.length} numbers, as conv_dim`);
-  if (convStride.length !== convDim.length)
-    throw c.complaint("conv_stride", `a list of ${convDim.length} numbers, as conv_dim`);
-  if (c.boolean("conv_pos_batch_norm", false))
-    throw c.complaint("conv_pos_batch_norm", "false: batch norm is not built");
-  if (c.boolean("add_adapter", false)) throw c.complaint("add_adapter", "false: the adapter is not built");
-  if (c.has("adapter_attn_dim"))
-    throw c.complaint("adapter_attn_dim", "absent: attention adapters are not built");
-  const { hiddenSize, heads } = c.widths();
-  const vocabSize = c.whole("vocab_size", 32);
-  const timeProb = c.rate("mask_time_prob", 0.05);
-  const featureProb = c.rate("mask_feature_prob", 0);
+/** Reads a config in Hugging Face's keys, of which others than these are left alone; `source` names it in errors. */
+export function hubertConfig(json: unknown, source: string): HubertConfig {
+  const prefix = familyOf(json, source, ["hubert", "wav2vec2"]);
+  const c = parse(hubertSchema, json, source);
+  const masks = c.apply_spec_augment ? parse(masksSchema, json, source) : undefined;
+  for (const key of ["conv_kernel", "conv_stride"] as const)
+    if (c[key].length !== c.conv_dim.length)
+      throw misfit(source, key, c[key], `a list of ${c.conv_dim.length} numbers, as conv_dim`);
+  for (const key of ["num_attention_heads", "num_conv_pos_embedding_groups"] as const)
+    checkDivides(source, key, c[key], c.hidden_size);
+  const blank = c.pad_token_id ?? 0;
+  checkToken(source, blank, c.vocab_size);
   return {
     prefix,
-    convDim,
-    convKernel,
-    convStride,
-    convBias: c.boolean("conv_bias", false),
-    convInit: c.choice("conv_init", ["normal", "gabor"], "normal"),
-    featExtractNorm: c.choice("feat_extract_norm", ["layer", "group"], "group"),
-    featExtractActivation: c.activation("feat_extract_activation"),
-    featProjLayerNorm: prefix === "wav2vec2" || c.boolean("feat_proj_layer_norm", true),
-    hiddenSize,
-    layers: c.whole("num_hidden_layers"),
-    heads,
-    intermediateSize: c.whole("intermediate_size"),
-    hiddenAct: c.activation("hidden_act"),
-    layerNormEps: c.epsilon("layer_norm_eps", 1e-5),
-    stableLayerNorm: c.boolean("do_stable_layer_norm", false),
-    posKernel: c.whole("num_conv_pos_embeddings", 128),
-    posGroups: c.divisor("num_conv_pos_embedding_groups", "hidden_size", hiddenSize, 16),
-    vocabSize,
-    blank: c.token("pad_token_id", vocabSize),
-    ctcReduction: c.choice("ctc_loss_reduction", ["mean", "sum"], "sum"),
-    ctcZeroInfinity: c.boolean("ctc_zero_infinity", false),
+    convDim: c.conv_dim,
+    convKernel: c.conv_kernel,
+    convStride: c.conv_stride,
+    convBias: c.conv_bias,
+    convInit: c.conv_init,
+    featExtractNorm: c.feat_extract_norm,
+    featExtractActivation: c.feat_extract_activation,
+    featProjLayerNorm: prefix === "wav2vec2" || c.feat_proj_layer_norm,
+    hiddenSize: c.hidden_size,
+    layers: c.num_hidden_layers,
+    heads: c.num_attention_heads,
+    intermediateSize: c.intermediate_size,
+    hiddenAct: c.hidden_act,
+    layerNormEps: c.layer_norm_eps,
+    stableLayerNorm: c.do_stable_layer_norm,
+    posKernel: c.num_conv_pos_embeddings,
+    posGroups: c.num_conv_pos_embedding_groups,
+    vocabSize: c.vocab_size,
+    blank,
+    ctcReduction: c.ctc_loss_reduction,
+    ctcZeroInfinity: c.ctc_zero_infinity,
     dropout: {
-      hidden: c.rate("hidden_dropout", 0.1),
-      attention: c.rate("attention_dropout", 0.1),
-      activation: c.rate("activation_dropout", 0.1),
-      featProj: c.rate("feat_proj_dropout", 0),
-      final: c.rate("final_dropout", 0.1),
-      layer: c.rate("layerdrop", 0.1),
+      hidden: c.hidden_dropout,
+      attention: c.attention_dropout,
+      activation: c.activation_dropout,
+      featProj: c.feat_proj_dropout,
+      final: c.final_dropout,
+      layer: c.layerdrop,
     },
-    maskEmbedding: timeProb > 0 || featureProb > 0,
-    specAugment: c.boolean("apply_spec_augment", true)
-      ? {
-          timeProb,
-          timeLength: c.whole("mask_time_length", 10),
-          timeMin: c.whole("mask_time_min_masks", 2, 0),
-          featureProb,
-          featureLength: c.whole("mask_feature_length", 10),
-          featureMin: c.whole("mask_feature_min_masks", 0, 0),
-        }
-      : undefined,
+    maskEmbedding: c.mask_time_prob > 0 || c.mask_feature_prob > 0,
+    specAugment: masks && {
+      timeProb: c.mask_time_prob,
+      timeLength: masks.mask_time_length,
+      timeMin: masks.mask_time_min_masks,
+      featureProb: c.mask_feature_prob,
+      featureLength: masks.mask_feature_length,
+      featureMin: masks.mask_feature_min_masks,
+    },
   };
+}
+
+function checkDivides(source: string, key: string, value: number, hiddenSize: number): void {
+  if (hiddenSize % value !== 0) throw misfit(source, key, value, `a divisor of hidden_size, ${hiddenSize}`);
+}
+
+function checkToken(source: string, padTokenId: number, vocabSize: number): void {
+  if (padTokenId >= vocabSize)
+    throw misfit(source, "pad_token_id", padTokenId, `below vocab_size, ${vocabSize}`);
 }
 
 export interface BertConfig {
@@ -251,31 +235,28 @@ export interface BertConfig {
   readonly dropout: { readonly hidden: number; readonly attention: number; readonly classifier: number };
 }
 
-export function bertConfig(c: ConfigReader): BertConfig {
-  c.family(["bert"]);
-  const { hiddenSize, heads } = c.widths();
-  const vocabSize = c.whole("vocab_size");
-  c.choice("position_embedding_type", ["absolute"], "absolute");
-  if (c.boolean("is_decoder", false))
-    throw c.complaint("is_decoder", "false: a decoder, which sees only what came before, is not built");
-  const hidden = c.rate("hidden_dropout_prob", 0.1);
+/** As hubertConfig(). */
+export function bertConfig(json: unknown, source: string): BertConfig {
+  familyOf(json, source, ["bert"]);
+  const c = parse(bertSchema, json, source);
+  checkDivides(source, "num_attention_heads", c.num_attention_heads, c.hidden_size);
+  checkToken(source, c.pad_token_id, c.vocab_size);
   return {
-    vocabSize,
-    hiddenSize,
-    layers: c.whole("num_hidden_layers"),
-    heads,
-    intermediateSize: c.whole("intermediate_size"),
-    hiddenAct: c.activation("hidden_act"),
-    // [CLS] and [SEP] at least.
-    maxPositions: c.whole("max_position_embeddings", 512, 2),
-    typeVocabSize: c.whole("type_vocab_size", 2),
-    layerNormEps: c.epsilon("layer_norm_eps", 1e-12),
-    padTokenId: c.token("pad_token_id", vocabSize),
-    numLabels: c.labels(),
+    vocabSize: c.vocab_size,
+    hiddenSize: c.hidden_size,
+    layers: c.num_hidden_layers,
+    heads: c.num_attention_heads,
+    intermediateSize: c.intermediate_size,
+    hiddenAct: c.hidden_act,
+    maxPositions: c.max_position_embeddings,
+    typeVocabSize: c.type_vocab_size,
+    layerNormEps: c.layer_norm_eps,
+    padTokenId: c.pad_token_id,
+    numLabels: c.id2label ? Object.keys(c.id2label).length : c.num_labels,
     dropout: {
-      hidden,
-      attention: c.rate("attention_probs_dropout_prob", 0.1),
-      classifier: c.rate("classifier_dropout", hidden),
+      hidden: c.hidden_dropout_prob,
+      attention: c.attention_probs_dropout_prob,
+      classifier: c.classifier_dropout ?? c.hidden_dropout_prob,
     },
   };
 }
@@ -284,16 +265,18 @@ export function bertConfig(c: ConfigReader): BertConfig {
  * The vocabulary as the CTC head writes it, whose config `hubert` is. A head may have more outputs than there are tokens
  * (padding), and fewer than there are with added ones; it may not lack a letter, nor call another token its blank.
  */
-export function vocabularyOfHead(hubert: ConfigReader, vocabulary: CtcVocabulary): CtcVocabulary {
-  const { vocabSize, blank } = hubertConfig(hubert);
-  if (vocabSize < vocabulary.letters)
-    throw hubert.complaint("vocab_size", `at least ${vocabulary.letters}, for the tokens of vocab.json`);
-  if (vocabulary.blank >= vocabSize)
-    throw hubert.complaint("vocab_size", `above ${vocabulary.blank}, the id of the blank in vocab.json`);
-  if (hubert.has("pad_token_id") && blank !== vocabulary.blank)
-    throw hubert.complaint(
+export function vocabularyOfHead(hubert: Json, source: string, vocabulary: CtcVocabulary): CtcVocabulary {
+  const { vocabSize, blank } = hubertConfig(hubert, source);
+  const { letters, blank: own, tokens } = vocabulary;
+  const size = (should: string) => misfit(source, "vocab_size", vocabSize, should);
+  if (vocabSize < letters) throw size(`at least ${letters}, for the tokens of vocab.json`);
+  if (own >= vocabSize) throw size(`above ${own}, the id of the blank in vocab.json`);
+  if (has(hubert, "pad_token_id") && blank !== own)
+    throw misfit(
+      source,
       "pad_token_id",
-      `${vocabulary.blank}, the id of the blank ${brief(vocabulary.tokens[vocabulary.blank])} in vocab.json`,
+      blank,
+      `${own}, the id of the blank ${brief(tokens[own])} in vocab.json`,
     );
   return vocabulary.ofHead(vocabSize);
 }
@@ -306,12 +289,14 @@ const PADDINGS = [8, 16, 32, 64, 128];
  * explains: a vocabulary `from` a file that has fewer is cut off or another model's.
  */
 export function checkSubwords(
-  bert: ConfigReader,
+  bert: Json,
+  source: string,
   count: number,
   from?: Pick<BertTokenizer, "path" | "endsAbruptly">,
 ): void {
-  const rows = bertConfig(bert).vocabSize;
-  if (rows < count) throw bert.complaint("vocab_size", `at least ${count}, the tokens of BERT's tokenizer`);
+  const rows = bertConfig(bert, source).vocabSize;
+  if (rows < count)
+    throw misfit(source, "vocab_size", rows, `at least ${count}, the tokens of BERT's tokenizer`);
   const padded = PADDINGS.some((unit) => rows % unit === 0 && rows - count < unit);
   if (!from || rows === count || (padded && !from.endsAbruptly)) return;
   const cut = from.endsAbruptly

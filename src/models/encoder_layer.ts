@@ -1,6 +1,6 @@
 import { add } from "../ops/elementwise.ts";
 import { dropout } from "../ops/dropout.ts";
-import { recomputed } from "../tensor/tape.ts";
+import { checkpoint } from "../tensor/checkpoint.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { SelfAttention } from "../nn/attention.ts";
 import type { FeedForward } from "../nn/feed_forward.ts";
@@ -33,7 +33,7 @@ export class EncoderLayer {
   forward(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     if (!mode.checkpoint) return this.#run(x, mask, mode, name);
     const choices = replayable(mode.training);
-    return recomputed(x.device, mask ? [mask] : [], () =>
+    return checkpoint(x.device, mask ? [mask] : [], () =>
       this.#run(x, mask, { ...mode, training: choices() }, name),
     );
   }
@@ -41,7 +41,7 @@ export class EncoderLayer {
   #run(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     const { attention, attentionNorm, feedForward, feedForwardNorm } = this.#parts;
     const h0 = this.#preNorm ? attentionNorm.forward(x) : x;
-    const h1 = this.#join(x, mode, (residual) => attention.forward(h0, mask, mode, name, residual));
+    const h1 = this.#join(x, mode, (residual) => attention.forward(h0, { mask, mode, name, residual }));
     const h = this.#preNorm ? h1 : attentionNorm.forward(h1);
     const f0 = this.#preNorm ? feedForwardNorm.forward(h) : h;
     const y = this.#join(h, mode, (residual) => feedForward.forward(f0, mode, residual));

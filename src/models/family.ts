@@ -1,6 +1,8 @@
 /** Of which family a Hugging Face config is, and what is said where another one is needed. */
+import * as v from "valibot";
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
+import { anyObject, keysOf, object, parse } from "../io/schema.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -65,18 +67,32 @@ function typeOfArchitecture(json: Json): string | undefined {
   return Object.keys(FAMILIES).find((key) => FAMILIES[key][1] === base) ?? base;
 }
 
+const name = v.string("a name");
+const schema = object({ model_type: v.nullish(name), architectures: v.nullish(v.array(name)) });
+
+/** The keys that name a family. */
+export const FAMILY_KEYS = keysOf(schema);
+
+/** Whether a config gives a key a value; null is none, as in Hugging Face. */
+export const has = (json: Json, key: string): boolean => (json[key] ?? undefined) !== undefined;
+
+/** The family of a model. Throws unless it is one of `wanted`; a config that names none is of the first. */
+export function familyOf<T extends string>(json: unknown, path: string, wanted: readonly T[]): T {
+  const config = parse(anyObject, json, path);
+  parse(schema, config, path);
+  checkFamily(config, path, wanted);
+  return (modelTypeOf(config) as T | undefined) ?? wanted[0];
+}
+
 /**
  * Throws where a config is of another family than the wanted ones, and where one without model_type and architectures
  * gives itself away: RoBERTa's positions begin two rows late, so that its keys and shapes are BERT's and nothing else is.
  */
-export function checkFamily(json: Json, path: string, wanted: readonly string[]): void {
+function checkFamily(json: Json, path: string, wanted: readonly string[]): void {
   const expected = wanted
     .map(nameOf)
     .join(", ")
     .replace(/, ([^,]*)$/, " or $1");
-  const { model_type: named } = json;
-  if (named !== undefined && named !== null && typeof named !== "string")
-    throw new SyntaxError(`Cannot use ${path}: model_type is ${brief(named)} but should be a name`);
   const type = modelTypeOf(json);
   if (type !== undefined && !wanted.includes(type)) {
     const source =

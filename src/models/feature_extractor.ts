@@ -1,9 +1,17 @@
 /** What a checkpoint wants done to audio before it is encoded: the settings of its Wav2Vec2FeatureExtractor. */
+import * as v from "valibot";
 import type { Host } from "../host/host.ts";
 import { SAMPLE_RATE } from "../io/audio.ts";
-import { isObject, readJson, readOptionalJson } from "../io/config.ts";
+import { readJson, readOptionalJson } from "../io/config.ts";
 import { brief } from "../io/json.ts";
-import { ConfigReader } from "./config.ts";
+import { anyObject, object, parse } from "../io/schema.ts";
+
+const schema = object({
+  feature_extractor_type: v.nullish(v.picklist(["Wav2Vec2FeatureExtractor"])),
+  sampling_rate: v.nullish(v.literal(SAMPLE_RATE)),
+  feature_size: v.nullish(v.literal(1)),
+  do_normalize: v.optional(v.nullable(v.boolean())),
+});
 
 export interface FeatureExtractorConfig {
   /** Whether each utterance is brought to zero mean and unit variance. */
@@ -39,6 +47,9 @@ async function defaults(host: Host, processor: string): Promise<FeatureExtractor
   return { normalize: true, note: `${ignored}: it does not count, as in transformers` };
 }
 
+/** Where a file may hold them, the first before the second. */
+const places = object({ feature_extractor: v.nullish(anyObject), audio_processor: v.nullish(anyObject) });
+
 /** The settings in a file; undefined where it is absent, or holds none and is not `whole` itself. */
 async function settings(
   host: Host,
@@ -47,15 +58,11 @@ async function settings(
 ): Promise<FeatureExtractorConfig | undefined> {
   if ((await host.kind(path)) !== "file") return undefined;
   const json = await readJson(host, path);
-  const key = ["feature_extractor", "audio_processor"].find((name) => isObject(json[name]));
-  if (key === undefined && !whole) return undefined;
-  const config = key === undefined ? new ConfigReader(json, path) : new ConfigReader(json, path).part(key);
-  config.choice("feature_extractor_type", ["Wav2Vec2FeatureExtractor"], "Wav2Vec2FeatureExtractor");
-  if (config.number("sampling_rate", SAMPLE_RATE) !== SAMPLE_RATE)
-    throw config.complaint("sampling_rate", `${SAMPLE_RATE}`);
-  if (config.number("feature_size", 1) !== 1) throw config.complaint("feature_size", "1");
-  const own = key === undefined ? json : (json[key] as Record<string, unknown>);
-  if (own.do_normalize === null)
+  const { feature_extractor: own, audio_processor: other } = parse(places, json, path);
+  if (!own && !other && !whole) return undefined;
+  const source = own ? `${path} (feature_extractor)` : other ? `${path} (audio_processor)` : path;
+  const { do_normalize: normalize = true } = parse(schema, own ?? other ?? json, source);
+  if (normalize === null)
     return { normalize: false, note: `${path} says do_normalize null: read as false, as in transformers` };
-  return { normalize: config.boolean("do_normalize", true) };
+  return { normalize };
 }

@@ -1,35 +1,52 @@
-import { selfAttention, selfAttentionWithProbabilities } from "../ops/attention.ts";
+import { crossAttention, selfAttention, selfAttentionWithProbabilities } from "../ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Linear, PackedLinear } from "./linear.ts";
 import type { Mode } from "./mode.ts";
 import type { WeightScope } from "./weights.ts";
 
-export interface AttentionNames {
-  readonly qkv: readonly [string, string, string];
-  readonly out: string;
+export interface AttentionConfig {
+  readonly heads: number;
+  /** Of the probabilities, while training; 0 by default. */
+  readonly dropout?: number;
+  /** Width of the input; that of the output, C, by default. */
+  readonly inputWidth?: number;
+  readonly bias?: boolean;
+  /** Keys of the projections; without `out` there is none after the heads. As in PyTorch's MultiheadAttention by default. */
+  readonly names?: { readonly qkv: readonly [string, string, string]; readonly out?: string };
 }
 
-/** Multi-head self-attention with one product for query, key and value.   x (B, T, C) → (B, T, C) */
+export interface AttentionInput {
+  /** (B, keys) u32, 1 = may be looked at. */
+  readonly mask?: Tensor;
+  readonly mode?: Mode;
+  /** Where Mode.observe is shown the probabilities. */
+  readonly name?: string;
+  /** Added to the result. */
+  readonly residual?: Tensor;
+}
+
+const NAMES = { qkv: ["q_proj", "k_proj", "v_proj"], out: "out_proj" } as const;
+
+const dropoutOf = (rate: number, { training }: Mode) =>
+  training && rate > 0 ? { rate, seed: training.next() } : undefined;
+
+/** Multi-head self-attention with one product for query, key and value.   x (B, T, inputWidth) → (B, T, C) */
 export class SelfAttention {
   readonly #qkv: PackedLinear;
-  readonly #out: Linear;
-  readonly #heads: number;
-  readonly #dropout: number;
+  readonly #out: Linear | undefined;
+  readonly #config: AttentionConfig;
 
-  constructor(weights: WeightScope, names: AttentionNames, C: number, heads: number, dropout: number) {
-    this.#qkv = new PackedLinear(weights, names.qkv, C, C);
-    this.#out = new Linear(weights.at(names.out), C, C);
-    this.#heads = heads;
-    this.#dropout = dropout;
+  constructor(weights: WeightScope, C: number, config: AttentionConfig) {
+    const { names = NAMES, inputWidth = C, bias } = config;
+    this.#qkv = new PackedLinear(weights, names.qkv, inputWidth, C, { bias });
+    this.#out = names.out === undefined ? undefined : new Linear(weights.at(names.out), C, C, { bias });
+    this.#config = config;
   }
 
-  /** `residual` is added to the result; `name` is where the probabilities are shown. */
-  forward(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string, residual?: Tensor): Tensor {
+  forward(x: Tensor, { mask, mode = {}, name = "attention", residual }: AttentionInput = {}): Tensor {
     const qkv = this.#qkv.forward(x);
-    const { training } = mode;
-    const dropout =
-      training && this.#dropout > 0 ? { rate: this.#dropout, seed: training.next() } : undefined;
-    const options = { heads: this.#heads, mask, dropout };
+    const { heads, dropout = 0 } = this.#config;
+    const options = { heads, mask, dropout: dropoutOf(dropout, mode) };
     let y: Tensor;
     if (mode.probabilities) {
       const seen = selfAttentionWithProbabilities(qkv, options);
@@ -38,6 +55,37 @@ export class SelfAttention {
     } else {
       y = selfAttention(qkv, options);
     }
-    return this.#out.forward(y, { residual });
+    return project(this.#out, y, residual);
   }
+}
+
+/** Multi-head attention of x (queries) to other (keys and values).   x (B, Tq, W), other (B, Tk, W) → (B, Tq, C) */
+export class CrossAttention {
+  readonly #q: PackedLinear;
+  readonly #kv: PackedLinear;
+  readonly #out: Linear | undefined;
+  readonly #config: AttentionConfig;
+
+  constructor(weights: WeightScope, C: number, config: AttentionConfig) {
+    const { names = NAMES, inputWidth = C, bias } = config;
+    const [q, ...kv] = names.qkv;
+    this.#q = new PackedLinear(weights, [q], inputWidth, C, { bias });
+    this.#kv = new PackedLinear(weights, kv, inputWidth, C, { bias });
+    this.#out = names.out === undefined ? undefined : new Linear(weights.at(names.out), C, C, { bias });
+    this.#config = config;
+  }
+
+  /** `mask` is that of `other`. */
+  forward(x: Tensor, other: Tensor, { mask, mode = {}, residual }: AttentionInput = {}): Tensor {
+    const { heads, dropout = 0 } = this.#config;
+    const options = { heads, mask, dropout: dropoutOf(dropout, mode) };
+    const y = crossAttention(this.#q.forward(x), this.#kv.forward(other), options);
+    return project(this.#out, y, residual);
+  }
+}
+
+function project(out: Linear | undefined, y: Tensor, residual: Tensor | undefined): Tensor {
+  if (out) return out.forward(y, { residual });
+  if (residual) throw new TypeError("Cannot add a residual: this attention has no output projection");
+  return y;
 }

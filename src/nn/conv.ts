@@ -2,7 +2,8 @@ import { type ConvOptions, conv1d, packWeight } from "../ops/conv1d.ts";
 import { weightNorm } from "../ops/weight_norm.ts";
 import { isTracked } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { Derived, type Init, type Parameter } from "./parameter.ts";
+import type { Init } from "./init.ts";
+import { Derived, type Parameter } from "./parameter.ts";
 import type { WeightScope } from "./weights.ts";
 
 /** A convolution over frames.   x (B, T, C) → (B, To, O) */

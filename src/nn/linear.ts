@@ -1,10 +1,12 @@
 import { type LinearOptions, linear } from "../ops/matmul.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { Init, Parameter } from "./parameter.ts";
+import type { Init } from "./init.ts";
+import type { Parameter } from "./parameter.ts";
 import type { WeightScope } from "./weights.ts";
 
 export interface LinearConfig {
   readonly bias?: boolean;
+  /** Of the weight; normal with a deviation of 0.02 by default, as in Hugging Face's transformers. */
   readonly init?: Init;
 }
 

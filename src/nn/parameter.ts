@@ -3,6 +3,7 @@ import type { Shape } from "../tensor/shape.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Init } from "./init.ts";
 
 /** One tensor of a checkpoint inside a parameter: rows stacked one part under the other. */
 export interface Part {
@@ -12,15 +13,6 @@ export interface Part {
   /** First element of the part in the parameter. */
   readonly offset: number;
 }
-
-/** How a parameter that no checkpoint holds begins. Standard deviations and bounds as in Hugging Face's `_init_weights`. */
-export type Init =
-  | { readonly kind: "zeros" }
-  | { readonly kind: "ones" }
-  | { readonly kind: "normal"; readonly std: number }
-  | { readonly kind: "uniform"; readonly bound: number }
-  /** Filters of `taps` samples at 16 kHz in pairs of cosine and sine, from low to high. */
-  | { readonly kind: "gabor"; readonly taps: number };
 
 /**
  * A trained tensor. Several checkpoint tensors of equal width may be packed into one parameter (query, key and value),
@@ -69,6 +61,12 @@ export class Parameter {
   set(value: Tensor): void {
     this.#value?.release();
     this.#value = value;
+    this.version++;
+  }
+
+  /** Overwrites the value from the CPU; it must be f32. Throws where the sizes differ. */
+  write(values: Float32Array): void {
+    this.value.write(values);
     this.version++;
   }
 

@@ -1,7 +1,7 @@
 /**
- * The store of a model's parameters. Layers ask it for tensors by key while they are built; load() then streams them
- * from a checkpoint straight into mapped GPU buffers, or draws them afresh. Absent keys are an error, and so are
- * left-over ones among the model's own.
+ * The store of a model's parameters. Layers ask it for tensors by key while they are built; initialize() then streams
+ * them from a checkpoint straight into mapped GPU buffers, or draws them by their rules. Absent keys are an error, and so
+ * are left-over ones among the model's own.
  */
 import type { Device } from "../gpu/device.ts";
 import type { Dtype } from "../io/dtype.ts";
@@ -10,8 +10,8 @@ import type { Safetensors } from "../io/safetensors.ts";
 import { convert, type StorageType } from "../ops/convert.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { type Init, Parameter } from "./parameter.ts";
-import { draw } from "./random.ts";
+import { draw, type Init } from "./init.ts";
+import { Parameter } from "./parameter.ts";
 
 /** Formats that a weight may be stored in; whole numbers and scaled 8-bit floats are none. */
 const FORMATS: readonly Dtype[] = ["F32", "F16", "BF16", "F64"];
@@ -65,7 +65,7 @@ export class WeightScope {
 }
 
 /**
- * Throws what load() would say of keys, shapes and formats, without a GPU: `build` makes the layers, which declare what
+ * Throws what initialize() would say of keys, shapes and formats, without a GPU: `build` makes the layers, which declare what
  * they need.
  */
 export function checkWeights(options: WeightsOptions, build: (root: WeightScope) => unknown): void {
@@ -80,7 +80,7 @@ export class Weights {
   readonly #parameters: { parameter: Parameter; half: boolean; sources: (string | undefined)[] }[] = [];
   readonly #used = new Set<string>();
 
-  /** Without a device the weights can be declared and checked, not loaded. */
+  /** Without a device the weights can be declared and checked, not filled. */
   constructor(device: Device | undefined, options: WeightsOptions = {}) {
     if (options.dtype === "f16" && device && !device.info.f16)
       throw new Error(`Cannot store weights as f16: ${device.info.name} has no shader-f16; use f32`);
@@ -95,6 +95,11 @@ export class Weights {
 
   get root(): WeightScope {
     return new WeightScope(this, "");
+  }
+
+  /** A place in the tree of keys, for a layer: `at("encoder")` has the keys "encoder.…". */
+  at(name: string): WeightScope {
+    return this.root.at(name);
   }
 
   get parameters(): Parameter[] {
@@ -153,7 +158,7 @@ export class Weights {
    * Fills every parameter, once all layers are built. Throws for tensors of the model's own that no layer asked for,
    * for a value that is not finite, and for one beyond f16 where that is wanted; all name the tensor.
    */
-  async load(onProgress?: (bytes: number, total: number) => void): Promise<void> {
+  async initialize(onProgress?: (bytes: number, total: number) => void): Promise<void> {
     this.checkLeftOver();
     const total = this.#parameters.reduce((n, { parameter }) => n + 4 * sizeOf(parameter.shape), 0);
     let done = 0;
@@ -252,6 +257,10 @@ export class Weights {
 
   dispose(): void {
     for (const { parameter } of this.#parameters) parameter.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 

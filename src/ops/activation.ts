@@ -1,10 +1,10 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
+import { checkF32, type Tensor } from "../tensor/tensor.ts";
+import { div, mul } from "./elementwise.ts";
 
 const k = twin("activation");
-const WG = 64;
 
 const codes = { gelu: 1, gelu_tanh: 2, tanh: 3, relu: 4, sigmoid: 5 } as const;
 
@@ -14,19 +14,42 @@ export type ActivationKind = keyof typeof codes;
 /** The number by which the kernels know a function; 0 is none. */
 export const activationCode = (kind?: ActivationKind): number => (kind ? codes[kind] : 0);
 
+function run(entry: string, x: Tensor, buffers: Record<string, Tensor>, kind = 0): void {
+  const quads = Math.ceil(x.size / 4);
+  const overrides = launch(x.device, "activation");
+  k.run(entry, { x, ...buffers }, { quads, kind }, gridFor(quads, overrides.WG), { overrides });
+}
+
 /** y = f(x), pointwise.   x (…) → y (…) */
 export function activation(x: Tensor, kind: ActivationKind): Tensor {
-  const quads = Math.ceil(x.size / 4);
-  const dims = { quads, kind: codes[kind] };
+  checkF32(kind, { x });
   const y = x.like();
-  k.run("forward", { x, y }, dims, gridFor(quads, WG), { overrides: { WG } });
+  run("forward", x, { y }, codes[kind]);
   return record(kind, [x], y, [x], (dy) => {
     const dx = x.like();
-    k.run("backward", { x, dy, dx }, dims, gridFor(quads, WG), { overrides: { WG } });
+    run("backward", x, { dy, dx }, codes[kind]);
     return [dx];
   });
 }
 
+/** y = eˣ.   x (…) → y (…) */
+export function exp(x: Tensor): Tensor {
+  checkF32("exp", { x });
+  const y = x.like();
+  run("exponential", x, { y });
+  return record("exp", [x], y, [y], (dy) => [mul(dy, y)]);
+}
+
+/** y = ln x: −∞ at 0, NaN below.   x (…) → y (…) */
+export function log(x: Tensor): Tensor {
+  checkF32("log", { x });
+  const y = x.like();
+  run("logarithm", x, { y });
+  return record("log", [x], y, [x], (dy) => [div(dy, x)]);
+}
+
+/** max(x, 0); its slope at 0 is 0. */
+export const relu = (x: Tensor): Tensor => activation(x, "relu");
 export const gelu = (x: Tensor): Tensor => activation(x, "gelu");
 export const sigmoid = (x: Tensor): Tensor => activation(x, "sigmoid");
 export const tanh = (x: Tensor): Tensor => activation(x, "tanh");

@@ -1,7 +1,8 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
 import { twin, type Variant } from "../gpu/kernel.ts";
+import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
-import { noGradient, record } from "../tensor/tape.ts";
+import { notDifferentiable, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { dropping } from "./dropout.ts";
 
@@ -111,13 +112,10 @@ function run(
   if (Tq === 0 || Tk === 0)
     throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
   const device = q.tensor.device;
-  const { cpu, subgroup } = device.info;
   const vec = D % 4 === 0;
-  const subgroups = cpu && subgroup >= 8;
-  const WG = subgroups ? subgroup : cpu ? 8 : 64;
-  const HELD = Math.min(WG, 16);
+  const { WG, flags } = launch(device, "attention");
   const variant: Variant = {
-    flags: { enables: subgroups ? "enable subgroups;" : "", vec, subgroups, HELD, LOADS: 16 / HELD },
+    flags: { enables: flags.subgroups ? "enable subgroups;" : "", vec, ...flags },
     overrides: { WG },
   };
   const dims = {
@@ -168,7 +166,13 @@ function run(
         variant,
       );
       const reason = "the probabilities are for show; attentionProbabilities() has a gradient";
-      return record("attention.probabilities", inputs, p, [], noGradient("attention.probabilities", reason));
+      return record(
+        "attention.probabilities",
+        inputs,
+        p,
+        [],
+        notDifferentiable("attention.probabilities", reason),
+      );
     },
   };
 }

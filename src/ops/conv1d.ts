@@ -3,15 +3,14 @@
  * matrix product whose rows of A overlap; only groups, padding, dilation and odd channel counts cost a copy first.
  */
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
-import { product } from "./matmul.ts";
+import { gemm } from "./matmul.ts";
 import { columnSum } from "./reduce.ts";
 
 const kernel = twin("conv1d");
-const WG = 64;
 
 export interface ConvOptions {
   readonly stride?: number;
@@ -40,7 +39,8 @@ interface Geometry {
 function copy(entry: string, x: Tensor, shape: readonly number[], g: Geometry): Tensor {
   const y = x.like(shape);
   const size = sizeOf(shape);
-  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, WG), { overrides: { WG } });
+  const overrides = launch(x.device, "conv1d");
+  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, overrides.WG), { overrides });
   return y;
 }
 
@@ -114,19 +114,19 @@ export function conv1d(
       ? x
       : copy("regroup", x, [G, B, Tp, Cg], regrouped);
   const aRows = overlap
-    ? { row: stride * Cg, rows: To, batch: Tp * Cg, each: B * Tp * Cg }
-    : { row: Kp, each: B * To * Kp };
+    ? { rowStride: stride * Cg, segmentRows: To, segmentStride: Tp * Cg, batchStride: B * Tp * Cg }
+    : { rowStride: Kp, batchStride: B * To * Kp };
   const M = B * To;
   const y = x.like([B, To, O]);
-  const out = { row: O, each: Og };
-  product(y, a, packed, {
+  const out = { rowStride: O, batchStride: Og };
+  gemm(y, a, packed, {
     M,
     N: Og,
     K: Kp,
-    Z: G,
+    batch: G,
     transB: true,
     a: aRows,
-    b: { row: Kp, each: Og * Kp },
+    b: { rowStride: Kp, batchStride: Og * Kp },
     y: out,
     bias: b,
   });
@@ -134,15 +134,15 @@ export function conv1d(
     const db = b && needs[2] ? columnSum(dy.reshaped([M, O])) : undefined;
     const dPacked = needs[1] ? packed.like() : undefined;
     if (dPacked) {
-      product(dPacked, dy, a, {
+      gemm(dPacked, dy, a, {
         M: Og,
         N: Kp,
         K: M,
-        Z: G,
+        batch: G,
         transA: true,
-        a: { row: O, each: Og },
+        a: { rowStride: O, batchStride: Og },
         b: aRows,
-        y: { row: Kp, each: Og * Kp },
+        y: { rowStride: Kp, batchStride: Og * Kp },
       });
     }
     const dx = needs[0] ? inputGradient(dy, w, packed, g, x) : undefined;
@@ -160,27 +160,27 @@ function inputGradient(dy: Tensor, w: Tensor, packed: Tensor, g: Geometry, x: Te
     const turned = copy("turn", w, [C, k * Og], g);
     const dyg = copy("regroup", dy, [G, B, Tp, Og], { ...g, T: To, C: O, To: Tp, padding: front });
     const dx = x.like();
-    product(dx, dyg, turned, {
+    gemm(dx, dyg, turned, {
       M: B * T,
       N: Cg,
       K: k * Og,
-      Z: G,
+      batch: G,
       transB: true,
-      a: { row: Og, rows: T, batch: Tp * Og, each: B * Tp * Og },
-      b: { row: k * Og, each: Cg * k * Og },
-      y: { row: C, each: Cg },
+      a: { rowStride: Og, segmentRows: T, segmentStride: Tp * Og, batchStride: B * Tp * Og },
+      b: { rowStride: k * Og, batchStride: Cg * k * Og },
+      y: { rowStride: C, batchStride: Cg },
     });
     return dx;
   }
   const columns = x.like([G, B, To, Kp]);
-  product(columns, dy, packed, {
+  gemm(columns, dy, packed, {
     M,
     N: Kp,
     K: Og,
-    Z: G,
-    a: { row: O, each: Og },
-    b: { row: Kp, each: Og * Kp },
-    y: { row: Kp, each: M * Kp },
+    batch: G,
+    a: { rowStride: O, batchStride: Og },
+    b: { rowStride: Kp, batchStride: Og * Kp },
+    y: { rowStride: Kp, batchStride: M * Kp },
   });
   return copy("fold", columns, x.shape, g);
 }

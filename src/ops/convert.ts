@@ -1,10 +1,9 @@
 import { twin } from "../gpu/kernel.ts";
-import { noGradient, record } from "../tensor/tape.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
+import { notDifferentiable, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("convert");
-const WG = 64;
 const kinds = { BF16: 0, F16: 1, F32: 2 } as const;
 
 /** Storage types of a checkpoint that the GPU converts itself. */
@@ -17,18 +16,19 @@ export type StorageType = keyof typeof kinds;
  */
 export function convert(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
   const reason = "it reads stored bytes; halved() has a gradient";
-  return record("convert", [raw], run(raw, from, shape, to), [], noGradient("convert", reason));
+  return record("convert", [raw], run(raw, from, shape, to), [], notDifferentiable("convert", reason));
 }
 
 function run(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
   const y = Tensor.empty(raw.device, shape, to);
   const pairs = Math.ceil(y.size / 2);
+  const overrides = launch(y.device, "convert");
   k.run(
     "forward",
     { x: raw, y },
     { pairs, kind: kinds[from], to16: to === "f16" ? 1 : 0 },
-    gridFor(pairs, WG),
-    { overrides: { WG } },
+    gridFor(pairs, overrides.WG),
+    { overrides },
   );
   return y;
 }

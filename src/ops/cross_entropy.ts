@@ -1,9 +1,9 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { Reduction } from "./ctc.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("cross_entropy");
 
@@ -50,8 +50,8 @@ export function crossEntropy(
     mean: reduction === "mean" ? 1 : 0,
     dyStride: scalar ? 0 : 1,
   };
-  const cpu = logits.device.info.cpu;
-  const variant = { flags: { weighted: weight !== undefined }, overrides: { WG: cpu || V <= 32 ? 8 : 64 } };
+  const overrides = launch(logits.device, "cross_entropy", { V });
+  const variant = { flags: { weighted: weight !== undefined }, overrides };
   const inputs = { logits, targets: ids, ...(weight && { w: weight }) };
   const losses = logits.like([N]);
   const stats = logits.like([N, 4]);

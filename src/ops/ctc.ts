@@ -1,13 +1,11 @@
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
+import { launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 const k = twin("ctc");
-
-/** Threads of a walk on a GPU. */
-const WALKERS = 256;
 
 export type Reduction = "mean" | "sum" | "none";
 
@@ -44,10 +42,10 @@ export function ctcLoss(
   const S = 2 * L + 1;
   const dims = { B, T, V, S, L, blank, dyStride: reduction === "none" ? 1 : 0 };
   const tracked = isTracked(logits);
-  const cpu = device.info.cpu;
-  const variant = { flags: { tracked }, overrides: { WG: cpu ? 8 : 64, CAP: capacity(device, S + 2) } };
-  // A walk has steps that wait for one another: more threads than a frame needs.
-  const walk = { ...variant, overrides: { ...variant.overrides, WG: cpu ? 8 : WALKERS } };
+  const walkers = launch(device, "ctc.lattice");
+  const CAP = capacity(device, S + 2, walkers.WG);
+  const variant = { flags: { tracked }, overrides: { ...launch(device, "ctc"), CAP } };
+  const walk = { flags: { tracked }, overrides: { ...walkers, CAP } };
   const weigh = (labels: number) => (reduction === "mean" ? 1 / (B * Math.max(1, labels)) : 1);
   const samples = packSamples(device, targets, inputLengths, weigh, zeroInfinity);
   const labels = packLabels(device, targets, L);
@@ -71,16 +69,10 @@ export function ctcLoss(
 
   const { alphaOut: alpha, betaOut: beta } = kept;
   return record("ctcLoss", [logits], loss, [frames, samples, labels, nll, alpha, beta], (dy) => {
-    const seeds = nll.like();
+    const dnll = nll.like();
     const dlogits = logits.like();
-    k.run("weigh", { nll, samples, dy, seedsOut: seeds }, dims, [Math.ceil(B / 64)], variant);
-    k.run(
-      "gradient",
-      { logits, frames, samples, labels, alpha, beta, seeds, dlogits },
-      dims,
-      [T, B],
-      variant,
-    );
+    k.run("weigh", { nll, samples, dy, dnllOut: dnll }, dims, [Math.ceil(B / variant.overrides.WG)], variant);
+    k.run("gradient", { logits, frames, samples, labels, alpha, beta, dnll, dlogits }, dims, [T, B], variant);
     return [dlogits];
   });
 }
@@ -116,9 +108,9 @@ function checkTargets(
   });
 }
 
-/** States that a workgroup has room for: two rows of 8 bytes a state, beside what the reductions take. */
-function capacity(device: Device, states: number): number {
-  const most = Math.floor((device.limits.maxComputeWorkgroupStorageSize - 8 * WALKERS) / 16);
+/** States that a workgroup has room for: two rows of 8 bytes a state, beside what the reductions take a thread. */
+function capacity(device: Device, states: number, threads: number): number {
+  const most = Math.floor((device.limits.maxComputeWorkgroupStorageSize - 8 * threads) / 16);
   if (states > most) {
     const labels = (n: number) => Math.floor((n - 3) / 2);
     throw new RangeError(

@@ -1,10 +1,9 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("dropout");
-const WG = 64;
 
 /** What a kernel compares its random bits with, and what it multiplies the kept ones by: nothing is left at rate 1. */
 export const dropping = (rate: number): { dropBelow: number; keep: number } => ({
@@ -16,7 +15,8 @@ function apply(x: Tensor, rate: number, seed: number): Tensor {
   const y = x.like();
   const quads = Math.ceil(x.size / 4);
   const dims = { quads, seed, ...dropping(rate) };
-  k.run("forward", { x, y }, dims, gridFor(quads, WG), { overrides: { WG } });
+  const overrides = launch(x.device, "dropout");
+  k.run("forward", { x, y }, dims, gridFor(quads, overrides.WG), { overrides });
   return y;
 }
 

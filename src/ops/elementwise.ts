@@ -1,12 +1,20 @@
+/**
+ * Arithmetic, pointwise: the twin of kernels/elementwise.wgsl.
+ *
+ * The two operands of add, sub, mul and div have one shape, or the smaller has the last axes of the larger and is
+ * repeated over those before: (C) beside (…, C), a scalar () beside anything. A number serves as a scalar. The gradient
+ * of what was repeated is the sum over its repetitions, in a fixed order.
+ */
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
-import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
-import { provideAdd, record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
+import { type Shape, sameShape, sizeOf } from "../tensor/shape.ts";
+import { record } from "../tensor/tape.ts";
+import { checkF32, Tensor } from "../tensor/tensor.ts";
+import { broadcast, reduceTo } from "./broadcast.ts";
+import { dot } from "./reduce.ts";
 
 const k = twin("elementwise");
-const WG = 64;
 
 function run(
   entry: string,
@@ -15,43 +23,114 @@ function run(
   dims: { alpha?: number; beta?: number } = {},
 ): void {
   const quads = Math.ceil(size / 4);
-  k.run(entry, buffers, { quads, alpha: dims.alpha ?? 1, beta: dims.beta ?? 1 }, gridFor(quads, WG), {
-    overrides: { WG },
-  });
+  const { alpha = 1, beta = 1 } = dims;
+  const overrides = launch(buffers.y.device, "elementwise");
+  k.run(entry, buffers, { quads, alpha, beta }, gridFor(quads, overrides.WG), { overrides });
 }
 
-function checkSame(op: string, a: Tensor, b: Tensor): void {
-  if (!sameShape(a.shape, b.shape))
-    throw new TypeError(`Cannot run ${op}: a is ${showShape(a.shape)} but b is ${showShape(b.shape)}`);
-}
-
-/** y = alpha·a + beta·b.   a, b (…) → y (…) */
-export function add(a: Tensor, b: Tensor, alpha = 1, beta = 1): Tensor {
-  checkSame("add", a, b);
+/** alpha·a + beta·b, a·b or a/b, without a record. */
+function combine(
+  entry: "add" | "mul" | "div",
+  name: string,
+  a: Tensor,
+  b: Tensor,
+  alpha = 1,
+  beta = 1,
+): Tensor {
+  checkF32(name, { a, b });
+  if (!sameShape(a.shape, b.shape)) return broadcast(entry, name, a, b, alpha, beta);
   const y = a.like();
-  run("add", { a, b, y }, a.size, { alpha, beta });
-  return record("add", [a, b], y, [], (dy, needs) => [
-    needs[0] ? (alpha === 1 ? dy : scale(dy, alpha)) : undefined,
-    needs[1] ? (beta === 1 ? dy : scale(dy, beta)) : undefined,
+  run(entry, { a, b, y }, a.size, { alpha, beta });
+  return y;
+}
+
+/** reduceTo(a·b, shape), without the product in memory where all of it is summed. */
+function reduceProduct(a: Tensor, b: Tensor, shape: Shape): Tensor {
+  const whole = shape.length === 0 && a.shape.length > 0 && sameShape(a.shape, b.shape);
+  return whole ? dot(a, b) : reduceTo(mul(a, b), shape);
+}
+
+/** y = alpha·a + beta·b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
+export function add(a: Tensor, b: Tensor | number, alpha?: number, beta?: number): Tensor;
+export function add(a: number, b: Tensor, alpha?: number, beta?: number): Tensor;
+export function add(a: Tensor | number, b: Tensor | number, alpha = 1, beta = 1): Tensor {
+  if (typeof b === "number") return shift("add", tensorOf("add", a), alpha, beta * b);
+  return typeof a === "number" ? shift("add", b, beta, alpha * a) : axpby("add", a, b, alpha, beta);
+}
+
+/** y = a − b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
+export function sub(a: Tensor, b: Tensor | number): Tensor;
+export function sub(a: number, b: Tensor): Tensor;
+export function sub(a: Tensor | number, b: Tensor | number): Tensor {
+  if (typeof b === "number") return shift("sub", tensorOf("sub", a), 1, -b);
+  return typeof a === "number" ? shift("sub", b, -1, a) : axpby("sub", a, b, 1, -1);
+}
+
+/** alpha·a + beta·b, with its record. */
+function axpby(name: string, a: Tensor, b: Tensor, alpha: number, beta: number): Tensor {
+  const y = combine("add", name, a, b, alpha, beta);
+  const scaled = (t: Tensor, factor: number) => (factor === 1 ? t : scale(t, factor));
+  return record(name, [a, b], y, [], (dy, needs) => [
+    needs[0] ? scaled(reduceTo(dy, a.shape), alpha) : undefined,
+    needs[1] ? scaled(reduceTo(dy, b.shape), beta) : undefined,
   ]);
+}
+
+/** y = alpha·a + beta. */
+function shift(name: string, a: Tensor, alpha: number, beta: number): Tensor {
+  checkF32(name, { a });
+  const y = a.like();
+  run("shift", { a, y }, a.size, { alpha, beta });
+  return record(name, [a], y, [], (dy) => [alpha === 1 ? dy : scale(dy, alpha)]);
 }
 
 /** y = alpha·a.   a (…) → y (…) */
 export function scale(a: Tensor, alpha: number): Tensor {
+  checkF32("scale", { a });
   const y = a.like();
   run("scale", { a, y }, a.size, { alpha });
   return record("scale", [a], y, [], (dy) => [scale(dy, alpha)]);
 }
 
-/** y = a·b, pointwise.   a, b (…) → y (…) */
-export function multiply(a: Tensor, b: Tensor): Tensor {
-  checkSame("multiply", a, b);
-  const y = a.like();
-  run("modulate", { a, b, y }, a.size);
-  return record("multiply", [a, b], y, [a, b], (dy, needs) => [
-    needs[0] ? multiply(dy, b) : undefined,
-    needs[1] ? multiply(dy, a) : undefined,
+/** y = a·b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
+export function mul(a: Tensor, b: Tensor | number): Tensor;
+export function mul(a: number, b: Tensor): Tensor;
+export function mul(a: Tensor | number, b: Tensor | number): Tensor {
+  if (typeof a === "number") return scale(tensorOf("mul", b), a);
+  if (typeof b === "number") return scale(a, b);
+  const y = combine("mul", "mul", a, b);
+  return record("mul", [a, b], y, [a, b], (dy, needs) => [
+    needs[0] ? reduceProduct(dy, b, a.shape) : undefined,
+    needs[1] ? reduceProduct(dy, a, b.shape) : undefined,
   ]);
+}
+
+/** y = a/b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
+export function div(a: Tensor, b: Tensor | number): Tensor;
+export function div(a: number, b: Tensor): Tensor;
+export function div(a: Tensor | number, b: Tensor | number): Tensor {
+  if (typeof b === "number") {
+    const dividend = tensorOf("div", a);
+    return quotient(dividend, full(dividend.device, [], b));
+  }
+  return quotient(typeof a === "number" ? full(b.device, [], a) : a, b);
+}
+
+function quotient(a: Tensor, b: Tensor): Tensor {
+  const y = combine("div", "div", a, b);
+  return record("div", [a, b], y, [b, y], (dy, needs) => {
+    // da = dy/b and db = −dy·y/b, before they are summed.
+    const da = combine("div", "div", dy, b);
+    return [
+      needs[0] ? reduceTo(da, a.shape) : undefined,
+      needs[1] ? scale(reduceProduct(da, y, b.shape), -1) : undefined,
+    ];
+  });
+}
+
+function tensorOf(name: string, operand: Tensor | number): Tensor {
+  if (operand instanceof Tensor) return operand;
+  throw new TypeError(`Cannot run ${name}: both operands are numbers, expected a tensor`);
 }
 
 /** The same bytes under another shape; the gradient goes back under the old one. */
@@ -66,5 +145,3 @@ export function full(device: Device, shape: Shape, value: number): Tensor {
   run("fill", { y }, sizeOf(shape), { alpha: value });
   return y;
 }
-
-provideAdd(add);

@@ -1,8 +1,8 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("embedding");
 
@@ -49,11 +49,10 @@ export function embedding(
   const y = Tensor.empty(w.device, [...shape, C]);
   const { plus, paddingIndex = -1 } = options;
   if (plus) checkShape("embedding", "plus", plus.shape, y.shape);
-  const WG = w.device.info.cpu ? 8 : 64;
   const half = w.dtype === "f16";
   const variant = {
     flags: { enables: half ? "enable f16;" : "", W: half ? "f16" : "f32" },
-    overrides: { WG },
+    overrides: launch(w.device, "embedding"),
   };
   const dims = { N, V, C, hasPlus: plus ? 1 : 0, skip: paddingIndex };
   const idsTensor = Tensor.from(w.device, Int32Array.from(ids), [N]);

@@ -1,14 +1,13 @@
 /** Ops that move or mask whole rows: the twin of kernels/frames.wgsl. */
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { full } from "./elementwise.ts";
-import { gridFor } from "./grid.ts";
 import { columnSum } from "./reduce.ts";
 
 const k = twin("frames");
-const WG = 64;
 
 function run(
   entry: string,
@@ -16,9 +15,9 @@ function run(
   size: number,
   dims: { R?: number; C?: number; Cy?: number; start?: number; hasFill?: number },
 ): void {
-  k.run(entry, buffers, { size, R: 1, C: 1, Cy: 1, start: 0, hasFill: 0, ...dims }, gridFor(size, WG), {
-    overrides: { WG },
-  });
+  const overrides = launch(buffers.y.device, "frames");
+  const all = { size, R: 1, C: 1, Cy: 1, start: 0, hasFill: 0, ...dims };
+  k.run(entry, buffers, all, gridFor(size, overrides.WG), { overrides });
 }
 
 /**

@@ -1,4 +1,5 @@
 import { twin } from "../gpu/kernel.ts";
+import { launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -18,9 +19,9 @@ export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: 
   checkShape("groupNorm", "b", b.shape, [C]);
   if (C % groups !== 0)
     throw new RangeError(`Cannot run groupNorm: ${C} channels do not divide into ${groups} groups`);
-  const WG = x.device.info.cpu ? 8 : 64;
   const dims = { B, T, C, G: groups, eps };
-  const variant = { overrides: { WG } };
+  const overrides = launch(x.device, "group_norm");
+  const variant = { overrides };
   const y = x.like();
   const mean = x.like([B, groups, 2]);
   const rstd = x.like([B, groups]);
@@ -32,7 +33,7 @@ export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: 
     if (!needs[1] && !needs[2]) return [dx, undefined, undefined];
     const dw = x.like([B, C]);
     const db = x.like([B, C]);
-    k.run("backward_params", { x, dy, dw, db, ...saved }, dims, [Math.ceil(C / WG), B], variant);
+    k.run("backward_params", { x, dy, dw, db, ...saved }, dims, [Math.ceil(C / overrides.WG), B], variant);
     return [dx, columnSum(dw), columnSum(db)];
   });
 }

@@ -1,9 +1,9 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
-import { gridFor } from "./grid.ts";
 import { columnSum } from "./reduce.ts";
 
 const k = twin("layer_norm");
@@ -23,7 +23,7 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
     return activate(layerNorm(x, w, b, eps), activation);
   const N = rowsOf(x.shape);
   const vec = C % 4 === 0;
-  const variant = { flags: { vec }, overrides: { WG: x.device.info.cpu ? 8 : 64 } };
+  const variant = { flags: { vec }, overrides: launch(x.device, "layer_norm") };
   const dims = { N, C: vec ? C / 4 : C, width: C, eps, activation: activationCode(activation), step: 0 };
   const y = x.like();
   const mean = x.like([N, 2]);
@@ -34,14 +34,14 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
     const dx = needs[0] ? x.like() : undefined;
     if (dx) k.run("backward", { x, w, dy, dx, ...saved }, dims, gridFor(N, 1), variant);
     if (!needs[1] && !needs[2]) return [dx, undefined, undefined];
-    const splits = N > 256 ? Math.min(64, Math.ceil(N / 64)) : 1;
-    const dw = x.like([splits, C]);
-    const db = x.like([splits, C]);
-    const grid = [Math.ceil(dims.C / variant.overrides.WG), splits] as const;
+    const { parts } = launch(x.device, "layer_norm.backward_params", { N });
+    const dw = x.like([parts, C]);
+    const db = x.like([parts, C]);
+    const grid = [Math.ceil(dims.C / variant.overrides.WG), parts] as const;
     k.run(
       "backward_params",
       { x, dy, dw, db, ...saved },
-      { ...dims, step: Math.ceil(N / splits) },
+      { ...dims, step: Math.ceil(N / parts) },
       grid,
       variant,
     );

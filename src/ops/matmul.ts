@@ -1,7 +1,7 @@
 /** Matrix products: the twin of kernels/matmul.wgsl, and the ops that are one product with a fused tail. */
-import type { Device } from "../gpu/device.ts";
-import { twin, type Variant } from "../gpu/kernel.ts";
-import { checkShape, rowsOf, showShape } from "../tensor/shape.ts";
+import { twin } from "../gpu/kernel.ts";
+import { launch } from "../gpu/launch.ts";
+import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
@@ -9,27 +9,32 @@ import { columnSum } from "./reduce.ts";
 
 const k = twin("matmul");
 
-/** Where the rows of an operand begin: row r at (r / rows)·batch + (r % rows)·row, independent product z at z·each. */
-export interface Rows {
-  readonly row: number;
-  readonly rows?: number;
-  readonly batch?: number;
-  readonly each?: number;
+/**
+ * Where an operand lies, in elements: row r of product z begins at z·batchStride + r·rowStride.
+ *
+ * Rows that come in segments, as the frames of each sample: (r / segmentRows)·segmentStride + (r % segmentRows)·rowStride.
+ */
+export interface Layout {
+  readonly rowStride: number;
+  /** From one product of a batch to the next. */
+  readonly batchStride?: number;
+  readonly segmentRows?: number;
+  readonly segmentStride?: number;
 }
 
-export interface Product {
+export interface Gemm {
   readonly M: number;
   readonly N: number;
   readonly K: number;
-  /** Independent products along the grid's z. */
-  readonly Z?: number;
+  /** Number of products, one by default. */
+  readonly batch?: number;
   /** A is stored (K, M). */
   readonly transA?: boolean;
   /** B is stored (N, K), as a Linear weight. */
   readonly transB?: boolean;
-  readonly a: Rows;
-  readonly b: Rows;
-  readonly y: Rows;
+  readonly a: Layout;
+  readonly b: Layout;
+  readonly y: Layout;
   readonly alpha?: number;
   readonly bias?: Tensor;
   readonly activation?: ActivationKind;
@@ -38,57 +43,34 @@ export interface Product {
   readonly accumulate?: boolean;
 }
 
-/**
- * Rows of A that one subgroup takes, measured on lavapipe. 16 compile in half a second; 32 take over a second and repay it
- * by a quarter of the time where there are many rows.
- */
-function rowsPerSubgroup(p: Product, lanes: number): number {
-  if (p.transA) return lanes === 8 ? 24 : 16;
-  return p.transB && p.M >= 256 ? 32 : 16;
-}
-
-function variant(device: Device, p: Product, vec: boolean, f16: boolean): Variant["flags"] {
-  const { cpu, subgroup } = device.info;
-  const subgroups = cpu && subgroup >= 8;
-  const lanes = subgroup || 8;
-  const ROWS = rowsPerSubgroup(p, lanes);
-  const perLoad = p.transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
-  return {
-    enables: `${subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
+/** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
+export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
+  const { M, N, K, batch = 1 } = p;
+  if (M === 0 || N === 0 || batch === 0) return;
+  const strides = {
+    aRowStride: p.a.rowStride,
+    aBatchStride: p.a.batchStride ?? 0,
+    aSegmentStride: p.a.segmentStride ?? 0,
+    bRowStride: p.b.rowStride,
+    bBatchStride: p.b.batchStride ?? 0,
+    bSegmentStride: p.b.segmentStride ?? 0,
+    yRowStride: p.y.rowStride,
+    yBatchStride: p.y.batchStride ?? 0,
+  };
+  const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
+  const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
+  const f16 = b.dtype === "f16";
+  const tile = launch(y.device, "matmul", p);
+  const flags = {
+    enables: `${tile.flags.subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
     vec,
     W: f16 ? "f16" : "f32",
     rare: activationCode(p.activation) > 1,
-    subgroups,
     transA: p.transA ?? false,
     transB: p.transB ?? false,
-    mappedB: p.b.rows !== undefined,
-    // The tiles of the other body have one size: no module more for what it does not read.
-    ROWS: subgroups ? ROWS : 1,
-    LANES: subgroups ? lanes : 1,
-    HELD: subgroups ? perLoad : 1,
-    LOADS: subgroups ? (p.transA ? ROWS / 4 : ROWS) / perLoad : 1,
-    LAST: subgroups ? ROWS - 1 : 1,
+    mappedB: p.b.segmentRows !== undefined,
+    ...tile.flags,
   };
-}
-
-/** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`; no gradient. Strides count elements. */
-export function product(y: Tensor, a: Tensor, b: Tensor, p: Product): void {
-  const { M, N, K, Z = 1 } = p;
-  if (M === 0 || N === 0 || Z === 0) return;
-  const strides = [
-    p.a.row,
-    p.a.batch ?? 0,
-    p.a.each ?? 0,
-    p.b.row,
-    p.b.batch ?? 0,
-    p.b.each ?? 0,
-    p.y.row,
-    p.y.each ?? 0,
-  ];
-  const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
-  const vec = [...strides, ...contiguous].every((n) => n % 4 === 0);
-  const flags = variant(y.device, p, vec, b.dtype === "f16");
-  const [tileN, tileM] = flags?.subgroups ? [Number(flags.LANES) * 4, Number(flags.ROWS)] : [64, 64];
   k.run(
     "forward",
     { a, b, bias: p.bias ?? a, residual: p.residual ?? a, y },
@@ -96,24 +78,17 @@ export function product(y: Tensor, a: Tensor, b: Tensor, p: Product): void {
       M,
       N,
       K,
-      aRow: p.a.row,
-      aRows: p.a.rows ?? M,
-      aBatch: p.a.batch ?? 0,
-      aZ: p.a.each ?? 0,
-      bRow: p.b.row,
-      bRows: p.b.rows ?? K,
-      bBatch: p.b.batch ?? 0,
-      bZ: p.b.each ?? 0,
-      yRow: p.y.row,
-      yZ: p.y.each ?? 0,
+      ...strides,
+      aSegmentRows: p.a.segmentRows ?? M,
+      bSegmentRows: p.b.segmentRows ?? K,
       activation: activationCode(p.activation),
       hasBias: p.bias ? 1 : 0,
       hasResidual: p.residual ? 1 : 0,
-      biasZ: p.bias && Z > 1 ? N : 0,
+      biasBatchStride: p.bias && batch > 1 ? N : 0,
       accumulate: p.accumulate ? 1 : 0,
       alpha: p.alpha ?? 1,
     },
-    [Math.ceil(N / tileN), Math.ceil(M / tileM), Z],
+    [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch],
     { flags },
   );
 }
@@ -147,14 +122,14 @@ export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions 
   }
   const M = rowsOf(x.shape);
   const y = x.like(shape);
-  product(y, x, w, {
+  gemm(y, x, w, {
     M,
     N,
     K,
     transB: true,
-    a: { row: K },
-    b: { row: K },
-    y: { row: N },
+    a: { rowStride: K },
+    b: { rowStride: K },
+    y: { rowStride: N },
     bias: b,
     activation,
     residual,
@@ -162,84 +137,71 @@ export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions 
   const inputs = [x, w, ...(b ? [b] : []), ...(residual ? [residual] : [])];
   return record("linear", inputs, y, [x, w], (dy, needs) => {
     const dx = needs[0] ? x.like() : undefined;
-    if (dx) product(dx, dy, w, { M, N: K, K: N, a: { row: N }, b: { row: K }, y: { row: K } });
+    if (dx) gemm(dx, dy, w, { M, N: K, K: N, a: { rowStride: N }, b: { rowStride: K }, y: { rowStride: K } });
     const dw = needs[1] ? x.like(w.shape) : undefined;
     if (dw)
-      product(dw, dy, x, { M: N, N: K, K: M, transA: true, a: { row: N }, b: { row: K }, y: { row: K } });
+      gemm(dw, dy, x, {
+        M: N,
+        N: K,
+        K: M,
+        transA: true,
+        a: { rowStride: N },
+        b: { rowStride: K },
+        y: { rowStride: K },
+      });
     const db = b && needs[2] ? columnSum(dy.reshaped([M, N])) : undefined;
     return [dx, dw, ...(b ? [db] : []), ...(residual ? [dy] : [])];
   });
 }
 
+export interface MatmulOptions {
+  /** b is stored transposed, (…, N, K). */
+  readonly transB?: boolean;
+  /** A factor; 1 by default. */
+  readonly alpha?: number;
+}
+
 /**
- * y = alpha·a·b.   a (Z, M, K)   b (Z, K, N), or (Z, N, K) if `transB`   →   y (Z, M, N)
+ * y = alpha·a·b.   a (…, M, K)   b (…, K, N) or (K, N), (…, N, K) or (N, K) if `transB`   →   y (…, M, N)
  *
- * Without a Z axis both are plain matrices.
+ * The axes before the last two are those of a batch: the same for both, or none for b, which then serves all of a.
  */
-export function matmul(a: Tensor, b: Tensor, options: { transB?: boolean; alpha?: number } = {}): Tensor {
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transB = false, alpha = 1 } = options;
-  const batched = a.shape.length === 3;
-  const [Z, M, K] = batched ? a.shape : [1, ...a.shape];
-  const [Zb, B0, B1] = b.shape.length === 3 ? b.shape : [1, ...b.shape];
-  const [N, Kb] = transB ? [B0, B1] : [B1, B0];
-  if (a.shape.length !== b.shape.length || (a.shape.length !== 2 && !batched) || Z !== Zb || K !== Kb) {
+  const [lead, leadB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  const shared = leadB.length === 0;
+  const [rows, K] = a.shape.slice(-2);
+  const [N, Kb] = transB ? b.shape.slice(-2) : b.shape.slice(-2).reverse();
+  if (a.shape.length < 2 || b.shape.length < 2 || K !== Kb || !(shared || sameShape(lead, leadB))) {
     throw new TypeError(
-      `Cannot run matmul: a is ${showShape(a.shape)} and b is ${showShape(b.shape)}${transB ? " (transposed)" : ""}`,
+      `Cannot run matmul: a is ${showShape(a.shape)} and b is ${showShape(b.shape)}${transB ? " (transposed)" : ""}, expected (…, M, K) and ${transB ? "(…, N, K)" : "(…, K, N)"}`,
     );
   }
-  const y = a.like(batched ? [Z, M, N] : [M, N]);
-  const each = { a: M * K, b: N * K, y: M * N };
-  product(y, a, b, {
-    M,
-    N,
-    K,
-    Z,
-    transB,
-    alpha,
-    a: { row: K, each: each.a },
-    b: { row: transB ? K : N, each: each.b },
-    y: { row: N, each: each.y },
-  });
+  // One b for all: the rows of all products are the rows of one.
+  const [batch, M] = shared ? [1, rowsOf(a.shape)] : [sizeOf(lead), rows];
+  const y = a.like([...lead, rows, N]);
+  const aLayout = { rowStride: K, batchStride: M * K };
+  const bLayout = { rowStride: transB ? K : N, batchStride: N * K };
+  const yLayout = { rowStride: N, batchStride: M * N };
+  gemm(y, a, b, { M, N, K, batch, transB, alpha, a: aLayout, b: bLayout, y: yLayout });
   return record("matmul", [a, b], y, [a, b], (dy, needs) => {
     const da = needs[0] ? a.like() : undefined;
-    const aRows = { row: N, each: each.y };
     if (da)
-      product(da, dy, b, {
-        M,
-        N: K,
-        K: N,
-        Z,
-        transB: !transB,
-        alpha,
-        a: aRows,
-        b: { row: transB ? K : N, each: each.b },
-        y: { row: K, each: each.a },
+      gemm(da, dy, b, {
+        ...{ M, N: K, K: N, batch, transB: !transB, alpha },
+        ...{ a: yLayout, b: bLayout, y: aLayout },
       });
     const db = needs[1] ? b.like() : undefined;
-    // b (K,N): db = aᵀ·dy.   b (N,K): db = dyᵀ·a.
+    // b (K, N): db = aᵀ·dy.   b (N, K): db = dyᵀ·a.
     if (db && transB)
-      product(db, dy, a, {
-        M: N,
-        N: K,
-        K: M,
-        Z,
-        transA: true,
-        alpha,
-        a: aRows,
-        b: { row: K, each: each.a },
-        y: { row: K, each: each.b },
+      gemm(db, dy, a, {
+        ...{ M: N, N: K, K: M, batch, transA: true, alpha },
+        ...{ a: yLayout, b: aLayout, y: bLayout },
       });
     else if (db)
-      product(db, a, dy, {
-        M: K,
-        N,
-        K: M,
-        Z,
-        transA: true,
-        alpha,
-        a: { row: K, each: each.a },
-        b: aRows,
-        y: { row: N, each: each.b },
+      gemm(db, a, dy, {
+        ...{ M: K, N, K: M, batch, transA: true, alpha },
+        ...{ a: aLayout, b: yLayout, y: bLayout },
       });
     return [da, db];
   });

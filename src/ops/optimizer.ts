@@ -1,11 +1,10 @@
 /** Steps of an optimiser on single tensors: the twin of kernels/optimizer.wgsl. They have no gradient. */
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("optimizer");
-const SPLITS = 64;
 const none = {
   N: 0,
   quads: 0,
@@ -26,8 +25,6 @@ const none = {
   unscale: 1,
 };
 
-const width = (device: Device) => (device.info.cpu ? 8 : 256);
-
 /** [scale, norm, 1 if all finite]: what a step multiplies gradients by. Stays on the GPU. */
 export type Clip = Tensor;
 
@@ -42,15 +39,15 @@ export function clipNorm(
   maxNorm = Number.POSITIVE_INFINITY,
   unscale = 1,
 ): Clip {
-  const sums = Tensor.empty(device, [Math.max(1, gradients.length) * SPLITS]);
-  const overrides = { WG: width(device) };
+  const { parts } = launch(device, "optimizer.squares");
+  const sums = Tensor.empty(device, [Math.max(1, gradients.length) * parts]);
+  const overrides = launch(device, "optimizer");
   for (const [i, gradient] of gradients.entries()) {
-    k.run("squares", { gradient, sums }, { ...none, N: gradient.size, slot: i * SPLITS }, [SPLITS], {
-      overrides,
-    });
+    const dims = { ...none, N: gradient.size, slot: i * parts };
+    k.run("squares", { gradient, sums }, dims, [parts], { overrides });
   }
   const clipOut = Tensor.empty(device, [3]);
-  const dims = { ...none, count: gradients.length * SPLITS, maxNorm: Math.min(maxNorm, 3e38), unscale };
+  const dims = { ...none, count: gradients.length * parts, maxNorm: Math.min(maxNorm, 3e38), unscale };
   k.run("settle", { summed: sums, clipOut }, dims, [1], { overrides });
   return clipOut;
 }
@@ -59,7 +56,7 @@ export function clipNorm(
 export function clipped(gradient: Tensor, clip: Clip): Tensor {
   const y = gradient.like();
   const quads = Math.ceil(gradient.size / 4);
-  const overrides = { WG: width(gradient.device) };
+  const overrides = launch(gradient.device, "optimizer");
   k.run("scale", { g: gradient, clip, p: y }, { ...none, quads }, gridFor(quads, overrides.WG), {
     overrides,
   });
@@ -96,7 +93,7 @@ export function adamStep(p: Tensor, g: Tensor, m: Tensor, v: Tensor, clip: Clip,
     decay,
     ...corrections,
   };
-  const overrides = { WG: width(p.device) };
+  const overrides = launch(p.device, "optimizer");
   k.run("adam", { g, clip, p, m, v }, dims, gridFor(quads, overrides.WG), { overrides });
 }
 
@@ -117,6 +114,6 @@ export function sgdStep(
     beta1: s.momentum,
     decay: s.decay,
   };
-  const overrides = { WG: width(p.device) };
+  const overrides = launch(p.device, "optimizer");
   k.run("sgd", { g, clip, p, m }, dims, gridFor(quads, overrides.WG), { overrides });
 }

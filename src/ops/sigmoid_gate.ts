@@ -1,11 +1,10 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("sigmoid_gate");
-const WG = 64;
 
 const sizes = (s: Tensor, squash: boolean, gPeriod = 1) => ({
   N: rowsOf(s.shape),
@@ -18,13 +17,14 @@ const sizes = (s: Tensor, squash: boolean, gPeriod = 1) => ({
 export function join(s: Tensor, c: Tensor, squash = false): Tensor {
   checkShape("join", "c", c.shape, s.shape);
   const dims = sizes(s, squash);
-  const grid = gridFor(s.size, WG);
+  const overrides = launch(s.device, "sigmoid_gate");
+  const grid = gridFor(s.size, overrides.WG);
   const y = s.like([...s.shape.slice(0, -1), 2 * dims.C]);
-  k.run("join", { s, c, y }, dims, grid, { overrides: { WG } });
+  k.run("join", { s, c, y }, dims, grid, { overrides });
   return record("join", [s, c], y, [s, c], (dy) => {
     const ds = s.like();
     const dc = c.like();
-    k.run("join_backward", { s, c, dy, ds, dc }, dims, grid, { overrides: { WG } });
+    k.run("join_backward", { s, c, dy, ds, dc }, dims, grid, { overrides });
     return [ds, dc];
   });
 }
@@ -40,14 +40,15 @@ export function blend(s: Tensor, c: Tensor, g: Tensor, squash = false): Tensor {
   const pooled = g.shape[1] === 1 && T !== 1;
   checkShape("blend", "g", g.shape, pooled ? [B, 1, C] : s.shape);
   const dims = sizes(s, squash, pooled ? T : 1);
-  const grid = gridFor(s.size, WG);
+  const overrides = launch(s.device, "sigmoid_gate");
+  const grid = gridFor(s.size, overrides.WG);
   const y = s.like([B, T, 2 * C]);
-  k.run("blend", { s, c, g, y }, dims, grid, { overrides: { WG } });
+  k.run("blend", { s, c, g, y }, dims, grid, { overrides });
   return record("blend", [s, c, g], y, [s, c, g], (dy) => {
     const ds = s.like();
     const dc = c.like();
     const dg = s.like();
-    k.run("blend_backward", { s, c, g, dy, ds, dc, dg }, dims, grid, { overrides: { WG } });
+    k.run("blend_backward", { s, c, g, dy, ds, dc, dg }, dims, grid, { overrides });
     return [ds, dc, pooled ? sumTime(dg) : dg];
   });
 }
@@ -56,8 +57,8 @@ export function blend(s: Tensor, c: Tensor, g: Tensor, squash = false): Tensor {
 function sumTime(g: Tensor): Tensor {
   const [B, T, C] = g.shape;
   const y = g.like([B, 1, C]);
-  k.run("sum_time", { g, y }, { N: B * T, C, squash: 0, gPeriod: T }, gridFor(B * C, WG), {
-    overrides: { WG },
-  });
+  const overrides = launch(g.device, "sigmoid_gate");
+  const dims = { N: B * T, C, squash: 0, gPeriod: T };
+  k.run("sum_time", { g, y }, dims, gridFor(B * C, overrides.WG), { overrides });
   return y;
 }

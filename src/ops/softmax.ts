@@ -1,8 +1,8 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 
 const k = twin("softmax");
 
@@ -82,7 +82,7 @@ function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
   };
   const variant = {
     flags: { masked: mask !== undefined, logarithm: log },
-    overrides: { WG: x.device.info.cpu ? 8 : 64 },
+    overrides: launch(x.device, "softmax"),
   };
   const y = x.like();
   k.run(

@@ -1,12 +1,11 @@
 import { twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { gridFor } from "./grid.ts";
 import { columnSum } from "./reduce.ts";
 
 const kernel = twin("weight_norm");
-const WG = 64;
 
 /**
  * w = g·v/‖v‖, the norm taken over every axis but the last (torch's weight_norm with dim = 2).
@@ -17,12 +16,14 @@ export function weightNorm(v: Tensor, g: Tensor): Tensor {
   const [O, C, k] = v.shape;
   checkShape("weightNorm", "g", g.shape, [1, 1, k]);
   const R = O * C;
-  const splits = Math.min(64, Math.ceil(R / 64));
-  const dims = { R, k, step: Math.ceil(R / splits) };
-  const variant = { overrides: { WG } };
+  const { parts } = launch(v.device, "weight_norm.dots", { rows: R });
+  const dims = { R, k, step: Math.ceil(R / parts) };
+  const overrides = launch(v.device, "weight_norm");
+  const variant = { overrides };
+  const { WG } = overrides;
   const dots = (a: Tensor, b: Tensor): Tensor => {
-    const y = v.like([splits, k]);
-    kernel.run("dots", { v: a, u: b, y }, dims, [Math.ceil(k / WG), splits], variant);
+    const y = v.like([parts, k]);
+    kernel.run("dots", { v: a, u: b, y }, dims, [Math.ceil(k / WG), parts], variant);
     return columnSum(y);
   };
   const squares = dots(v, v);

@@ -68,7 +68,7 @@ export class Lineage {
     if (detached.has(tensor)) return undefined;
     const written = this.#written.get(tensor.memory);
     if (written) {
-      const reason = `it made a tensor of shape ${showShape(tensor.shape)} from a tracked one without a record; record() its backward, or noGradient()`;
+      const reason = `it made a tensor of shape ${showShape(tensor.shape)} from a tracked one without a record; record() its backward, or notDifferentiable()`;
       return { ...written, reason };
     }
     const whole = this.#tracked.get(tensor.memory);
@@ -76,7 +76,7 @@ export class Lineage {
     const shape = showShape(tensor.shape);
     const [name, reason] =
       whole === tensor
-        ? ["recomputed", `a tensor of shape ${shape} that was made inside it is used outside`]
+        ? ["checkpoint", `a tensor of shape ${shape} that was made inside it is used outside`]
         : [
             "Tensor.reshaped",
             `its view of shape ${shape} of a tracked tensor has no record; use reshape() while the tape runs`,

@@ -56,7 +56,7 @@ export function scope<T>(device: Device, body: () => T): T {
     const outer = stack.at(-1);
     const handed = new Set<Tensor>();
     for (const tensor of mine) {
-      // A tensor may stand here twice, as a seed that became a gradient: its caller is to release it once.
+      // A tensor may stand here twice, as a cotangent that became a gradient: its caller is to release it once.
       if (!kept.has(tensor) || handed.has(tensor)) tensor.release();
       else {
         outer?.push(tensor);

@@ -15,6 +15,14 @@ export type DType = "f32" | "f16" | "i32" | "u32";
 
 const bytesOf = { f32: 4, f16: 2, i32: 4, u32: 4 } as const;
 
+/** Throws unless all `tensors` are f32: a kernel would read the bits of another type as if they were. */
+export function checkF32(op: string, tensors: Readonly<Record<string, Tensor>>): void {
+  for (const name in tensors) {
+    const { dtype } = tensors[name];
+    if (dtype !== "f32") throw new TypeError(`Cannot run ${op}: ${name} is ${dtype} but should be f32`);
+  }
+}
+
 /** A buffer shared by a tensor and its reshaped views. */
 class Storage {
   readonly device: Device;
@@ -114,17 +122,35 @@ export class Tensor {
     if (bytes.length > 0) this.device.recorder.upload(this.buffer, bytes);
   }
 
-  /** Copies the values to the CPU. Submits what was recorded. */
+  /** Copies the values of an f32 tensor to the CPU. Submits what was recorded. */
   async read(): Promise<Float32Array> {
-    if (this.dtype !== "f32")
-      throw new TypeError(`Cannot read a ${this.dtype} tensor as f32: use readIntegers()`);
+    if (this.dtype !== "f32") throw this.#unread("f32");
     return new Float32Array(await this.device.read(this.buffer, this.bytes));
   }
 
-  async readIntegers(): Promise<Int32Array> {
-    if (this.dtype !== "i32" && this.dtype !== "u32")
-      throw new TypeError(`Cannot read a ${this.dtype} tensor as integers`);
-    return new Int32Array(await this.device.read(this.buffer, this.bytes));
+  /** The value of a tensor of one element. Submits what was recorded. */
+  async item(): Promise<number> {
+    if (this.size !== 1)
+      throw new TypeError(`Cannot take the item of a tensor of shape ${showShape(this.shape)}: use read()`);
+    return (this.dtype === "f32" ? await this.read() : await this.readIntegers())[0];
+  }
+
+  /** As read(), for i32 and u32. */
+  async readIntegers(): Promise<Int32Array | Uint32Array> {
+    if (this.dtype !== "i32" && this.dtype !== "u32") throw this.#unread("integers");
+    const bytes = await this.device.read(this.buffer, this.bytes);
+    return this.dtype === "i32" ? new Int32Array(bytes) : new Uint32Array(bytes);
+  }
+
+  #unread(as: string): TypeError {
+    const { dtype } = this;
+    const how =
+      dtype === "f32"
+        ? "use read()"
+        : dtype === "f16"
+          ? 'use read() on ops.convert(tensor, "F16", tensor.shape, "f32")'
+          : "use readIntegers()";
+    return new TypeError(`Cannot read a tensor of ${dtype} as ${as}: ${how}`);
   }
 
   /** Adds an owner besides scope and tape; pair it with release(). */

@@ -1,11 +1,14 @@
 /** Weights and optimiser state as safetensors, in Hugging Face's keys. */
 import type { Host } from "../host/host.ts";
-import { openSafetensors, readF32 } from "../io/safetensors.ts";
+import { isObject } from "../io/config.ts";
+import { parseJson } from "../io/json.ts";
+import { listed } from "../io/listed.ts";
+import { openSafetensors, readF32, type Safetensors } from "../io/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../io/safetensors_writer.ts";
 import type { Parameter } from "../nn/parameter.ts";
-import { sizeOf } from "../tensor/shape.ts";
+import { sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { AdamW } from "./adamw.ts";
+import type { Optimizer } from "./optimizer.ts";
 import { writeChecksum } from "./checksum.ts";
 
 interface Named {
@@ -34,8 +37,39 @@ export function saveWeights(host: Host, path: string, parameters: readonly Param
   return save(host, path, named, { format: "pt" });
 }
 
-export function saveOptimizer(host: Host, path: string, optimizer: AdamW): Promise<void> {
-  return save(host, path, optimizer.moments());
+/**
+ * Reads the values of the parameters from a file by their keys; f16 and bf16 become f32. Throws where the file lacks one,
+ * has it in another shape, or holds what none of them is; then no parameter has changed.
+ */
+export async function loadWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
+  const file = await openSafetensors(host, path);
+  try {
+    const parts = parameters.flatMap((p) => p.parts);
+    const left = new Set(file.tensors.keys());
+    for (const { key, shape } of parts) {
+      const found = file.tensors.get(key);
+      if (!found) throw new Error(`Cannot load ${path}: it holds no ${key}`);
+      if (!sameShape(found.shape, shape))
+        throw new TypeError(
+          `Cannot load ${path}: ${key} is ${showShape(found.shape)} but the model needs ${showShape(shape)}`,
+        );
+      left.delete(key);
+    }
+    if (left.size > 0)
+      throw new Error(`Cannot load ${path}: the model has no place for ${listed([...left], 3)}`);
+    for (const parameter of parameters) {
+      const values = new Float32Array(sizeOf(parameter.shape));
+      for (const { key, offset } of parameter.parts) values.set(await readF32(file, key), offset);
+      parameter.write(values);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Writes the moments and the counts of updates, and their checksum. */
+export function saveOptimizer(host: Host, path: string, optimizer: Optimizer): Promise<void> {
+  return save(host, path, optimizer.moments(), { steps: JSON.stringify(optimizer.steps) });
 }
 
 /** The checksum is of the bytes as they are handed to the disk: what it changes afterwards shows. */
@@ -50,17 +84,29 @@ async function save(
   await writeChecksum(host, path, digest.hex());
 }
 
-/** Restores moments that saveOptimizer() wrote, with the counts kept beside them. */
+/**
+ * Restores what saveOptimizer() wrote. `steps` are the counts of updates of a file of version 0.1, which holds none. Throws
+ * for a parameter without moments.
+ */
 export async function loadOptimizer(
   host: Host,
   path: string,
-  optimizer: AdamW,
-  steps: Readonly<Record<string, number>>,
+  optimizer: Optimizer,
+  steps?: Readonly<Record<string, number>>,
 ): Promise<void> {
   const file = await openSafetensors(host, path);
   try {
-    await optimizer.restore(steps, (key) => readF32(file, key));
+    await optimizer.restore(steps ?? stepsOf(file, path), (key) => readF32(file, key));
   } finally {
     await file.close();
   }
+}
+
+function stepsOf({ metadata }: Safetensors, path: string): Record<string, number> {
+  const steps: unknown = metadata.steps === undefined ? undefined : parseJson(metadata.steps);
+  if (!isObject(steps) || !Object.values(steps).every(Number.isSafeInteger))
+    throw new SyntaxError(
+      `Cannot load ${path}: it holds no counts of updates, expected a file of saveOptimizer()`,
+    );
+  return steps as Record<string, number>;
 }

@@ -1,9 +1,8 @@
 /** Finds out which tensor was the first to hold a value that is not finite. */
 import type { Device } from "../gpu/device.ts";
 import type { Mode } from "../nn/mode.ts";
-import { full } from "../ops/elementwise.ts";
 import { scope } from "../tensor/scope.ts";
-import { grad } from "../tensor/tape.ts";
+import { valueAndGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Task } from "./task.ts";
 
@@ -24,24 +23,20 @@ export async function firstBadTensor<B>(
   const observe = (name: string, tensor: Tensor) => void seen.push([name, tensor.keep()]);
   const trained = task.parameters.filter((p) => p.trainable);
   const { gradients } = scope(device, () =>
-    grad(
-      device,
-      trained.map((p) => p.value),
-      () => {
-        const { loss, parts } = task.losses(batch, { ...mode, observe });
-        for (const [name, tensor] of Object.entries({ ...parts, loss })) observe(`the ${name} loss`, tensor);
-        return { loss, seeds: [[loss, full(device, loss.shape, 1)]] };
-      },
-    ),
+    valueAndGrad(device, trained, () => {
+      const { loss, parts } = task.losses(batch, { ...mode, observe });
+      for (const [name, tensor] of Object.entries({ ...parts, loss })) observe(`the ${name} loss`, tensor);
+      return loss;
+    }),
   );
   try {
     for (const [name, tensor] of seen) {
       if (tensor.dtype === "f32" && !allFinite(await tensor.read())) return name;
     }
     // From the output backwards: the order in which gradients come to be.
-    for (const { key, value } of trained.slice().reverse()) {
-      const gradient = gradients.get(value);
-      if (gradient && !allFinite(await gradient.read())) return `the gradient of ${key}`;
+    for (const parameter of trained.slice().reverse()) {
+      const gradient = gradients.get(parameter);
+      if (gradient && !allFinite(await gradient.read())) return `the gradient of ${parameter.key}`;
     }
     return undefined;
   } finally {

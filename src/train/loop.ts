@@ -4,7 +4,7 @@
  */
 import type { Device } from "../gpu/device.ts";
 import { listed } from "../io/listed.ts";
-import { AdamW } from "./adamw.ts";
+import { AdamW, type Optimizer } from "./optimizer.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
 import { firstBadTensor } from "./diagnose.ts";
@@ -115,7 +115,7 @@ type Plan = ReturnType<Task<unknown>["plan"]>;
 
 class StageLoop<B> {
   readonly #options: StageOptions<B>;
-  readonly #optimizer: AdamW;
+  readonly #optimizer: Optimizer;
   readonly #scaled: boolean;
   /** Updates of the whole stage. */
   #total = 0;
@@ -312,7 +312,7 @@ class StageLoop<B> {
 }
 
 /** Says in the log which parameters no gradient of the first epoch reached: those that the losses do not depend on. */
-function noteUntrained(run: RunFolder, stage: number, optimizer: AdamW): void {
+function noteUntrained(run: RunFolder, stage: number, optimizer: Optimizer): void {
   const steps = Object.entries(optimizer.steps);
   const still = steps.filter(([, n]) => n === 0).map(([key]) => key);
   if (still.length === 0 || still.length === steps.length) return;

@@ -5,9 +5,11 @@
  * with state.json last, and then renamed: the process may be killed at any moment. The state says how long the other
  * files were, so that a resumed run cuts off what came after.
  */
+import * as v from "valibot";
 import type { Host } from "../host/host.ts";
 import { readJson } from "../io/config.ts";
 import { listed } from "../io/listed.ts";
+import { object, readJsonAs, record } from "../io/schema.ts";
 import { writeWhole } from "../io/write_whole.ts";
 import { writeChecksum } from "./checksum.ts";
 import { copyFolder } from "./copy_folder.ts";
@@ -15,6 +17,9 @@ import { GrowingFile, wholeLines } from "./growing_file.ts";
 import { TensorBoardEvents, wholeRecords } from "./tensorboard.ts";
 
 const encoder = new TextEncoder();
+
+/** What a state.json says of the models in best/. */
+const naming = object({ bests: record(object({ folder: v.string() })) });
 
 export const toJson = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
@@ -238,13 +243,12 @@ export class RunFolder {
     for (const name of names.slice(0, Math.max(0, names.length - keep))) {
       await this.#discard(`${path}/checkpoints/${name}`);
     }
-    const named = new Set<unknown>();
+    const named = new Set<string>();
     for (const name of names.slice(-keep)) {
-      const state = await readJson(host, `${path}/checkpoints/${name}/state.json`).catch(() => undefined);
+      const file = `${path}/checkpoints/${name}/state.json`;
+      const state = await readJsonAs(host, file, naming).catch(() => undefined);
       if (!state) return; // somebody damaged it: which models it names is unknown
-      for (const best of Object.values((state.bests ?? {}) as Record<string, { folder: string }>)) {
-        named.add(best.folder);
-      }
+      for (const best of Object.values(state.bests)) named.add(best.folder);
     }
     for (const name of await this.own("best")) {
       if (!named.has(name)) await this.#discard(`${path}/best/${name}`);

@@ -1,40 +1,35 @@
 /** state.json of a checkpoint: how far a run is, and which run it is. */
 import * as v from "valibot";
-import { isObject, readJson } from "../io/config.ts";
+import { isObject } from "../io/config.ts";
+import { finiteOrNan, integer, object, readJsonAs, record, text } from "../io/schema.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { readChecked } from "./checksum.ts";
-import { complain } from "./complain.ts";
 import type { StageRecipe } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
 
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-/** JSON has no NaN: a dev figure that was none comes back as null. */
-const figure = v.pipe(
-  v.nullable(v.pipe(v.number(), v.finite())),
-  v.transform((x) => x ?? Number.NaN),
-);
+const count = integer(0);
 
 /** The best epoch of a stage so far; `folder` is its name in best/. */
-const best = v.object({
-  folder: v.pipe(v.string(), v.regex(/^stage\d-epoch\d{3,}$/, "the name of a folder in best/")),
+const best = object({
+  folder: text("the name of a folder in best/", /^stage\d-epoch\d{3,}$/),
   epoch: count,
-  score: figure,
+  score: finiteOrNan,
   /** Of the dev set, from which the score is; absent in older runs, and where the score is of none. */
   utterances: v.optional(count),
 });
 
-const schema = v.object({
+const schema = object({
   /** Hashes of the recipe and of the utterances that the run began with. */
-  of: v.object({ recipe: v.string(), data: v.string() }),
+  of: object({ recipe: v.string(), data: v.string() }),
   stage: count,
   /** Epoch and batch to go on with; the epoch is the stage's number of epochs where the stage is done. */
   epoch: count,
   batch: count,
   /** Updates done in this stage. */
   step: count,
-  newBob: v.object({
+  newBob: object({
     factor: v.pipe(v.number(), v.gtValue(0), v.maxValue(1)),
-    last: v.optional(figure),
+    last: v.optional(finiteOrNan),
     /** Of the dev set, over which the last loss is. */
     utterances: v.optional(count),
   }),
@@ -42,12 +37,12 @@ const schema = v.object({
   /** Updates since a step was skipped, after which the loss scale may grow. */
   steady: count,
   /** Updates of each parameter. */
-  updates: v.record(v.string(), count),
-  bests: v.record(v.string(), best),
+  updates: record(count),
+  bests: record(best),
   /** Checksums of the tensor files beside it, which are of this state and no other; absent in older runs. */
-  sha256: v.optional(v.record(v.string(), v.string())),
+  sha256: v.optional(record(v.string())),
   /** Bytes of the files that grow. */
-  lengths: v.object({ metrics: count, events: count }),
+  lengths: object({ metrics: count, events: count }),
 });
 
 export type LoopState = Readonly<v.InferOutput<typeof schema>>;
@@ -101,9 +96,7 @@ async function refuseOrphans(run: RunFolder): Promise<void> {
 async function readState(run: RunFolder, folder: string, stages?: Stages): Promise<Omit<Latest, "folder">> {
   const { host } = run;
   const path = `${folder}/state.json`;
-  const parsed = v.safeParse(schema, await readJson(host, path));
-  if (!parsed.success) throw complain(path, parsed.issues[0]);
-  const state = parsed.output;
+  const state = await readJsonAs(host, path, schema);
   const wrong = nonsense(state, folder.slice(folder.lastIndexOf("/") + 1), stages);
   if (wrong !== undefined) throw new RangeError(`Cannot use ${path}: ${wrong}`);
   // An edit may make sense and be none of ours all the same.

@@ -1,12 +1,12 @@
 /** One update of the weights from one or more micro-batches, with one wait. */
 import type { Device } from "../gpu/device.ts";
 import type { Mode } from "../nn/mode.ts";
-import { full, reshape } from "../ops/elementwise.ts";
+import { reshape } from "../ops/elementwise.ts";
 import { concat } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
-import { grad } from "../tensor/tape.ts";
+import { valueAndGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { AdamW } from "./adamw.ts";
+import type { Optimizer } from "./optimizer.ts";
 import type { Task } from "./task.ts";
 
 export interface UpdateResult {
@@ -32,7 +32,7 @@ export interface UpdateOptions {
 export async function update<B>(
   device: Device,
   task: Task<B>,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   batches: readonly B[],
   { factor, lossScale = 1, mode }: UpdateOptions,
 ): Promise<UpdateResult> {
@@ -47,7 +47,7 @@ export async function update<B>(
       await device.tidy();
     }
     const stats = scope(device, () => {
-      const clip = optimizer.step(factor, 1 / lossScale);
+      const clip = optimizer.step(undefined, { factor, unscale: 1 / lossScale });
       return concat([reshape(clip, [1, 3]), ...rows]);
     });
     rows.push(stats);
@@ -66,25 +66,21 @@ export async function update<B>(
 function backward<B>(
   device: Device,
   task: Task<B>,
-  optimizer: AdamW,
+  optimizer: Optimizer,
   batch: B,
-  seed: number,
+  lossScale: number,
   mode: Mode,
 ): { row: Tensor; names: readonly string[] } {
   return scope(device, () => {
-    let losses: Record<string, Tensor> = {};
-    try {
-      const { gradients } = grad(device, optimizer.leaves, () => {
-        const { loss, parts } = task.losses(batch, mode);
-        losses = { loss, ...parts };
-        for (const tensor of Object.values(losses)) tensor.keep();
-        return { loss, seeds: [[loss, full(device, loss.shape, seed)]] };
-      });
-      optimizer.accumulate(gradients);
-      const row = concat(Object.values(losses).map((tensor) => reshape(tensor, [1, 1])));
-      return { row, names: Object.keys(losses) };
-    } finally {
-      for (const tensor of Object.values(losses)) tensor.release();
-    }
+    const { value, gradients, aux } = valueAndGrad(
+      device,
+      optimizer.parameters,
+      () => task.losses(batch, mode),
+      { lossScale },
+    );
+    optimizer.accumulate(gradients);
+    const losses = { loss: value, ...aux.parts };
+    const row = concat(Object.values(losses).map((tensor) => reshape(tensor, [1, 1])));
+    return { row, names: Object.keys(losses) };
   });
 }

@@ -1,6 +1,97 @@
 /** Reads the parts of a reference case; test/reference/README.md describes its form. */
+import * as v from "valibot";
 import type { Host } from "../host/host.ts";
+import { isObject } from "../io/config.ts";
 import { readF32, type Safetensors, openSafetensors } from "../io/safetensors.ts";
+import { anyObject, finite, object, parse, readJsonAs, readOptionalJsonAs } from "../io/schema.ts";
+
+/** What a case.json may say; beside it something about each file of outputs, by its name. */
+const caseSchema = v.pipe(
+  anyObject,
+  v.looseObject({
+    /** Files in clips/, and what PyTorch decodes from each. */
+    audio: v.optional(v.array(v.string())),
+    decoded: v.optional(v.array(v.string())),
+    /** Of one step. */
+    loss_f32: v.optional(finite),
+    grad_norm_f32: v.optional(finite),
+    /** AdamW's steps on the one batch of the case. */
+    train_trajectory: v.optional(
+      object({
+        lr: finite,
+        weight_decay: finite,
+        loss_f64: v.array(finite),
+        grad_norm_f64: v.array(finite),
+      }),
+    ),
+  }),
+);
+
+export type CaseInfo = v.InferOutput<typeof caseSchema>;
+
+/** The case.json of a folder; a case may have none. */
+export const readCase = (host: Host, folder: string): Promise<CaseInfo> =>
+  readOptionalJsonAs(host, `${folder}/case.json`, caseSchema);
+
+const attribute = v.optional(finite);
+const names = v.array(v.string());
+
+/** A case of an `ops` folder: an operation, or three steps of an optimiser, which has no `op`. */
+const opSchema = object({
+  case: v.string(),
+  file: v.string(),
+  attrs: object({
+    op: v.optional(v.string()),
+    ...{ dim: attribute, stride: attribute, padding: attribute, dilation: attribute, groups: attribute },
+    ...{
+      eps: attribute,
+      scale: attribute,
+      blank: attribute,
+      label_smoothing: attribute,
+      ignore_index: attribute,
+      padding_idx: attribute,
+    },
+    ...{ lr: attribute, momentum: attribute, weight_decay: attribute, max_norm: attribute },
+    betas: v.optional(v.tuple([finite, finite])),
+    reduction: v.optional(v.picklist(["mean", "sum", "none"])),
+    zero_infinity: v.optional(v.boolean()),
+    approximate: v.optional(v.picklist(["none", "tanh"])),
+    /** The name of an input. */
+    class_weight: v.optional(v.string()),
+  }),
+  inputs: names,
+  outputs: names,
+});
+
+export type OpCase = Readonly<v.InferOutput<typeof opSchema>>;
+
+const opsSchema = object({ cases: v.array(opSchema) });
+
+export const readOpCases = async (host: Host, folder: string): Promise<OpCase[]> =>
+  (await readJsonAs(host, `${folder}/index.json`, opsSchema)).cases;
+
+type Attributes = OpCase["attrs"];
+/** Attributes that are numbers. */
+export type NumberName = {
+  [K in keyof Attributes]-?: NonNullable<Attributes[K]> extends number ? K : never;
+}[keyof Attributes];
+
+/** An attribute. Throws where there is neither one nor a fallback. */
+export function numberOf(op: OpCase, name: NumberName, fallback?: number): number {
+  const value = op.attrs[name] ?? fallback;
+  if (value === undefined)
+    throw new Error(`Cannot validate ${op.case}: it lacks the attribute ${name}, a number`);
+  return value;
+}
+
+const outputsSchema = object({ attention_mask_passed: v.optional(v.boolean(), true) });
+
+/** Whether transformers was given the attention mask where it computed the file of outputs. */
+export function maskPassed(info: CaseInfo, folder: string, outputs: string): boolean {
+  const own = info[outputs];
+  if (!isObject(own)) return true;
+  return parse(outputsSchema, own, `${folder}/case.json (${outputs})`).attention_mask_passed;
+}
 
 /** Tensors of one file of a case, read as needed. */
 export class CaseTensors {

@@ -2,29 +2,17 @@
 import type { Device } from "../gpu/device.ts";
 import { adamStep, clipNorm, clipped, sgdStep } from "../ops/optimizer.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { CaseTensors } from "./case.ts";
+import { type CaseTensors, type NumberName, numberOf, type OpCase } from "./case.ts";
 import { type Evidence, judge, type Stage } from "./compare.ts";
-
-interface Case {
-  readonly name: string;
-  readonly attrs: Readonly<Record<string, unknown>>;
-}
 
 export async function validateOptimizer(
   device: Device,
   file: CaseTensors,
-  op: Case,
+  op: OpCase,
   limit: number,
 ): Promise<Stage[]> {
-  const at = (name: string) => `${op.name}/${name}`;
-  const number = (name: string) => {
-    const value = op.attrs[name];
-    if (typeof value !== "number")
-      throw new Error(
-        `Cannot validate ${op.name}: attribute ${name} is ${JSON.stringify(value)} but should be a number`,
-      );
-    return value;
-  };
+  const at = (name: string) => `${op.case}/${name}`;
+  const number = (name: NumberName) => numberOf(op, name);
   const load = async (name: string) => Tensor.from(device, await file.read(at(name)), file.shape(at(name)));
   const evidence: Evidence[] = [];
   const weigh = async (name: string, t: Tensor) => {
@@ -38,7 +26,7 @@ export async function validateOptimizer(
       torch: truth === torch ? undefined : torch,
     });
   };
-  const own = file.names.filter((n) => n.startsWith(`${op.name}/`)).map((n) => n.slice(op.name.length + 1));
+  const own = file.names.filter((n) => n.startsWith(`${op.case}/`)).map((n) => n.slice(op.case.length + 1));
   if (op.attrs.max_norm !== undefined) {
     const keys = own.filter((n) => n.startsWith("grad.")).map((n) => n.slice("grad.".length));
     const gradients = await Promise.all(keys.map((key) => load(`grad.${key}`)));
@@ -51,7 +39,7 @@ export async function validateOptimizer(
   const keys = own.filter((n) => n.startsWith("grad1.")).map((n) => n.slice("grad1.".length));
   const steps = own.filter((n) => n.startsWith(`${keys[0]}.after`) && !n.endsWith("64")).length;
   // Only the name of the case tells torch's AdamW from its Adam.
-  const decoupled = op.name.startsWith("adamw");
+  const decoupled = op.case.startsWith("adamw");
   const momentum = op.attrs.momentum === undefined ? undefined : number("momentum");
   for (const key of keys) {
     const p = await load(key);
@@ -63,7 +51,9 @@ export async function validateOptimizer(
       if (momentum !== undefined) {
         sgdStep(p, g, m, clip, { rate: number("lr"), momentum, decay: number("weight_decay"), step });
       } else {
-        const [beta1, beta2] = op.attrs.betas as [number, number];
+        const { betas } = op.attrs;
+        if (!betas) throw new Error(`Cannot validate ${op.case}: it lacks the attribute betas, two numbers`);
+        const [beta1, beta2] = betas;
         adamStep(p, g, m, v, clip, {
           rate: number("lr"),
           beta1,

@@ -1,5 +1,5 @@
 /**
- * The rule of src/ops/: an exported function that runs a kernel on a tensor records a backward, of which noGradient() is
+ * The rule of src/ops/, and of what runs a kernel in src/tensor/: an exported function that runs a kernel on a tensor records a backward, of which notDifferentiable() is
  * one, or says "no gradient" in its comment or in that of its file. And every twin has a test.
  */
 import { posix } from "node:path";
@@ -102,7 +102,10 @@ function callGraph(files: Files): Graph {
 const excuses = (comment: string): boolean => /\bno\s+(?:\*\s+)?gradient\b/i.test(comment);
 
 export function operators(files: Files): Fault[] {
-  const ops: Files = new Map([...files].filter(([path]) => /^src\/ops\/[^/]+\.ts$/.test(path)));
+  const runsKernels = (path: string, text: string): boolean =>
+    /^src\/ops\/[^/]+\.ts$/.test(path) ||
+    (/^src\/tensor\/[^/]+\.ts$/.test(path) && /\btwin\s*\(/.test(blankStrings(blankComments(text))));
+  const ops: Files = new Map([...files].filter(([path, text]) => runsKernels(path, text)));
   const { runs, bare } = callGraph(ops);
   const tests = [...files].filter(([path]) => /^test\/.*\.ts$/.test(path));
   const tested = new Set(tests.flatMap(([, text]) => blankStrings(blankComments(text)).match(/\w+/g) ?? []));
@@ -111,13 +114,13 @@ export function operators(files: Files): Fault[] {
     if (own.length === 0) return [];
     const faults: Fault[] = [];
     const name = posix.basename(path, ".ts");
-    if (!files.get(`test/${name}.test.ts`)?.includes(`/ops/${name}.ts"`))
+    if (!files.get(`test/${name}.test.ts`)?.includes(`${path.slice("src".length)}"`))
       faults.push({ path, line: 1, rule: `has no test/${name}.test.ts that imports it` });
     const header = /^\s*\/\*\*(?:(?!\*\/)[\s\S])*\*\/\s*\nimport\b/.exec(text)?.[0] ?? "";
     for (const d of own) {
       const fault = (rule: string) => faults.push({ path, line: d.line, rule: `${d.name}() ${rule}` });
       if (bare(d) && !excuses(header) && !excuses(d.comment))
-        fault("runs a kernel and records no backward: record() one, or noGradient()");
+        fault("runs a kernel and records no backward: record() one, or notDifferentiable()");
       if (!tested.has(d.name)) fault("runs a kernel and no test names it");
     }
     return faults;

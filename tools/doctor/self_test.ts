@@ -1,6 +1,6 @@
 /** Four operators against float64 loops, at sizes that divide by nothing. */
 import type { Device } from "../../src/gpu/device.ts";
-import { draw } from "../../src/nn/random.ts";
+import { draw } from "../../src/nn/init.ts";
 import { selfAttention } from "../../src/ops/attention.ts";
 import { ctcLoss } from "../../src/ops/ctc.ts";
 import { layerNorm } from "../../src/ops/layer_norm.ts";

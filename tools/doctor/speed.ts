@@ -1,6 +1,6 @@
 /** Two figures that tell one adapter from another: a matrix product and a copy. */
 import type { Device } from "../../src/gpu/device.ts";
-import { draw } from "../../src/nn/random.ts";
+import { draw } from "../../src/nn/init.ts";
 import { linear } from "../../src/ops/matmul.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";

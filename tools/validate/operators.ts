@@ -4,12 +4,11 @@
  */
 import type { Device } from "../../src/gpu/device.ts";
 import type { Host } from "../../src/host/host.ts";
-import { isObject, readJson } from "../../src/io/config.ts";
 import { crossAttention, crossAttentionWithProbabilities } from "../../src/ops/attention.ts";
 import { activation } from "../../src/ops/activation.ts";
 import { conv1d } from "../../src/ops/conv1d.ts";
 import { crossEntropy } from "../../src/ops/cross_entropy.ts";
-import { ctcLoss, type Reduction } from "../../src/ops/ctc.ts";
+import { ctcLoss } from "../../src/ops/ctc.ts";
 import { full, reshape } from "../../src/ops/elementwise.ts";
 import { embedding } from "../../src/ops/embedding.ts";
 import { concat, transpose } from "../../src/ops/frames.ts";
@@ -20,46 +19,36 @@ import { maskedMean } from "../../src/ops/reduce.ts";
 import { blend, join } from "../../src/ops/sigmoid_gate.ts";
 import { softmax } from "../../src/ops/softmax.ts";
 import { weightNorm } from "../../src/ops/weight_norm.ts";
-import { grad, untracked } from "../../src/tensor/tape.ts";
+import { vjp } from "../../src/tensor/autograd.ts";
+import { noGrad } from "../../src/tensor/tape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
-import { CaseTensors } from "../../src/validate/case.ts";
+import { CaseTensors, type NumberName, numberOf, type OpCase, readOpCases } from "../../src/validate/case.ts";
 import { type Evidence, judge, type Stage } from "../../src/validate/compare.ts";
 import { validateOptimizer } from "../../src/validate/optimizers.ts";
 
 const LIMIT = 1e-5;
 
-interface OpCase {
-  readonly name: string;
-  readonly file: string;
-  readonly attrs: Readonly<Record<string, unknown>>;
-  readonly inputs: readonly string[];
-  readonly outputs: readonly string[];
-}
-
 /** Inputs of a case: f32 tensors on the device, integer ones as lists. */
 class Inputs {
   readonly #tensors: ReadonlyMap<string, Tensor>;
   readonly #integers: ReadonlyMap<string, { values: number[]; shape: readonly number[] }>;
-  readonly attrs: OpCase["attrs"];
-  readonly #name: string;
+  readonly #op: OpCase;
   readonly device: Device;
 
   constructor(
     device: Device,
-    name: string,
-    attrs: OpCase["attrs"],
+    op: OpCase,
     tensors: ReadonlyMap<string, Tensor>,
     integers: ReadonlyMap<string, { values: number[]; shape: readonly number[] }>,
   ) {
     this.device = device;
-    this.#name = name;
-    this.attrs = attrs;
+    this.#op = op;
     this.#tensors = tensors;
     this.#integers = integers;
   }
   tensor(name: string): Tensor {
     const t = this.#tensors.get(name);
-    if (!t) throw new Error(`Cannot run ${this.#name}: it has no input ${name}`);
+    if (!t) throw new Error(`Cannot run ${this.#op.case}: it has no input ${name}`);
     return t;
   }
   optional(name: string): Tensor | undefined {
@@ -67,20 +56,18 @@ class Inputs {
   }
   integers(name: string): { values: number[]; shape: readonly number[] } {
     const i = this.#integers.get(name);
-    if (!i) throw new Error(`Cannot run ${this.#name}: it has no input ${name}`);
+    if (!i) throw new Error(`Cannot run ${this.#op.case}: it has no input ${name}`);
     return i;
   }
   flags(name: string): Tensor {
     const { values, shape } = this.integers(name);
     return Tensor.from(this.device, Uint32Array.from(values), shape);
   }
-  number(name: string, fallback?: number): number {
-    const value = this.attrs[name] ?? fallback;
-    if (typeof value !== "number")
-      throw new Error(
-        `Cannot run ${this.#name}: attribute ${name} is ${JSON.stringify(value)} but should be a number`,
-      );
-    return value;
+  get attrs(): OpCase["attrs"] {
+    return this.#op.attrs;
+  }
+  number(name: NumberName, fallback?: number): number {
+    return numberOf(this.#op, name, fallback);
   }
 }
 
@@ -117,7 +104,7 @@ const attention: Operator = (i) => {
   const kv = concat([split(i.tensor("k"), Tk), split(i.tensor("v"), Tk)]);
   const options = { heads: 1, mask, scale: i.number("scale", 1 / Math.sqrt(D)) };
   const y = reshape(crossAttention(q, kv, options), [B, H, Tq, D]);
-  const probs = untracked(i.device, () =>
+  const probs = noGrad(i.device, () =>
     crossAttentionWithProbabilities(q, kv, options).probabilities.reshaped([B, H, Tq, Tk]),
   );
   return { out: y, probs };
@@ -130,7 +117,7 @@ const ctc: Operator = (i) => {
   return out(
     ctcLoss(i.tensor("logits"), targets, i.integers("input_lengths").values, {
       blank: i.number("blank", 0),
-      reduction: i.attrs.reduction as Reduction,
+      reduction: i.attrs.reduction,
       zeroInfinity: i.attrs.zero_infinity === true,
     }),
   );
@@ -197,10 +184,10 @@ const operators: readonly (readonly [RegExp, Operator])[] = [
     (i) =>
       out(
         crossEntropy(i.tensor("x"), i.integers("t").values, {
-          weight: typeof i.attrs.class_weight === "string" ? i.tensor(i.attrs.class_weight) : undefined,
+          weight: i.attrs.class_weight === undefined ? undefined : i.tensor(i.attrs.class_weight),
           labelSmoothing: i.number("label_smoothing", 0),
           ignoreIndex: i.number("ignore_index", -100),
-          reduction: (i.attrs.reduction as Reduction) ?? "mean",
+          reduction: i.attrs.reduction ?? "mean",
         }),
       ),
   ],
@@ -223,16 +210,11 @@ const operators: readonly (readonly [RegExp, Operator])[] = [
 ];
 
 export async function validateOperators(host: Host, device: Device, folder: string): Promise<Stage[]> {
-  const index = await readJson(host, `${folder}/index.json`);
-  if (!Array.isArray(index.cases))
-    throw new SyntaxError(
-      `Cannot use ${folder}/index.json: cases is ${typeof index.cases} but should be a list`,
-    );
+  const cases = await readOpCases(host, folder);
   const files = new Map<string, CaseTensors>();
   const stages: Stage[] = [];
   try {
-    for (const entry of index.cases) {
-      const op = readCase(entry, folder);
+    for (const op of cases) {
       const file = files.get(op.file) ?? (await CaseTensors.open(host, `${folder}/${op.file}`));
       files.set(op.file, file);
       if (op.attrs.op === undefined) stages.push(...(await validateOptimizer(device, file, op, LIMIT)));
@@ -244,33 +226,10 @@ export async function validateOperators(host: Host, device: Device, folder: stri
   return stages;
 }
 
-function readCase(entry: unknown, folder: string): OpCase {
-  const strings = (v: unknown) => Array.isArray(v) && v.every((s) => typeof s === "string");
-  if (
-    !isObject(entry) ||
-    typeof entry.case !== "string" ||
-    typeof entry.file !== "string" ||
-    !isObject(entry.attrs) ||
-    !strings(entry.inputs) ||
-    !strings(entry.outputs)
-  ) {
-    throw new SyntaxError(
-      `Cannot use ${folder}/index.json: ${JSON.stringify(entry)?.slice(0, 80)} should have case, file, attrs, inputs and outputs`,
-    );
-  }
-  return {
-    name: entry.case,
-    file: entry.file,
-    attrs: entry.attrs,
-    inputs: entry.inputs as string[],
-    outputs: entry.outputs as string[],
-  };
-}
-
 async function runCase(device: Device, file: CaseTensors, op: OpCase): Promise<Stage[]> {
   const run = operators.find(([pattern]) => pattern.test(String(op.attrs.op)))?.[1];
-  if (!run) throw new Error(`Cannot validate ${op.name}: operation "${op.attrs.op}" is not known`);
-  const at = (name: string) => `${op.name}/${name}`;
+  if (!run) throw new Error(`Cannot validate ${op.case}: operation "${op.attrs.op}" is not known`);
+  const at = (name: string) => `${op.case}/${name}`;
   const tensors = new Map<string, Tensor>();
   const integers = new Map<string, { values: number[]; shape: readonly number[] }>();
   for (const name of op.inputs) {
@@ -290,17 +249,17 @@ async function runCase(device: Device, file: CaseTensors, op: OpCase): Promise<S
   let outputs: Readonly<Record<string, Tensor>> = {};
   // Those that PyTorch gave a gradient: the class weights of a cross-entropy have none.
   const leaves = [...tensors].filter(([name]) => file.has(at(`grad.${name}`))).map(([, t]) => t);
-  const { gradients } = grad(device, leaves, () => {
-    outputs = run(new Inputs(device, op.name, op.attrs, tensors, integers));
+  const { gradients } = vjp(device, leaves, () => {
+    outputs = run(new Inputs(device, op, tensors, integers));
     for (const t of Object.values(outputs)) t.keep();
     // L = Σ out·cot.out; a scalar stands for itself.
-    const seeds = op.outputs.flatMap((name) => {
-      const seed =
+    const pairs = op.outputs.flatMap((name) => {
+      const dy =
         cotangent.get(name) ??
         (outputs[name]?.size === 1 && outputs[name].shape.length === 0 ? full(device, [], 1) : undefined);
-      return seed && outputs[name] ? [[outputs[name], seed] as const] : [];
+      return dy && outputs[name] ? [[outputs[name], dy] as const] : [];
     });
-    return { loss: outputs[op.outputs[0]], seeds };
+    return { outputs: pairs.map(([y]) => y), cotangents: pairs.map(([, dy]) => dy) };
   });
   const evidence: Evidence[] = [];
   const weigh = async (name: string, kind: Evidence["kind"], t: Tensor | undefined) => {

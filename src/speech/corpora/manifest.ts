@@ -1,32 +1,32 @@
 /** The manifest of a generated corpus: what it is, and a hash by which two of them can be told apart. */
+import * as v from "valibot";
 import type { Host } from "../../host/host.ts";
-import { readJson } from "../../io/config.ts";
+import { finite, integer, number, object, readJsonAs, text } from "../../io/schema.ts";
 
-export interface Manifest {
-  readonly synthetic: true;
-  readonly format: 1;
-  readonly preset: string;
-  readonly seed: number;
+const count = integer(0);
+
+const schema = object({
+  synthetic: v.literal(true),
+  format: v.literal(1),
+  preset: v.string(),
+  seed: number("a whole number", Number.isInteger),
   /** Clips of the four classes. */
-  readonly clips: number;
+  clips: count,
   /** Clips with any label. */
-  readonly utterances: number;
-  readonly seconds: number;
+  utterances: count,
+  seconds: v.pipe(finite, v.minValue(0)),
   /** Files of the sessions, their bytes, and a SHA-256 over names and contents. */
-  readonly files: number;
-  readonly bytes: number;
-  readonly sha256: string;
-}
+  files: count,
+  bytes: count,
+  sha256: text("a SHA-256 in hexadecimal", /^[0-9a-f]{64}$/),
+});
 
-/** Undefined for a folder without one: a real corpus. Throws where it is no manifest. */
+export type Manifest = Readonly<v.InferOutput<typeof schema>>;
+
+/** Undefined for a folder without one: a real corpus. Throws one line where it is not as `corpus make` writes it. */
 export async function readManifest(host: Host, root: string): Promise<Manifest | undefined> {
   const path = `${root}/manifest.json`;
-  if ((await host.kind(path)) !== "file") return undefined;
-  const value: Partial<Manifest> = await readJson(host, path);
-  if (value.synthetic !== true || value.format !== 1 || typeof value.sha256 !== "string") {
-    throw new SyntaxError(`Cannot read ${path}: expected the manifest of a generated corpus, format 1`);
-  }
-  return value as Manifest;
+  return (await host.kind(path)) === "file" ? await readJsonAs(host, path, schema) : undefined;
 }
 
 /** SHA-256 over the sorted lines "path sha256" of every file in Session1, Session2, … */

@@ -2,22 +2,26 @@
  * What the corpus asks of a speech synthesiser, and how a clip becomes such a request. The synthesiser is
  * a tool that runs beside the program and is no part of it; any that knows SSML prosody would do.
  */
+import * as v from "valibot";
+import { finite, object } from "../../io/schema.ts";
 import type { Clip, Stretch } from "./plan.ts";
 import { written } from "./sentences.ts";
 
-export interface SpeechRequest {
-  readonly voice: string;
+export const speechRequest = object({
+  voice: v.string(),
   /** Extra pause between words. */
-  readonly gap: number;
+  gap: finite,
   /** Words per minute. */
-  readonly rate: number;
+  rate: finite,
   /** 0 to 99. */
-  readonly pitch: number;
+  pitch: finite,
   /** 0 to 100. */
-  readonly range: number;
+  range: finite,
   /** SSML. */
-  readonly text: string;
-}
+  text: v.string(),
+});
+
+export type SpeechRequest = Readonly<v.InferOutput<typeof speechRequest>>;
 
 export interface Speech {
   readonly samples: Int16Array;

@@ -2,8 +2,10 @@
  * A speech synthesiser as a process of its own: requests as JSON go in, one a line, speech comes out. An answer is a u32,
  * the length of its header, the header {samples, sampleRate, words} as JSON, and int16 samples; all little-endian.
  */
+import * as v from "valibot";
 import type { Host } from "../../host/host.ts";
 import { joinBytes } from "../../host/join_bytes.ts";
+import { finite, integer, object, parse } from "../../io/schema.ts";
 import { SYNTHESISER } from "./espeak.ts";
 import type { Speech, Synthesise } from "./speech.ts";
 
@@ -23,17 +25,22 @@ export function startSpeech(host: Host, script: URL): SpeechProcess {
   const waiting: Waiting[] = [];
   let buffered: Uint8Array = new Uint8Array(0);
   let failure: Error | undefined;
-  const child = host.spawn(script, (bytes) => {
-    buffered = joinBytes([buffered, bytes]);
-    for (let answer = takeAnswer(buffered); answer !== undefined; answer = takeAnswer(buffered)) {
-      buffered = answer.rest;
-      waiting.shift()!.resolve(answer.speech);
-    }
-  });
   const fail = (error: Error) => {
-    failure = error;
+    failure ??= error;
     for (const { reject } of waiting.splice(0)) reject(failure);
   };
+  const child = host.spawn(script, (bytes) => {
+    buffered = joinBytes([buffered, bytes]);
+    try {
+      for (let answer = takeAnswer(buffered); answer !== undefined; answer = takeAnswer(buffered)) {
+        buffered = answer.rest;
+        waiting.shift()!.resolve(answer.speech);
+      }
+    } catch (error) {
+      fail(error as Error);
+      child.stop();
+    }
+  });
   child.ended.then(
     ({ status, stderr }) => fail(new Error(`Cannot speak: ${reasonOf(stderr, status)}`)),
     (cause: Error) => fail(new Error(`Cannot start the synthesiser: ${cause.message}`, { cause })),
@@ -57,12 +64,19 @@ export function answerBytes({ samples, sampleRate, words }: Speech): Uint8Array 
   return joinBytes([length, header, new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)]);
 }
 
-/** The first answer and the bytes behind it; undefined where it is not whole yet. */
+const headerSchema = object({
+  samples: integer(0),
+  sampleRate: integer(1),
+  words: v.array(object({ position: finite, seconds: finite })),
+});
+
+/** The first answer and the bytes behind it; undefined where it is not whole yet. Throws where it is no answer. */
 function takeAnswer(bytes: Uint8Array): { speech: Speech; rest: Uint8Array } | undefined {
   if (bytes.length < 4) return undefined;
   const body = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   if (bytes.length < body) return undefined;
-  const { samples, sampleRate, words } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, body)));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, body)));
+  const { samples, sampleRate, words } = parse(headerSchema, header, "the synthesiser's answer");
   const end = body + 2 * samples;
   if (bytes.length < end) return undefined;
   const pcm = new Int16Array(bytes.slice(body, end).buffer);

@@ -2,61 +2,64 @@
  * What a corpus allows: figures that need no network, against which a network's are read. Every one is
  * measured with a session held out, over all sessions.
  */
+import * as v from "valibot";
 import { type Corpus, LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
 import { folds } from "../corpora/folds.ts";
 import { type Manifest, readManifest } from "../corpora/manifest.ts";
 import { ALIGNMENT } from "../corpora/plan.ts";
-import { STATES, type State } from "../corpora/prosody.ts";
+import { STATES } from "../corpora/prosody.ts";
 import type { Host } from "../../host/host.ts";
 import { readWav } from "../../io/audio.ts";
-import { readJson } from "../../io/config.ts";
+import { integer, number, object, readJsonAs, readJsonLinesAs, record } from "../../io/schema.ts";
 import { type Ceilings, ceilings } from "./ceilings.ts";
 import { fitLda, fitNaiveBayes } from "./classifiers.ts";
 import { FEATURES, handFeatures } from "./features.ts";
 import { argmax, meanAndDeviation, score } from "../metrics/metrics.ts";
 
+/** Of utterances, or a mean of such shares; a sum of rounded ones may be a little more than 1. */
+const share = number("a share from 0 to 1", (x) => x >= 0 && x <= 1 + 1e-9);
+
 /** UA of every held-out session, their mean and deviation, and WA over all utterances. */
-export interface Baseline {
-  readonly folds: Readonly<Record<string, number>>;
-  readonly ua: number;
-  readonly deviation: number;
-  readonly wa: number;
-}
+const baselineSchema = object({ folds: record(share), ua: share, deviation: share, wa: share });
 
-export interface Baselines {
-  readonly utterances: number;
-  readonly majority: number;
+const ceilingsSchema = object({ audio: share, text: share, both: share, aligned: share });
+
+const schema = object({
+  utterances: integer(1),
+  majority: share,
   /** Acoustic only: linear discriminants on hand features. */
-  readonly lda: Baseline;
+  lda: baselineSchema,
   /** The same with features standardised by speaker, which needs more than one clip of a speaker. */
-  readonly ldaBySpeaker: Baseline;
+  ldaBySpeaker: baselineSchema,
   /** Words only, from the true transcript. */
-  readonly unigrams: Baseline;
-  readonly bigrams: Baseline;
+  unigrams: baselineSchema,
+  bigrams: baselineSchema,
   /** The posteriors of ldaBySpeaker and unigrams multiplied. */
-  readonly lateFusion: Baseline;
-  readonly features: readonly string[];
+  lateFusion: baselineSchema,
+  features: v.array(v.string()),
   /** Only for a generated corpus: share of prosody states found by LDA, and the table's ceilings. */
-  readonly synthetic?: {
-    readonly states: number;
-    readonly statesFound: Readonly<Record<State, number>>;
-    readonly ceilings: Ceilings;
-    /** With one state in ten and one keyword in ten misread. */
-    readonly ceilingsMisread: Ceilings;
-  };
-}
+  synthetic: v.optional(
+    object({
+      states: share,
+      statesFound: object({ tense: share, bright: share, low: share, flat: share }),
+      ceilings: ceilingsSchema,
+      /** With one state in ten and one keyword in ten misread. */
+      ceilingsMisread: ceilingsSchema,
+    }),
+  ),
+});
 
-/** The oracle.json beside a generated corpus; undefined where there is none. Throws where it holds no baselines. */
+export type Baseline = Readonly<v.InferOutput<typeof baselineSchema>>;
+export type Baselines = Readonly<v.InferOutput<typeof schema>>;
+
+/** The oracle.json beside a generated corpus; undefined where there is none. Throws one line where it lacks a figure. */
 export async function readBaselines(host: Host, root: string): Promise<Baselines | undefined> {
   const path = `${root}/oracle.json`;
-  if ((await host.kind(path)) !== "file") return undefined;
-  const baselines = (await readJson(host, path)) as unknown as Baselines;
-  for (const key of ["lda", "ldaBySpeaker", "unigrams", "lateFusion"] as const) {
-    if (typeof baselines[key]?.ua !== "number" || !baselines[key].folds)
-      throw new SyntaxError(`Cannot read ${path}: it holds no ${key}, expected the figures of corpus make`);
-  }
-  return baselines;
+  return (await host.kind(path)) === "file" ? await readJsonAs(host, path, schema) : undefined;
 }
+
+/** What a line of truth.jsonl says that is measured here. */
+const truthSchema = object({ id: v.string(), state: v.picklist(STATES) });
 
 type Labelled = Utterance & { readonly label: Label };
 /** Trains on some of the utterances, by index; the result gives log posteriors of any one. */
@@ -110,7 +113,7 @@ export async function measureBaselines(
     unigrams: baseline(data, truth, words),
     bigrams: baseline(data, truth, bayesFit(bigrams, truth)),
     lateFusion: baseline(data, truth, late),
-    features: FEATURES,
+    features: [...FEATURES],
     synthetic: manifest && (await generated(host, corpus.root, manifest, data, bySpeaker)),
   };
 }
@@ -122,9 +125,13 @@ async function generated(
   data: readonly Labelled[],
   features: number[][],
 ): Promise<Baselines["synthetic"]> {
-  const rows = (await host.readText(`${root}/truth.jsonl`)).trim().split("\n");
-  const truth = new Map(rows.map((row) => JSON.parse(row)).map((row) => [row.id, row.state as State]));
-  const states = data.map((u) => STATES.indexOf(truth.get(u.id)!));
+  const path = `${root}/truth.jsonl`;
+  const truth = new Map((await readJsonLinesAs(host, path, truthSchema)).map(({ id, state }) => [id, state]));
+  const states = data.map(({ id }) => {
+    const state = truth.get(id);
+    if (state === undefined) throw new RangeError(`Cannot use ${path}: it lacks the clip ${id}`);
+    return STATES.indexOf(state);
+  });
   const found = holdOut(data, ldaFit(features, states, STATES.length)).predicted;
   const scores = score(states, found, STATES.length);
   const recalls = STATES.map((state, k) => [state, scores.perClass[k].recall]);

@@ -5,11 +5,11 @@ import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import { BertModel } from "../../models/bert.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../../models/config.ts";
-import { architectureOf } from "../../models/family.ts";
+import { bertConfig, hubertConfig } from "../../models/config.ts";
+import { architectureOf, familyOf, has } from "../../models/family.ts";
 import { HubertForCTC, HubertModel } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
-import { draw } from "../../nn/random.ts";
+import { draw } from "../../nn/init.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
@@ -48,15 +48,14 @@ export async function profileModel(host: Host, folder: string, options: ProfileO
   const { openDevice, samples, tokens, dtype, onNote } = options;
   const path = `${folder}/config.json`;
   const json = await readJson(host, path);
-  const config = new ConfigReader(json, path);
   const file = await openSafetensors(host, folder);
   const architecture = architectureOf(json);
   if (/For(?!CTC)/.test(architecture ?? ""))
     onNote?.(`${folder} is a ${architecture}; its encoder alone runs`);
   const device = await openDevice();
   const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype });
-  const forward = build(weights, config, file, samples, tokens);
-  await weights.load();
+  const forward = build(weights, json, path, file, samples, tokens);
+  await weights.initialize();
   await file.close();
 
   const run = async () => {
@@ -85,7 +84,8 @@ export async function profileModel(host: Host, folder: string, options: ProfileO
 /** The forward pass of whatever the folder holds. */
 function build(
   weights: Weights,
-  config: ConfigReader,
+  json: Readonly<Record<string, unknown>>,
+  source: string,
   file: Safetensors,
   samples: number,
   tokens: number,
@@ -96,20 +96,20 @@ function build(
   const read = (most: number, vocabulary: number) => ({
     ids: [Array.from({ length: Math.min(tokens, most) }, (_, i) => (i * 37 + 1) % vocabulary)],
   });
-  if (config.has("hubert") || config.has("bert")) {
-    const system = new EmotionRecognizer(root, emotionConfig(config));
+  if (has(json, "hubert") || has(json, "bert")) {
+    const system = new EmotionRecognizer(root, emotionConfig(json, source));
     const { hubert, bert } = system.config;
     return () => {
       const speech = hubert && system.encodeSpeech(audio());
       system.classify(speech, bert && read(bert.maxPositions, bert.vocabSize));
     };
   }
-  if (config.family(["hubert", "wav2vec2", "bert"]) === "bert") {
-    const settings = bertConfig(config);
+  if (familyOf(json, source, ["hubert", "wav2vec2", "bert"]) === "bert") {
+    const settings = bertConfig(json, source);
     const bert = new BertModel(root.at("bert"), settings);
     return () => void bert.forward(read(settings.maxPositions, settings.vocabSize));
   }
-  const settings = hubertConfig(config);
+  const settings = hubertConfig(json, source);
   const model = file.tensors.has("lm_head.weight")
     ? new HubertForCTC(root, settings)
     : new HubertModel(root.at(settings.prefix), settings);

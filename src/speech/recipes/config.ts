@@ -3,42 +3,38 @@ import * as v from "valibot";
 import { isObject } from "../../io/config.ts";
 import { parseJson } from "../../io/json.ts";
 import { nearest } from "../../io/nearest.ts";
-import { complain } from "../../train/complain.ts";
+import { anyObject, entriesOf, finite, integer, parse, strictObject } from "../../io/schema.ts";
 import { FORMER_NAMES, presentNames } from "./former_names.ts";
 import { refuseModelSetting } from "./model_keys.ts";
 import { partsOf, stagesOf, systemOf } from "./systems.ts";
 
-const whole = (least: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 /** JSON has no infinity: a run that was told one could not be resumed. */
-const least0 = v.pipe(v.number(), v.finite(), v.minValue(0));
-const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
-
-/** A Hugging Face config; src/models/config.ts checks what is in it. */
-const architecture = v.record(v.string(), v.unknown());
+const least0 = v.pipe(finite, v.minValue(0));
+const positive = v.pipe(finite, v.gtValue(0));
 
 /** A larger number is a slip of the hand; every epoch is planned before the first. */
 const MOST_EPOCHS = 100_000;
 
-const stage = v.strictObject({
-  epochs: v.pipe(whole(1), v.maxValue(MOST_EPOCHS)),
-  batch: v.strictObject({
+const stage = strictObject({
+  epochs: integer(1, MOST_EPOCHS),
+  batch: strictObject({
     /** Most utterances of a micro-batch. */
-    items: whole(1),
+    items: integer(1),
     /** Most padded seconds of a micro-batch. */
     seconds: v.optional(positive),
   }),
   /** Micro-batches of an update. */
-  accumulate: whole(1),
+  accumulate: integer(1),
   /** Largest learning rates of the pretrained encoders and of the fresh heads. */
-  learningRate: v.strictObject({
+  learningRate: strictObject({
     encoder: least0,
     heads: least0,
   }),
   weightDecay: least0,
   /** Largest global norm of the gradients. */
   maxGradNorm: positive,
-  schedule: v.strictObject({ kind: v.picklist(["linear", "newbob", "constant"]), warmup: share }),
+  schedule: strictObject({ kind: v.picklist(["linear", "newbob", "constant"]), warmup: share }),
   /** Parts whose weights stay: the convolutions, or everything below the heads. */
   freeze: v.array(v.picklist(["cnn", "hubert", "bert", "ctc"])),
   /** α in L = α·L_CTC + (1 − α)·L_E. */
@@ -46,7 +42,7 @@ const stage = v.strictObject({
   ctcReduction: v.picklist(["mean", "sum"]),
   labelSmoothing: share,
   /** Most that a clip is changed by, see augment.ts; 0: not at all. */
-  augment: v.strictObject({
+  augment: strictObject({
     speed: v.pipe(share, v.maxValue(0.5)),
     pitchFormantShift: v.pipe(share, v.maxValue(0.5)),
     tilt: share,
@@ -60,7 +56,7 @@ const stage = v.strictObject({
   gradientCheckpointing: v.boolean(),
 });
 
-export const schema = v.strictObject({
+export const schema = strictObject({
   /** The preset that the values came from. */
   preset: v.string(),
   system: v.string(),
@@ -75,31 +71,32 @@ export const schema = v.strictObject({
   ),
   /** Share of the training dialogues that selects the epoch. */
   dev: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
-  seed: whole(0),
+  seed: integer(0),
   stages: v.pipe(
     v.array(v.picklist([0, 1, 2])),
     v.minLength(1, "at least one stage"),
     v.check((stages) => new Set(stages).size === stages.length, "each stage once"),
   ),
   /** Folders of pretrained checkpoints. */
-  from: v.strictObject({ hubert: v.optional(v.string()), bert: v.optional(v.string()) }),
-  model: v.strictObject({
-    hubert: v.optional(architecture),
-    bert: v.optional(architecture),
-    cmgi: v.optional(architecture),
+  from: strictObject({ hubert: v.optional(v.string()), bert: v.optional(v.string()) }),
+  /** Hugging Face configs; src/models/config.ts checks what is in them. */
+  model: strictObject({
+    hubert: v.optional(anyObject),
+    bert: v.optional(anyObject),
+    cmgi: v.optional(anyObject),
   }),
   /** Longer clips are left out of training. */
   maxSeconds: positive,
   /** Lines of the corpus's text.txt that stage 0 reads. */
-  sentences: whole(1),
+  sentences: integer(1),
   stage0: stage,
   stage1: stage,
   stage2: stage,
-  checkpoints: v.strictObject({
+  checkpoints: strictObject({
     /** How many are kept besides the best. */
-    keep: whole(1),
+    keep: integer(1),
     /** Updates between two; 0: one an epoch. */
-    every: whole(0),
+    every: integer(0),
     /** Also one whenever so many minutes have passed since the last; 10 where left out. */
     minutes: v.optional(positive),
   }),
@@ -115,9 +112,8 @@ export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
 
 /** Checks a config. Throws one line that names the first bad key, what it holds and what it should. */
 export function checkConfig(value: unknown, source: string): TrainConfig {
-  const result = v.safeParse(schema, presentNames(value));
-  if (!result.success) throw complain(source, result.issues[0]);
-  const { stages, system, from } = result.output;
+  const config = parse(schema, presentNames(value), source);
+  const { stages, system, from } = config;
   const possible = stagesOf(system);
   const wrong = stages.find((stage) => !possible.includes(stage));
   if (wrong !== undefined)
@@ -129,7 +125,7 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
     throw new RangeError(
       `Cannot use ${source}: stage 2 without stage 1 needs the model of a stage 1, --hubert DIR`,
     );
-  return { ...result.output, stages: [...stages].sort() };
+  return { ...config, stages: [...stages].sort() };
 }
 
 /**
@@ -191,7 +187,7 @@ function refuseSetting(config: TrainConfig, path: readonly string[], value: unkn
     if (!entries || part === "") refuse(`there is no key ${key}`);
     else if (!Object.hasOwn(entries, part)) {
       const inside = i < path.length - 1;
-      const here: Entries = entries;
+      const here = entries;
       const names = Object.keys(here).filter((name) => !inside || entriesOf(here[name]));
       const near = names.find((name) => FORMER_NAMES[name] === part) ?? nearest(part, names);
       const elsewhere = leaves(schema).filter((leaf) => leaf.endsWith(`.${path.slice(i).join(".")}`));
@@ -230,14 +226,6 @@ function has(system: string, stage: StageNumber, part: unknown): boolean {
   const { hubert, ctc, bert } = partsOf(system, stage);
   const parts = { cnn: hubert, hubert, ctc, bert };
   return parts[part as keyof typeof parts] ?? true;
-}
-
-type Entries = Readonly<Record<string, unknown>>;
-
-/** The schemas of an object's keys; undefined for what is no object with keys of its own. */
-function entriesOf(of: unknown): Entries | undefined {
-  const { entries, wrapped } = of as { entries?: Entries; wrapped?: unknown };
-  return wrapped === undefined ? entries : entriesOf(wrapped);
 }
 
 /** Dotted keys of all values that are no objects. */

@@ -1,38 +1,21 @@
 /** Which keys of a model's config can be set, which a system sets itself, and which nobody reads. */
 import { isObject } from "../../io/config.ts";
 import { nearest } from "../../io/nearest.ts";
-import { cmgiConfig } from "../system/cmgi.ts";
-import { bertConfig, ConfigReader, hubertConfig } from "../../models/config.ts";
+import { CMGI_KEYS } from "../system/cmgi.ts";
+import { BERT_KEYS, HUBERT_KEYS } from "../../models/config.ts";
+import { FAMILY_KEYS } from "../../models/family.ts";
 import { hasPart, SYSTEMS, type SystemRecipe, systemOf } from "./systems.ts";
 
 type Part = "hubert" | "bert" | "cmgi";
-type Json = Readonly<Record<string, unknown>>;
-
-const layers = { hidden_size: 1, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 1 };
-/** Reads the least config that there is, to see which keys are asked for. */
-const READERS: Readonly<Record<Part, (asked: (json: Json) => ConfigReader) => unknown>> = {
-  hubert: (asked) =>
-    hubertConfig(
-      asked({
-        ...{ model_type: "hubert", conv_dim: [1], conv_kernel: [1], conv_stride: [1], ...layers },
-        num_conv_pos_embedding_groups: 1,
-      }),
-    ),
-  bert: (asked) => bertConfig(asked({ model_type: "bert", vocab_size: 1, ...layers })),
-  cmgi: (asked) => cmgiConfig(asked({ d: 1, d_s: 1, d_t: 1 })),
-};
 
 /** The keys of a part's config that the model reads. */
-export function knownKeys(part: Part): ReadonlySet<string> {
-  const known = new Set<string>();
-  const get = (json: Json, key: string | symbol) => {
-    known.add(String(key));
-    return json[String(key)];
-  };
-  READERS[part]((json) => new ConfigReader(new Proxy(json, { get }), part));
-  if (part !== "cmgi") known.add("model_type");
-  return known;
-}
+const KNOWN: Readonly<Record<Part, ReadonlySet<string>>> = {
+  hubert: new Set([...FAMILY_KEYS, ...HUBERT_KEYS]),
+  bert: new Set([...FAMILY_KEYS, ...BERT_KEYS]),
+  cmgi: new Set(CMGI_KEYS),
+};
+
+export const knownKeys = (part: Part): ReadonlySet<string> => KNOWN[part];
 
 /** Keys that are read and yet not for a recipe to set, with who sets them. */
 const OWNED: Readonly<Record<string, string>> = {

@@ -6,17 +6,19 @@
  *
  * The parts that the paper's tables leave out one by one are options: which interaction, and which gate.
  */
-import { Linear, PackedLinear } from "../../nn/linear.ts";
+import * as v from "valibot";
+import { keysOf, misfit, object, parse } from "../../io/schema.ts";
+import { CrossAttention, SelfAttention } from "../../nn/attention.ts";
+import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { WeightScope } from "../../nn/weights.ts";
-import { crossAttention, selfAttention } from "../../ops/attention.ts";
 import { sigmoid } from "../../ops/activation.ts";
 import { reshape } from "../../ops/elementwise.ts";
 import { concat } from "../../ops/frames.ts";
 import { maskedMean } from "../../ops/reduce.ts";
 import { blend, join } from "../../ops/sigmoid_gate.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { ConfigReader } from "../../models/config.ts";
+import { extent } from "../../models/config.ts";
 
 const interactions = ["none", "self", "cross", "cmgi"] as const;
 const gates = ["none", "pooled", "temporal"] as const;
@@ -36,54 +38,38 @@ export interface CmgiConfig {
   readonly bounded: boolean;
 }
 
-export function cmgiConfig(c: ConfigReader): CmgiConfig {
-  const d = c.whole("d");
-  const heads = c.whole("heads", 1);
-  if (d % heads !== 0) throw c.complaint("heads", `a divisor of d, ${d}`);
+const schema = object({
+  d: extent(),
+  d_s: extent(),
+  d_t: extent(),
+  num_classes: v.nullish(extent(), 4),
+  heads: v.nullish(extent(), 1),
+  interaction: v.nullish(v.picklist(interactions), "cmgi"),
+  gate: v.nullish(v.picklist(gates), "temporal"),
+  bounded: v.nullish(v.boolean(), false),
+});
+
+/** The keys that cmgiConfig() reads. */
+export const CMGI_KEYS = keysOf(schema);
+
+/** Reads the config of a fusion head; `source` names it in errors. */
+export function cmgiConfig(json: unknown, source: string): CmgiConfig {
+  const c = parse(schema, json, source);
+  if (c.d % c.heads !== 0) throw misfit(source, "heads", c.heads, `a divisor of d, ${c.d}`);
   return {
-    d,
-    dS: c.whole("d_s"),
-    dT: c.whole("d_t"),
-    classes: c.whole("num_classes", 4),
-    heads,
-    interaction: c.choice("interaction", interactions, "cmgi"),
-    gate: c.choice("gate", gates, "temporal"),
-    bounded: c.boolean("bounded", false),
+    d: c.d,
+    dS: c.d_s,
+    dT: c.d_t,
+    classes: c.num_classes,
+    heads: c.heads,
+    interaction: c.interaction,
+    gate: c.gate,
+    bounded: c.bounded,
   };
 }
 
-/** Attention of a modality to itself, from its own width to d. No biases. */
-class SelfBlock {
-  readonly #qkv: PackedLinear;
-  readonly #heads: number;
-
-  constructor(weights: WeightScope, width: number, { d, heads }: CmgiConfig) {
-    this.#qkv = new PackedLinear(weights, ["w_q", "w_k", "w_v"], width, d, { bias: false });
-    this.#heads = heads;
-  }
-  forward(x: Tensor, mask: Tensor): Tensor {
-    return selfAttention(this.#qkv.forward(x), { heads: this.#heads, mask });
-  }
-}
-
-/** Attention of one modality (queries) to the other (keys and values). No biases. */
-class CrossBlock {
-  readonly #q: PackedLinear;
-  readonly #kv: PackedLinear;
-  readonly #heads: number;
-
-  constructor(weights: WeightScope, { d, heads }: CmgiConfig) {
-    this.#q = new PackedLinear(weights, ["w_q"], d, d, { bias: false });
-    this.#kv = new PackedLinear(weights, ["w_k", "w_v"], d, d, { bias: false });
-    this.#heads = heads;
-  }
-  forward(own: Tensor, other: Tensor, otherMask: Tensor): Tensor {
-    return crossAttention(this.#q.forward(own), this.#kv.forward(other), {
-      heads: this.#heads,
-      mask: otherMask,
-    });
-  }
-}
+/** Queries, keys and values without biases, and no projection after the heads. */
+const attention = { names: { qkv: ["w_q", "w_k", "w_v"] }, bias: false } as const;
 
 export interface CmgiInput {
   /** Acoustic frames (B, U, dS) and subwords (B, T, dT). */
@@ -103,24 +89,24 @@ export interface CmgiOutput {
 
 export class CmGI {
   readonly config: CmgiConfig;
-  readonly #self: { s: SelfBlock; t: SelfBlock } | undefined;
-  readonly #cross: { s: CrossBlock; t: CrossBlock } | undefined;
+  readonly #self: { s: SelfAttention; t: SelfAttention } | undefined;
+  readonly #cross: { s: CrossAttention; t: CrossAttention } | undefined;
   readonly #gate: { s: Linear; t: Linear } | undefined;
   readonly #classifier: Linear;
 
   constructor(weights: WeightScope, config: CmgiConfig) {
-    const { d, dS, dT, classes, interaction, gate } = config;
+    const { d, dS, dT, classes, heads, interaction, gate } = config;
     this.config = config;
     if (interaction !== "none") {
       this.#self = {
-        s: new SelfBlock(weights.at("sa_s"), dS, config),
-        t: new SelfBlock(weights.at("sa_t"), dT, config),
+        s: new SelfAttention(weights.at("sa_s"), d, { ...attention, heads, inputWidth: dS }),
+        t: new SelfAttention(weights.at("sa_t"), d, { ...attention, heads, inputWidth: dT }),
       };
     }
     if (interaction === "cross" || interaction === "cmgi") {
       this.#cross = {
-        s: new CrossBlock(weights.at("ca_s"), config),
-        t: new CrossBlock(weights.at("ca_t"), config),
+        s: new CrossAttention(weights.at("ca_s"), d, { ...attention, heads }),
+        t: new CrossAttention(weights.at("ca_t"), d, { ...attention, heads }),
       };
     }
     if (interaction === "cmgi" && gate !== "none") {
@@ -139,13 +125,13 @@ export class CmGI {
       mode.observe?.(name, x);
       return x;
     };
-    const s = this.#self ? show("s_s", this.#self.s.forward(xS, maskS)) : xS;
-    const t = this.#self ? show("s_t", this.#self.t.forward(xT, maskT)) : xT;
+    const s = this.#self ? show("s_s", this.#self.s.forward(xS, { mask: maskS })) : xS;
+    const t = this.#self ? show("s_t", this.#self.t.forward(xT, { mask: maskT })) : xT;
     let [outS, outT] = [s, t];
     let seen: CmgiOutput["gates"];
     if (this.#cross) {
-      const cS = show("c_s", this.#cross.s.forward(s, t, maskT));
-      const cT = show("c_t", this.#cross.t.forward(t, s, maskS));
+      const cS = show("c_s", this.#cross.s.forward(s, t, { mask: maskT }));
+      const cT = show("c_t", this.#cross.t.forward(t, s, { mask: maskS }));
       [outS, outT] = [cS, cT];
       if (this.config.interaction === "cmgi") {
         const a = this.#weigh(this.#gate?.s, s, cS, maskS);

@@ -8,7 +8,9 @@
  *
  * Where words are wanted and not given, they are decoded between two synchronous halves: encodeSpeech(), then classify().
  */
+import * as v from "valibot";
 import type { Device } from "../../gpu/device.ts";
+import { anyObject, finite, misfit, object, parse, text } from "../../io/schema.ts";
 import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { WeightScope } from "../../nn/weights.ts";
@@ -17,13 +19,7 @@ import { maskedMean } from "../../ops/reduce.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { type BertInput, BertModel } from "../../models/bert.ts";
 import { CmGI, type CmgiConfig, cmgiConfig, type CmgiOutput } from "./cmgi.ts";
-import {
-  type BertConfig,
-  bertConfig,
-  type ConfigReader,
-  type HubertConfig,
-  hubertConfig,
-} from "../../models/config.ts";
+import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../models/config.ts";
 import { type HubertInput, HubertModel, type HubertOutput } from "../../models/hubert.ts";
 import { LABELS } from "./labels.ts";
 
@@ -41,20 +37,44 @@ export interface EmotionConfig {
   readonly cmgi?: CmgiConfig;
 }
 
-export function emotionConfig(c: ConfigReader): EmotionConfig {
-  const kind = c.choice("modalities", modalities, "both");
-  const hubert = kind !== "text" || c.has("hubert") ? hubertConfig(c.part("hubert")) : undefined;
-  const bert = kind !== "acoustic" ? bertConfig(c.part("bert")) : undefined;
-  const cmgi = kind === "both" ? cmgiConfig(c.part("cmgi")) : undefined;
+const NAMES = "a list of names";
+const names = v.pipe(
+  v.array(text("a name", /./s), NAMES),
+  v.minLength(1, NAMES),
+  v.check((all) => new Set(all).size === all.length, `${NAMES}, none of them twice`),
+);
+
+const schema = object({
+  modalities: v.nullish(v.picklist(modalities), "both"),
+  asr: v.nullish(v.boolean()),
+  labels: v.nullish(names, [...LABELS]),
+  alpha: v.nullish(finite, 0.1),
+  hubert: v.nullish(anyObject),
+  bert: v.nullish(anyObject),
+  cmgi: v.nullish(anyObject),
+});
+
+/** Reads the config of a system, with its parts' in it; `source` names it in errors. */
+export function emotionConfig(json: unknown, source: string): EmotionConfig {
+  const c = parse(schema, json, source);
+  const part = <T>(key: "hubert" | "bert" | "cmgi", read: (json: unknown, source: string) => T): T => {
+    const own = c[key];
+    if (!own) throw misfit(source, key, own, "an object");
+    return read(own, `${source} (${key})`);
+  };
+  const { modalities: kind } = c;
+  const hubert = kind !== "text" || c.hubert ? part("hubert", hubertConfig) : undefined;
+  const bert = kind !== "acoustic" ? part("bert", bertConfig) : undefined;
+  const cmgi = kind === "both" ? part("cmgi", cmgiConfig) : undefined;
   if (cmgi && hubert && cmgi.dS !== hubert.hiddenSize)
-    throw c.part("cmgi").complaint("d_s", `HuBERT's hidden_size, ${hubert.hiddenSize}`);
+    throw misfit(`${source} (cmgi)`, "d_s", cmgi.dS, `HuBERT's hidden_size, ${hubert.hiddenSize}`);
   if (cmgi && bert && cmgi.dT !== bert.hiddenSize)
-    throw c.part("cmgi").complaint("d_t", `BERT's hidden_size, ${bert.hiddenSize}`);
+    throw misfit(`${source} (cmgi)`, "d_t", cmgi.dT, `BERT's hidden_size, ${bert.hiddenSize}`);
   return {
     modalities: kind,
-    asr: c.boolean("asr", kind !== "acoustic" && hubert !== undefined),
-    labels: c.strings("labels", LABELS),
-    alpha: c.number("alpha", 0.1),
+    asr: c.asr ?? (kind !== "acoustic" && hubert !== undefined),
+    labels: c.labels,
+    alpha: c.alpha,
     hubert,
     bert,
     cmgi,

@@ -9,18 +9,13 @@
  */
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
+import { misfit } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
-import {
-  ConfigReader,
-  checkSubwords,
-  type HubertConfig,
-  hubertConfig,
-  vocabularyOfHead,
-} from "../../models/config.ts";
+import { checkSubwords, type HubertConfig, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
 import { type EmotionConfig, emotionConfig } from "./emotion.ts";
-import { architectureOf, modelTypeOf } from "../../models/family.ts";
+import { architectureOf, familyOf, has, modelTypeOf } from "../../models/family.ts";
 import { openFeatureExtractor } from "../../models/feature_extractor.ts";
 
 export interface ModelFolder {
@@ -53,16 +48,15 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   if ((await host.kind(path)) !== "directory") throw new Error(`Cannot open model ${path}: it is no folder`);
   const configPath = `${path}/config.json`;
   const json = await readJson(host, configPath);
-  const config = new ConfigReader(json, configPath);
-  if (config.has("hubert") || config.has("bert")) {
-    const parts = await openSystem(host, path, config);
+  if (has(json, "hubert") || has(json, "bert")) {
+    const parts = await openSystem(host, path, json, configPath);
     return { ...parts, weights: await openSafetensors(host, path) };
   }
   if (modelTypeOf(json) === "bert")
     throw new Error(
       `Cannot recognise with ${path}: it is a ${architectureOf(json) ?? "BERT model"}, which takes text, not speech; train --bert ${path} can start from it`,
     );
-  config.family(["hubert", "wav2vec2"]);
+  familyOf(json, configPath, ["hubert", "wav2vec2"]);
   const weights = await openSafetensors(host, path).catch((error) => {
     // To fetch or convert its weights would be in vain.
     if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireHead(path, json, undefined);
@@ -70,27 +64,35 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   });
   try {
     requireHead(path, json, weights.tensors);
-    return { ...(await openCtc(host, path, config)), weights };
+    return { ...(await openCtc(host, path, json, configPath)), weights };
   } catch (error) {
     await weights.close();
     throw error;
   }
 }
 
+type Json = Readonly<Record<string, unknown>>;
 type Parts = Omit<ModelFolder, "weights">;
 
-async function openSystem(host: Host, path: string, config: ConfigReader): Promise<Parts> {
-  const emotion = emotionConfig(config);
+async function openSystem(host: Host, path: string, json: Json, source: string): Promise<Parts> {
+  const emotion = emotionConfig(json, source);
   if (emotion.cmgi && emotion.cmgi.classes !== emotion.labels.length)
-    throw config.part("cmgi").complaint("num_classes", `the number of labels, ${emotion.labels.length}`);
+    throw misfit(
+      `${source} (cmgi)`,
+      "num_classes",
+      emotion.cmgi.classes,
+      `the number of labels, ${emotion.labels.length}`,
+    );
   const readsWords = emotion.modalities !== "acoustic";
   if (emotion.hubert && readsWords && !emotion.asr)
-    throw config.complaint("asr", "true: a system that reads words must recognise them first");
-  const head = emotion.hubert && emotion.asr ? config.part("hubert") : undefined;
+    throw misfit(source, "asr", emotion.asr, "true: a system that reads words must recognise them first");
   const letters = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
-  const vocabulary = letters && head ? vocabularyOfHead(head, letters) : letters;
+  const vocabulary =
+    letters && emotion.hubert
+      ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, letters)
+      : letters;
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
-  if (tokenizer) checkSubwords(config.part("bert"), tokenizer.vocabularySize, tokenizer);
+  if (tokenizer) checkSubwords(json.bert as Json, `${source} (bert)`, tokenizer.vocabularySize, tokenizer);
   const { normalize, note } = await openFeatureExtractor(host, path);
   return {
     path,
@@ -103,10 +105,10 @@ async function openSystem(host: Host, path: string, config: ConfigReader): Promi
   };
 }
 
-async function openCtc(host: Host, path: string, config: ConfigReader): Promise<Parts> {
-  const hubert = hubertConfig(config);
+async function openCtc(host: Host, path: string, json: Json, source: string): Promise<Parts> {
+  const hubert = hubertConfig(json, source);
   const letters = await openCtcVocabulary(host, path);
-  const vocabulary = vocabularyOfHead(config, letters);
+  const vocabulary = vocabularyOfHead(json, source, letters);
   const { normalize, note } = await openFeatureExtractor(host, path);
   const count = Object.keys(letters.own).length;
   const rest = hubert.vocabSize - letters.size;

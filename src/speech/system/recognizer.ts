@@ -66,7 +66,7 @@ export async function openRecognizer(
     requireSpeechEncoder(model);
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
     const recognizer = new Recognizer(weights, model);
-    await weights.load(onProgress);
+    await weights.initialize(onProgress);
     return recognizer;
   } catch (error) {
     weights?.dispose();

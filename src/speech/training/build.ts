@@ -1,7 +1,7 @@
 /** A stage's model and task, from what materials.ts found. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
-import { bertConfig, ConfigReader } from "../../models/config.ts";
+import { bertConfig } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { BertForMaskedLM } from "../../models/masked_lm.ts";
 import type { Parameter } from "../../nn/parameter.ts";
@@ -54,10 +54,10 @@ export async function build(
         : emotionTask(host, weights, config, made, options);
     const { assets, bert } = made;
     if (stage === 2 && bert && assets.tokenizer) {
-      const { maxPositions } = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
+      const { maxPositions } = bertConfig(bert, "the recipe (model.bert)");
       await noteCut(assets.tokenizer, [...options.train, ...options.dev], maxPositions, options.onNote);
     }
-    await weights.load();
+    await weights.initialize();
     freeze(weights.parameters, frozen);
     for (const parameter of weights.parameters) parameter.products = precision;
     return { weights, task: task as Task<unknown> };
@@ -91,7 +91,7 @@ function emotionTask(
 ): EmotionTask {
   const options = stageOf(config, stage);
   const json = systemJson(config, stage, { hubert, bert });
-  const parsed = emotionConfig(new ConfigReader(json, "the recipe (model)"));
+  const parsed = emotionConfig(json, "the recipe (model)");
   const files = {
     ...assets.files,
     ...Object.fromEntries(Object.entries(assets.bertFiles).map(([name, text]) => [`bert/${name}`, text])),
@@ -139,7 +139,7 @@ async function textTask(
   { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
-  const parsed = bertConfig(new ConfigReader(bert, "the recipe (model.bert)"));
+  const parsed = bertConfig(bert, "the recipe (model.bert)");
   const model = new BertForMaskedLM(weights.root, parsed);
   const limits = { lines: config.sentences, tokens: parsed.maxPositions };
   const sentences = await readSentences(host, `${config.data}/text.txt`, tokenizer, limits, onNote);

@@ -1,16 +1,11 @@
 /** What the stages of a recipe are made from: configs, tokenizers and checkpoints, checked without a GPU. */
 import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
+import { misfit } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
-import {
-  bertConfig,
-  checkSubwords,
-  ConfigReader,
-  hubertConfig,
-  vocabularyOfHead,
-} from "../../models/config.ts";
+import { bertConfig, checkSubwords, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
-import { checkBertKeys, partOf } from "../../models/family.ts";
+import { checkBertKeys, familyOf, partOf } from "../../models/family.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { BertForMaskedLM } from "../../models/masked_lm.ts";
 import { checkWeights, type WeightsOptions, type WeightScope } from "../../nn/weights.ts";
@@ -54,7 +49,7 @@ export async function materials(
     const path = `${folder}/config.json`;
     const own = partOf(await readJson(host, path), part);
     // Before the recipe has its say, which names a family of its own.
-    new ConfigReader(own, path).family(part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
+    familyOf(own, path, part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
     return { ...own, ...model[part] };
   };
   const hubert = await merged("hubert", from.hubert);
@@ -62,16 +57,13 @@ export async function materials(
   if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
   if (!writesWords) return { stage, assets, hubert, bert, hubertFolder, bertFolder };
   hubert.pad_token_id ??= assets.vocabulary.blank;
-  const vocabulary = vocabularyOfHead(readerOf(config, "hubert", hubert), assets.vocabulary);
+  const vocabulary = vocabularyOfHead(hubert, sourceOf(config, "hubert"), assets.vocabulary);
   return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
 }
 
-/** A part of the model's config; complaints name the file that it began with. */
-const readerOf = ({ from }: TrainConfig, part: "hubert" | "bert", json: Json): ConfigReader =>
-  new ConfigReader(
-    json,
-    from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`,
-  );
+/** Where a part of the model's config came from, for errors: the file that it began with. */
+const sourceOf = ({ from }: TrainConfig, part: "hubert" | "bert"): string =>
+  from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`;
 
 /** Checks every stage as far as that goes without a GPU, so that a long run does not end on what it could have known. */
 export async function checkStages(
@@ -88,14 +80,20 @@ export async function checkStages(
   for (const stage of stages) {
     const made = await materials(host, config, stage, {});
     const { assets, hubert, bert } = made;
-    if (stage > 0) hubertConfig(readerOf(config, "hubert", hubert));
+    if (stage > 0) hubertConfig(hubert, sourceOf(config, "hubert"));
     if (bert && assets.tokenizer) {
-      const reader = readerOf(config, "bert", bert);
-      checkSubwords(reader, assets.tokenizer.vocabularySize, assets.tokenizer);
+      const source = sourceOf(config, "bert");
+      checkSubwords(bert, source, assets.tokenizer.vocabularySize, assets.tokenizer);
       const { padId } = assets.tokenizer;
       // That row of the embeddings is never trained.
-      if (bertConfig(reader).padTokenId !== padId)
-        throw reader.complaint("pad_token_id", `${padId}, the id of the padding in BERT's tokenizer`);
+      const { padTokenId } = bertConfig(bert, source);
+      if (padTokenId !== padId)
+        throw misfit(
+          source,
+          "pad_token_id",
+          padTokenId,
+          `${padId}, the id of the padding in BERT's tokenizer`,
+        );
     }
     const opened = await openSources(host, config, made);
     try {
@@ -112,10 +110,9 @@ function model(
   config: TrainConfig,
   { stage, hubert, bert = {} }: Materials,
 ): EmotionRecognizer | BertForMaskedLM {
-  if (stage === 0)
-    return new BertForMaskedLM(root, bertConfig(new ConfigReader(bert, "the recipe (model.bert)")));
+  if (stage === 0) return new BertForMaskedLM(root, bertConfig(bert, "the recipe (model.bert)"));
   const json = systemJson(config, stage, { hubert, bert });
-  return new EmotionRecognizer(root, emotionConfig(new ConfigReader(json, "the recipe (model)")));
+  return new EmotionRecognizer(root, emotionConfig(json, "the recipe (model)"));
 }
 
 /** The checkpoints that a stage begins with: `checkpoint`, or those of its encoders, whose heads may be new. */

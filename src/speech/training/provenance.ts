@@ -5,15 +5,14 @@
 import * as v from "valibot";
 import type { Utterance } from "../corpora/corpus.ts";
 import type { Host } from "../../host/host.ts";
-import { readJson } from "../../io/config.ts";
+import { finite, integer, object, readJsonAs, record } from "../../io/schema.ts";
 import { readWavFormat } from "../../io/wav.ts";
 import { readMono } from "../../io/wav_samples.ts";
-import { complain } from "../../train/complain.ts";
 
 /** Digests by utterance id; "" for a clip that could not be read when the record was made. */
-const clips = v.record(v.string(), v.string());
+const clips = record(v.string());
 
-const corpus = v.object({
+const corpus = object({
   name: v.string(),
   /** Of ids, labels, words and lengths of all its utterances, wherever they lie. */
   identity: v.string(),
@@ -22,14 +21,14 @@ const corpus = v.object({
   /** The session that was held out for the test. */
   heldOut: v.string(),
   /** Share of dialogues and seed that chose the dev set. */
-  dev: v.number(),
-  seed: v.number(),
+  dev: finite,
+  seed: integer(0),
   trainedOn: clips,
   /** The dev set: it chose the epoch. */
   selectedBy: clips,
 });
 
-const schema = v.object({
+const schema = object({
   format: v.literal(1),
   /** The model's own training first, then what the checkpoints that it began with were trained on. */
   corpora: v.array(corpus),
@@ -50,9 +49,7 @@ export const provenanceText = (record: Provenance): string => `${JSON.stringify(
 export async function readProvenance(host: Host, folder: string): Promise<Provenance | undefined> {
   const path = `${folder}/${PROVENANCE_FILE}`;
   if ((await host.kind(path)) !== "file") return undefined;
-  const parsed = v.safeParse(schema, await readJson(host, path));
-  if (!parsed.success) throw complain(path, parsed.issues[0]);
-  return parsed.output;
+  return await readJsonAs(host, path, schema);
 }
 
 /** A checkpoint that a training began with: a name for it, and its record where it has one. */

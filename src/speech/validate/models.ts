@@ -1,12 +1,15 @@
 /** Runs the model of a case folder and compares every tensor that the folder stores. */
+import * as v from "valibot";
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
-import { isObject, readJson } from "../../io/config.ts";
+import { readJson } from "../../io/config.ts";
 import { openSafetensors } from "../../io/safetensors.ts";
+import { finite, integer, object, parse } from "../../io/schema.ts";
 import { BertForSequenceClassification, type BertInput, BertModel } from "../../models/bert.ts";
-import { CmGI, cmgiConfig } from "../system/cmgi.ts";
-import { bertConfig, ConfigReader, type HubertConfig, hubertConfig } from "../../models/config.ts";
+import { CmGI, type CmgiConfig, cmgiConfig } from "../system/cmgi.ts";
+import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { familyOf, has } from "../../models/family.ts";
 import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import type { Mode } from "../../nn/mode.ts";
@@ -16,20 +19,22 @@ import { ctcLoss } from "../../ops/ctc.ts";
 import { add, full } from "../../ops/elementwise.ts";
 import { dot } from "../../ops/reduce.ts";
 import { scope } from "../../tensor/scope.ts";
-import { grad } from "../../tensor/tape.ts";
+import { vjp } from "../../tensor/autograd.ts";
 import { Tensor } from "../../tensor/tensor.ts";
-import { CaseTensors, filesOf } from "../../validate/case.ts";
+import { type CaseInfo, CaseTensors, filesOf, maskPassed, readCase } from "../../validate/case.ts";
 import { type Evidence, judge, type Stage } from "../../validate/compare.ts";
 import { type Cost, resetPeak, watchMemory } from "../../validate/cost.ts";
 
 const LIMIT = 1e-4;
 
+type Json = Readonly<Record<string, unknown>>;
+
 /** A run of a case's model on its inputs: the stages it shows, and where its loss and gradients come from. */
 interface Run {
   /** Tensors whose gradients the case may ask for, by the name after `grad_input.`. */
   readonly leaves: Readonly<Record<string, Tensor>>;
-  /** Runs forward; stages go to `mode.observe`, the return is what is differentiated, with the gradients to start from. */
-  readonly forward: (mode: Mode) => { loss?: Tensor; seeds: readonly (readonly [Tensor, Tensor])[] };
+  /** Runs forward; stages go to `mode.observe`, the return is what is differentiated, with a cotangent for each. */
+  readonly forward: (mode: Mode) => { outputs: Tensor[]; cotangents: Tensor[] };
   /** Integer stages that need no GPU. */
   readonly counts?: Readonly<Record<string, readonly number[]>>;
 }
@@ -43,9 +48,7 @@ export async function validateModel(
   folder: string,
 ): Promise<{ stages: Stage[]; cost?: Cost }> {
   const json = await readJson(host, `${folder}/config.json`);
-  const caseInfo = (await host.kind(`${folder}/case.json`))
-    ? await readJson(host, `${folder}/case.json`)
-    : {};
+  const caseInfo = await readCase(host, folder);
   const inputs = await CaseTensors.open(host, `${folder}/inputs.safetensors`);
   const sharded = (await host.list(folder)).includes("model.safetensors.index.json");
   const models = sharded
@@ -89,8 +92,8 @@ interface Job {
   readonly folder: string;
   readonly model: string;
   readonly output: string;
-  readonly json: Record<string, unknown>;
-  readonly caseInfo: Record<string, unknown>;
+  readonly json: Json;
+  readonly caseInfo: CaseInfo;
   readonly inputs: CaseTensors;
   readonly truth?: CaseTensors;
   readonly torch: CaseTensors;
@@ -111,8 +114,8 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
   try {
     const build = builder(weights, json, folder, file.tensors);
     resetPeak(device);
-    const memory = await watchMemory(host, (sample) => weights.load(sample));
-    const run = await build(inputs, job.output, maskPassed(job));
+    const memory = await watchMemory(host, (sample) => weights.initialize(sample));
+    const run = await build(inputs, job.output, maskPassed(job.caseInfo, folder, job.output));
     counts = run.counts;
     const probabilities = names.some((n) => n.startsWith("attentions."));
     const backward = names.some((n) => n.startsWith("grad"));
@@ -120,10 +123,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
     let seconds: number | undefined;
     if (backward) {
       const leaves = [...weights.parameters.map((p) => p.value), ...Object.values(run.leaves)];
-      const result = grad(device, leaves, () => {
-        const { loss, seeds } = run.forward({ observe });
-        return { loss: loss ?? seeds[0][0], seeds };
-      });
+      const result = vjp(device, leaves, () => run.forward({ observe }));
       await device.idle();
       seconds = (performance.now() - start) / 1000;
       for (const parameter of weights.parameters) {
@@ -190,27 +190,14 @@ export async function readStage(
   return turned;
 }
 
-/** Was transformers given the attention mask in this run? case.json says so for each file of outputs. */
-function maskPassed({ caseInfo, output }: Job): boolean {
-  const info = caseInfo[output];
-  if (isObject(info) && typeof info.attention_mask_passed === "boolean") return info.attention_mask_passed;
-  return true;
-}
-
-function builder(
-  weights: Weights,
-  json: Record<string, unknown>,
-  folder: string,
-  keys: ReadonlyMap<string, unknown>,
-): Built {
+function builder(weights: Weights, json: Json, folder: string, keys: ReadonlyMap<string, unknown>): Built {
   const path = `${folder}/config.json`;
-  const config = new ConfigReader(json, path);
-  if (config.has("hubert") && config.has("cmgi")) return wholeSystem(weights, config, json);
-  if (config.has("d_s") && config.has("d_t")) return fusionHead(weights, config);
-  const kind = config.family(["hubert", "wav2vec2", "bert"]);
+  if (has(json, "hubert") && has(json, "cmgi")) return wholeSystem(weights, json, path);
+  if (has(json, "d_s") && has(json, "d_t")) return fusionHead(weights, cmgiConfig(json, path));
+  const kind = familyOf(json, path, ["hubert", "wav2vec2", "bert"]);
   return kind === "bert"
-    ? bert(weights, config, keys)
-    : acoustic(weights, hubertConfig(config), keys.has("lm_head.weight"));
+    ? bert(weights, bertConfig(json, path), keys)
+    : acoustic(weights, hubertConfig(json, path), keys.has("lm_head.weight"));
 }
 
 const ones = (like: Tensor) => full(like.device, like.shape, 1);
@@ -260,47 +247,50 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): Built {
             "loss_per_sample",
             ctcLoss(logits, labels, frames, { ...options, reduction: "none" }),
           );
-          return { loss, seeds: [[loss, ones(loss)]] };
+          return { outputs: [loss], cotangents: [ones(loss)] };
         }
         const { hidden } = base.forward(input, mode);
-        return cotangent ? seeded(mode, [[hidden, cotangent]]) : { seeds: [] };
+        return cotangent ? weighted(mode, [hidden], [cotangent]) : { outputs: [], cotangents: [] };
       },
     };
   };
 }
 
 /** A loss that is a sum of products with fixed cotangents. */
-function seeded(mode: Mode, seeds: readonly (readonly [Tensor, Tensor])[]): ReturnType<Run["forward"]> {
-  const loss = seeds.map(([y, c]) => dot(y, c)).reduce((a, b) => add(a, b));
+function weighted(mode: Mode, outputs: Tensor[], cotangents: Tensor[]): ReturnType<Run["forward"]> {
+  const loss = outputs.map((y, i) => dot(y, cotangents[i])).reduce((a, b) => add(a, b));
   mode.observe?.("loss", loss);
-  return { loss, seeds };
+  return { outputs, cotangents };
 }
 
-function bert(weights: Weights, config: ConfigReader, keys: ReadonlyMap<string, unknown>): Built {
+function bert(weights: Weights, config: BertConfig, keys: ReadonlyMap<string, unknown>): Built {
   const classifies = keys.has("classifier.weight");
-  const head = classifies ? new BertForSequenceClassification(weights.root, bertConfig(config)) : undefined;
+  const head = classifies ? new BertForSequenceClassification(weights.root, config) : undefined;
   const pooler = [...keys.keys()].some((k) => k.endsWith("pooler.dense.weight"));
-  const base = head?.bert ?? new BertModel(weights.root.at("bert"), bertConfig(config), { pooler });
+  const base = head?.bert ?? new BertModel(weights.root.at("bert"), config, { pooler });
   return async (inputs) => {
     const { device } = weights;
     const input = await bertInput(inputs, "attention_mask");
     const labels = inputs.has("labels") ? await inputs.integers("labels") : undefined;
-    const lastSeed = await cotangents(inputs, "last_hidden_state", device);
-    const poolSeed = await cotangents(inputs, "pooler_output", device);
+    const hiddenCotangent = await cotangents(inputs, "last_hidden_state", device);
+    const pooledCotangent = await cotangents(inputs, "pooler_output", device);
     return {
       leaves: {},
       forward: (mode) => {
         if (head && labels) {
           const loss = crossEntropy(head.forward(input, mode).logits, labels);
           mode.observe?.("loss", loss);
-          return { loss, seeds: [[loss, ones(loss)]] };
+          return { outputs: [loss], cotangents: [ones(loss)] };
         }
         const { hidden } = base.forward(input, mode);
         const pooled = pooler ? base.pool(hidden, mode) : undefined;
-        const seeds: (readonly [Tensor, Tensor])[] = [];
-        if (lastSeed) seeds.push([hidden, lastSeed]);
-        if (pooled && poolSeed) seeds.push([pooled, poolSeed]);
-        return seeds.length ? seeded(mode, seeds) : { seeds };
+        const wanted = [
+          [hidden, hiddenCotangent],
+          [pooled, pooledCotangent],
+        ] as const;
+        const pairs = wanted.flatMap(([y, cotangent]) => (y && cotangent ? [[y, cotangent] as const] : []));
+        const [outputs, given] = [pairs.map(([y]) => y), pairs.map(([, cotangent]) => cotangent)];
+        return pairs.length > 0 ? weighted(mode, outputs, given) : { outputs, cotangents: given };
       },
     };
   };
@@ -314,8 +304,8 @@ async function bertInput(inputs: CaseTensors, mask: string): Promise<BertInput> 
   };
 }
 
-function fusionHead(weights: Weights, config: ConfigReader): Built {
-  const head = new CmGI(weights.root.at("cmgi"), cmgiConfig(config));
+function fusionHead(weights: Weights, config: CmgiConfig): Built {
+  const head = new CmGI(weights.root.at("cmgi"), config);
   return async (inputs) => {
     const { device } = weights;
     const tensor = async (name: string) => Tensor.from(device, await inputs.read(name), inputs.shape(name));
@@ -333,19 +323,22 @@ function fusionHead(weights: Weights, config: ConfigReader): Built {
       forward: (mode) => {
         const loss = crossEntropy(head.forward({ xS, xT, maskS, maskT }, mode).logits, labels);
         mode.observe?.("loss", loss);
-        return { loss, seeds: [[loss, ones(loss)]] };
+        return { outputs: [loss], cotangents: [ones(loss)] };
       },
     };
   };
 }
 
-/** HuBERT, CTC head, BERT and CmGI of an e2e case. */
-export function wholeSystem(weights: Weights, config: ConfigReader, json: Record<string, unknown>): Built {
-  const system = new EmotionRecognizer(weights.root, emotionConfig(config));
+/** How a case's loss is made up, where that is not as its model is trained. */
+const lossSchema = object({ ctc_lambda: v.optional(finite), blank: v.optional(integer(0)) });
+
+/** HuBERT, CTC head, BERT and CmGI of an e2e case, whose config `json` is, from the file `path`. */
+export function wholeSystem(weights: Weights, json: Json, path: string): Built {
+  const system = new EmotionRecognizer(weights.root, emotionConfig(json, path));
   const hubert = system.config.hubert;
   if (!hubert) throw new Error("Cannot validate: the case has no HuBERT");
-  const lambda = typeof json.ctc_lambda === "number" ? json.ctc_lambda : config.number("alpha");
-  const blank = typeof json.blank === "number" ? json.blank : hubert.blank;
+  const { ctc_lambda, blank = hubert.blank } = parse(lossSchema, json, path);
+  const lambda = ctc_lambda ?? parse(object({ alpha: finite }), json, path).alpha;
   return async (inputs) => {
     const { device } = weights;
     const audio = Tensor.from(device, await inputs.read("input_values"), inputs.shape("input_values"));
@@ -367,7 +360,7 @@ export function wholeSystem(weights: Weights, config: ConfigReader, json: Record
         });
         const loss = add(ce, ctc, 1, lambda);
         for (const [name, t] of Object.entries({ ce, ctc, loss })) mode.observe?.(name, t);
-        return { loss, seeds: [[loss, ones(loss)]] };
+        return { outputs: [loss], cotangents: [ones(loss)] };
       },
     };
   };

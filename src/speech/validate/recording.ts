@@ -1,10 +1,10 @@
 /** A recording through a recogniser, stage by stage beside what PyTorch computed of it. */
+import * as v from "valibot";
 import type { Host } from "../../host/host.ts";
 import { readWav } from "../../io/audio.ts";
-import { isObject, readJson } from "../../io/config.ts";
-import { parseJson } from "../../io/json.ts";
+import { object, readJsonAs } from "../../io/schema.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { CaseTensors } from "../../validate/case.ts";
+import { CaseTensors, readCase } from "../../validate/case.ts";
 import { distance } from "../../validate/compare.ts";
 import type { Recognizer } from "../system/recognizer.ts";
 import { readStage } from "./models.ts";
@@ -39,7 +39,7 @@ export interface ComparedRecording {
   readonly stages: readonly ComparedStage[];
   /** The words found here, and those from PyTorch's logits. */
   readonly words?: string;
-  readonly wanted: unknown;
+  readonly wanted: string;
   /** The words are the same and every stage agrees. */
   readonly pass: boolean;
 }
@@ -51,8 +51,8 @@ export async function compareRecording(
   model: string,
   reference: string,
 ): Promise<ComparedRecording> {
-  const { audio, decoded } = await readJson(host, `${reference}/case.json`);
-  if (!Array.isArray(audio) || !Array.isArray(decoded))
+  const { audio, decoded } = await readCase(host, reference);
+  if (!audio?.length || !decoded?.length)
     throw new Error(
       `Cannot compare with ${reference}: its case.json names no audio, nor what PyTorch decoded`,
     );
@@ -127,20 +127,11 @@ class Truth {
   }
 }
 
-/** A recording of a model folder, and what is true of it. */
-export interface Clip {
-  readonly file: string;
-  readonly text: string;
-  readonly label: string;
-}
+const clipsSchema = v.array(object({ file: v.string(), text: v.string(), label: v.string() }));
+
+/** A recording of a model folder: its file in clips/, and what is true of it. */
+export type Clip = Readonly<v.InferOutput<typeof clipsSchema>[number]>;
 
 /** The recordings in `model`/clips, as its clips.json lists them. Throws where that is no such list. */
-export async function readClips(host: Host, model: string): Promise<Clip[]> {
-  const path = `${model}/clips/clips.json`;
-  const list = parseJson(await host.readText(path));
-  const isClip = (c: unknown): c is Clip =>
-    isObject(c) && [c.file, c.text, c.label].every((v) => typeof v === "string");
-  if (!Array.isArray(list) || !list.every(isClip))
-    throw new TypeError(`Cannot read ${path}: it should list objects with file, text and label`);
-  return list;
-}
+export const readClips = (host: Host, model: string): Promise<Clip[]> =>
+  readJsonAs(host, `${model}/clips/clips.json`, clipsSchema);

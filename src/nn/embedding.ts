@@ -1,0 +1,27 @@
+import { embedding } from "../ops/embedding.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Init } from "./init.ts";
+import type { Parameter } from "./parameter.ts";
+import type { WeightScope } from "./weights.ts";
+
+export interface EmbeddingConfig {
+  /** The row that gets no gradient. */
+  readonly paddingIndex?: number;
+  readonly init?: Init;
+}
+
+/** A table of V rows of width C.   ids, N of them → (…shape, C) */
+export class Embedding {
+  readonly weight: Parameter;
+  readonly #paddingIndex: number | undefined;
+
+  constructor(weights: WeightScope, V: number, C: number, config: EmbeddingConfig = {}) {
+    this.weight = weights.pack(["weight"], [V, C], config.init ?? { kind: "normal", std: 0.02 }, true);
+    this.#paddingIndex = config.paddingIndex;
+  }
+
+  /** `plus`, of the result's shape, is added to it. Throws a RangeError for an id outside 0 … V − 1. */
+  forward(ids: readonly number[], shape: readonly number[] = [ids.length], plus?: Tensor): Tensor {
+    return embedding(this.weight.value, ids, shape, { plus, paddingIndex: this.#paddingIndex });
+  }
+}

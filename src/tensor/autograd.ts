@@ -1,0 +1,211 @@
+/**
+ * Gradients: runs a body on a tape, then walks the tape backwards.
+ *
+ *     const { value, gradients } = valueAndGrad(device, parameters, () => ops.mse(model(x), target));
+ */
+import type { Device } from "../gpu/device.ts";
+import { accumulate } from "./accumulate.ts";
+import { own, scope } from "./scope.ts";
+import { checkShape, sameShape, showShape } from "./shape.ts";
+import { dropLast, during, type Entry, newTape, type Tape, tapeOf } from "./tape.ts";
+import { Tensor } from "./tensor.ts";
+
+/** What a gradient can be taken by: a tensor, or what holds one, as a Parameter does. */
+export type Differentiable = Tensor | { readonly value: Tensor };
+
+const tensorOf = (given: Differentiable): Tensor => (given instanceof Tensor ? given : given.value);
+
+export interface ValueAndGrad<P> {
+  /** The loss, a scalar: unscaled. */
+  readonly value: Tensor;
+  /** Gradients by what was given. What the loss does not depend on is absent, as PyTorch's `.grad` is None. */
+  readonly gradients: Map<P, Tensor>;
+}
+
+export interface ValueAndGradOptions {
+  /** The gradient that the loss begins with, so that all gradients are multiplied by it; 1 by default. */
+  readonly lossScale?: number;
+}
+
+/**
+ * A loss and its gradients by `parameters`. `body` returns the loss, a tensor of shape (), or an object with it as `loss`
+ * and more tensors (also in plain objects, arrays and maps), which come back as `aux`.
+ *
+ * All results belong to the scope around the call. Throws TypeError for a loss of another shape, Error for one that
+ * depends on none of the parameters, and where an op on the way is not differentiable.
+ */
+export function valueAndGrad<P extends Differentiable>(
+  device: Device,
+  parameters: Iterable<P>,
+  body: () => Tensor,
+  options?: ValueAndGradOptions,
+): ValueAndGrad<P>;
+export function valueAndGrad<P extends Differentiable, R extends { readonly loss: Tensor }>(
+  device: Device,
+  parameters: Iterable<P>,
+  body: () => R,
+  options?: ValueAndGradOptions,
+): ValueAndGrad<P> & { readonly aux: Omit<R, "loss"> };
+export function valueAndGrad<P extends Differentiable>(
+  device: Device,
+  parameters: Iterable<P>,
+  body: () => Tensor | { readonly loss: Tensor },
+  { lossScale = 1 }: ValueAndGradOptions = {},
+): ValueAndGrad<P> & { readonly aux: object } {
+  if (!Number.isFinite(lossScale))
+    throw new RangeError(`Cannot run valueAndGrad: lossScale is ${lossScale} but should be finite`);
+  const { outputs, gradients, aux } = differentiate("valueAndGrad", device, parameters, (tape) => {
+    const result = synchronous("valueAndGrad", body());
+    const { loss, ...aux } = result instanceof Tensor ? { loss: result } : { ...result };
+    checkLoss(loss, tape);
+    return { outputs: [loss], cotangents: [Tensor.from(device, Float32Array.of(lossScale), [])], aux };
+  });
+  return { value: outputs[0], gradients, aux };
+}
+
+export interface Vjp<P, O extends readonly Tensor[]> {
+  readonly outputs: O;
+  /** Gradients by what was given. What no output depends on is absent. */
+  readonly gradients: Map<P, Tensor>;
+}
+
+/**
+ * The vector-Jacobian product: gradients of Σ outputs·cotangents by `inputs`. `body` returns tensors of any shape, and a
+ * cotangent of the same shape for each.
+ *
+ * All results belong to the scope around the call.
+ */
+export function vjp<P extends Differentiable, const O extends readonly Tensor[]>(
+  device: Device,
+  inputs: Iterable<P>,
+  body: () => { readonly outputs: O; readonly cotangents: readonly Tensor[] },
+): Vjp<P, O> {
+  const { outputs, gradients } = differentiate("vjp", device, inputs, () => {
+    const { outputs, cotangents } = synchronous("vjp", body());
+    return { outputs, cotangents, aux: undefined };
+  });
+  return { outputs, gradients };
+}
+
+/** What a body gives: each output with the gradient that it begins with. */
+interface Forward<O, A> {
+  readonly outputs: O;
+  readonly cotangents: readonly Tensor[];
+  readonly aux: A;
+}
+
+function differentiate<P extends Differentiable, O extends readonly Tensor[], A>(
+  name: string,
+  device: Device,
+  inputs: Iterable<P>,
+  body: (tape: Tape) => Forward<O, A>,
+): Vjp<P, O> & { readonly aux: A } {
+  if (tapeOf(device)) throw new Error(`Cannot run ${name}: a tape is running on this device already`);
+  return scope(device, () => {
+    const given = [...inputs];
+    const wanted = new Set(given.map(tensorOf));
+    const tape = newTape(wanted);
+    const flowing: Flowing = new Map();
+    try {
+      const { outputs, cotangents, aux } = during(device, tape, tape.lineage, () => body(tape));
+      begin(name, tape, outputs, cotangents, flowing);
+      walk(tape, wanted, flowing);
+      const gradients = new Map<P, Tensor>();
+      for (const each of given) {
+        const g = flowing.get(tensorOf(each));
+        if (g) gradients.set(each, g);
+      }
+      for (const g of flowing.values()) own(g);
+      return { outputs, gradients, aux };
+    } catch (error) {
+      for (const g of flowing.values()) g.release();
+      throw error;
+    } finally {
+      while (tape.entries.length > 0) dropLast(tape);
+    }
+  });
+}
+
+function synchronous<T>(name: string, result: T): T {
+  if (result instanceof Promise)
+    throw new TypeError(`Cannot run ${name}: its body returned a Promise, but must be synchronous`);
+  return result;
+}
+
+function checkLoss(loss: unknown, tape: Tape): asserts loss is Tensor {
+  const fail = (what: string) => {
+    throw new TypeError(`Cannot run valueAndGrad: ${what}`);
+  };
+  if (!(loss instanceof Tensor)) return fail("its body returned no loss, expected a tensor of shape ()");
+  if (loss.shape.length > 0)
+    fail(
+      `the loss is ${showShape(loss.shape)} but should be (), a scalar; take its mean() or sum(), or use vjp()`,
+    );
+  if (loss.dtype !== "f32") fail(`the loss is ${loss.dtype} but should be f32`);
+  if (!tape.tracked.has(loss) && !tape.lineage.cutOf(loss))
+    throw new Error(`Cannot run valueAndGrad: the loss depends on none of the parameters`);
+}
+
+/** Gradients under way, by the tensor that they belong to. Each is kept once for every tensor. */
+type Flowing = Map<Tensor, Tensor>;
+
+function arrive(flowing: Flowing, at: Tensor, gradient: Tensor): void {
+  const before = flowing.get(at);
+  flowing.set(at, (before ? accumulate(before, gradient) : gradient).keep());
+  before?.release();
+}
+
+function begin(
+  name: string,
+  tape: Tape,
+  outputs: readonly Tensor[],
+  cotangents: readonly Tensor[],
+  flowing: Flowing,
+): void {
+  if (outputs.length !== cotangents.length)
+    throw new TypeError(
+      `Cannot run ${name}: the outputs are ${outputs.length} and the cotangents ${cotangents.length}, expected one for each`,
+    );
+  for (const [i, output] of outputs.entries()) {
+    checkShape(name, `cotangent ${i}`, cotangents[i].shape, output.shape);
+    const cut = tape.tracked.has(output) ? undefined : tape.lineage.cutOf(output);
+    if (cut) throw new Error(`Cannot differentiate ${cut.name}: ${cut.reason}`);
+    if (tape.tracked.has(output)) arrive(flowing, output, cotangents[i]);
+  }
+}
+
+/** Reads the tape backwards, and leaves in `flowing` the gradients of what is wanted. */
+function walk(tape: Tape, wanted: ReadonlySet<Tensor>, flowing: Flowing): void {
+  for (let entry = tape.entries.at(-1); entry; entry = tape.entries.at(-1)) {
+    const dy = flowing.get(entry.output);
+    if (dy) {
+      propagate(tape, entry, dy, flowing);
+      if (!wanted.has(entry.output)) {
+        dy.release();
+        flowing.delete(entry.output);
+      }
+    }
+    dropLast(tape);
+  }
+}
+
+function propagate(tape: Tape, entry: Entry, dy: Tensor, flowing: Flowing): void {
+  const { name, inputs } = entry;
+  const needs = inputs.map((t) => tape.tracked.has(t));
+  scope(dy.device, () => {
+    const given = entry.backward(dy, needs);
+    for (const [i, { shape }] of inputs.entries()) {
+      if (!needs[i]) continue;
+      const g = given[i];
+      if (!g)
+        throw new Error(
+          `Cannot differentiate ${name}: it gave no gradient for input ${i} of shape ${showShape(shape)}`,
+        );
+      if (!sameShape(g.shape, shape))
+        throw new Error(
+          `Cannot differentiate ${name}: the gradient of input ${i} is ${showShape(g.shape)} but should be ${showShape(shape)}`,
+        );
+      arrive(flowing, inputs[i], g);
+    }
+  });
+}

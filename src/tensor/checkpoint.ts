@@ -1,0 +1,30 @@
+/** Activation checkpointing (Chen et al. 2016): memory for time. */
+import type { Device } from "../gpu/device.ts";
+import { vjp } from "./autograd.ts";
+import { during, reaches, record, type Tape, tapeOf } from "./tape.ts";
+import type { Tensor } from "./tensor.ts";
+
+/**
+ * Runs `body` and keeps nothing of its insides: the backward runs it again. As torch.utils.checkpoint.
+ * One more forward buys the memory of all that the insides would have saved.
+ *
+ * `body` must compute the same each time. `holds` are the tensors it reads that no gradient reaches, masks for one.
+ */
+export function checkpoint(device: Device, holds: readonly Tensor[], body: () => Tensor): Tensor {
+  const around = tapeOf(device);
+  if (!around) return body();
+  const used = new Set<Tensor>();
+  const { lineage } = around;
+  const looking: Tape = { tracked: new Set(), entries: [], lineage, looksFrom: { around, used } };
+  const output = during(device, looking, lineage, () => {
+    const result = body();
+    reaches(looking, result);
+    return result;
+  });
+  const inputs = [...used];
+  if (inputs.length === 0 || inputs.includes(output)) return output;
+  return record("checkpoint", inputs, output, holds, (dy) => {
+    const { gradients } = vjp(device, inputs, () => ({ outputs: [body()], cotangents: [dy] }));
+    return inputs.map((t) => gradients.get(t));
+  });
+}

@@ -1,0 +1,15 @@
+/** Tensors, who frees them, and automatic differentiation. */
+export { scope } from "./scope.ts";
+export type { Shape } from "./shape.ts";
+export {
+  type Differentiable,
+  type ValueAndGrad,
+  type ValueAndGradOptions,
+  type Vjp,
+  valueAndGrad,
+  vjp,
+} from "./autograd.ts";
+export { type GradcheckOptions, gradcheck } from "./gradcheck.ts";
+export { checkpoint } from "./checkpoint.ts";
+export { type Backward, isTracked, noGrad, notDifferentiable, record } from "./tape.ts";
+export { type DType, Tensor } from "./tensor.ts";

@@ -1,0 +1,26 @@
+/** What any model needs to be trained: optimisers, schedules, a loop that resumes, checkpoints. */
+export { loadOptimizer, loadWeights, saveOptimizer, saveWeights } from "./checkpoint.ts";
+export {
+  type CheckpointRecipe,
+  type StageOptions,
+  type StageRecipe,
+  type StageResult,
+  type StepReport,
+  trainStage,
+} from "./loop.ts";
+export {
+  Adam,
+  type AdamOptions,
+  AdamW,
+  Optimizer,
+  type OptimizerOptions,
+  SGD,
+  type SgdOptions,
+  type StepOptions,
+} from "./optimizer.ts";
+export { RunFolder } from "./run_folder.ts";
+export { type ScheduleOptions, scheduleFactor } from "./schedule.ts";
+export { seedOf, trainingStream, uniformStream } from "./seeds.ts";
+export { type Best, type Identity, type Latest, openLatest } from "./state.ts";
+export type { DevResult, Losses, Task } from "./task.ts";
+export { type UpdateOptions, type UpdateResult, update } from "./update.ts";

@@ -1,0 +1,243 @@
+/**
+ * Optimisers over the parameters of a model, as torch.optim defines them, with clipping by the global norm. Norm and
+ * finiteness stay on the GPU: nothing here waits.
+ */
+import type { Device } from "../gpu/device.ts";
+import type { Parameter } from "../nn/parameter.ts";
+import { add, full } from "../ops/elementwise.ts";
+import { adamStep, type Clip, clipNorm, sgdStep } from "../ops/optimizer.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** One number for all parameters, or one for each by its first key. */
+type ByKey = number | ((key: string) => number);
+
+export interface OptimizerOptions {
+  readonly learningRate: ByKey;
+  /** 0 by default. */
+  readonly weightDecay?: ByKey;
+  /** Largest global norm of the gradients; infinite by default. */
+  readonly maxGradNorm?: number;
+}
+
+export interface AdamOptions extends OptimizerOptions {
+  readonly beta1?: number;
+  readonly beta2?: number;
+  readonly eps?: number;
+}
+
+export interface SgdOptions extends OptimizerOptions {
+  /** 0 by default. */
+  readonly momentum?: number;
+}
+
+export interface StepOptions {
+  /** What the learning rates are multiplied by in this step: a schedule's factor. */
+  readonly factor?: number;
+  /** The inverse of a loss scale that the gradients carry. */
+  readonly unscale?: number;
+}
+
+/** What an optimiser knows of a parameter. */
+interface Slot {
+  readonly parameter: Parameter;
+  learningRate: number;
+  readonly weightDecay: number;
+  readonly moments: readonly Tensor[];
+  /** Updates of this parameter so far: torch counts each by itself, and one without a gradient is left alone. */
+  step: number;
+  gradient?: Tensor;
+}
+
+/** A moment as a checkpoint holds it, under torch's name: "exp_avg.KEY". */
+export interface NamedMoment {
+  readonly key: string;
+  readonly shape: readonly number[];
+  readonly tensor: Tensor;
+  /** First element in `tensor`. */
+  readonly offset: number;
+}
+
+const of = (value: ByKey, key: string): number => (typeof value === "number" ? value : value(key));
+
+export abstract class Optimizer {
+  readonly #device: Device;
+  readonly #slots = new Map<Parameter, Slot>();
+  readonly #momentNames: readonly string[];
+  readonly #maxGradNorm: number;
+  #last: readonly Slot[] = [];
+
+  /** Takes the trainable ones of `parameters`; their values must be there and f32. */
+  constructor(
+    device: Device,
+    parameters: readonly Parameter[],
+    options: OptimizerOptions,
+    momentNames: readonly string[],
+  ) {
+    this.#device = device;
+    this.#momentNames = momentNames;
+    const { learningRate, weightDecay = 0, maxGradNorm = Number.POSITIVE_INFINITY } = options;
+    this.#maxGradNorm = maxGradNorm;
+    for (const parameter of parameters.filter((p) => p.trainable)) {
+      const { value, key, shape } = parameter;
+      if (value.dtype !== "f32") throw new TypeError(`Cannot train ${key}: it is ${value.dtype}, not f32`);
+      this.#slots.set(parameter, {
+        parameter,
+        learningRate: of(learningRate, key),
+        weightDecay: of(weightDecay, key),
+        moments: momentNames.map(() => full(device, shape, 0)),
+        step: 0,
+      });
+    }
+  }
+
+  /** One step of a parameter in place, which has a gradient. */
+  protected abstract update(
+    slot: Readonly<Slot> & { readonly gradient: Tensor },
+    clip: Clip,
+    rate: number,
+  ): void;
+
+  /** Sets the learning rates from here on. */
+  set learningRate(value: ByKey) {
+    for (const slot of this.#slots.values()) slot.learningRate = of(value, slot.parameter.key);
+  }
+
+  /** The parameters that it updates: those whose gradients are wanted. */
+  get parameters(): Parameter[] {
+    return [...this.#slots.keys()];
+  }
+
+  /** Adds the gradients of a micro-batch to those since the last step. */
+  accumulate(gradients: ReadonlyMap<Parameter, Tensor>): void {
+    for (const [parameter, gradient] of gradients) {
+      const slot = this.#slots.get(parameter);
+      if (!slot) continue;
+      const before = slot.gradient;
+      slot.gradient = (before ? add(before, gradient) : gradient).keep();
+      before?.release();
+    }
+  }
+
+  /**
+   * One update with these gradients and those accumulated so far, which it forgets. Returns [scale, norm, finite]: where a
+   * gradient is not finite no parameter changes, and `undo()` takes the step back in the counts too.
+   */
+  step(gradients?: ReadonlyMap<Parameter, Tensor>, { factor = 1, unscale = 1 }: StepOptions = {}): Clip {
+    if (gradients) this.accumulate(gradients);
+    const due = [...this.#slots.values()].filter((s) => s.gradient);
+    const all = due.map((s) => s.gradient as Tensor);
+    const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
+    for (const slot of due) {
+      const gradient = slot.gradient as Tensor;
+      slot.step++;
+      this.update({ ...slot, gradient }, clip, slot.learningRate * factor);
+      slot.parameter.version++;
+      gradient.release();
+      slot.gradient = undefined;
+    }
+    this.#last = due;
+    return clip;
+  }
+
+  /** The last step changed nothing, because a gradient was not finite: it does not count. */
+  undo(): void {
+    for (const slot of this.#last) slot.step--;
+    this.#last = [];
+  }
+
+  /** All moments of every tensor of a checkpoint. */
+  *moments(): Generator<NamedMoment> {
+    for (const { parameter, moments } of this.#slots.values())
+      for (const { key, shape, offset } of parameter.parts)
+        for (const [i, name] of this.#momentNames.entries())
+          yield { key: `${name}.${key}`, shape, tensor: moments[i], offset };
+  }
+
+  /** Updates of each parameter, by its first key. */
+  get steps(): Record<string, number> {
+    return Object.fromEntries([...this.#slots.values()].map((s) => [s.parameter.key, s.step]));
+  }
+
+  /** Restores moments and counts. `read` gives a moment by its name. Throws for a parameter without a count. */
+  async restore(
+    steps: Readonly<Record<string, number>>,
+    read: (key: string) => Promise<Float32Array>,
+  ): Promise<void> {
+    for (const slot of this.#slots.values()) {
+      const { parameter, moments } = slot;
+      const step = steps[parameter.key];
+      if (step === undefined) throw new Error(`Cannot resume: no moments were saved for ${parameter.key}`);
+      slot.step = step;
+      for (const [i, name] of this.#momentNames.entries()) {
+        const all = new Float32Array(moments[i].size);
+        for (const { key, offset } of parameter.parts) all.set(await read(`${name}.${key}`), offset);
+        moments[i].write(all);
+      }
+    }
+  }
+
+  dispose(): void {
+    for (const { moments, gradient } of this.#slots.values())
+      for (const t of [...moments, gradient]) t?.release();
+    this.#slots.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Adam (Kingma & Ba 2015; torch.optim.Adam): a weight decay joins the gradient. */
+export class Adam extends Optimizer {
+  readonly #rule: { readonly beta1: number; readonly beta2: number; readonly eps: number };
+
+  constructor(device: Device, parameters: readonly Parameter[], options: AdamOptions) {
+    super(device, parameters, options, ["exp_avg", "exp_avg_sq"]);
+    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8 } = options;
+    this.#rule = { beta1, beta2, eps };
+  }
+
+  protected get decoupled(): boolean {
+    return false;
+  }
+
+  protected override update(
+    { parameter, gradient, moments: [m, v], step, weightDecay }: Slot & { readonly gradient: Tensor },
+    clip: Clip,
+    rate: number,
+  ): void {
+    const { decoupled } = this;
+    adamStep(parameter.value, gradient, m, v, clip, {
+      ...this.#rule,
+      step,
+      decay: weightDecay,
+      rate,
+      decoupled,
+    });
+  }
+}
+
+/** AdamW (Loshchilov & Hutter 2019; torch.optim.AdamW): weights decay by themselves. */
+export class AdamW extends Adam {
+  protected override get decoupled(): boolean {
+    return true;
+  }
+}
+
+/** Stochastic gradient descent with momentum (torch.optim.SGD, dampening 0). */
+export class SGD extends Optimizer {
+  readonly #momentum: number;
+
+  constructor(device: Device, parameters: readonly Parameter[], options: SgdOptions) {
+    super(device, parameters, options, ["momentum_buffer"]);
+    this.#momentum = options.momentum ?? 0;
+  }
+
+  protected override update(
+    { parameter, gradient, moments: [m], step, weightDecay }: Slot & { readonly gradient: Tensor },
+    clip: Clip,
+    rate: number,
+  ): void {
+    sgdStep(parameter.value, gradient, m, clip, { rate, momentum: this.#momentum, decay: weightDecay, step });
+  }
+}

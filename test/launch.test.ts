@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { test } from "node:test";
+import type { DeviceInfo } from "../src/gpu/device.ts";
+import { gridFor, KERNELS, launch } from "../src/gpu/launch.ts";
+
+const info: DeviceInfo = {
+  ...{ name: "made up", vendor: "", architecture: "", f16: true, timestamps: true },
+  ...{ cpu: false, subgroup: 0, path: "portable" },
+};
+const gpu = { info };
+const gpuWithSubgroups = { info: { ...info, subgroup: 32, path: "subgroups" as const } };
+const cpu = { info: { ...info, cpu: true, path: "cpu" as const } };
+const lavapipe = { info: { ...info, cpu: true, subgroup: 8, path: "subgroups" as const } };
+const all = [gpu, gpuWithSubgroups, cpu, lavapipe];
+
+test("launch() has an entry for every kernel of the package, and no other", () => {
+  const files = readdirSync(new URL("../kernels", import.meta.url)).filter((name) => name.endsWith(".wgsl"));
+  assert.deepEqual([...KERNELS].sort(), files.map((name) => name.replace(/\.wgsl$/, "")).sort());
+});
+
+test("launch() gives workgroups of 8 threads on a CPU and of 64 or 256 on a GPU", () => {
+  const threads = (choose: (on: typeof gpu) => { WG: number }) => all.map((on) => choose(on).WG);
+  assert.deepEqual(
+    threads((on) => launch(on, "softmax")),
+    [64, 64, 8, 8],
+  );
+  assert.deepEqual(
+    threads((on) => launch(on, "optimizer")),
+    [256, 256, 8, 8],
+  );
+  assert.deepEqual(
+    threads((on) => launch(on, "ctc.lattice")),
+    [256, 256, 8, 8],
+  );
+  assert.deepEqual(
+    threads((on) => launch(on, "elementwise")),
+    [64, 64, 64, 64],
+  );
+  assert.deepEqual(
+    threads((on) => launch(on, "cross_entropy", { V: 33 })),
+    [64, 64, 8, 8],
+  );
+  assert.deepEqual(
+    threads((on) => launch(on, "cross_entropy", { V: 32 })),
+    [8, 8, 8, 8],
+  );
+});
+
+test("launch() gives products and attention tiles that fit together", () => {
+  for (const on of all)
+    for (const M of [1, 255, 256])
+      for (const transA of [false, true])
+        for (const transB of [false, true]) {
+          const { rows, columns, flags } = launch(on, "matmul", { M, transA, transB });
+          if (on.info.path !== "subgroups") {
+            assert.deepEqual([rows, columns, flags.subgroups], [64, 64, false]);
+            continue;
+          }
+          assert.equal(columns, 4 * on.info.subgroup);
+          assert.equal(rows, transA ? (on.info.subgroup === 8 ? 24 : 16) : transB && M >= 256 ? 32 : 16);
+          assert.deepEqual([flags.ROWS, flags.LAST], [rows, rows - 1]);
+          assert.equal(flags.HELD * flags.LOADS, transA ? rows / 4 : rows, "loads bring every row once");
+        }
+  for (const on of all) {
+    const { WG, flags } = launch(on, "attention");
+    assert.equal(flags.HELD * flags.LOADS, 16);
+    assert.equal(WG, on.info.path === "subgroups" ? on.info.subgroup : on.info.cpu ? 8 : 64);
+  }
+});
+
+test("launch() splits long sums alone", () => {
+  const columns = (rows: number) => launch(gpu, "reduce.columns", { rows }).parts;
+  assert.deepEqual([0, 1, 256, 257, 4096, 1e6].map(columns), [1, 1, 1, 5, 64, 64]);
+  const dots = (size: number) => launch(gpu, "reduce.dots", { size }).parts;
+  assert.deepEqual([0, 1, 4097, 1e9].map(dots), [1, 1, 2, 256]);
+});
+
+test("gridFor() folds grids that one dimension cannot hold, and leaves no thread out", () => {
+  assert.deepEqual(gridFor(0, 64), [0]);
+  assert.deepEqual(gridFor(65, 64), [2]);
+  assert.deepEqual(gridFor(65535 * 64, 64), [65535]);
+  for (const groups of [65536, 100_003, 2 ** 31]) {
+    const [x, y = 1] = gridFor(groups * 8, 8);
+    assert.ok(x * y >= groups && x <= 65535 && y <= 65535, `${x}×${y}`);
+  }
+});
