@@ -13,9 +13,9 @@ import { LABELS, type Utterance } from "../src/speech/corpora/corpus.ts";
 import { evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
 import { EmotionRecognizer } from "../src/speech/system/emotion.ts";
 import { openRecognizer } from "../src/speech/system/recognizer.ts";
-import type { UtteranceAnswer } from "../src/speech/training/answer.ts";
 import { EmotionTask } from "../src/speech/training/emotion_task.ts";
 import { editCheckpoint, floats } from "./checkpoint.ts";
+import { totalEdits, wer, wordEdits } from "../src/speech/metrics/wer.ts";
 import { testDevice } from "./device.ts";
 
 const demo = fileURLToPath(new URL("../weights/demo", import.meta.url));
@@ -42,7 +42,7 @@ async function predicted(model: string) {
 const evaluated = async (model: string) =>
   await evaluateModel(host, device, await openEmotionModel(host, model), utterances);
 
-/** The answers that the dev figures of a training of this model are made from, and the figures. */
+/** The dev figures of a training of this model. */
 async function devOf(path: string) {
   const model = await openEmotionModel(host, path);
   const weights = new Weights(device, { file: model.weights, path, spellings, mayIgnore });
@@ -50,20 +50,14 @@ async function devOf(path: string) {
     const system = new EmotionRecognizer(weights.root, model.emotion);
     await weights.initialize();
     const { vocabulary, tokenizer, normalize } = model;
-    let answers: readonly UtteranceAnswer[] = [];
     const task = new EmotionTask({
       ...{ system, parameters: weights.parameters, train: [], dev: utterances, seed: 1, alpha: 0.1 },
       ...{ batch: { items: 4 }, ctcReduction: "sum", labelSmoothing: 0.1 },
       augment: { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 },
       reader: { host, vocabulary, tokenizer, normalize, maxTokens: system.config.bert?.maxPositions ?? 0 },
-      measure(given) {
-        answers = given;
-        return { ua: 0, wa: 0, wer: 0 };
-      },
       save: async () => {},
     });
-    const figures = await task.evaluate();
-    return { answers, figures };
+    return await task.evaluate();
   } finally {
     weights.dispose();
     await model.weights.close();
@@ -73,18 +67,23 @@ async function devOf(path: string) {
 test("predict, evaluate and the dev figures answer alike, and leave no bytes alive", async () => {
   const { live } = device.pool.statistics;
   const truth = await predicted(demo);
-  const { answers: dev, figures } = await devOf(demo);
-  for (const answers of [await evaluated(demo), dev])
-    for (const [i, { utterance, hypothesis, probabilities }] of answers.entries()) {
-      assert.equal(utterance.id, utterances[i].id);
-      assert.ok(hypothesis && hypothesis === truth[i].transcript?.text);
-      for (const [k, label] of LABELS.entries())
-        assert.ok(Math.abs(probabilities[k] - (truth[i].probabilities?.[label] ?? Number.NaN)) < 1e-5);
-    }
-  assert.equal(dev.length, 2);
+  const figures = await devOf(demo);
+  for (const [i, { utterance, hypothesis, probabilities }] of (await evaluated(demo)).entries()) {
+    assert.equal(utterance.id, utterances[i].id);
+    assert.ok(hypothesis && hypothesis === truth[i].transcript?.text);
+    for (const [k, label] of LABELS.entries())
+      assert.ok(Math.abs(probabilities[k] - (truth[i].probabilities?.[label] ?? Number.NaN)) < 1e-5);
+  }
   assert.ok(figures && figures.ctc > 0, `${figures?.ctc}`);
+  assert.equal(figures.utterances, 2);
+  const edits = utterances.map(({ words }, i) =>
+    wordEdits({ reference: words, hypothesis: (truth[i].transcript?.text ?? "").toUpperCase() }),
+  );
+  assert.equal(figures.wer, wer(totalEdits(edits)));
   // The cross-entropy is that of the answers, whatever smoothing the training has.
-  const emotion = dev.reduce((sum, { probabilities }, i) => sum - Math.log(probabilities[i]), 0) / dev.length;
+  const emotion =
+    truth.reduce((sum, { probabilities }, i) => sum - Math.log(probabilities?.[LABELS[i]] ?? 0), 0) /
+    truth.length;
   assert.ok(Math.abs((figures?.emotion ?? Number.NaN) - emotion) < 1e-5);
   assert.ok(Math.abs(figures.loss - (0.1 * figures.ctc + 0.9 * emotion)) < 1e-4);
   assert.equal(device.pool.statistics.live, live);

@@ -222,12 +222,9 @@ test("trainRun() refuses f16 that the device has not before any stage", async ()
   const config = checkConfig(set("both-cmgi", "stage2.precision=f16"), "the test");
   const device = { info: { name: "Plain", f16: false } } as Device;
   const [run, signal] = [{ refuseGone: async () => {} } as RunFolder, new AbortController().signal];
-  await assert.rejects(
-    trainRun({ device, run, config, resume: false, signal, measure: () => ({ ua: 0, wa: 0 }) }),
-    {
-      message: "Cannot train with f16: Plain has no shader-f16; use stage2.precision f32",
-    },
-  );
+  await assert.rejects(trainRun({ device, run, config, resume: false, signal }), {
+    message: "Cannot train with f16: Plain has no shader-f16; use stage2.precision f32",
+  });
 });
 
 test("settingNotes() says what changes nothing and what is overruled", () => {

@@ -98,7 +98,7 @@ async function go(
   const run = resume ? await RunFolder.open(on, "run") : await RunFolder.create(on, "run", config);
   const notices: string[] = [];
   await trainRun({
-    ...{ device, run, config, data, resume, measure: () => ({ ua: 0, wa: 0 }) },
+    ...{ device, run, config, data, resume },
     signal: signal ?? new AbortController().signal,
     buildStage: tiny(on, corpus),
     onStep,

@@ -43,7 +43,6 @@ export async function tinySystem(
       augment: { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 },
     },
     reader: { host: device.host, maxTokens: 16 },
-    measure: () => ({ ua: 0, wa: 0 }),
     save: async () => {},
   });
   return { weights, task };

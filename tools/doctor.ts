@@ -15,6 +15,7 @@ import { type SelfTest, selfTest } from "./doctor/self_test.ts";
 import { measureSpeed } from "./doctor/speed.ts";
 import { formatBytes } from "./format.ts";
 import { byHand, readOsRelease } from "./mesa.mjs";
+import { SUMMARIES } from "./summaries.ts";
 import { vulkanDrivers } from "./vulkan.ts";
 
 const LIMITS = [
@@ -31,9 +32,9 @@ const ROOMY = 96 * 2 ** 20;
 
 export const verb = defineVerb({
   name: "doctor",
-  summary: "host, adapters, features, limits; a numeric self-test; advice",
+  summary: SUMMARIES.doctor,
   usage: "[options]",
-  example: "wavegate doctor --adapter nvidia",
+  example: "wavegate doctor",
   options: deviceOptions,
   async main({ values, print, printJson }) {
     const host = await currentHost();

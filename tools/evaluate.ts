@@ -2,6 +2,7 @@
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { type Fold, holdOut } from "../src/speech/corpora/folds.ts";
+import { chooseSession, tellProblems } from "../src/speech/corpora/held_out.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { type Baselines, readBaselines } from "../src/speech/evaluate/baselines.ts";
 import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
@@ -9,11 +10,11 @@ import { type Answer, answersCsv, report, reportText } from "../src/speech/evalu
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
+import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "../src/speech/training/overlap.ts";
 import { readProvenance } from "../src/speech/training/provenance.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
-import { chooseSession, tellProblems } from "./fold.ts";
-import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "./provenance.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 const options = {
   model: { type: "string", value: "DIR", help: "a model folder, as train writes it" },
@@ -31,9 +32,9 @@ const options = {
 
 export const verb = defineVerb({
   name: "evaluate",
-  summary: "UA, WA and WER of a model on the session that its training held out",
+  summary: SUMMARIES.evaluate,
   usage: "--model DIR --data DIR [--fold NAME] [options]",
-  example: "wavegate evaluate --model runs/small/model --data corpus/mini --out answers.csv",
+  example: "wavegate evaluate --model runs/a/model --data corpus/nano --out answers.csv",
   options,
   async main(context) {
     const { values, print, printJson, note } = context;

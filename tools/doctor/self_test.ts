@@ -7,7 +7,7 @@ import { layerNorm } from "../../src/ops/layer_norm.ts";
 import { linear } from "../../src/ops/matmul.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
-import { distance } from "../validate/compare.ts";
+import { distance } from "../../src/validate/compare.ts";
 
 export interface SelfTest {
   readonly operator: string;

@@ -22,9 +22,9 @@ import { weightNorm } from "../../src/ops/weight_norm.ts";
 import { vjp } from "../../src/tensor/autograd.ts";
 import { noGrad } from "../../src/tensor/tape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
-import { CaseTensors, type NumberName, numberOf, type OpCase, readOpCases } from "./case.ts";
-import { type Evidence, judge, type Stage } from "./compare.ts";
-import { validateOptimizer } from "./optimizers.ts";
+import { CaseTensors, type NumberName, numberOf, type OpCase, readOpCases } from "../../src/validate/case.ts";
+import { type Evidence, judge, type Stage } from "../../src/validate/compare.ts";
+import { validateOptimizer } from "../../src/validate/optimizers.ts";
 
 const LIMIT = 1e-5;
 

@@ -20,7 +20,7 @@ import { readSentences, TextTask } from "./text_task.ts";
 
 /** What a task is told besides its model. */
 export interface TaskOptions
-  extends Pick<EmotionTaskOptions, "train" | "dev" | "measure">,
+  extends Pick<EmotionTaskOptions, "train" | "dev">,
     Pick<EmotionTaskOptions["reader"], "onProblem"> {
   /** Told what is odd about the data and does not keep it from being learnt. */
   readonly onNote?: (line: string) => void;
@@ -88,7 +88,7 @@ function emotionTask(
   weights: Weights,
   config: TrainConfig,
   { stage, assets, hubert, bert }: Materials,
-  { train, dev, measure, onProblem, record }: TaskOptions,
+  { train, dev, onProblem, record }: TaskOptions,
 ): EmotionTask {
   const options = stageOf(config, stage);
   const json = systemJson(config, stage, { hubert, bert });
@@ -106,7 +106,7 @@ function emotionTask(
     ...recordFile(record),
   };
   return new EmotionTask({
-    ...{ train, dev, measure, batch: options.batch, seed: config.seed },
+    ...{ train, dev, batch: options.batch, seed: config.seed },
     system: new EmotionRecognizer(weights.root, parsed),
     parameters: weights.parameters,
     reader: {

@@ -1,5 +1,7 @@
 /** Stages 1 and 2 of the paper: characters and emotions from speech, then from speech and words. */
-import type { Utterance } from "../corpora/corpus.ts";
+import { LABELS, type Utterance } from "../corpora/corpus.ts";
+import { argmax, score } from "../metrics/metrics.ts";
+import { totalEdits, wer, wordEdits } from "../metrics/wer.ts";
 import type { EmotionRecognizer, EncodedSpeech } from "../system/emotion.ts";
 import { frameCount, type HubertInput } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
@@ -30,8 +32,6 @@ export interface EmotionTaskOptions {
   readonly ctcReduction: Reduction & ("mean" | "sum");
   readonly labelSmoothing: number;
   readonly augment: Augmentation;
-  /** Scores answers; from the floor above. */
-  readonly measure: (answers: readonly UtteranceAnswer[]) => { ua: number; wa: number; wer?: number };
   readonly save: (folder: string) => Promise<void>;
 }
 
@@ -108,7 +108,7 @@ export class EmotionTask implements Task<Batch> {
   }
 
   async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
-    const { dev, batch, reader, system, alpha, measure } = this.#o;
+    const { dev, batch, reader, system, alpha } = this.#o;
     if (dev.length === 0) return undefined;
     const { hubert } = system.config;
     const inference = new Inference(system, reader);
@@ -141,16 +141,27 @@ export class EmotionTask implements Task<Batch> {
       ctc += (losses.ctc ?? 0) * read.utterances.length;
     }
     refuseTooFew(dev.length - answers.length, dev.length, "the dev set");
-    const { ua, wa, wer } = measure(answers);
+    const { wer, ...accuracies } = devScores(answers);
     emotion /= answers.length;
     ctc /= answers.length;
     const recognises = answers[0].hypothesis !== undefined;
     const loss = recognises ? alpha * ctc + (1 - alpha) * emotion : emotion;
     const counts = { utterances: answers.length, of: dev.length };
-    return { loss, emotion, ua, wa, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
+    return { loss, emotion, ...accuracies, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
   }
 
   save(folder: string): Promise<void> {
     return this.#o.save(folder);
   }
+}
+
+/** UA and WA of the labelled answers; WER, a share of the reference's words, where every answer has words. */
+function devScores(answers: readonly UtteranceAnswer[]): { ua: number; wa: number; wer?: number } {
+  const labelled = answers.filter((a) => a.utterance.label !== undefined);
+  const truth = labelled.map((a) => LABELS.indexOf(a.utterance.label!));
+  const predicted = labelled.map((a) => argmax(a.probabilities));
+  const { ua, wa } = score(truth, predicted, LABELS.length);
+  if (answers.some((a) => a.hypothesis === undefined)) return { ua, wa };
+  const edits = answers.map((a) => wordEdits({ reference: a.utterance.words, hypothesis: a.hypothesis! }));
+  return { ua, wa, wer: wer(totalEdits(edits)) };
 }

@@ -1,6 +1,6 @@
 /** Finds recordings and reads them, a window at a time. */
-import type { Host } from "../../src/host/host.ts";
-import { type Audio, readWav } from "../../src/io/audio.ts";
+import type { Host } from "../../host/host.ts";
+import { type Audio, readWav } from "../../io/audio.ts";
 
 /** Recordings are read and recognised in windows of so many files or seconds, so that a corpus need not fit in memory. */
 const WINDOW = { files: 64, seconds: 600 };
