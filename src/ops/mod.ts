@@ -2,7 +2,7 @@
 export { type ActivationKind, activation, exp, gelu, log, relu, sigmoid, tanh } from "./activation.ts";
 export { type AttentionOptions, crossAttention, selfAttention } from "./attention.ts";
 export { type ConvOptions, conv1d, packWeight } from "./conv1d.ts";
-export { convert, halved, type StorageType } from "./convert.ts";
+export { convert, halved, type GpuStoredDType } from "./convert.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./cross_entropy.ts";
 export { type CtcOptions, ctcLoss, type Reduction } from "./ctc.ts";
 export { dropout } from "./dropout.ts";
