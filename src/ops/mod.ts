@@ -16,4 +16,5 @@ export { type MseOptions, mse } from "./mse.ts";
 export { maskedMean, mean, type SumOptions, sum } from "./reduce.ts";
 export { blend, join } from "./sigmoid_gate.ts";
 export { type SoftmaxOptions, softmax } from "./softmax.ts";
+export type { Clip } from "./optimizer.ts";
 export { weightNorm } from "./weight_norm.ts";

@@ -14,7 +14,7 @@ export interface GradcheckOptions {
 }
 
 /** What can be moved along a direction: a tensor or a Parameter. */
-type Movable = Differentiable & { write(values: Float32Array): void };
+export type Movable = Differentiable & { write(values: Float32Array): void };
 
 /** Bits of f32 in the loss: a difference of two losses is known to so much of them. */
 const ROUNDING = 1e-6;

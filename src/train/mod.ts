@@ -12,15 +12,18 @@ export {
   Adam,
   type AdamOptions,
   AdamW,
+  type ByKey,
+  type NamedMoment,
   Optimizer,
   type OptimizerOptions,
   SGD,
   type SgdOptions,
+  type Slot,
   type StepOptions,
 } from "./optimizer.ts";
-export { RunFolder } from "./run_folder.ts";
-export { type ScheduleOptions, scheduleFactor } from "./schedule.ts";
+export { type Metrics, RunFolder } from "./run_folder.ts";
+export { type ScheduleKind, type ScheduleOptions, scheduleFactor } from "./schedule.ts";
 export { seedOf, trainingStream, uniformStream } from "./seeds.ts";
-export { type Best, type Identity, type Latest, openLatest } from "./state.ts";
+export { type Best, type Identity, type Latest, type LoopState, openLatest, type Stages } from "./state.ts";
 export type { DevResult, Losses, Task } from "./task.ts";
 export { type UpdateOptions, type UpdateResult, update } from "./update.ts";

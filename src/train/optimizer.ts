@@ -9,7 +9,7 @@ import { adamStep, type Clip, clipNorm, sgdStep } from "../ops/optimizer.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** One number for all parameters, or one for each by its first key. */
-type ByKey = number | ((key: string) => number);
+export type ByKey = number | ((key: string) => number);
 
 export interface OptimizerOptions {
   readonly learningRate: ByKey;
@@ -38,7 +38,7 @@ export interface StepOptions {
 }
 
 /** What an optimiser knows of a parameter. */
-interface Slot {
+export interface Slot {
   readonly parameter: Parameter;
   learningRate: number;
   readonly weightDecay: number;
