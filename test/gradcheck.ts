@@ -1,85 +1,65 @@
-/** Gradients against directional finite differences, for any op. */
+/** Samples of the operators' records against their float64 references, and those against finite differences. */
 import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import process from "node:process";
 import type { Device } from "../src/gpu/device.ts";
-import { scope } from "../src/tensor/scope.ts";
-import { type Shape, sizeOf } from "../src/tensor/shape.ts";
-import { vjp } from "../src/tensor/autograd.ts";
-import { Tensor } from "../src/tensor/tensor.ts";
-import { normal } from "./reference.ts";
+import { slopeAlong } from "../src/records/differences.ts";
+import { normal } from "../src/records/float64.ts";
+import { loadRecords, selectRecords } from "../src/records/mod.ts";
+import type { OpInfo, Sample } from "../src/records/op_info.ts";
+import { cannotRun, checkSample, describe, float64Of, leavesOf } from "../src/records/run.ts";
 
-/** An input: its shape, filled with normal numbers, or its values too. */
-export type CheckedInput = Shape | { readonly shape: Shape; readonly data: Float32Array };
-
-export interface GradcheckOptions {
-  /** Length of a step in units of the random direction; 0.01 by default. */
-  step?: number;
-  /** Largest error relative to the norm of the gradient; 2e-3 by default, as f32 outputs are noisy. */
-  tolerance?: number;
-  /** Random directions for each input; 2 by default. */
-  directions?: number;
-  seed?: number;
+/** The records of the operators that WAVEGATE_OPERATORS names, of all without it. */
+export async function chosenRecords(): Promise<OpInfo[]> {
+  const words = (process.env.WAVEGATE_OPERATORS ?? "").split(",").filter(Boolean);
+  return selectRecords(await loadRecords(), words);
 }
 
-interface Filled {
-  readonly shape: Shape;
-  readonly data: Float32Array;
+/** Fails unless forward, recorded forward and gradients of a sample are within its tolerance on this device. */
+export async function assertSample(device: Device, sample: Sample): Promise<void> {
+  for (const deviation of await checkSample(device, sample))
+    assert.ok(deviation.relL2 <= deviation.tolerance, `${sample.title}: ${describe(deviation)}`);
 }
 
-/**
- * Checks every input's gradient of L = Σ out·c, c random and fixed.
- *
- * Along a unit direction v, the gradient's g·v must be (8(L(+h) − L(−h)) − (L(+2h) − L(−2h))) / 12h. The sum runs in
- * float64 on the CPU. Throws an AssertionError that names the input.
- */
-export async function checkGradients(
-  device: Device,
-  op: (...inputs: Tensor[]) => Tensor,
-  inputs: readonly CheckedInput[],
-  options: GradcheckOptions = {},
-): Promise<void> {
-  const { step = 0.01, tolerance = 2e-3, directions = 2, seed = 1 } = options;
-  const filled = inputs.map(
-    (x, i): Filled => ("data" in x ? x : { shape: x, data: normal(sizeOf(x), seed + 1000 * i) }),
-  );
-  const upload = (given: readonly Filled[]) =>
-    given.map(({ shape, data }) => Tensor.from(device, data, shape));
-  const shape = scope(device, () => [...op(...upload(filled)).shape]);
-  const cotangent = normal(sizeOf(shape), seed + 77);
-
-  const gradients = scope(device, () => {
-    const leaves = upload(filled);
-    const result = vjp(device, leaves, () => ({
-      outputs: [op(...leaves)],
-      cotangents: [Tensor.from(device, cotangent, shape)],
-    }));
-    return leaves.map((leaf) => result.gradients.get(leaf));
+/** One test a record: assertSample() of each sample that the device can run. */
+export function testRecord(device: Device, { name, samples }: OpInfo, where = ""): void {
+  test(`${name}() agrees with float64${where}: ${samples.length} samples`, async (t: TestContext) => {
+    for (const sample of samples) {
+      const reason = cannotRun(device, sample);
+      if (reason) {
+        t.diagnostic(`${sample.title} is left out: ${reason}`);
+        continue;
+      }
+      await assertSample(device, sample);
+    }
   });
+}
 
-  const evaluate = async (given: readonly Filled[]): Promise<number> => {
-    const out = scope(device, () => op(...upload(given)));
-    const values = await out.read();
-    out.release();
-    return values.reduce((sum, v, i) => sum + v * cotangent[i], 0);
-  };
-  for (const [i, input] of filled.entries()) {
-    const gradient = await gradients[i]?.read();
-    assert.ok(gradient, `input ${i} has no gradient`);
-    gradients[i]?.release();
+/** Random directions in each input. */
+const DIRECTIONS = 2;
+/** Largest error of a slope relative to the norm of the gradient. */
+const LIMIT = 1e-7;
+
+/** Fails unless the gradients that a record gives are those that finite differences of its reference measure. */
+export function checkGradients(sample: Sample): void {
+  const inputs = sample.inputs();
+  const arrays = float64Of(inputs);
+  const y = sample.reference(arrays).data;
+  const dy = Float64Array.from(normal(y.length, 991));
+  const gradients = sample.gradients?.(arrays, dy);
+  if (!gradients || !sample.differences) return;
+  // What float64 rounds off the terms of Σ y·dy, as a slope.
+  const noise = (2 ** -50 * y.reduce((sum, v, i) => sum + Math.abs(v * dy[i]), 0)) / sample.step;
+  for (const name of leavesOf(inputs)) {
+    const gradient: Float64Array = Float64Array.from(gradients[name]);
+    assert.equal(gradient.length, arrays[name].data.length, `${sample.title}: the gradient of ${name}`);
     const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
-    for (let n = 0; n < directions; n++) {
-      const v = normal(input.data.length, seed + 31 * n + 7 * i + 5);
-      const length = Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
-      // A step as long as `step` in each coordinate, on average; the difference is divided by what it really was.
-      const at = (h: number) =>
-        evaluate(filled.map((x, j) => (j === i ? { ...x, data: x.data.map((y, e) => y + h * v[e]) } : x)));
-      const measured =
-        (8 * ((await at(step)) - (await at(-step))) - ((await at(2 * step)) - (await at(-2 * step)))) /
-        (12 * step * length);
-      const claimed = gradient.reduce((sum, g, e) => sum + g * v[e], 0) / length;
-      const error = Math.abs(measured - claimed);
+    for (let n = 0; n < DIRECTIONS; n++) {
+      const { slope, direction } = slopeAlong(sample, arrays, name, dy, 31 * n + 5);
+      const claimed = gradient.reduce((sum, g, i) => sum + g * direction[i], 0);
       assert.ok(
-        error <= tolerance * norm,
-        `input ${i}, direction ${n}: the gradient says ${claimed}, differences say ${measured}; norm ${norm}, tolerance ${tolerance}`,
+        Math.abs(claimed - slope) <= LIMIT * norm + noise,
+        `${sample.title}: the gradient of ${name} says ${claimed} in direction ${n}, differences say ${slope}; norm ${norm}`,
       );
     }
   }

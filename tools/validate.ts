@@ -1,6 +1,7 @@
 /** wavegate validate: runs reference cases and compares every stored tensor. */
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
+import { loadRecords } from "../src/records/mod.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatTable } from "./format.ts";
@@ -28,7 +29,7 @@ export const verb = defineVerb({
     for (const folder of folders) {
       const single = (await host.kind(`${folder}/index.json`)) === "file";
       const { stages, cost }: { stages: Stage[]; cost?: Cost } = single
-        ? { stages: await validateOperators(host, device, folder) }
+        ? { stages: await validateOperators(host, device, folder, await loadRecords()) }
         : await validateModel(host, device, folder);
       if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
       cases.push({ case: folder, pass: stages.every((s) => s.pass), stages });
