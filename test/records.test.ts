@@ -7,6 +7,7 @@ import { activations, map } from "../src/records/float64.ts";
 import { loadRecords, selectRecords } from "../src/records/mod.ts";
 import { defineOp, type OpSpec } from "../src/records/op_info.ts";
 import { checkSample } from "../src/records/run.ts";
+import { StoredInputs } from "../src/records/stored.ts";
 import { record } from "../src/tensor/tape.ts";
 import { testDevice } from "./device.ts";
 import { checkGradients, chosenRecords, testRecord } from "./gradcheck.ts";
@@ -120,6 +121,33 @@ test("a sample's inputs keep clear of the record's kinks, and are the same each 
   assert.ok(data.every((v) => Math.abs(v) > 0.0199 && Math.abs(v - 1) > 0.0199));
   assert.ok(data.some((v) => v < 0) && data.some((v) => v > 0));
   assert.deepEqual([...(inputs().get("x")?.data ?? [])], data);
+});
+
+test("StoredInputs refuses attributes and inputs that a case should have and has not", () => {
+  const x = ops.full(device, [2], 1);
+  const attributes = { eps: "small", groups: 2, reduction: "total", class_weight: "w", zero_infinity: 1 };
+  const stored = new StoredInputs(device, "a_case", attributes, new Map([["x", x]]), new Map());
+  assert.equal(stored.tensor("x"), x);
+  assert.deepEqual([stored.number("groups"), stored.number("dilation", 3)], [2, 3]);
+  assert.deepEqual(
+    [stored.optional("y"), stored.named("none"), stored.flag("none")],
+    [undefined, undefined, false],
+  );
+  assert.equal(stored.choice("approximate", ["none", "tanh"], "none"), "none");
+  const a = "Cannot use the attributes of a_case";
+  for (const [read, message] of [
+    [() => stored.number("stride"), `${a}: it lacks the key stride, a finite number`],
+    [() => stored.number("eps", 1), `${a}: eps is "small" but should be a finite number`],
+    [
+      () => stored.choice("reduction", ["mean", "sum"], "mean"),
+      `${a}: reduction is "total" but should be one of mean, sum`,
+    ],
+    [() => stored.flag("zero_infinity"), `${a}: zero_infinity is 1 but should be true or false`],
+    [() => stored.named("class_weight"), "Cannot run a_case: it has no input w"],
+    [() => stored.integers("ids"), "Cannot run a_case: it has no input ids"],
+  ] as const)
+    assert.throws(read, { message });
+  x.release();
 });
 
 test("a sample's title says what it is", () => {

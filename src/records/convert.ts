@@ -1,7 +1,8 @@
 import { bf16ToF32, f16ToF32, f32ToF16 } from "../io/dtype.ts";
-import { convert, type StorageType } from "../ops/convert.ts";
-import { randomBits } from "./float64.ts";
-import { defineOp, type InputSpec } from "./op_info.ts";
+import { convert, halved, type StorageType } from "../ops/convert.ts";
+import { linear } from "../ops/matmul.ts";
+import { product, randomBits } from "./float64.ts";
+import { type Arrays, defineOp, type InputSpec } from "./op_info.ts";
 
 interface Arguments {
   readonly from: StorageType;
@@ -34,7 +35,37 @@ const sample = (size: number, from: StorageType, to: "f32" | "f16") => ({
   args: { from, size, to },
 });
 
+/** x (M, K), w (N, K) rounded to f16. */
+const halves = ({ x, w }: Arrays) => ({
+  ...{ M: x.shape[0], N: w.shape[0], K: w.shape[1] },
+  rounded: f16ToF32(f32ToF16(Float32Array.from(w.data))),
+});
+
 export const records = [
+  defineOp({
+    name: "halved", // in the product that it is made for: f16 cannot be read
+    f16: true,
+    run: ({ x, w }) => linear(x, halved(w)),
+    reference: ({ x, w }) => {
+      const { M, N, K, rounded } = halves({ x, w });
+      return { shape: [M, N], data: product(x.data, rounded, { M, N, K, transB: true }) };
+    },
+    gradients: ({ x, w }, _, dy) => {
+      const { M, N, K, rounded } = halves({ x, w });
+      return {
+        x: product(dy, rounded, { M, N: K, K: N }),
+        w: product(dy, x.data, { M: N, N: K, K: M, transA: true }),
+      };
+    },
+    samples: [
+      [17, 33, 9],
+      [20, 64, 40],
+    ].map(([M, K, N]) => ({
+      inputs: { x: [M, K], w: [N, K] },
+      differences: false as const, // those of what is rounded are steps
+    })),
+    bench: [{ inputs: { x: [128, 768], w: [3072, 768] }, flop: 2 * 128 * 768 * 3072 }],
+  }),
   defineOp<Arguments>({
     name: "convert",
     tolerance: 0,

@@ -86,6 +86,8 @@ export interface OpSpec<A> extends Tolerance {
     args: A,
     dy: Float64Array,
   ) => Readonly<Record<string, ArrayLike<number>>>;
+  /** True for an operator that makes f16: a device without it leaves all samples out. */
+  readonly f16?: true;
   /** False where the operator has no backward. */
   readonly differentiable?: false;
   /** Values of an input at which the slope jumps: samples keep clear of them, as no finite difference holds there. */
@@ -161,7 +163,7 @@ const showArgs = (args: object): string =>
 
 /** Binds a record's arguments, so that those who go by it need not know them. */
 export function defineOp<A extends object = object>(spec: OpSpec<A>): OpInfo {
-  const { name, differentiable = true, kinks = {} } = spec;
+  const { name, f16 = false, differentiable = true, kinks = {} } = spec;
   const bind = (call: SampleSpec<A>): Sample => {
     const args = (call.args ?? {}) as A;
     const specs = Object.entries(call.inputs).filter((entry) => entry[1] !== undefined) as [
@@ -182,7 +184,7 @@ export function defineOp<A extends object = object>(spec: OpSpec<A>): OpInfo {
       run: (inputs, device) => spec.run(inputs, args, device),
       reference: (inputs) => spec.reference(inputs, args),
       gradients: gradients && ((inputs, dy) => gradients(inputs, args, dy)),
-      f16: specs.some(([, value]) => "shape" in value && value.dtype === "f16"),
+      f16: f16 || specs.some(([, value]) => "shape" in value && value.dtype === "f16"),
       tolerance,
       gradientTolerance: call.gradientTolerance ?? call.tolerance ?? spec.gradientTolerance ?? tolerance,
       step: call.step ?? 1e-3,
