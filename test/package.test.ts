@@ -9,7 +9,7 @@ const app = installed();
 
 /** A product of the package's, and the gradients of two kernels of its own, declared before and after the device is opened. */
 const program = `
-import { currentHost, grad, gridFor, openDevice, ops, record, scope, Tensor, twin } from "wavegate";
+import { currentHost, gridFor, openDevice, ops, record, scope, Tensor, twin, vjp } from "wavegate";
 const source = \`
   struct Dims { size: u32 }
   @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -45,11 +45,10 @@ const y = scope(device, () => ops.matmul(
 const shown = [await y.read()];
 for (const k of [early, late]) {
   const x = Tensor.from(device, Float32Array.of(1, 2, 3), [3]);
-  const { loss, gradients } = grad(device, [x], () => {
-    const loss = square(k)(x);
-    return { loss, seeds: [[loss, ops.full(device, [3], 1)]] };
-  });
-  shown.push(await loss.read(), await gradients.get(x).read());
+  const { outputs, gradients } = vjp(device, [x], () => (
+    { outputs: [square(k)(x)], cotangents: [ops.full(device, [3], 1)] }
+  ));
+  shown.push(await outputs[0].read(), await gradients.get(x).read());
 }
 console.log(shown.map((values) => values.join(" ")).join("; "));
 device.dispose();

@@ -13,8 +13,9 @@ import { reshape } from "../ops/elementwise.ts";
 import { slice } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { BertConfig } from "./config.ts";
+import { type BertConfig, bertConfig } from "./config.ts";
 import { EncoderLayer } from "./encoder_layer.ts";
+import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
 
 export interface BertInput {
   /** B rows of equal length T, padded. */
@@ -83,6 +84,17 @@ export class BertModel {
     this.#pooler = options.pooler
       ? new Linear(weights.at("pooler").at("dense"), config.hiddenSize, config.hiddenSize)
       : undefined;
+  }
+
+  /** Opens a folder of Hugging Face's. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    { pooler, ...options }: PretrainedOptions & { readonly pooler?: boolean } = {},
+  ): Promise<Pretrained<BertModel>> {
+    const build = (root: WeightScope, json: unknown, source: string) =>
+      new BertModel(root.at("bert"), bertConfig(json, source), { pooler });
+    return fromPretrained(device, folder, build, options);
   }
 
   get device(): Device {
@@ -155,6 +167,17 @@ export class BertForSequenceClassification {
   constructor(weights: WeightScope, config: BertConfig) {
     this.bert = new BertModel(weights.at("bert"), config, { pooler: true });
     this.#classifier = new Linear(weights.at("classifier"), config.hiddenSize, config.numLabels);
+  }
+
+  /** Opens a folder of Hugging Face's. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    options?: PretrainedOptions,
+  ): Promise<Pretrained<BertForSequenceClassification>> {
+    const build = (root: WeightScope, json: unknown, source: string) =>
+      new BertForSequenceClassification(root, bertConfig(json, source));
+    return fromPretrained(device, folder, build, options);
   }
 
   /** logits (B, labels) */

@@ -3,6 +3,7 @@
  * (modeling_hubert.py, modeling_wav2vec2.py) in the LARGE form (layer-norm convolutions, pre-norm layers) and the BASE
  * form (group norm, post-norm). Frames are channels-last throughout.
  */
+import type { Device } from "../gpu/device.ts";
 import { SelfAttention } from "../nn/attention.ts";
 import { Conv1d, WeightNormConv1d } from "../nn/conv.ts";
 import { FeedForward } from "../nn/feed_forward.ts";
@@ -18,8 +19,9 @@ import { add, reshape } from "../ops/elementwise.ts";
 import { concat, maskRows, slice, transpose } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { HubertConfig } from "./config.ts";
+import { type HubertConfig, hubertConfig } from "./config.ts";
 import { EncoderLayer } from "./encoder_layer.ts";
+import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
 
 /** Frames that the convolutions make of `samples`; transformers' _get_feat_extract_output_lengths. */
 export const frameCount = (config: HubertConfig, samples: number): number =>
@@ -140,6 +142,19 @@ export class HubertModel {
   readonly #layers: EncoderLayer[];
   readonly #norm: LayerNorm;
 
+  /** Opens a folder of Hugging Face's: HuBERT, or wav2vec 2.0. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    options?: PretrainedOptions,
+  ): Promise<Pretrained<HubertModel>> {
+    const build = (root: WeightScope, json: unknown, source: string) => {
+      const config = hubertConfig(json, source);
+      return new HubertModel(root.at(config.prefix), config);
+    };
+    return fromPretrained(device, folder, build, options);
+  }
+
   constructor(weights: WeightScope, config: HubertConfig) {
     const { hiddenSize: C, layerNormEps: eps, posKernel, posGroups } = config;
     const features = config.convDim[config.convDim.length - 1];
@@ -255,6 +270,17 @@ export class HubertForCTC {
   readonly hubert: HubertModel;
   readonly #head: Linear;
   readonly #dropout: number;
+
+  /** Opens a folder of Hugging Face's: HuBERT, or wav2vec 2.0. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    options?: PretrainedOptions,
+  ): Promise<Pretrained<HubertForCTC>> {
+    const build = (root: WeightScope, json: unknown, source: string) =>
+      new HubertForCTC(root, hubertConfig(json, source));
+    return fromPretrained(device, folder, build, options);
+  }
 
   constructor(weights: WeightScope, config: HubertConfig) {
     this.hubert = new HubertModel(weights.at(config.prefix), config);

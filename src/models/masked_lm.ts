@@ -1,4 +1,5 @@
 /** BERT that guesses masked words: transformers' `BertForMaskedLM`, its decoder tied to the word embeddings. */
+import type { Device } from "../gpu/device.ts";
 import { Linear } from "../nn/linear.ts";
 import type { Mode } from "../nn/mode.ts";
 import { LayerNorm } from "../nn/norm.ts";
@@ -7,7 +8,8 @@ import type { WeightScope } from "../nn/weights.ts";
 import { linear } from "../ops/matmul.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type BertInput, BertModel } from "./bert.ts";
-import type { BertConfig } from "./config.ts";
+import { type BertConfig, bertConfig } from "./config.ts";
+import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
 
 export class BertForMaskedLM {
   readonly bert: BertModel;
@@ -22,6 +24,17 @@ export class BertForMaskedLM {
     this.#transform = new Linear(head.at("transform").at("dense"), C, C);
     this.#norm = new LayerNorm(head.at("transform").at("LayerNorm"), C, eps);
     this.#bias = head.get("bias", [vocabSize], { kind: "zeros" });
+  }
+
+  /** Opens a folder of Hugging Face's. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    options?: PretrainedOptions,
+  ): Promise<Pretrained<BertForMaskedLM>> {
+    const build = (root: WeightScope, json: unknown, source: string) =>
+      new BertForMaskedLM(root, bertConfig(json, source));
+    return fromPretrained(device, folder, build, options);
   }
 
   /** logits (B, T, V) */

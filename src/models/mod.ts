@@ -4,3 +4,4 @@ export { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "./
 export { frameCount, HubertForCTC, type HubertInput, HubertModel, type HubertOutput } from "./hubert.ts";
 export { mayIgnore, spellings } from "./keys.ts";
 export { BertForMaskedLM } from "./masked_lm.ts";
+export type { Pretrained, PretrainedOptions } from "./pretrained.ts";

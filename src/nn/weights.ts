@@ -258,6 +258,10 @@ export class Weights {
   dispose(): void {
     for (const { parameter } of this.#parameters) parameter.dispose();
   }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
 }
 
 /** The first bits, without the sign, of what is not finite, and of what rounds to an infinity as f16: 65520 and more. */

@@ -128,6 +128,13 @@ export class Tensor {
     return new Float32Array(await this.device.read(this.buffer, this.bytes));
   }
 
+  /** The value of a tensor of one element. Submits what was recorded. */
+  async item(): Promise<number> {
+    if (this.size !== 1)
+      throw new TypeError(`Cannot take the item of a tensor of shape ${showShape(this.shape)}: use read()`);
+    return (this.dtype === "f32" ? await this.read() : await this.readIntegers())[0];
+  }
+
   /** As read(), for i32 and u32. */
   async readIntegers(): Promise<Int32Array | Uint32Array> {
     if (this.dtype !== "i32" && this.dtype !== "u32") throw this.#unread("integers");
