@@ -22,4 +22,5 @@ export { type MseOptions, mse } from "./mse.ts";
 export { maskedMean, mean, type SumOptions, sum } from "./reduce.ts";
 export { blend, join } from "./sigmoid_gate.ts";
 export { attentionProbabilities, logSoftmax, type SoftmaxOptions, softmax } from "./softmax.ts";
+export { softplus } from "./softplus.ts";
 export { weightNorm } from "./weight_norm.ts";
