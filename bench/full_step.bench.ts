@@ -15,8 +15,8 @@ import { scope } from "../src/tensor/scope.ts";
 import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { AdamW } from "../src/train/optimizer.ts";
 import { formatBytes } from "../tools/format.ts";
-import { CaseTensors, readCase } from "../tools/validate/case.ts";
-import { wholeSystem } from "../tools/validate/models.ts";
+import { CaseTensors, readCase } from "../src/validate/case.ts";
+import { wholeSystem } from "../src/speech/validate/models.ts";
 
 const folder = process.env.CASE;
 if (!folder) {

@@ -8,7 +8,7 @@ import { type Device, openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { scope } from "../src/tensor/scope.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
-import { distance } from "../tools/validate/compare.ts";
+import { distance } from "../src/validate/compare.ts";
 
 const REPEATS = 20;
 

@@ -19,7 +19,7 @@ import { BERT_BASE, HUBERT_LARGE } from "../src/speech/recipes/presets.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { distance } from "../tools/validate/compare.ts";
+import { distance } from "../src/validate/compare.ts";
 
 const DATA = new URL("peers/data/", import.meta.url).pathname;
 const host = await currentHost();

@@ -18,6 +18,7 @@ import {
   saveWeights,
   scheduleFactor,
   scope,
+  secondsPerFrame,
   Tensor,
   trainingStream,
   valueAndGrad,
@@ -48,11 +49,8 @@ const audio = Tensor.from(device, padded, [data.length, longest]);
 const { model, weights } = await HubertForCTC.fromPretrained(device, folder);
 for (const parameter of weights.parameters)
   parameter.trainable = !parameter.key.includes("feature_extractor");
-const optimizer = new AdamW(device, weights.parameters, {
-  learningRate: 5e-3,
-  weightDecay: 0.01,
-  maxGradNorm: 1,
-});
+const rates = { learningRate: 5e-3, weightDecay: 0.01, maxGradNorm: 1 };
+const optimizer = new AdamW(device, weights.parameters, rates);
 const total = 40;
 for (let step = 1; step <= total; step++) {
   const value = scope(device, () => {
@@ -71,8 +69,11 @@ for (let step = 1; step <= total; step++) {
 const { logits, frames } = scope(device, () => model.forward({ audio, lengths }));
 const values = await logits.read();
 const [, T, V] = logits.shape;
-for (const [b, n] of frames.entries())
-  console.log(clips[b].text, "→", decodeGreedy(values.subarray(b * T * V, (b * T + n) * V), vocabulary).text);
+const options = { secondsPerFrame: secondsPerFrame(model.hubert.config) };
+for (const [b, n] of frames.entries()) {
+  const { text } = decodeGreedy(values.subarray(b * T * V, (b * T + n) * V), vocabulary, options);
+  console.log(clips[b].text, "→", text);
+}
 await saveWeights(host, out, weights.parameters);
 for (const owned of [logits, audio, optimizer, weights]) owned[Symbol.dispose]();
 device.dispose();

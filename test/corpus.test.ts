@@ -5,7 +5,7 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { LABELS, type Utterance } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { folds } from "../src/speech/corpora/folds.ts";
@@ -17,15 +17,18 @@ import { apportion, perform, TABLE, TYPES } from "../src/speech/corpora/prosody.
 import { random } from "../src/speech/corpora/random.ts";
 import { textCorpus, vocabulary, wordPieces, written } from "../src/speech/corpora/sentences.ts";
 import { requestFor, wordTimes } from "../src/speech/corpora/speech.ts";
+import { startSpeech } from "../src/speech/corpora/speech_process.ts";
 import { makeCorpus } from "../src/speech/corpora/synthetic.ts";
 import { record } from "../src/speech/corpora/timbre.ts";
+import { claimCorpus } from "../src/speech/corpora/unfinished.ts";
+import { makeStandIn } from "../src/speech/evaluate/stand_in.ts";
 import { currentHost } from "../src/host/current.ts";
 import { normalizeTranscript } from "../src/io/text.ts";
-import { claim, verb as corpusVerb } from "../tools/corpus.ts";
-import { startSpeech } from "../tools/speech_process.ts";
+import { verb as corpusVerb } from "../tools/corpus.ts";
 import { runHere } from "./verb.ts";
 
 const host = await currentHost();
+const synthesiser = new URL("../tools/synthesiser.ts", import.meta.url);
 const scratch = await mkdtemp(join(tmpdir(), "corpus-"));
 after(() => rm(scratch, { recursive: true, force: true }));
 
@@ -236,7 +239,7 @@ test("makeCorpus() gives equal bytes for equal seeds, and a corpus that the IEMO
   const make = async (name: string, seed: number) => {
     const root = join(scratch, name);
     await mkdir(root);
-    const speech = startSpeech();
+    const speech = startSpeech(host, synthesiser);
     try {
       const change = { clips: 20, lines: 50 };
       return {
@@ -312,15 +315,44 @@ test("corpus make refuses a folder that another process is making, and takes ove
   );
 
   await owner(2 ** 22 + 1);
-  const lock = await claim(host, out, partial);
+  const corpus = await claimCorpus(host, out);
   assert.deepEqual(await readdir(partial), ["lock"], "what the dead one left is gone");
   assert.equal(JSON.parse(await readFile(join(partial, "lock"), "utf8")).pid, process.pid);
-  lock.release();
+  corpus.release();
   assert.deepEqual(await readdir(partial), []);
 
   await writeFile(join(partial, "letters.txt"), "mine");
-  await assert.rejects(claim(host, out, partial), {
+  await assert.rejects(claimCorpus(host, out), {
     message: `Cannot make a corpus in ${out}: ${partial} holds letters.txt and is no unfinished corpus, expected nothing of that name`,
   });
   assert.equal(await readFile(join(partial, "letters.txt"), "utf8"), "mine");
+});
+
+test("makeStandIn() leaves nothing where it is stopped, and throws the reason", async () => {
+  const out = join(scratch, "stopped");
+  const stop = new AbortController();
+  const reason = new Error("stopped");
+  let clips = 0;
+  const made = makeStandIn(host, out, {
+    ...{ preset: "nano", seed: 1, change: { clips: 20, lines: 50 }, synthesiser, signal: stop.signal },
+    onClip(done) {
+      clips = done;
+      if (done === 2) stop.abort(reason);
+    },
+  });
+  await assert.rejects(made, (error) => error === reason);
+  assert.equal(clips, 2);
+  assert.deepEqual(
+    (await readdir(scratch)).filter((name) => name.startsWith("stopped")),
+    [],
+  );
+});
+
+test("startSpeech() says in one line why the synthesiser ended", async () => {
+  const speech = startSpeech(host, pathToFileURL(join(scratch, "nowhere.mjs")));
+  const request = { voice: "f1", gap: 0, rate: 180, pitch: 50, range: 50, text: "Yes." };
+  const ended = { message: /^Cannot speak: the synthesiser ended with code 1 \([^\n]+\)$/ };
+  await assert.rejects(speech.synthesise(request), ended);
+  await assert.rejects(speech.synthesise(request), ended, "nor is it waited for again");
+  speech.close();
 });

@@ -2,10 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { prefixBeamSearch } from "../src/io/beam.ts";
-import { align, decodeBeam, decodeGreedy } from "../src/io/decode.ts";
+import { align, decodeBeam as beam, decodeGreedy as greedy } from "../src/io/decode.ts";
 import { CtcVocabulary } from "../src/io/vocabulary.ts";
 
 const vocabulary = new CtcVocabulary({ "<pad>": 0, "<unk>": 1, "|": 2, A: 3, B: 4 });
+
+/** Frames of the published encoders, every 20 ms. */
+const times = { secondsPerFrame: 0.02 };
+const decodeGreedy = (logProbs: Float32Array, words: CtcVocabulary) => greedy(logProbs, words, times);
+const decodeBeam = (logProbs: Float32Array, words: CtcVocabulary) => beam(logProbs, words, times);
 
 /** Rows in which the named token has probability p and the others share the rest. */
 function frames(text: string, p = 0.9, tokens: readonly string[] = vocabulary.tokens): Float32Array {

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { map } from "../src/records/float64.ts";
 import { loadRecords, selectRecords } from "../src/records/mod.ts";
 import type { Arrays } from "../src/records/op_info.ts";
-import { selfTest } from "../tools/doctor/self_test.ts";
+import { selfTest } from "../src/records/self_test.ts";
 import { vulkanDrivers } from "../tools/vulkan.ts";
 import { testDevice } from "./device.ts";
 

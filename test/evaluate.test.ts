@@ -9,6 +9,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { measureBaselines } from "../src/speech/evaluate/baselines.ts";
+import { writeWav16 } from "../src/io/wav.ts";
 import { currentHost } from "../src/host/current.ts";
 import { editCheckpoint } from "./checkpoint.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
@@ -18,10 +19,13 @@ const demo = `${root}weights/demo`;
 const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
 const folder = mkdtempSync(join(tmpdir(), "wavegate-evaluate-"));
 const broken = "Ses01F_impro01_M003";
+const silent = "Ses01F_impro02_F002";
 let corpus: TinyRelease;
 before(async () => {
   corpus = await tinyRelease({ turns: 6 });
   writeFileSync(`${corpus.root}/Session1/sentences/wav/Ses01F_impro01/${broken}.wav`, notFinite());
+  const path = `${corpus.root}/Session1/sentences/wav/Ses01F_impro02/${silent}.wav`;
+  await writeWav16(await currentHost(), path, new Float32Array(16_000));
 });
 after(async () => {
   rmSync(folder, { recursive: true });
@@ -95,12 +99,19 @@ test("evaluate puts the probabilities of any model into one order, and names wha
     for (let k = 3; k < 7 && i > 0; k++) assert.ok(Math.abs(Number(row[k]) - Number(moved[i][k])) < 2e-4);
   }
   const { report, problems } = JSON.parse(first.stdout);
+  const by = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1);
   assert.equal(report.utterances, 11);
   assert.deepEqual(
-    problems.map(({ id, kind }: { id: string; kind: string }) => [id, kind]),
-    [[broken, "unreadable wav"]],
+    problems.sort(by).map(({ id, kind }: { id: string; kind: string }) => [id, kind]),
+    [
+      [broken, "unreadable wav"],
+      [silent, "silent clip"],
+    ],
   );
   assert.match(problems[0].handled, /^left out: Cannot read .*M003\.wav: /);
+  assert.equal(problems[1].handled, "kept: scored by what the model says, where predict says nothing");
+  assert.ok(own.some(([id]) => id === silent));
+  assert.match(first.stderr, new RegExp(`^${silent}: kept: scored by what the model says`, "m"));
 });
 
 test("evaluate refuses strange labels, a path that it cannot write and a batch of none before it opens a GPU", async () => {

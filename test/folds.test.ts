@@ -9,12 +9,11 @@ import { examine } from "../src/speech/corpora/examine.ts";
 import { folds, holdOut, sessionNamed, sessionsOf } from "../src/speech/corpora/folds.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
+import { ArgumentError } from "../src/io/argument_error.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
-import { numberedSession } from "../src/speech/training/data.ts";
+import { identify, numberedSession } from "../src/speech/training/data.ts";
 import { formerNames } from "../src/speech/recipes/former_names.ts";
-import { identify } from "../src/speech/training/identity.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
-import { UsageError } from "../tools/cli.ts";
 import { verb as corpusVerb } from "../tools/corpus.ts";
 import { verb as evaluateVerb } from "../tools/evaluate.ts";
 import { verb as trainVerb } from "../tools/train.ts";
@@ -92,10 +91,10 @@ test("train and evaluate name the sessions where a fold is none, and say where n
   const data = await release({ sessions: [1, 2, 3, 4], silent: [3] });
   for (const run of [train, evaluate]) {
     const { error } = await run(data, "--fold", "5");
-    assert.ok(error instanceof UsageError);
+    assert.ok(error instanceof ArgumentError);
     assert.match(error.message, /fold 5 of .*: its sessions are Session1, Session2, Session3, Session4$/);
     const empty = (await run(data, "--fold", "3")).error;
-    assert.ok(!(empty instanceof UsageError));
+    assert.ok(!(empty instanceof ArgumentError));
     assert.match(
       String(empty),
       /^Error: Cannot .* Session3 of .*: none of its utterances can be used \(missing wav 4 .*\); sessions with some: Session1, Session2, Session4$/,

@@ -164,7 +164,7 @@ const data = {
   examined: { utterances: [utterance], problems: [], notForTraining: new Set() },
   fold: { name: "Session1", train: [utterance], dev: [], test: [] },
 } as never;
-const options = { train: [utterance], dev: [], measure: () => ({ ua: 0, wa: 0 }) };
+const options = { train: [utterance], dev: [] };
 
 test("openFeatureExtractor() reads what transformers 5 nests, before the file of older ones", async () => {
   const cases: [Readonly<Record<string, unknown>>, boolean][] = [

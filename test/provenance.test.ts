@@ -21,11 +21,11 @@ import {
   provenanceText,
   readProvenance,
 } from "../src/speech/training/provenance.ts";
+import { refuseOverlap, trainingLines } from "../src/speech/training/overlap.ts";
 import type { TrainConfig } from "../src/speech/recipes/config.ts";
 import type { Latest } from "../src/train/state.ts";
 import { verb as evaluateVerb } from "../tools/evaluate.ts";
 import { verb as trainVerb } from "../tools/train.ts";
-import { refuseOverlap, trainingLines } from "../tools/provenance.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 import { runHere } from "./verb.ts";
 

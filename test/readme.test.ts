@@ -6,6 +6,10 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { parse, type Verb } from "../tools/cli.ts";
+import { PRESETS as CORPORA } from "../src/speech/corpora/plan.ts";
+import { PRESETS } from "../src/speech/recipes/presets.ts";
+import { FLOORS } from "../tools/check.ts";
+import { SUMMARIES } from "../tools/summaries.ts";
 import { availableVerbs } from "../tools/verbs.ts";
 import { installed, root, run, runScript } from "./package.ts";
 
@@ -35,15 +39,73 @@ const argumentsOf = (...beginnings: string[]) =>
 const app = installed();
 
 test("README names every verb, and gives none an option or a number of operands that it does not take", async () => {
-  const verbs = availableVerbs().map(([name]) => name);
+  const names = availableVerbs().map(([name]) => name);
   const given = argumentsOf("npx wavegate", "wavegate").filter(([name]) => !/^(VERB|--help)$/.test(name));
-  assert.deepEqual([...new Set(given.map(([name]) => name))].sort(), verbs.sort());
+  assert.deepEqual([...new Set(given.map(([name]) => name))].sort(), names.sort());
   for (const [name, ...args] of given) {
     const { verb } = (await import(`../tools/${name}.ts`)) as { verb: Verb };
     assert.notEqual(parse(verb, args), "help", name);
     const written = args.filter((arg) => arg.startsWith("weights/"));
     for (const path of written) assert.ok(existsSync(join(root, path)), path);
   }
+});
+
+const verbs: Verb[] = [];
+for (const [name] of availableVerbs()) verbs.push((await import(`../tools/${name}.ts`)).verb);
+
+test("README's table of verbs is word for word what wavegate --help and the verbs' own say", () => {
+  const rows = [...readme.matchAll(/^\| (`\w+` \| .*) \|$/gm)].map(([, row]) => row);
+  const defined = verbs.map(({ name, summary, example }) => `\`${name}\` | ${summary} | \`npx ${example}\``);
+  assert.deepEqual(rows, defined);
+  assert.deepEqual(
+    availableVerbs(),
+    verbs.map(({ name, summary }) => [name, summary]),
+  );
+  assert.deepEqual(
+    Object.keys(SUMMARIES),
+    verbs.map(({ name }) => name),
+  );
+  for (const { name, example, ...verb } of verbs) {
+    // Quoted for a shell, which takes the quotes away.
+    const [, ...args] = example.replaceAll("'", "").split(" ");
+    assert.equal(args.shift(), name);
+    assert.notEqual(parse({ name, example, ...verb }, args), "help");
+  }
+});
+
+test("README tells of options in the words of --help, and of none that there is not", () => {
+  const given = verbs.flatMap((verb) => Object.entries(verb.options));
+  const names = new Set([...given.map(([name]) => name), "json", "help", "node", "deno", "jobs"]);
+  const mentions = readme.matchAll(/`--([\w-]+)(?:\s([^`\s]+))?[^`]*`(?:: ([^.]+?)\.)?/g);
+  let repeated = 0;
+  for (const [, name, value, told] of mentions) {
+    assert.ok(names.has(name), `--${name}`);
+    if (told === undefined) continue;
+    // Verbs may have options of one name.
+    const helps = given
+      .filter(([other, option]) => other === name && option.value === value)
+      .map(([, { help, default: preset }]) => (preset === undefined ? help : `${help} (${preset})`));
+    assert.ok(
+      helps.includes(told.replace(/\s+/g, " ")),
+      `--${name}: "${told}" is none of ${helps.join("; ")}`,
+    );
+    repeated++;
+  }
+  assert.equal(repeated, 3);
+});
+
+test("README's figures are those of the presets, and its floors those that are checked", () => {
+  assert.ok(
+    readme.includes(
+      `--out corpus/mini\` speaks a stand-in (${CORPORA.mini.clips.toLocaleString("en")} clips;`,
+    ),
+  );
+  for (const { checkpoints } of Object.values(PRESETS)) assert.equal(checkpoints.minutes, 10);
+  assert.ok(readme.includes("every 10 minutes (`--set checkpoints.minutes="));
+  const house = [...readme.matchAll(/^( {2,4})(\w+)\/ +(\d+) {2}\w/gm)].map(
+    ([, indent, name, floor]) => [`${indent.length === 4 ? "speech/" : ""}${name}`, Number(floor)] as const,
+  );
+  assert.deepEqual(Object.fromEntries(house), FLOORS);
 });
 
 test("README names scripts and files that there are", () => {

@@ -17,7 +17,7 @@ import type { RunFolder } from "../src/train/run_folder.ts";
 import { readSentences } from "../src/speech/training/text_task.ts";
 import { applySettings, checkConfig, type StageNumber } from "../src/speech/recipes/config.ts";
 import { knownKeys } from "../src/speech/recipes/model_keys.ts";
-import { settingNotes } from "../src/speech/training/setting_notes.ts";
+import { settingNotes } from "../src/speech/recipes/systems.ts";
 import { parse } from "../tools/cli.ts";
 import { verb } from "../tools/train.ts";
 import { tinyRelease } from "./tiny_release.ts";
@@ -222,12 +222,9 @@ test("trainRun() refuses f16 that the device has not before any stage", async ()
   const config = checkConfig(set("both-cmgi", "stage2.precision=f16"), "the test");
   const device = { info: { name: "Plain", f16: false } } as Device;
   const [run, signal] = [{ refuseGone: async () => {} } as RunFolder, new AbortController().signal];
-  await assert.rejects(
-    trainRun({ device, run, config, resume: false, signal, measure: () => ({ ua: 0, wa: 0 }) }),
-    {
-      message: "Cannot train with f16: Plain has no shader-f16; use stage2.precision f32",
-    },
-  );
+  await assert.rejects(trainRun({ device, run, config, resume: false, signal }), {
+    message: "Cannot train with f16: Plain has no shader-f16; use stage2.precision f32",
+  });
 });
 
 test("settingNotes() says what changes nothing and what is overruled", () => {

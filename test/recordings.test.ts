@@ -17,8 +17,8 @@ import { HubertForCTC } from "../src/models/hubert.ts";
 import { hubertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { type Engine, type Hearing, recogniseWindow } from "../tools/predict/recognise.ts";
-import { findRecordings, type Recording } from "../tools/predict/recordings.ts";
+import { type Engine, type Hearing, recogniseWindow } from "../src/speech/predict/window.ts";
+import { findRecordings, type Recording } from "../src/speech/predict/recordings.ts";
 import { testDevice } from "./device.ts";
 import { uniform } from "./reference.ts";
 

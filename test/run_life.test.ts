@@ -14,9 +14,8 @@ import type { build } from "../src/speech/training/build.ts";
 import { saveWeights } from "../src/train/checkpoint.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../src/speech/recipes/config.ts";
 import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
-import { refuseTooFew } from "../src/train/missing.ts";
+import { refuseTooFew, type Task } from "../src/train/task.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
-import type { Task } from "../src/train/task.ts";
 import { wholeRecords } from "../src/train/tensorboard.ts";
 import { type Disk, diskHost } from "./memory_disk.ts";
 import { testDevice } from "./device.ts";
@@ -99,7 +98,7 @@ async function go(
   const run = resume ? await RunFolder.open(on, "run") : await RunFolder.create(on, "run", config);
   const notices: string[] = [];
   await trainRun({
-    ...{ device, run, config, data, resume, measure: () => ({ ua: 0, wa: 0 }) },
+    ...{ device, run, config, data, resume },
     signal: signal ?? new AbortController().signal,
     buildStage: tiny(on, corpus),
     onStep,

@@ -42,8 +42,7 @@ export async function tinySystem(
       labelSmoothing: 0,
       augment: { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 },
     },
-    reader: { host: device.host, audio: true, maxTokens: 16 },
-    measure: () => ({ ua: 0, wa: 0 }),
+    reader: { host: device.host, maxTokens: 16 },
     save: async () => {},
   });
   return { weights, task };

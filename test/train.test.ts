@@ -19,6 +19,7 @@ import { examine } from "../src/speech/corpora/examine.ts";
 import { folds } from "../src/speech/corpora/folds.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { currentHost } from "../src/host/current.ts";
+import { lockFolder } from "../src/host/lock.ts";
 import type { Host } from "../src/host/host.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { writeWav16 } from "../src/io/wav.ts";
@@ -36,12 +37,11 @@ import { RunFolder } from "../src/train/run_folder.ts";
 import { newBob, scheduleFactor } from "../src/train/schedule.ts";
 import { seedOf, trainingStream, uniformStream } from "../src/train/seeds.ts";
 import { maskSpans } from "../src/speech/training/spec_augment.ts";
-import { identify } from "../src/speech/training/identity.ts";
+import { identify } from "../src/speech/training/data.ts";
 import { openLatest } from "../src/train/state.ts";
 import type { Task } from "../src/train/task.ts";
 import { crc32c, TensorBoardEvents } from "../src/train/tensorboard.ts";
 import { update } from "../src/train/update.ts";
-import { lockRun } from "../tools/lock.ts";
 import { testDevice } from "./device.ts";
 import { tinyBatch, tinySystem } from "./tiny_system.ts";
 import { tinyRelease } from "./tiny_release.ts";
@@ -298,7 +298,6 @@ async function trainOnce(root: string, out: string, on: Host = host, settings: s
   const finished = await trainRun({
     ...{ device, run, config, resume: false, data: { examined, fold } },
     signal: new AbortController().signal,
-    measure: () => ({ ua: 0.5, wa: 0.5, wer: 1 }),
     onProblem: (id, message) => told.push(`${id}: ${message}`),
   });
   return { finished, examined, told };
@@ -337,6 +336,10 @@ test("training goes on where data is bad, and each case is told by name", async 
       assert.ok(kinds.has(`${who} ${kind}`), `${who}: ${kind} is not in ${[...kinds.keys()].join("; ")}`);
     const lines = (await readFile(join(out, "run/metrics.jsonl"), "utf8")).trim().split("\n");
     assert.ok(lines.every((line) => Number.isFinite(JSON.parse(line).loss ?? JSON.parse(line).dev_loss)));
+    const dev = JSON.parse(lines.find((line) => line.includes("dev_loss"))!);
+    for (const share of [dev.dev_ua, dev.dev_wa]) assert.ok(share >= 0 && share <= 1, `${share} is no share`);
+    // Without a single right word it is 1, and higher where words are inserted.
+    assert.ok(dev.dev_wer >= 0 && dev.dev_ctc > 0, JSON.stringify(dev));
     // A file that breaks after it was examined is left out of its batch.
     await copyFile(join(root, "text.txt"), join(wavs(1, "02"), `${id(1, "F000", "02")}.wav`));
     const broken = examined.utterances.find((u) => u.id === id(1, "F000", "02"))!;
@@ -355,7 +358,6 @@ test("training goes on where data is bad, and each case is told by name", async 
         "the test",
       ),
       signal: new AbortController().signal,
-      measure: () => ({ ua: 0, wa: 0 }),
       onProblem: (who, message) => told.push(`${who}: ${message}`),
     });
     assert.ok(
@@ -467,22 +469,22 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
   await release.remove();
 });
 
-test("lockRun() lets one living process write to a run", async () => {
+test("lockFolder() lets one living process write to a folder", async () => {
   await temporary(async (run) => {
     const lock = join(run, "lock");
     const owner = (pid: number, name = hostname()) => writeFile(lock, JSON.stringify({ pid, host: name }));
-    lockRun(run).release();
+    lockFolder(run, "train in").release();
     assert.deepEqual(await readdir(run), []);
     await owner(process.ppid);
     assert.throws(
-      () => lockRun(run),
+      () => lockFolder(run, "train in"),
       /^Error: Cannot train in .*: process \d+ of .* is at it; if it is not, remove .*lock$/,
     );
     await owner(1, "another machine");
-    assert.throws(() => lockRun(run), /process 1 of another machine is at it/);
+    assert.throws(() => lockFolder(run, "train in"), /process 1 of another machine is at it/);
     // One that cannot be removed or read any more keeps no message of what went wrong from being seen.
     await rm(lock);
-    const held = lockRun(run);
+    const held = lockFolder(run, "train in");
     await rm(lock);
     await mkdir(lock);
     held.release();
@@ -493,27 +495,30 @@ test("lockRun() lets one living process write to a run", async () => {
       await writeFile(lock, left);
       await writeFile(join(run, "lock.77.tmp"), left);
       await utimes(join(run, "lock.77.tmp"), 1, 1);
-      const { release } = lockRun(run);
+      const { release } = lockFolder(run, "train in");
       assert.equal(JSON.parse(await readFile(lock, "utf8")).pid, process.pid);
       release();
       assert.deepEqual(await readdir(run), []);
     }
     // The number of a process that died is another's by now, where the system tells when that one began.
-    lockRun(run);
+    lockFolder(run, "train in");
     const { began } = JSON.parse(await readFile(lock, "utf8"));
     if (process.platform === "linux") {
       const reused = { pid: process.ppid, host: hostname(), began };
       await writeFile(lock, JSON.stringify(reused));
-      lockRun(run).release();
+      lockFolder(run, "train in").release();
     }
     await rm(lock, { force: true });
     await mkdir(lock);
-    assert.throws(() => lockRun(run), /^Error: Cannot read .*lock: it is a folder$/);
+    assert.throws(() => lockFolder(run, "train in"), /^Error: Cannot read .*lock: it is a folder$/);
     await rm(lock, { recursive: true });
     await symlink("nowhere", lock);
-    assert.throws(() => lockRun(run), /^Error: Cannot read .*lock: it is a link to nothing$/);
+    assert.throws(() => lockFolder(run, "train in"), /^Error: Cannot read .*lock: it is a link to nothing$/);
     await rm(lock);
-    assert.throws(() => lockRun(join(run, "nowhere")), /^Error: Cannot write .*nowhere.lock: /);
+    assert.throws(
+      () => lockFolder(join(run, "nowhere"), "train in"),
+      /^Error: Cannot write .*nowhere.lock: /,
+    );
     assert.deepEqual(await readdir(run), []);
   });
 });

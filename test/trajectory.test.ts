@@ -18,7 +18,7 @@ import { Tensor } from "../src/tensor/tensor.ts";
 import { AdamW } from "../src/train/optimizer.ts";
 import type { Losses, Task } from "../src/train/task.ts";
 import { update } from "../src/train/update.ts";
-import { readCase } from "../tools/validate/case.ts";
+import { readCase } from "../src/validate/case.ts";
 import { testDevice } from "./device.ts";
 
 const device = await testDevice();

@@ -11,9 +11,9 @@ import { type TensorSource, writeSafetensors } from "../src/io/safetensors_write
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
-import { maskPassed, numberOf, readCase, readOpCases } from "../tools/validate/case.ts";
-import { distance, judge } from "../tools/validate/compare.ts";
-import { watchMemory } from "../tools/validate/cost.ts";
+import { maskPassed, numberOf, readCase, readOpCases } from "../src/validate/case.ts";
+import { distance, judge } from "../src/validate/compare.ts";
+import { watchMemory } from "../src/validate/cost.ts";
 import { editCheckpoint, floats } from "./checkpoint.ts";
 import { testDevice } from "./device.ts";
 import { normal } from "./reference.ts";
@@ -223,7 +223,7 @@ test("Weights.initialize() streams: a checkpoint of 100 MB costs the JavaScript 
   const weights = new Weights(device, { file, path });
   new BertModel(weights.root.at("bert"), config);
   const before = process.memoryUsage();
-  const { hostPeak } = await watchMemory((sample) => weights.initialize(sample));
+  const { hostPeak } = await watchMemory(host, (sample) => weights.initialize(sample));
   const growth = hostPeak - before.heapUsed - before.arrayBuffers;
   assert.ok(device.pool.statistics.live >= bytes, "the weights are not on the GPU");
   assert.ok(growth < 60e6, `heap and array buffers grew by ${growth} bytes`);

@@ -16,9 +16,15 @@ import { blankComments, blankStrings, type Fault, type Files, lineAt } from "./c
 import { isMain } from "./cli.ts";
 
 /** The folders of src/ by floor: the engine, and on it the application, speech. Import only downward, or beside. */
-const FLOORS: Record<string, number> = {
-  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, records: 4, train: 5, models: 5 },
-  ...{ "speech/system": 6, "speech/metrics": 6, "speech/corpora": 7 },
+export const FLOORS: Record<string, number> = {
+  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, records: 4, validate: 4, train: 5, models: 5 },
+  ...{
+    "speech/system": 6,
+    "speech/metrics": 6,
+    "speech/corpora": 7,
+    "speech/validate": 7,
+    "speech/predict": 7,
+  },
   ...{ "speech/recipes": 8, "speech/training": 9, "speech/evaluate": 9 },
 };
 /** Files that stand in src/ itself, mod.ts above all. */

@@ -13,6 +13,7 @@ import { realpathSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { ArgumentError } from "../src/io/argument_error.ts";
 import { watchLauncher } from "./launcher.ts";
 import { drain, firstLine, lostResults, watchOutput, writeError, writeOutput } from "./output.ts";
 import { type Progress, startProgress } from "./progress.ts";
@@ -83,7 +84,7 @@ export interface Verb<O extends Options = Options> {
 }
 
 /** The command line is wrong: status 2. */
-export class UsageError extends Error {}
+export class UsageError extends ArgumentError {}
 
 /** A folder's path without the slashes at its end; "/" is one itself. */
 export const withoutSlash = (path: string): string => path.replace(/(?<=[^/])\/+$/, "");
@@ -299,5 +300,5 @@ function report(name: string, error: unknown, args: readonly string[], asJson: b
   writeError(`${clearLine()}wavegate ${name}: ${first}${cut ? " (WAVEGATE_DEBUG=1 shows the rest)" : ""}\n`);
   if (debug) writeError(`${stack}\n`);
   if (asJson) writeOutput(`${JSON.stringify({ error: first })}\n`);
-  return error instanceof UsageError ? 2 : 1;
+  return error instanceof ArgumentError ? 2 : 1;
 }

@@ -1,5 +1,7 @@
 /** `wavegate corpus make|check|stats`: makes a stand-in for IEMOCAP, examines a corpus, describes one. */
-import { rename } from "node:fs/promises";
+import { currentHost } from "../src/host/current.ts";
+import type { Host } from "../src/host/host.ts";
+import { checkCorpus } from "../src/speech/corpora/check.ts";
 import {
   type Corpus,
   LABELS,
@@ -7,38 +9,41 @@ import {
   problemLine,
   summarizeProblems,
 } from "../src/speech/corpora/corpus.ts";
-import { type Examined, examine } from "../src/speech/corpora/examine.ts";
-import { bySession, folds } from "../src/speech/corpora/folds.ts";
+import { examine } from "../src/speech/corpora/examine.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { hashSessions, readManifest } from "../src/speech/corpora/manifest.ts";
-import { makeCorpus } from "../src/speech/corpora/synthetic.ts";
-import { measureBaselines, type Baselines, baselinesText } from "../src/speech/evaluate/baselines.ts";
-import { currentHost } from "../src/host/current.ts";
-import type { Host } from "../src/host/host.ts";
-import { writeWhole } from "../src/io/write_whole.ts";
+import { PRESETS } from "../src/speech/corpora/plan.ts";
+import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
+import { type Baselines, baselinesText, measureBaselines } from "../src/speech/evaluate/baselines.ts";
+import { makeStandIn } from "../src/speech/evaluate/stand_in.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
-import { lockRun } from "./lock.ts";
 import type { Progress } from "./progress.ts";
-import { startSpeech } from "./speech_process.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 const ACTIONS = ["make", "check", "stats"] as const;
+type PresetName = keyof typeof PRESETS;
+const SIZES = Object.values(PRESETS).map(({ clips }) => clips.toLocaleString("en"));
+/** Beside this file: .ts in a checkout, .js where it is built. */
+const SYNTHESISER = new URL(
+  `./synthesiser.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`,
+  import.meta.url,
+);
 
 export const verb = defineVerb({
   name: "corpus",
-  summary: "make a stand-in for IEMOCAP, check a corpus, or describe one",
+  summary: SUMMARIES.corpus,
   usage: `make --preset nano|mini|full --out DIR [--seed N]
        wavegate corpus check DIR
        wavegate corpus stats DIR`,
-  example: "wavegate corpus make --preset mini --out corpus/mini",
+  example: "wavegate corpus make --preset nano --out corpus/nano",
   operands: { max: 2 },
   interruptible: true,
   options: {
     preset: {
       type: "string",
-      choices: ["nano", "mini", "full"],
+      choices: Object.keys(PRESETS) as PresetName[],
       default: "nano",
-      help: "make: 120, 1,200 or 5,531 clips",
+      help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips`,
     },
     out: { type: "string", value: "DIR", help: "make: a folder that does not exist yet" },
     seed: { type: "number", value: "N", default: 1, help: "make: equal seeds give equal bytes" },
@@ -66,120 +71,48 @@ export const verb = defineVerb({
 
 type Output = Pick<Context, "print" | "printJson" | "progress" | "signal">;
 
+/** A bar that begins with the first clip. */
+function clipBar(progress: Context["progress"], label: string) {
+  let bar: Progress | undefined;
+  return {
+    onClip(done: number, total: number) {
+      bar ??= progress(label, total, { unit: "clips" });
+      bar.update(done);
+      if (done === total) bar.stop();
+    },
+    stop: () => bar?.stop(),
+  };
+}
+
 async function make(
   host: Host,
-  preset: "nano" | "mini" | "full",
+  preset: PresetName,
   out: string,
   seed: number,
-  output: Output,
-): Promise<number | undefined> {
-  const { print, printJson, progress, signal } = output;
-  // Made under another name, so that what is called `out` is always whole.
-  const partial = `${out}.partial`;
-  const lock = await claim(host, out, partial);
+  { print, printJson, progress, signal }: Output,
+): Promise<number> {
   const begin = performance.now();
-  const speech = startSpeech();
-  try {
-    let bar: Progress | undefined;
-    const manifest = await makeCorpus(host, partial, {
-      preset,
-      seed,
-      synthesise: speech.synthesise,
-      onClip(done, total) {
-        signal.throwIfAborted();
-        bar ??= progress("make", total, { unit: "clips" });
-        bar.update(done);
-      },
-    });
-    bar?.stop();
-    const baselines = await measure(host, await readIemocap(host, partial), output);
-    await writeWhole(host, `${partial}/oracle.json`, `${JSON.stringify(baselines, null, 2)}\n`);
-    await rename(partial, out);
-    await host.remove(`${out}/lock`); // went along, so that nobody claimed the folder before it had its name
-    const seconds = (performance.now() - begin) / 1000;
-    print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
-    print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
-    print();
-    print(baselinesText(baselines));
-    printJson({ out, manifest, baselines, seconds });
-    return 0;
-  } catch (error) {
-    await host.remove(partial);
-    // Ctrl-C reaches the synthesiser too: whatever failed, that is why.
-    if (!signal.aborted) throw error;
-    return undefined;
-  } finally {
-    speech.close();
-    lock.release();
-  }
-}
-
-/** What an unfinished corpus may hold: what is made, locks, and files that were being written. */
-const OURS =
-  /^(Session\d+|(manifest\.json|oracle\.json|truth\.jsonl|text\.txt|vocab\.txt)(\..*\.tmp)?|lock(\..*)?)$/;
-
-/**
- * Locks `partial`, emptied of what a process that died left in it. Throws where `out` exists, where another process is
- * making it, and where `partial` is somebody's own folder.
- */
-export async function claim(host: Host, out: string, partial: string): Promise<{ release(): void }> {
-  const refuseMade = async () => {
-    if ((await host.kind(out)) !== undefined)
-      throw new Error(`Cannot make a corpus in ${out}: it exists already`);
-  };
-  const found = async () => ((await host.kind(partial)) === "directory" ? await host.list(partial) : []);
-  await refuseMade();
-  const foreign = (await found()).find((name) => !OURS.test(name));
-  if (foreign !== undefined)
-    throw new Error(
-      `Cannot make a corpus in ${out}: ${partial} holds ${foreign} and is no unfinished corpus, expected nothing of that name`,
-    );
-  await host.makeDirectory(partial);
-  const lock = lockRun(partial, "make a corpus in");
-  try {
-    await refuseMade(); // by another process, since
-    for (const name of await found()) if (!name.startsWith("lock")) await host.remove(`${partial}/${name}`);
-    return lock;
-  } catch (error) {
-    lock.release();
-    throw error;
-  }
-}
-
-async function measure(
-  host: Host,
-  corpus: Corpus,
-  { progress, signal }: Output,
-  onProblem?: (id: string, message: string) => void,
-): Promise<Baselines> {
-  const bar = progress("measure", corpus.utterances.length, { unit: "clips" });
-  try {
-    return await measureBaselines(host, corpus, {
-      onProblem,
-      onClip(done) {
-        signal.throwIfAborted();
-        bar.update(done);
-      },
-    });
-  } finally {
-    bar.stop();
-  }
+  const [making, measuring] = [clipBar(progress, "make"), clipBar(progress, "measure")];
+  const { manifest, baselines } = await makeStandIn(host, out, {
+    ...{ preset, seed, synthesiser: SYNTHESISER, signal },
+    ...{ onClip: making.onClip, onMeasured: measuring.onClip },
+  });
+  const seconds = (performance.now() - begin) / 1000;
+  print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
+  print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
+  print();
+  print(baselinesText(baselines));
+  printJson({ out, manifest, baselines, seconds });
+  return 0;
 }
 
 async function check(host: Host, corpus: Corpus, { print, printJson, signal }: Output): Promise<number> {
-  const { utterances, problems, notForTraining, notForCtc } = await examine(host, corpus, { signal });
-  const splits = attempt(() => folds(utterances));
-  const manifest = await readManifest(host, corpus.root);
-  const hash = manifest && (await hashSessions(host, corpus.root, signal)).sha256;
-  const intact = manifest === undefined ? undefined : hash === manifest.sha256;
-
-  print(`${corpus.name} in ${corpus.root}: ${utterances.length} utterances can be used`);
-  const counts = [...corpus.sessions].sort(bySession).map((name) => {
-    return `${name} ${utterances.filter((u) => u.session === name).length}`;
+  const { utterances, sessions, folds, error, intact, problems, ...rest } = await checkCorpus(host, corpus, {
+    signal,
   });
-  print(`sessions: ${counts.join(", ")}`);
-  if (splits.value)
-    print(`speakers of every test are unheard in training: ${splits.value.length} folds checked`);
+  print(`${corpus.name} in ${corpus.root}: ${utterances.length} utterances can be used`);
+  print(`sessions: ${sessions.map((session) => session.join(" ")).join(", ")}`);
+  if (folds) print(`speakers of every test are unheard in training: ${folds.length} folds checked`);
   if (intact !== undefined)
     print(`files ${intact ? "are those of the manifest" : "are not those of the manifest"}`);
   for (const line of problemLines(problems)) print(line);
@@ -187,27 +120,18 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
     corpus: corpus.name,
     root: corpus.root,
     utterances: utterances.length,
-    folds: splits.value?.map(({ name, train, dev, test }) => {
+    folds: folds?.map(({ name, train, dev, test }) => {
       return { name, train: train.length, dev: dev.length, test: test.length };
     }),
-    error: splits.error?.message,
-    notForTraining: [...notForTraining],
-    notForCtc: [...notForCtc],
+    error: error?.message,
+    notForTraining: [...rest.notForTraining],
+    notForCtc: [...rest.notForCtc],
     intact,
     problems,
   });
   // What is wrong with the files may be why, and was told first.
-  if (splits.error) throw splits.error;
+  if (error) throw error;
   return intact === false ? 1 : 0;
-}
-
-/** The result of `work`, or the error that it threw. */
-function attempt<T>(work: () => T): { readonly value?: T; readonly error?: Error } {
-  try {
-    return { value: work() };
-  } catch (error) {
-    return { error: error as Error };
-  }
 }
 
 function problemLines(problems: readonly Problem[]): string[] {
@@ -217,67 +141,57 @@ function problemLines(problems: readonly Problem[]): string[] {
 }
 
 async function stats(host: Host, corpus: Corpus, output: Output): Promise<number> {
-  const { print, printJson, signal } = output;
-  const examined = await examine(host, corpus, { signal });
-  const table = sessionTable(examined, corpus.sessions);
-  const seconds = examined.utterances.map((u) => u.seconds ?? 0).sort((a, b) => a - b);
-  const total = seconds.reduce((a, b) => a + b, 0);
-  const at = (q: number) => seconds[Math.floor(q * (seconds.length - 1))];
-  const words = examined.utterances.flatMap((u) => u.words.split(" ").filter((word) => word !== ""));
-  const types = new Set(words).size;
-  const problems = [...examined.problems];
-  const { utterances } = examined;
-  const measured = await measure(host, { ...corpus, utterances }, output, (id, message) =>
-    problems.push({ id, kind: "unreadable wav", handled: `left out of the baselines: ${message}` }),
-  ).then(
-    (baselines) => ({ baselines, error: undefined }),
-    (error: Error) => {
-      signal.throwIfAborted();
-      return { baselines: undefined, error };
+  const { print, printJson, signal, progress } = output;
+  const { utterances, problems: known } = await examine(host, corpus, { signal });
+  const statistics = corpusStatistics(utterances, corpus.sessions);
+  const problems = [...known];
+  const bar = clipBar(progress, "measure");
+  const measured: { baselines?: Baselines; error?: Error } = await measureBaselines(
+    host,
+    { ...corpus, utterances },
+    {
+      onProblem: (id, message) =>
+        problems.push({ id, kind: "unreadable wav", handled: `left out of the baselines: ${message}` }),
+      onClip(done, total) {
+        signal.throwIfAborted();
+        bar.onClip(done, total);
+      },
     },
+  ).then(
+    (baselines) => ({ baselines }),
+    (error: Error) => ({ error }),
   );
+  bar.stop();
+  if (measured.error) signal.throwIfAborted();
 
-  if (seconds.length > 0) {
-    const header = ["session", ...LABELS, "all", "improvised", "seconds"];
-    for (const line of formatTable(header, table)) print(line);
-    print();
-    print(
-      `${formatSeconds(total)}; a clip ${(total / seconds.length).toFixed(2)} s on average, ${at(0).toFixed(2)} to ${at(1).toFixed(2)} s`,
-    );
-    print(`${words.length} words of ${types} types, ${(words.length / seconds.length).toFixed(1)} a clip`);
-  }
+  for (const line of statisticsLines(statistics)) print(line);
   for (const line of problemLines(problems)) print(line);
   if (measured.baselines) {
     print();
     print(baselinesText(measured.baselines));
   }
+  const { sessions, seconds, words } = statistics;
   printJson({
-    sessions: table.map(([session, angry, happy, sad, neutral, all, improvised, length]) => {
-      return { session, angry, happy, sad, neutral, all, improvised, seconds: length };
-    }),
-    seconds: { total, mean: total / seconds.length, min: at(0), median: at(0.5), p95: at(0.95), max: at(1) },
-    words: { count: words.length, types },
-    problems,
-    baselines: measured.baselines,
-    error: measured.error?.message,
+    ...{ sessions, seconds, words, problems },
+    ...{ baselines: measured.baselines, error: measured.error?.message },
   });
   // The corpus was described first: what is wrong with it may be why.
   if (measured.error) throw measured.error;
   return 0;
 }
 
-/** A row for each session, also for one of which nothing can be used. */
-function sessionTable({ utterances }: Examined, sessions: readonly string[]): (string | number)[][] {
-  return [...sessions].sort(bySession).map((session) => {
-    const own = utterances.filter((u) => u.session === session);
-    return [
-      session,
-      ...LABELS.map((label) => own.filter((u) => u.label === label).length),
-      own.length,
-      own.filter((u) => u.improvised).length,
-      Math.round(own.reduce((sum, u) => sum + (u.seconds ?? 0), 0)),
-    ];
-  });
+/** Nothing of a corpus without a clip. */
+function statisticsLines({ clips, sessions, seconds, words }: CorpusStatistics): string[] {
+  if (clips === 0) return [];
+  const columns = ["session", ...LABELS, "all", "improvised", "seconds"] as const;
+  const rows = sessions.map((session) => columns.map((column) => session[column]));
+  const { total, mean, min, max } = seconds;
+  return [
+    ...formatTable([...columns], rows),
+    "",
+    `${formatSeconds(total)}; a clip ${mean.toFixed(2)} s on average, ${min.toFixed(2)} to ${max.toFixed(2)} s`,
+    `${words.count} words of ${words.types} types, ${(words.count / clips).toFixed(1)} a clip`,
+  ];
 }
 
 if (isMain(import.meta)) await runVerb(verb);

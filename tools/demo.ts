@@ -5,23 +5,15 @@
  * recordings in `clips/` with what is said in them, and what PyTorch computed of one: in `reference/`, or beside the
  * weights.
  */
-import * as v from "valibot";
-import type { Device } from "../src/gpu/device.ts";
+import { bundled } from "../src/host/bundled_model.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { readWav } from "../src/io/audio.ts";
-import { object, readJsonAs } from "../src/io/schema.ts";
 import { openRecognizer, type Recognizer } from "../src/speech/system/recognizer.ts";
-import type { Tensor } from "../src/tensor/tensor.ts";
-import { bundled } from "../src/host/bundled_model.ts";
+import { compareRecording, findReference, readClips } from "../src/speech/validate/recording.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
-import { CaseTensors, readCase } from "./validate/case.ts";
-import { distance } from "./validate/compare.ts";
-import { readStage } from "./validate/models.ts";
-
-const LIMIT = 1e-4;
 
 /** What the stages of the cases are called in the paper's words. */
 const NAMES: [RegExp, string][] = [
@@ -57,14 +49,14 @@ export const verb = defineVerb({
     const recognizer = await openRecognizer(host, device, folder);
     print(`adapter  ${device.info.name}, through ${host.describe().split(",")[0]}`);
     print(
-      `model    weights/${trained ? "default" : "demo"}, ${formatBytes(device.pool.statistics.live)} of weights, opened in ${seconds(start)}`,
+      `model    weights/${trained ? "default" : "demo"}, ${formatBytes(device.pool.statistics.live)} of weights, opened in ${formatSeconds((performance.now() - start) / 1000)}`,
     );
     if (!trained)
       print(
         "         These small weights are UNTRAINED: the words and emotions below mean nothing, the figures do.",
       );
     const reference = await findReference(host, folder);
-    const compared = reference && (await compare(host, device, recognizer, folder, reference, print));
+    const compared = reference && (await compare(host, recognizer, folder, reference, print));
     if (!reference)
       print("         No reference lies beside these weights, so there is nothing to compare with.");
     const clips = await recognise(host, recognizer, folder, print);
@@ -75,56 +67,21 @@ export const verb = defineVerb({
   },
 });
 
-const seconds = (since: number) => formatSeconds((performance.now() - since) / 1000);
-
-/** The folder with what PyTorch computed. */
-async function findReference(host: Host, folder: string): Promise<string | undefined> {
-  for (const candidate of [`${folder}/reference`, folder])
-    if ((await host.kind(`${candidate}/outputs.safetensors`)) === "file") return candidate;
-  return undefined;
-}
-
 async function compare(
   host: Host,
-  device: Device,
   recognizer: Recognizer,
   folder: string,
   reference: string,
   print: (line?: string) => void,
 ) {
-  const { audio, decoded } = await readCase(host, reference);
-  if (!audio?.length || !decoded?.length)
-    throw new Error(
-      `Cannot compare with ${reference}: its case.json names no audio, nor what PyTorch decoded`,
-    );
-  const path = `${folder}/clips/${audio[0]}`;
-  const { samples, seconds: length } = await readWav(host, path);
-  const truth = await Truth.open(host, reference);
-  const seen = new Map<string, Tensor>();
-  const observe = (name: string, t: Tensor) => {
-    if (truth.has(name) && !seen.has(name)) seen.set(name, t.keep());
-  };
-  const first = performance.now();
-  const [{ transcript }] = await recognizer.recognize([samples], { observe });
-  const cold = seconds(first);
-  const { dispatches } = device.recorder;
-  const second = performance.now();
-  await recognizer.recognize([samples]);
-  const warm = seconds(second);
-  print(`audio    clips/${audio[0]}, ${length.toFixed(2)} s`);
+  const compared = await compareRecording(host, recognizer, folder, reference);
+  const { file, seconds, cold, warm, dispatches, words, wanted, pass } = compared;
+  print(`audio    clips/${file}, ${seconds.toFixed(2)} s`);
   print(
-    `time     ${cold} the first time, kernels compiled on the way; ${warm} the second, in ${device.recorder.dispatches - dispatches} dispatches`,
+    `time     ${formatSeconds(cold)} the first time, kernels compiled on the way; ${formatSeconds(warm)} the second, in ${dispatches} dispatches`,
   );
   print();
-  const stages: { stage: string; shape: readonly number[]; relL2: number; pass: boolean }[] = [];
-  for (const [name, tensor] of seen) {
-    const got = await readStage(tensor, truth.shape(name));
-    const { relL2 } = distance(got ?? [], await truth.read(name));
-    stages.push({ stage: title(name), shape: tensor.shape, relL2, pass: relL2 <= LIMIT });
-    tensor.release();
-  }
-  await truth.close();
-  const same = transcript?.text === decoded[0];
+  const stages = compared.stages.map(({ name, ...rest }) => ({ stage: title(name), ...rest }));
   const rows = stages.map((s) => [
     s.stage,
     `(${s.shape.join(", ")})`,
@@ -137,11 +94,10 @@ async function compare(
     print(`  ${line}`);
     if (i === ctc + 1 && ctc >= 0)
       print(
-        `  words decoded: "${transcript?.text}", ${same ? "as from PyTorch's logits" : `but PyTorch's say "${decoded[0]}"`}`,
+        `  words decoded: "${words}", ${words === wanted ? "as from PyTorch's logits" : `but PyTorch's say "${wanted}"`}`,
       );
   });
   const worst = stages.reduce((a, b) => (b.relL2 > a.relL2 ? b : a));
-  const pass = same && stages.every((s) => s.pass);
   print();
   print(
     pass
@@ -149,7 +105,7 @@ async function compare(
       : `Stages depart from PyTorch; the first is ${stages.find((s) => !s.pass)?.stage ?? "the words"}.`,
   );
   print();
-  return { stages, decoded: transcript?.text, pass };
+  return { stages, decoded: words, pass };
 }
 
 const title = (name: string) => {
@@ -158,54 +114,9 @@ const title = (name: string) => {
   return text.replace(/, s$/, ", speech").replace(/, t$/, ", text");
 };
 
-/** Tensors of a case: float64 where it is stored, else PyTorch's float32; probabilities follow from the logits. */
-class Truth {
-  readonly #files: readonly CaseTensors[];
-
-  private constructor(files: readonly CaseTensors[]) {
-    this.#files = files;
-  }
-  static async open(host: Host, folder: string): Promise<Truth> {
-    const files: CaseTensors[] = [];
-    for (const name of ["outputs_f64", "outputs", "inputs"]) {
-      const path = `${folder}/${name}.safetensors`;
-      if ((await host.kind(path)) === "file") files.push(await CaseTensors.open(host, path));
-    }
-    return new Truth(files);
-  }
-  #of(name: string): [file: CaseTensors | undefined, source: string] {
-    const sources = name === "probabilities" ? ["cmgi.logits", "logits"] : [name];
-    for (const source of sources) {
-      const file = this.#files.find((f) => f.has(source));
-      if (file) return [file, source];
-    }
-    return [undefined, name];
-  }
-  has(name: string): boolean {
-    return this.#of(name)[0] !== undefined;
-  }
-  shape(name: string): readonly number[] {
-    const [file, source] = this.#of(name);
-    return file?.shape(source) ?? [];
-  }
-  async read(name: string): Promise<ArrayLike<number>> {
-    const [file, source] = this.#of(name);
-    const values = (await file?.read(source)) ?? new Float32Array();
-    if (name !== "probabilities") return values;
-    const e = Array.from(values, Math.exp);
-    const total = e.reduce((a, b) => a + b, 0);
-    return e.map((v) => v / total);
-  }
-  async close(): Promise<void> {
-    for (const file of this.#files) await file.close();
-  }
-}
-
-const clipsSchema = v.array(object({ file: v.string(), text: v.string(), label: v.string() }));
-
 /** Every recording of the folder, with the truth beside what was recognised. */
 async function recognise(host: Host, recognizer: Recognizer, folder: string, print: (line?: string) => void) {
-  const list = await readJsonAs(host, `${folder}/clips/clips.json`, clipsSchema);
+  const list = await readClips(host, folder);
   const audios: Float32Array[] = [];
   for (const { file } of list) audios.push((await readWav(host, `${folder}/clips/${file}`)).samples);
   const start = performance.now();

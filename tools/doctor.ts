@@ -12,10 +12,11 @@ import { object, parse } from "../src/io/schema.ts";
 import { loadRecords } from "../src/records/mod.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
-import { type SelfTest, selfTest } from "./doctor/self_test.ts";
+import { type SelfTest, selfTest } from "../src/records/self_test.ts";
 import { measureSpeed } from "./doctor/speed.ts";
 import { formatBytes } from "./format.ts";
 import { byHand, readOsRelease } from "./mesa.mjs";
+import { SUMMARIES } from "./summaries.ts";
 import { vulkanDrivers } from "./vulkan.ts";
 
 const LIMITS = [
@@ -32,9 +33,9 @@ const ROOMY = 96 * 2 ** 20;
 
 export const verb = defineVerb({
   name: "doctor",
-  summary: "host, adapters, features, limits; a numeric self-test; advice",
+  summary: SUMMARIES.doctor,
   usage: "[options]",
-  example: "wavegate doctor --adapter nvidia",
+  example: "wavegate doctor",
   options: deviceOptions,
   async main({ values, print, printJson }) {
     const host = await currentHost();

@@ -1,17 +1,16 @@
 /** wavegate inspect: what a safetensors file or a model folder holds. */
 import { currentHost } from "../src/host/current.ts";
-import { BITS, type Dtype, toF32 } from "../src/io/dtype.ts";
-import { openSafetensors, type Safetensors, type TensorEntry } from "../src/io/safetensors.ts";
+import type { Dtype } from "../src/io/dtype.ts";
+import { openSafetensors } from "../src/io/safetensors.ts";
+import { type TensorStatistics, tensorStatistics } from "../src/io/tensor_statistics.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatBytes, formatTable } from "./format.ts";
-
-/** Tensors are read in pieces of so many bytes: a file larger than memory will do. */
-const PIECE = 4 * 2 ** 20;
+import { SUMMARIES } from "./summaries.ts";
 
 export const verb = defineVerb({
   name: "inspect",
-  summary: "keys, shapes, dtypes, bytes and statistics of a safetensors file",
-  usage: "FILE.safetensors|FOLDER",
+  summary: SUMMARIES.inspect,
+  usage: "FILE.safetensors|FOLDER [options]",
   example: "wavegate inspect model.safetensors --match 'layers.0.*weight'",
   options: {
     match: { type: "string", value: "REGEX", help: "only keys that match" },
@@ -30,7 +29,7 @@ export const verb = defineVerb({
       for (const [key, entry] of entries) {
         const statistics = values.keys
           ? undefined
-          : await examine(file, key, entry, (bytes) => bar.update((done + bytes) / 2 ** 20, key));
+          : await tensorStatistics(file, key, (bytes) => bar.update((done + bytes) / 2 ** 20, key));
         done += entry.bytes;
         tensors.push({ key, dtype: entry.dtype, shape: entry.shape, bytes: entry.bytes, ...statistics });
       }
@@ -51,17 +50,7 @@ export const verb = defineVerb({
   },
 });
 
-/** Over the finite values; of nothing, where there are none or the format is not read. */
-export interface Statistics {
-  readonly min?: number;
-  readonly max?: number;
-  readonly mean?: number;
-  readonly std?: number;
-  readonly nan?: number;
-  readonly inf?: number;
-}
-
-interface Row extends Statistics {
+interface Row extends TensorStatistics {
   readonly key: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
@@ -69,47 +58,6 @@ interface Row extends Statistics {
 }
 
 const elements = ({ shape }: Row) => shape.reduce((a, b) => a * b, 1);
-
-/** Formats whose values toF32() gives. */
-const readable = (dtype: Dtype) => BITS[dtype] >= 8 && dtype !== "C64" && !dtype.endsWith("FNUZ");
-
-/** Moments of the pieces are merged (Chan et al. 1979), which loses nothing where the mean is far from zero. */
-async function examine(
-  file: Safetensors,
-  key: string,
-  { dtype, bytes }: TensorEntry,
-  onProgress: (bytes: number) => void,
-): Promise<Statistics> {
-  if (!readable(dtype)) return {};
-  let [min, max, mean, squares, count, nan, inf] = [Infinity, -Infinity, 0, 0, 0, 0, 0];
-  const piece = new Uint8Array(Math.min(PIECE, bytes));
-  for (let at = 0; at < bytes; at += PIECE) {
-    const part = piece.subarray(0, Math.min(PIECE, bytes - at));
-    await file.read(key, part, at);
-    const values = toF32(dtype, part);
-    let [sum, n] = [0, 0];
-    for (const v of values) {
-      if (Number.isFinite(v)) {
-        sum += v;
-        n++;
-        if (v < min) min = v;
-        if (v > max) max = v;
-      } else if (Number.isNaN(v)) nan++;
-      else inf++;
-    }
-    if (n > 0) {
-      const own = sum / n;
-      let deviation = 0;
-      for (const v of values) if (Number.isFinite(v)) deviation += (v - own) ** 2;
-      const delta = own - mean;
-      squares += deviation + (delta * delta * count * n) / (count + n);
-      mean += (delta * n) / (count + n);
-      count += n;
-    }
-    onProgress(at + part.length);
-  }
-  return count > 0 ? { min, max, mean, std: Math.sqrt(squares / count), nan, inf } : { nan, inf };
-}
 
 function pattern(text: string | undefined): RegExp {
   try {

@@ -1,6 +1,6 @@
 /** npx dies alone where it is sent a signal: what it started would go on to its end, unseen. */
 import process from "node:process";
-import { processField } from "./process_stat.ts";
+import { processField } from "../src/host/process_stat.ts";
 
 /** Milliseconds between two looks. */
 const EVERY = 500;

@@ -1,16 +1,16 @@
 /** wavegate predict: words and emotion of recordings. */
-import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { bundled } from "../src/host/bundled_model.ts";
-import { type SpeechModel, openModelFolder, requireSpeechEncoder } from "../src/speech/system/folder.ts";
-import { openRecognizer, type Recognition, type Recognizer } from "../src/speech/system/recognizer.ts";
-import { type Context, defineVerb, isMain, runVerb, UsageError, type Values } from "./cli.ts";
+import { type Prediction, predict } from "../src/speech/predict/predict.ts";
+import { type Found, findRecordings } from "../src/speech/predict/recordings.ts";
+import { openModelFolder, requireSpeechEncoder, type SpeechModel } from "../src/speech/system/folder.ts";
+import type { Recognition } from "../src/speech/system/recognizer.ts";
+import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatSeconds } from "./format.ts";
 import { firstLine, onOneLine } from "./output.ts";
-import { type Engine, type Outcome, recogniseWindow } from "./predict/recognise.ts";
-import { type Found, findRecordings, readWindows } from "./predict/recordings.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
@@ -25,7 +25,7 @@ const options = {
 
 export const verb = defineVerb({
   name: "predict",
-  summary: "words and emotion of recordings",
+  summary: SUMMARIES.predict,
   usage: "FILE… [options]   (a folder stands for every *.wav below it, - for standard input)",
   example: "wavegate predict a.wav recordings/ --model my-model --json",
   options,
@@ -50,15 +50,7 @@ interface Failure {
   readonly error: string;
 }
 
-interface Results {
-  readonly files: readonly (ReturnType<typeof record> | Failure)[];
-  /** That the recognition took. */
-  readonly seconds: number;
-  /** Absent where no recording could be read. */
-  readonly adapter?: string;
-  /** What ended the work before all was done. */
-  readonly broken?: Error;
-}
+type Results = Prediction & { readonly files: readonly (ReturnType<typeof record> | Failure)[] };
 
 /** Recognises all that can be read; shows each recording when it is done, or what is wrong with it. */
 async function recogniseAll(
@@ -68,48 +60,37 @@ async function recogniseAll(
   { values, json, print, note, progress }: Context<typeof options>,
 ): Promise<Results> {
   const files: (ReturnType<typeof record> | Failure)[] = [];
-  const fail = (index: number, error: Error) => {
-    const message = firstLine(error.message, [found[index].path]);
-    files[index] = { file: found[index].path, error: message };
-    note(`wavegate predict: ${message}`);
-  };
-  const engine = new OpenOnce(host, values, model);
   const bar = progress("recognising", found.length, { unit: "files" });
-  let seconds = 0;
   try {
-    for await (const window of readWindows(host, found, fail)) {
-      for (const { path, audio } of window)
-        for (const line of audio.notes) note(`predict: ${onOneLine(path)}: ${line}`);
-      const { first } = engine;
-      await engine.open();
-      if (first && model.path === bundled("demo")) note(UNTRAINED);
-      const before = files.filter((file) => file !== undefined).length;
-      const start = performance.now();
-      const outcome: Outcome = {
-        onResult: ({ index, path }, recognition) => {
-          files[index] = record(path, recognition);
-          bar.stop();
-          if (!json) for (const line of lines(path, recognition)) print(line);
-        },
-        onError: ({ index }, error) => fail(index, error),
-      };
-      await recogniseWindow(engine, window, outcome, {
-        ...{ beam: values.beam, batch: values.batch },
-        onProgress: (done) => bar.update(before + done),
-      });
-      seconds += (performance.now() - start) / 1000;
+    const { dtype, beam, batch } = values;
+    const done = await predict(host, model, found, {
+      ...{ dtype, beam, batch },
+      openDevice: () => openChosenDevice(host, values),
+      onOpen: () => {
+        if (model.path === bundled("demo")) note(UNTRAINED);
+      },
+      onResult(index, recognition) {
+        const { path } = found[index];
+        files[index] = record(path, recognition);
+        bar.stop();
+        if (!json) for (const line of lines(path, recognition)) print(line);
+      },
+      onError(index, error) {
+        const { path } = found[index];
+        const message = firstLine(error.message, [path]);
+        files[index] = { file: path, error: message };
+        note(`wavegate predict: ${message}`);
+      },
+      onNote: (path, line) => note(`predict: ${onOneLine(path)}: ${line}`),
+      onProgress: (done) => bar.update(done),
+    });
+    if (done.broken) {
+      const message = `not recognised: ${done.broken.message.split("\n")[0]}`;
+      for (const [index, { path }] of found.entries()) files[index] ??= { file: path, error: message };
     }
-    return { files, seconds, adapter: engine.adapter };
-  } catch (error) {
-    // What was done is told all the same.
-    const broken = error as Error;
-    if (files.every((file) => file === undefined)) throw broken;
-    const message = `not recognised: ${broken.message.split("\n")[0]}`;
-    for (const [index, { path }] of found.entries()) files[index] ??= { file: path, error: message };
-    return { files, seconds, adapter: engine.adapter, broken };
+    return { files, ...done };
   } finally {
     bar.stop();
-    engine.close();
   }
 }
 
@@ -127,42 +108,6 @@ function conclude(
   printJson({ model: model.path, adapter, dtype: values.dtype, files, audioSeconds: total, seconds });
   if (broken) throw broken;
   return files.some((file) => "error" in file) ? 1 : 0;
-}
-
-/** The recogniser, opened when the first recording has been read: bad input needs no GPU. */
-class OpenOnce implements Engine {
-  adapter: string | undefined;
-  readonly #host: Host;
-  readonly #values: Values<typeof options>;
-  readonly #model: SpeechModel;
-  #device: Device | undefined;
-  #recognizer: Recognizer | undefined;
-
-  constructor(host: Host, values: Values<typeof options>, model: SpeechModel) {
-    this.#host = host;
-    this.#values = values;
-    this.#model = model;
-  }
-
-  get first(): boolean {
-    return this.adapter === undefined;
-  }
-
-  async open(): Promise<Recognizer> {
-    if (this.#recognizer) return this.#recognizer;
-    this.#device = await openChosenDevice(this.#host, this.#values);
-    // openRecognizer() closes the weights, so that another one opens them again.
-    const model = this.first ? this.#model : this.#model.path;
-    this.adapter = this.#device.info.name;
-    this.#recognizer = await openRecognizer(this.#host, this.#device, model, { dtype: this.#values.dtype });
-    return this.#recognizer;
-  }
-
-  close(): void {
-    this.#recognizer?.dispose();
-    this.#device?.dispose();
-    this.#recognizer = this.#device = undefined;
-  }
 }
 
 /** The trained one, else the demo's. */

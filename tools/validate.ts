@@ -1,20 +1,21 @@
 /** wavegate validate: runs reference cases and compares every stored tensor. */
 import { currentHost } from "../src/host/current.ts";
-import type { Host } from "../src/host/host.ts";
 import { loadRecords } from "../src/records/mod.ts";
+import { validateModel } from "../src/speech/validate/models.ts";
+import { findCases, isOperatorCase } from "../src/validate/case.ts";
+import type { Stage } from "../src/validate/compare.ts";
+import type { Cost } from "../src/validate/cost.ts";
+import { validateOperators } from "../src/validate/operators.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
-import { formatTable } from "./format.ts";
-import type { Stage } from "./validate/compare.ts";
-import { type Cost, describeCost } from "./validate/cost.ts";
-import { validateModel } from "./validate/models.ts";
-import { validateOperators } from "./validate/operators.ts";
+import { formatBytes, formatSeconds, formatTable } from "./format.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 export const verb = defineVerb({
   name: "validate",
-  summary: "compare a model or single operations, or a folder of such cases, with what PyTorch computed",
-  usage: "CASE…",
-  example: "wavegate validate test/reference/hubert-tiny-stable test/reference/ops",
+  summary: SUMMARIES.validate,
+  usage: "CASE… [options]   (a model or single operations, or a folder of such cases)",
+  example: "wavegate validate case",
   options: {
     ...deviceOptions,
     all: { type: "boolean", help: "print every stage, also where a case has more than 60" },
@@ -27,8 +28,7 @@ export const verb = defineVerb({
     const bar = progress("validating", folders.length, { unit: "cases" });
     const cases: { case: string; pass: boolean; stages: Stage[] }[] = [];
     for (const folder of folders) {
-      const single = (await host.kind(`${folder}/index.json`)) === "file";
-      const { stages, cost }: { stages: Stage[]; cost?: Cost } = single
+      const { stages, cost }: { stages: Stage[]; cost?: Cost } = (await isOperatorCase(host, folder))
         ? { stages: await validateOperators(host, device, folder, await loadRecords()) }
         : await validateModel(host, device, folder);
       if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
@@ -43,24 +43,6 @@ export const verb = defineVerb({
     return cases.every((c) => c.pass) ? 0 : 1;
   },
 });
-
-/** A case, or the cases that lie side by side in a folder. */
-async function findCases(host: Host, operand: string): Promise<string[]> {
-  const folder = operand.replace(/(?<=.)\/+$/, "");
-  if ((await host.kind(folder)) !== "directory")
-    throw new Error(`Cannot validate ${folder}: it is no folder`);
-  const isCase = (names: readonly string[]) => names.includes("index.json") || names.includes("config.json");
-  const names = await host.list(folder);
-  if (isCase(names)) return [folder];
-  const found: string[] = [];
-  for (const path of names.map((name) => `${folder}/${name}`))
-    if ((await host.kind(path)) === "directory" && isCase(await host.list(path))) found.push(path);
-  if (found.length === 0)
-    throw new Error(
-      `Cannot validate ${folder}: it holds neither config.json nor index.json, nor folders that do`,
-    );
-  return found;
-}
 
 function show(name: string, stages: readonly Stage[], all: boolean, print: (line?: string) => void): void {
   const failed = stages.filter((s) => !s.pass);
@@ -82,6 +64,11 @@ function show(name: string, stages: readonly Stage[], all: boolean, print: (line
       ? `  ${failed.length} of ${stages.length} stages depart from PyTorch; the first is ${failed[0].name}`
       : `  all ${stages.length} stages agree with PyTorch`,
   );
+}
+
+function describeCost({ seconds, backward, gpuPeak, hostPeak, rss }: Cost): string {
+  const run = `${backward ? "forward and backward" : "forward"} ${formatSeconds(seconds)}`;
+  return `${run}, GPU buffers at most ${formatBytes(gpuPeak)}; while loading, heap and array buffers at most ${formatBytes(hostPeak)}, process ${formatBytes(rss)}`;
 }
 
 if (isMain(import.meta)) await runVerb(verb);

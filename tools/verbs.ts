@@ -3,24 +3,14 @@ import { existsSync, readFileSync } from "node:fs";
 import { nearest } from "../src/io/nearest.ts";
 import { exit, runVerb, type Verb } from "./cli.ts";
 import { watchOutput, writeError, writeOutput } from "./output.ts";
-
-const KNOWN = {
-  doctor: "host, adapters, features and a numeric self-test",
-  predict: "words and emotion of recordings",
-  inspect: "keys, shapes and statistics of a safetensors file",
-  validate: "compare stages and gradients with tensors stored by PyTorch",
-  train: "train a system of the paper, or go on with a run",
-  evaluate: "UA, WA, WER and the confusion matrix of a model on a corpus",
-  corpus: "make or check a corpus",
-  profile: "time of every kernel in a forward pass",
-};
+import { SUMMARIES } from "./summaries.ts";
 
 // The same folder holds .ts in a checkout and .js in an installed package.
 const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
 const fileOf = (verb: string) => new URL(`./${verb}.${extension}`, import.meta.url);
 
 export function availableVerbs(): [name: string, summary: string][] {
-  return Object.entries(KNOWN).filter(([name]) => existsSync(fileOf(name)));
+  return Object.entries(SUMMARIES).filter(([name]) => existsSync(fileOf(name)));
 }
 
 /** Runs `wavegate` with these arguments and ends the process. */

@@ -8,7 +8,10 @@ import { dawn, noAdapter } from "./dawn.ts";
 import { files } from "./files.ts";
 import { collectGarbage } from "./garbage.ts";
 import type { GpuOptions, Host } from "./host.ts";
+import { lockFolder } from "./lock.ts";
+import { memoryUsage } from "./memory.ts";
 import { quiet } from "./quiet.ts";
+import { spawnScript } from "./script_process.ts";
 
 declare const Deno: { version: { deno: string }; build: { os: string; arch: string } };
 
@@ -37,5 +40,8 @@ export const deno: Host = {
   },
   gpu: (options = {}) => (options.implementation === "dawn" ? dawn(options) : builtIn(options)),
   quiet,
+  lock: lockFolder,
+  spawn: (script, onOutput) => spawnScript(script, ["run", "--allow-all"], onOutput),
+  memoryUsage,
   collectGarbage,
 };

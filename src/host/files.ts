@@ -232,7 +232,10 @@ function cacheDirectory(): string {
   return join(homedir(), ".cache", "wavegate");
 }
 
-type Files = Omit<Host, "name" | "describe" | "gpu" | "quiet" | "collectGarbage">;
+type Files = Omit<
+  Host,
+  "name" | "describe" | "gpu" | "quiet" | "collectGarbage" | "lock" | "spawn" | "memoryUsage"
+>;
 
 export const files: Files = {
   async readText(path) {

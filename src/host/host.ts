@@ -45,6 +45,33 @@ export interface GpuOptions {
   unsafeFast?: boolean;
 }
 
+/** A folder to which this process alone writes. */
+export interface FolderLock {
+  /** Lets go of it. Never throws. */
+  release(): void;
+}
+
+/** A script that runs as a process of its own. */
+export interface ScriptProcess {
+  /**
+   * Resolves once it has ended, after the last of its output: with its exit status, null where a signal ended it, and all
+   * that it wrote to stderr. Rejects where it cannot be started.
+   */
+  readonly ended: Promise<{ readonly status: number | null; readonly stderr: string }>;
+  /** Writes to its stdin; where it has ended, nothing happens. */
+  write(text: string): void;
+  /** Ends its stdin, and the process. */
+  stop(): void;
+}
+
+/** Bytes of main memory that a process holds. */
+export interface MemoryUsage {
+  /** JavaScript's heap and array buffers together. */
+  readonly heap: number;
+  /** The whole process; on a CPU adapter GPU buffers are in it. */
+  readonly process: number;
+}
+
 export interface Host {
   readonly name: "node" | "deno";
   /** A short line about the platform: runtime, version, operating system, processor. */
@@ -78,8 +105,17 @@ export interface Host {
   /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
   remove(path: string): Promise<void>;
   sha256(): Digest;
+  /**
+   * Takes the lock of a folder, which the file `lock` in it shows; also from a process that died. Throws where another
+   * process holds it: "Cannot ACTION FOLDER: …".
+   */
+  lock(folder: string, action: string): FolderLock;
+  /** Starts a script of this project under the runtime of this process; `onOutput` is given its stdout as it comes. */
+  spawn(script: URL, onOutput: (bytes: Uint8Array) => void): ScriptProcess;
   /** Bytes of main memory that a CPU adapter may take without driving the machine out of memory. */
   freeMemory(): number;
+  /** What this process holds now. */
+  memoryUsage(): MemoryUsage;
   /** The user's folder for things that may be lost at any time. It may not exist yet. */
   cacheDirectory(): string;
 }

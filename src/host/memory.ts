@@ -6,6 +6,8 @@
 import { readFileSync } from "node:fs";
 import { freemem } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
+import type { MemoryUsage } from "./host.ts";
 
 /** The text of a file of the kernel's; undefined where there is none. */
 export type Read = (path: string) => string | undefined;
@@ -21,6 +23,12 @@ const readSystem: Read = (path) => {
 /** Bytes, the least of what machine, control groups (containers) and resource limits (ulimit) leave; never below 0. */
 export function availableMemory(read: Read = readSystem, machine = freemem()): number {
   return Math.max(0, Math.min(machine, groupMemory(read), limitedMemory(read)));
+}
+
+/** What this process holds now. */
+export function memoryUsage(): MemoryUsage {
+  const { heapUsed, arrayBuffers, rss } = process.memoryUsage();
+  return { heap: heapUsed + arrayBuffers, process: rss };
 }
 
 /** Version 1 of control groups writes a number of pages near 2^63 bytes where there is no limit, version 2 "max". */

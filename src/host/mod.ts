@@ -1,4 +1,14 @@
 /** What lies under the engine: the runtime, and the GPUs that it offers. */
 export { bundledModel } from "./bundled_model.ts";
 export { currentHost } from "./current.ts";
-export type { AtomicFile, Digest, Entry, GpuOptions, Host, RangedFile } from "./host.ts";
+export type {
+  AtomicFile,
+  Digest,
+  Entry,
+  FolderLock,
+  GpuOptions,
+  Host,
+  MemoryUsage,
+  RangedFile,
+  ScriptProcess,
+} from "./host.ts";

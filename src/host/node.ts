@@ -5,7 +5,14 @@ import { dawn } from "./dawn.ts";
 import { files } from "./files.ts";
 import { collectGarbage } from "./garbage.ts";
 import type { Host } from "./host.ts";
+import { lockFolder } from "./lock.ts";
+import { memoryUsage } from "./memory.ts";
 import { quiet } from "./quiet.ts";
+import { spawnScript } from "./script_process.ts";
+
+/** What Node needs to run a script: in a checkout they are TypeScript. */
+const loaderOf = (script: URL): string[] =>
+  script.pathname.endsWith(".ts") ? ["--import", import.meta.resolve("tsx")] : [];
 
 export const node: Host = {
   name: "node",
@@ -22,5 +29,8 @@ export const node: Host = {
     return await dawn(options);
   },
   quiet,
+  lock: lockFolder,
+  spawn: (script, onOutput) => spawnScript(script, loaderOf(script), onOutput),
+  memoryUsage,
   collectGarbage,
 };

@@ -6,8 +6,6 @@ import { readWavFormat } from "./wav.ts";
 import { readMono } from "./wav_samples.ts";
 
 export const SAMPLE_RATE = 16000;
-/** Below this the convolutions of HuBERT yield no frame: their field is 25 ms. */
-export const SHORTEST_SAMPLES = 400;
 /** A longer file is rather a mistake than an utterance. */
 export const LONGEST_SECONDS = 300;
 
@@ -16,7 +14,7 @@ export const LONGEST_SECONDS = 300;
  * smallest step of A-law and 8 steps of 16 bits, less than the noise of any microphone. Speech of −60 dB is far above.
  */
 const SILENCE = 8 / 2 ** 15;
-const FRAME = SHORTEST_SAMPLES;
+const FRAME = 0.025 * SAMPLE_RATE;
 /** A click or two are no speech either: the shortest syllable lasts 100 ms. */
 const SYLLABLE_FRAMES = 4;
 
@@ -51,13 +49,15 @@ export interface Audio {
 export interface AudioOptions {
   /** Longer files are refused before they are read. */
   maxSeconds?: number;
+  /** So are shorter ones: fewest samples at 16 kHz, as receptiveField() of an encoder's config. 1 by default. */
+  minSamples?: number;
 }
 
 /** Throws one line that names the file: not WAV, damaged, unknown codec, too short, too long, not finite. */
 export async function readWav(
   host: Host,
   path: string,
-  { maxSeconds = LONGEST_SECONDS }: AudioOptions = {},
+  { maxSeconds = LONGEST_SECONDS, minSamples = 1 }: AudioOptions = {},
 ): Promise<Audio> {
   const file = await host.open(path);
   try {
@@ -67,8 +67,9 @@ export async function readWav(
     if (seconds > maxSeconds) {
       throw new RangeError(`it is too long: ${seconds.toFixed(1)} s, at most ${maxSeconds} s accepted`);
     }
-    if (Math.round(seconds * SAMPLE_RATE) < SHORTEST_SAMPLES) {
-      throw new RangeError(`it is too short: ${(1000 * seconds).toFixed(1)} ms, at least 25 ms needed`);
+    if (Math.round(seconds * SAMPLE_RATE) < minSamples) {
+      const least = Number(((1000 * minSamples) / SAMPLE_RATE).toFixed(1));
+      throw new RangeError(`it is too short: ${(1000 * seconds).toFixed(1)} ms, at least ${least} ms needed`);
     }
     const mono = await readMono(file, format);
     requireFinite(mono);

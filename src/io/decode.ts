@@ -2,13 +2,16 @@
  * From the log-probabilities of a CTC head to words with times and confidences.
  *
  * All functions take T×V natural log-probabilities, row after row, V being the vocabulary's size. Frame t
- * stands for the 20 ms from t·320/16000 s on.
+ * stands for the time from t·secondsPerFrame on, until the next frame.
  */
 
 import { prefixBeamSearch } from "./beam.ts";
 import type { CtcVocabulary } from "./vocabulary.ts";
 
-export const SECONDS_PER_FRAME = 320 / 16000;
+export interface DecodeOptions {
+  /** Of one frame: secondsPerFrame() of the encoder's config, 0.02 for the published ones. */
+  readonly secondsPerFrame: number;
+}
 
 export interface DecodedCharacter {
   text: string;
@@ -38,7 +41,11 @@ export interface Transcript {
 }
 
 /** The likeliest token of each frame, repeats collapsed, blanks dropped. */
-export function decodeGreedy(logProbs: Float32Array, vocabulary: CtcVocabulary): Transcript {
+export function decodeGreedy(
+  logProbs: Float32Array,
+  vocabulary: CtcVocabulary,
+  { secondsPerFrame }: DecodeOptions,
+): Transcript {
   const V = vocabulary.size;
   const T = frameCount(logProbs, V);
   const runs: Run[] = [];
@@ -52,18 +59,19 @@ export function decodeGreedy(logProbs: Float32Array, vocabulary: CtcVocabulary):
     }
     previous = best;
   }
-  return transcript(runs, logProbs, vocabulary);
+  return transcript(runs, logProbs, vocabulary, secondsPerFrame);
 }
 
 /** The likeliest labelling by prefix beam search, with the times of its own likeliest path. */
 export function decodeBeam(
   logProbs: Float32Array,
   vocabulary: CtcVocabulary,
-  { beamWidth = 16 }: { beamWidth?: number } = {},
+  { secondsPerFrame, beamWidth = 16 }: DecodeOptions & { readonly beamWidth?: number },
 ): Transcript {
   frameCount(logProbs, vocabulary.size);
   const [{ ids }] = prefixBeamSearch(logProbs, vocabulary.size, vocabulary.blank, beamWidth);
-  return transcript(align(logProbs, vocabulary.size, vocabulary.blank, ids), logProbs, vocabulary);
+  const runs = align(logProbs, vocabulary.size, vocabulary.blank, ids);
+  return transcript(runs, logProbs, vocabulary, secondsPerFrame);
 }
 
 /** One label and the frames that bear it. */
@@ -130,7 +138,14 @@ function textRuns(runs: readonly Run[], vocabulary: CtcVocabulary): Run[] {
   return kept;
 }
 
-function transcript(found: readonly Run[], logProbs: Float32Array, vocabulary: CtcVocabulary): Transcript {
+function transcript(
+  found: readonly Run[],
+  logProbs: Float32Array,
+  vocabulary: CtcVocabulary,
+  secondsPerFrame: number,
+): Transcript {
+  if (!(secondsPerFrame > 0))
+    throw new RangeError(`Cannot decode: secondsPerFrame is ${secondsPerFrame}, expected a number above 0`);
   const runs = textRuns(found, vocabulary);
   const words: DecodedWord[] = [];
   let characters: DecodedCharacter[] = [];
@@ -153,8 +168,8 @@ function transcript(found: readonly Run[], logProbs: Float32Array, vocabulary: C
       for (let t = begin; t < end; t++) sum += Math.exp(logProbs[t * vocabulary.size + id]);
       characters.push({
         text: vocabulary.tokens[id],
-        start: begin * SECONDS_PER_FRAME,
-        end: end * SECONDS_PER_FRAME,
+        start: begin * secondsPerFrame,
+        end: end * secondsPerFrame,
         confidence: sum / (end - begin),
       });
     }

@@ -1,6 +1,6 @@
 /** Files of models, of sound and of text. */
 export { type Audio, type AudioOptions, normalize, readWav } from "./audio.ts";
-export { decodeBeam, decodeGreedy, type Transcript } from "./decode.ts";
+export { decodeBeam, type DecodeOptions, decodeGreedy, type Transcript } from "./decode.ts";
 export { openSafetensors, readF32, type Safetensors, type TensorEntry } from "./safetensors.ts";
 export { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";
 export { normalizeTranscript } from "./text.ts";

@@ -4,6 +4,7 @@
  * form (group norm, post-norm). Frames are channels-last throughout.
  */
 import type { Device } from "../gpu/device.ts";
+import { SAMPLE_RATE } from "../io/audio.ts";
 import { SelfAttention } from "../nn/attention.ts";
 import { Conv1d, WeightNormConv1d } from "../nn/conv.ts";
 import { FeedForward } from "../nn/feed_forward.ts";
@@ -23,20 +24,31 @@ import { type HubertConfig, hubertConfig } from "./config.ts";
 import { EncoderLayer } from "./encoder_layer.ts";
 import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
 
-/** Frames that the convolutions make of `samples`; transformers' _get_feat_extract_output_lengths. */
-export const frameCount = (config: HubertConfig, samples: number): number =>
-  config.convKernel.reduce((n, k, i) => convFrames(n, k, config.convStride[i]), samples);
+/** What of a config tells where its frames lie in the audio. */
+export type FrameGeometry = Pick<HubertConfig, "convKernel" | "convStride">;
 
-/** Samples of one frame: fewer make none. */
-const fieldOf = ({ convKernel, convStride }: HubertConfig): number =>
+/** Frames that the convolutions make of `samples`; transformers' _get_feat_extract_output_lengths. */
+export const frameCount = ({ convKernel, convStride }: FrameGeometry, samples: number): number =>
+  convKernel.reduce((n, k, i) => convFrames(n, k, convStride[i]), samples);
+
+/** Samples from the begin of one frame to that of the next; transformers' inputs_to_logits_ratio. */
+export const frameStride = ({ convStride }: Pick<FrameGeometry, "convStride">): number =>
+  convStride.reduce((product, stride) => product * stride, 1);
+
+/** Seconds from the begin of one frame to that of the next. */
+export const secondsPerFrame = (config: Pick<FrameGeometry, "convStride">): number =>
+  frameStride(config) / SAMPLE_RATE;
+
+/** Samples that one frame is made of: fewer make none. */
+export const receptiveField = ({ convKernel, convStride }: FrameGeometry): number =>
   convKernel.reduceRight((n, k, i) => (n - 1) * convStride[i] + k, 1);
 
 /** Throws a RangeError for a recording, named by `what`, from which no frame can be made. */
 export function checkLength(config: HubertConfig, samples: number, what: string): void {
-  const field = fieldOf(config);
+  const field = receptiveField(config);
   if (!(samples >= field))
     throw new RangeError(
-      `Cannot use ${what}: it has ${samples} samples, at least ${field} needed (${(field / 16).toFixed(1)} ms)`,
+      `Cannot use ${what}: it has ${samples} samples, at least ${field} needed (${((1000 * field) / SAMPLE_RATE).toFixed(1)} ms)`,
     );
 }
 
@@ -76,15 +88,15 @@ export class FeatureExtractor {
     const widest = 4 * B * convDim[0] * convFrames(samples, convKernel[0], convStride[0]);
     const stretches = featExtractNorm === "layer" ? Math.ceil(widest / (0.9 * largest)) : 1;
     if (stretches === 1) return this.#stretch(audio, mode);
-    const hop = convStride.reduce((a, b) => a * b, 1);
-    const field = fieldOf(this.#config);
+    const stride = frameStride(this.#config);
+    const field = receptiveField(this.#config);
     const T = frameCount(this.#config, samples);
     const step = Math.ceil(T / stretches);
     const parts: Tensor[] = [];
     for (let t = 0; t < T; t += step) {
       const frames = Math.min(step, T - t);
       const y = scope(audio.device, () =>
-        this.#stretch(slice(audio, t * hop, (frames - 1) * hop + field), {}),
+        this.#stretch(slice(audio, t * stride, (frames - 1) * stride + field), {}),
       );
       parts.push(reshape(y, [B, frames * y.shape[2]]));
     }

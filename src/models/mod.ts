@@ -1,7 +1,16 @@
 /** Mirrors of Hugging Face's classes, by their names and keys. */
 export { BertForSequenceClassification, type BertInput, BertModel, type BertOutput } from "./bert.ts";
 export { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "./config.ts";
-export { frameCount, HubertForCTC, type HubertInput, HubertModel, type HubertOutput } from "./hubert.ts";
+export {
+  frameCount,
+  frameStride,
+  HubertForCTC,
+  type HubertInput,
+  HubertModel,
+  type HubertOutput,
+  receptiveField,
+  secondsPerFrame,
+} from "./hubert.ts";
 export { mayIgnore, spellings } from "./keys.ts";
 export { BertForMaskedLM } from "./masked_lm.ts";
 export type { Pretrained, PretrainedOptions } from "./pretrained.ts";

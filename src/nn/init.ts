@@ -1,4 +1,5 @@
 /** The values that parameters begin with, as rules; equal rules, seeds and keys give equal values. */
+import { SAMPLE_RATE } from "../io/audio.ts";
 import { hash, normal, uniform } from "./random.ts";
 
 /** How a parameter that no checkpoint holds begins. */
@@ -44,11 +45,11 @@ function gabor(values: Float32Array, taps: number): Float32Array {
   for (let i = 0; i < filters; i++) {
     const place = pairs > 1 ? (i >> 1) / (pairs - 1) : 0;
     const f = hertz(mel(60) + (mel(7600) - mel(60)) * place);
-    const width = Math.min(taps / 5, (1.2 * 16000) / (2 * Math.PI * Math.max(100, 0.18 * f)));
+    const width = Math.min(taps / 5, (1.2 * SAMPLE_RATE) / (2 * Math.PI * Math.max(100, 0.18 * f)));
     let squares = 0;
     for (let t = 0; t < taps; t++) {
       const x = t - (taps - 1) / 2;
-      const phase = (2 * Math.PI * f * x) / 16000;
+      const phase = (2 * Math.PI * f * x) / SAMPLE_RATE;
       const value = Math.exp(-0.5 * (x / width) ** 2) * (i % 2 === 0 ? Math.cos(phase) : Math.sin(phase));
       values[i * taps + t] = value;
       squares += value * value;

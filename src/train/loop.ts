@@ -9,12 +9,11 @@ import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import { endEpoch } from "./epoch_end.ts";
-import { refuseTooFew, TooFewError } from "./missing.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { type ScheduleOptions, scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
 import type { Best, Identity, Latest, LoopState } from "./state.ts";
-import type { DevResult, Task } from "./task.ts";
+import { type DevResult, refuseTooFew, type Task, TooFewError } from "./task.ts";
 import { type UpdateResult, update } from "./update.ts";
 
 /** How a stage is trained. */

@@ -11,8 +11,7 @@ import { readJson } from "../io/config.ts";
 import { listed } from "../io/listed.ts";
 import { object, readJsonAs, record } from "../io/schema.ts";
 import { writeWhole } from "../io/write_whole.ts";
-import { writeChecksum } from "./checksum.ts";
-import { copyFolder } from "./copy_folder.ts";
+import { isChecksum, readChecked, writeChecksum } from "./checksum.ts";
 import { GrowingFile, wholeLines } from "./growing_file.ts";
 import { TensorBoardEvents, wholeRecords } from "./tensorboard.ts";
 
@@ -309,4 +308,28 @@ async function besides(host: Host, path: string, names: readonly string[]): Prom
 async function isLock(host: Host, path: string): Promise<boolean> {
   if ((await host.kind(path)) !== "file") return false;
   return /^(\0*|\{|\{"pid":[\s\S]*)$/.test(await host.readText(path).catch(() => "?"));
+}
+
+/**
+ * Copies what a model folder holds, but not the state of training. Throws where a file is not as its checksum says.
+ */
+async function copyFolder(host: Host, from: string, to: string): Promise<void> {
+  await host.makeDirectory(to);
+  for (const name of await host.list(from)) {
+    if ((await host.kind(`${from}/${name}`)) === "directory")
+      await copyFolder(host, `${from}/${name}`, `${to}/${name}`);
+    else if (name !== "state.json" && !isChecksum(name))
+      await copyFile(host, `${from}/${name}`, `${to}/${name}`);
+  }
+}
+
+async function copyFile(host: Host, from: string, to: string): Promise<void> {
+  const target = await host.createAtomic(to);
+  try {
+    await readChecked(host, from, (piece) => target.write(piece));
+    await target.commit();
+  } catch (error) {
+    await target.abort();
+    throw error;
+  }
 }

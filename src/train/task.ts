@@ -1,3 +1,4 @@
+/** What the loop trains, and how much of its data it may do without. */
 import type { Mode } from "../nn/mode.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -31,4 +32,20 @@ export interface Task<B> {
   evaluate(signal?: AbortSignal): Promise<DevResult | undefined>;
   /** Writes the model, without the optimiser's state, into a folder that exists. */
   save(folder: string): Promise<void>;
+}
+
+/** Most of an epoch, or of the dev set, that a run does without. */
+const MOST_MISSING = 0.05;
+/** As many files may be missing however small the corpus is. */
+const FEW = 2;
+
+/** So much is missing that the corpus itself must be: an unmounted disk, a network that is down. */
+export class TooFewError extends Error {}
+
+/** Throws where `missing` of `all` utterances of `what` are too many. */
+export function refuseTooFew(missing: number, all: number, what: string): void {
+  if (missing === 0 || (missing < all && missing <= Math.max(FEW, MOST_MISSING * all))) return;
+  throw new TooFewError(
+    `Cannot go on training: ${missing} of ${all} utterances of ${what} can no longer be read, at most ${100 * MOST_MISSING} % may be missing`,
+  );
 }

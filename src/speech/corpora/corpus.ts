@@ -38,6 +38,7 @@ export type ProblemKind =
   | "transcript too long"
   | "short clip"
   | "long clip"
+  | "silent clip"
   | "duplicate id"
   | "incomplete release";
 

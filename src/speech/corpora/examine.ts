@@ -3,8 +3,9 @@
  * kept for that part, and each case is listed by name.
  */
 import type { Host } from "../../host/host.ts";
-import { SAMPLE_RATE, SHORTEST_SAMPLES } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/audio.ts";
 import { readWavFormat } from "../../io/wav.ts";
+import { type FrameGeometry, frameCount, receptiveField } from "../../models/hubert.ts";
 import type { Corpus, Problem, ProblemKind, Utterance } from "./corpus.ts";
 
 export interface ExamineOptions {
@@ -12,9 +13,20 @@ export interface ExamineOptions {
   maxTrainingSeconds?: number;
   /** Shorter clips are reported. Default 0.5 s; IEMOCAP's shortest is 0.58 s. */
   shortSeconds?: number;
+  /** The encoder that is to hear the clips. Default: the published one. */
+  encoder?: FrameGeometry;
   /** Ends the reading, which throws the signal's reason. */
   signal?: AbortSignal;
 }
+
+/**
+ * The convolutions of every published HuBERT and wav2vec 2.0: a frame is made of 400 samples, the next begins 320 later.
+ * They stand for the encoder where a corpus is looked at and no model or recipe says what will hear it.
+ */
+const PUBLISHED_ENCODER: FrameGeometry = {
+  convKernel: [10, 3, 3, 3, 3, 2, 2],
+  convStride: [5, 2, 2, 2, 2, 2, 2],
+};
 
 export interface Examined {
   /** All that a model can answer to, with `seconds` filled in. */
@@ -29,7 +41,8 @@ export interface Examined {
 
 /** Reads the header of every wav. */
 export async function examine(host: Host, corpus: Corpus, options: ExamineOptions = {}): Promise<Examined> {
-  const { maxTrainingSeconds = 20, shortSeconds = 0.5, signal } = options;
+  const { maxTrainingSeconds = 20, shortSeconds = 0.5, encoder = PUBLISHED_ENCODER, signal } = options;
+  const shortest = receptiveField(encoder);
   const utterances: Utterance[] = [];
   const notForTraining = new Set<string>();
   const notForCtc = new Set<string>();
@@ -47,7 +60,7 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
     }
     const { seconds, note } = header;
     const samples = Math.round(seconds * SAMPLE_RATE);
-    if (samples < SHORTEST_SAMPLES) {
+    if (samples < shortest) {
       problem("short clip", `left out: ${seconds.toFixed(3)} s gives no frame`);
       continue;
     }
@@ -63,21 +76,13 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
     if (words === "" && !told.has(id)) {
       problem("empty transcript", "kept: no words are its words");
     }
-    const needed = ctcFrames(words);
-    if (needed > framesOf(samples)) {
+    const [needed, frames] = [ctcFrames(words), frameCount(encoder, samples)];
+    if (needed > frames) {
       notForCtc.add(id);
-      problem(
-        "transcript too long",
-        `kept without CTC loss: it needs ${needed} frames and has ${framesOf(samples)}`,
-      );
+      problem("transcript too long", `kept without CTC loss: it needs ${needed} frames and has ${frames}`);
     }
   }
   return { utterances, notForTraining, notForCtc, problems };
-}
-
-/** Frames of HuBERT and wav2vec2 for samples at 16 kHz: a field of 400 every 320. */
-export function framesOf(samples: number): number {
-  return samples < SHORTEST_SAMPLES ? 0 : Math.floor((samples - SHORTEST_SAMPLES) / 320) + 1;
 }
 
 /** Fewest frames in which CTC can say the text: one a character, and a blank between equal neighbours. */

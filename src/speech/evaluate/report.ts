@@ -1,17 +1,12 @@
 /** What `evaluate` prints and writes: a table for people, the same as JSON, and one row an utterance. */
 import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
+import type { UtteranceAnswer } from "../training/answer.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
 import { argmax, type ClassScores, score } from "../metrics/metrics.ts";
 import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
 
 /** A model's answer to one labelled utterance. */
-export interface Answer {
-  readonly utterance: Utterance & { readonly label: Label };
-  /** One for each of LABELS, adding up to 1. */
-  readonly probabilities: readonly number[];
-  /** Recognised words, normalised; absent for a system that recognises none. */
-  readonly hypothesis?: string;
-}
+export type Answer = UtteranceAnswer<Utterance & { readonly label: Label }>;
 
 export interface Figure {
   readonly value: number;

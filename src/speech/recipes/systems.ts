@@ -1,6 +1,6 @@
-/** The rows of the paper's tables by name: the modalities, how they are fused, and which stages train them. */
+/** The rows of the paper's tables by name: the modalities, how they are fused, which stages train them, and which settings these do not use. */
 import { LABELS } from "../system/labels.ts";
-import type { StageNumber } from "./config.ts";
+import type { StageNumber, TrainConfig } from "./config.ts";
 
 export interface SystemRecipe {
   readonly modalities: "acoustic" | "text" | "both";
@@ -95,4 +95,30 @@ export function systemConfig(
         }
       : {}),
   };
+}
+
+/** A line for each of `settings`, "key=value", that the stages of `config` do not use, or that a later one overrules. */
+export function settingNotes(config: TrainConfig, settings: readonly string[]): string[] {
+  const keys = settings.map((setting) => setting.slice(0, setting.indexOf("=")));
+  return settings.flatMap((setting, i) => {
+    const key = keys[i];
+    const later = keys.findIndex((each, j) => j > i && (each === key || key.startsWith(`${each}.`)));
+    if (later > 0) return [`--set ${setting} is overruled by --set ${settings[later]}, which comes later`];
+    const why = unused(config, key);
+    return why === undefined ? [] : [`--set ${setting} changes nothing: ${why}`];
+  });
+}
+
+/** Why a key, or a folder that is given for a part, is of no use to the stages; undefined where it is. */
+export function unused({ stages, system }: TrainConfig, key: string): string | undefined {
+  const [top, part] = key.split(".");
+  const trained = stages.length === 1 ? `only stage ${stages[0]} is` : `stages ${stages.join(" and ")} are`;
+  const has = (part: Parameters<typeof hasPart>[1]) => hasPart(system, part, stages);
+  const speech = has("hubert");
+  const needed =
+    {
+      ...{ stage0: stages.includes(0), stage1: stages.includes(1), stage2: stages.includes(2) },
+      ...{ sentences: stages.includes(0), maxSeconds: speech, dev: speech },
+    }[top] ?? (top === "model" ? { hubert: speech, bert: has("bert"), cmgi: has("cmgi") }[part] : true);
+  return needed === false ? `${trained} trained` : undefined;
 }

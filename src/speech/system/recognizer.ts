@@ -1,29 +1,24 @@
 /**
- * Recordings in; words and an emotion out. One object for a whole model folder: it normalises, pads, encodes, decodes, reads
- * the words back in and classifies.
+ * Recordings in; words and an emotion out. One object for a whole model folder: it normalises, plans batches and gives
+ * them to Inference.
  */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/audio.ts";
-import { decodeBeam, decodeGreedy, type Transcript } from "../../io/decode.ts";
+import type { Transcript } from "../../io/decode.ts";
 import type { Mode } from "../../nn/mode.ts";
 import { Weights } from "../../nn/weights.ts";
-import { reshape } from "../../ops/elementwise.ts";
-import { maskedMean } from "../../ops/reduce.ts";
-import { logSoftmax, softmax } from "../../ops/softmax.ts";
-import { scope } from "../../tensor/scope.ts";
-import { Tensor } from "../../tensor/tensor.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
-import type { BertInput } from "../../models/bert.ts";
-import { EmotionRecognizer, type EncodedSpeech } from "./emotion.ts";
+import type { HubertConfig } from "../../models/config.ts";
+import { EmotionRecognizer } from "./emotion.ts";
 import { type SpeechModel, type ModelFolder, openModelFolder, requireSpeechEncoder } from "./folder.ts";
-import { checkLength, HubertForCTC, type HubertInput } from "../../models/hubert.ts";
+import { checkLength, HubertForCTC } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
-import { readWords } from "./words.ts";
+import { Inference, padSpeech, type SystemLayers } from "./inference.ts";
 
 export interface Recognition {
   readonly seconds: number;
-  /** Present where nothing can be heard: then there are no words, no emotion and no gates. */
+  /** Present where nothing can be heard: then there are no words, no emotion and no gates, unless `skipSilence` is false. */
   readonly silent?: true;
   /** Where the model writes words. */
   readonly transcript?: Transcript;
@@ -47,6 +42,8 @@ export interface RecognizeOptions {
   readonly batch?: number;
   /** Shown every stage of every batch, as Mode.observe is, and `input_values` and `probabilities` besides. */
   readonly observe?: Mode["observe"];
+  /** False: silent recordings go through the model as well, and its answer stands beside `silent`. True by default. */
+  readonly skipSilence?: boolean;
   readonly onProgress?: (done: number) => void;
 }
 
@@ -80,25 +77,17 @@ export class Recognizer {
   readonly model: SpeechModel;
   readonly device: Device;
   readonly #weights: Weights;
-  readonly #encode: (input: HubertInput, mode: Mode) => EncodedSpeech;
-  readonly #classify: EmotionRecognizer["classify"] | undefined;
+  readonly #inference: Inference;
 
   /** Builds the layers; the caller loads the weights. */
   constructor(weights: Weights, model: SpeechModel) {
     this.model = model;
     this.device = weights.device;
     this.#weights = weights;
-    if (model.emotion) {
-      const system = new EmotionRecognizer(weights.root, model.emotion);
-      this.#encode = (input, mode) => system.encodeSpeech(input, mode);
-      this.#classify = (speech, words, mode) => system.classify(speech, words, mode);
-    } else {
-      const ctc = new HubertForCTC(weights.root, model.hubert);
-      this.#encode = (input, mode) => {
-        const { logits, ...speech } = ctc.forward(input, mode);
-        return { ...speech, ctcLogits: logits };
-      };
-    }
+    const layers = model.emotion
+      ? new EmotionRecognizer(weights.root, model.emotion)
+      : ctcLayers(weights, model.hubert);
+    this.#inference = new Inference(layers, model);
   }
 
   /** Seconds of the longest recording whose tensors this adapter binds. */
@@ -114,26 +103,30 @@ export class Recognizer {
    */
   async recognize(
     audios: readonly Float32Array[],
-    { beam, batch = 8, observe, onProgress }: RecognizeOptions = {},
+    { beam, batch = 8, observe, skipSilence = true, onProgress }: RecognizeOptions = {},
   ): Promise<Recognition[]> {
     for (const [i, audio] of audios.entries()) {
       const what = audios.length > 1 ? `recording ${i}` : undefined;
       this.check(audio.length, what);
       requireFinite(audio, `Cannot use ${what ?? "the recording"}: `);
     }
+    const silent = audios.map(isSilent);
     const results: Recognition[] = audios.map(({ length }) => ({
       seconds: length / SAMPLE_RATE,
       silent: true,
     }));
-    const loud = audios.flatMap((audio, i) => (isSilent(audio) ? [] : [i]));
-    const lengths = loud.map((i) => audios[i].length);
-    let done = audios.length - loud.length;
+    const heard = audios.flatMap((_, i) => (silent[i] && skipSilence ? [] : [i]));
+    const lengths = heard.map((i) => audios[i].length);
+    let done = audios.length - heard.length;
     const bytes = batchBytes(this.device);
     for (const places of planBatches(lengths, this.model.hubert, { batch, bytes })) {
-      const indices = places.map((place) => loud[place]);
-      const own = indices.map((i) => audios[i]);
-      const found = await this.#batch(own, beam, { observe });
-      for (const [k, i] of indices.entries()) results[i] = found[k];
+      const indices = places.map((place) => heard[place]);
+      const found = await this.#batch(
+        indices.map((i) => audios[i]),
+        { beam, observe },
+      );
+      for (const [k, i] of indices.entries())
+        results[i] = silent[i] ? { ...results[i], ...found[k] } : found[k];
       done += indices.length;
       onProgress?.(done);
     }
@@ -152,99 +145,24 @@ export class Recognizer {
 
   async #batch(
     audios: readonly Float32Array[],
-    beam: number | undefined,
-    mode: Mode,
+    { beam, observe }: Pick<RecognizeOptions, "beam" | "observe">,
   ): Promise<Recognition[]> {
-    const { device } = this;
-    const speech = scope(device, () => {
-      const input = this.#pad(audios);
-      mode.observe?.("input_values", input.audio);
-      const { hidden, mask, frames, ctcLogits } = this.#encode(input, mode);
-      return { hidden, mask, frames, logProbs: ctcLogits && logSoftmax(ctcLogits) };
-    });
-    try {
-      const transcripts = await this.#decode(speech.logProbs, speech.frames, beam);
-      const words = transcripts && (await this.#words(transcripts));
-      const classified = scope(device, () => this.#emotions(speech, words, mode));
-      const [probabilities, gateS, gateT] = await Promise.all(
-        [classified?.probabilities, classified?.gateS, classified?.gateT].map(take),
-      );
-      const labels = this.model.emotion?.labels ?? [];
-      return audios.map((audio, b) => ({
-        seconds: audio.length / SAMPLE_RATE,
-        ...(transcripts ? { transcript: transcripts[b] } : {}),
-        ...(probabilities ? named(labels, row(probabilities, b, audios.length)) : {}),
-        ...(gateS && gateT
-          ? {
-              gates: {
-                acoustic: mean(row(gateS, b, audios.length)),
-                text: mean(row(gateT, b, audios.length)),
-              },
-            }
-          : {}),
-      }));
-    } finally {
-      for (const t of [speech.hidden, speech.mask, speech.logProbs]) t?.release();
-    }
-  }
-
-  #pad(audios: readonly Float32Array[]): HubertInput {
-    const lengths = audios.map((a) => a.length);
-    const longest = Math.max(...lengths);
-    const all = new Float32Array(audios.length * longest);
-    audios.forEach((audio, b) => {
-      all.set(this.model.normalize ? normalize(audio) : audio, b * longest);
-    });
-    const padded = lengths.some((n) => n < longest);
+    const speech = padSpeech(audios.map((audio) => (this.model.normalize ? normalize(audio) : audio)));
+    const padded = speech.lengths.some((n) => n < speech.samples);
     if (padded && !mayPad(this.model.hubert))
       throw new Error(
         "Cannot use recordings of several lengths at once: this model's group norm sees padding",
       );
-    return {
-      audio: Tensor.from(this.device, all, [audios.length, longest]),
-      lengths: padded ? lengths : undefined,
-    };
-  }
-
-  async #decode(
-    logProbs: Tensor | undefined,
-    frames: readonly number[],
-    beam: number | undefined,
-  ): Promise<Transcript[] | undefined> {
-    const { vocabulary } = this.model;
-    if (!logProbs || !vocabulary) return undefined;
-    const [, T, V] = logProbs.shape;
-    const values = await logProbs.read();
-    if (values.some(Number.isNaN)) throw new Error("Cannot decode: the model's logits are not finite");
-    return frames.map((n, b) => {
-      const own = values.subarray(b * T * V, (b * T + n) * V);
-      return beam ? decodeBeam(own, vocabulary, { beamWidth: beam }) : decodeGreedy(own, vocabulary);
-    });
-  }
-
-  async #words(transcripts: readonly Transcript[]): Promise<BertInput | undefined> {
-    const { tokenizer, emotion } = this.model;
-    if (!tokenizer || !emotion?.bert) return undefined;
-    const texts = transcripts.map(({ text }) => text);
-    return await readWords(tokenizer, texts, emotion.bert.maxPositions);
-  }
-
-  /** Frames and words → probabilities (B, classes) and the gates' means over time (B, d). */
-  #emotions(speech: EncodedSpeech, words: BertInput | undefined, mode: Mode) {
-    if (!this.#classify) return undefined;
-    const { logits, gates } = this.#classify(speech, words, mode);
-    const over = (gate: Tensor, mask: Tensor | undefined) => {
-      const [B, T, d] = gate.shape;
-      if (T === 1) return reshape(gate, [B, d]);
-      return maskedMean(gate, mask ?? flags(this.device, Array(B).fill(Array(T).fill(1))));
-    };
-    const probabilities = softmax(logits);
-    mode.observe?.("probabilities", probabilities);
-    return {
-      probabilities,
-      gateS: gates && over(gates.s, speech.mask),
-      gateT: gates && over(gates.t, words?.mask && flags(this.device, words.mask)),
-    };
+    const { transcripts, probabilities, gates } = await this.#inference.run(
+      { speech: padded ? speech : { ...speech, lengths: undefined } },
+      { beam, observe },
+    );
+    return audios.map((audio, b) => ({
+      seconds: audio.length / SAMPLE_RATE,
+      ...(transcripts ? { transcript: transcripts[b] } : {}),
+      ...(probabilities ? { emotion: likeliest(probabilities[b]), probabilities: probabilities[b] } : {}),
+      ...(gates ? { gates: gates[b] } : {}),
+    }));
   }
 
   dispose(): void {
@@ -256,27 +174,18 @@ export class Recognizer {
   }
 }
 
-/** Reads a tensor and lets go of it. */
-async function take(tensor: Tensor | undefined): Promise<Float32Array | undefined> {
-  if (!tensor) return undefined;
-  try {
-    return await tensor.read();
-  } finally {
-    tensor.release();
-  }
-}
-
-/** A mask (B, T). */
-const flags = (device: Device, rows: readonly (readonly number[])[]) =>
-  Tensor.from(device, Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
-const row = (values: Float32Array, b: number, B: number) =>
-  values.subarray((b * values.length) / B, ((b + 1) * values.length) / B);
-const mean = (values: Float32Array) => values.reduce((a, v) => a + v, 0) / values.length;
-
-function named(labels: readonly string[], p: Float32Array) {
-  if (!p.every(Number.isFinite)) throw new Error("Cannot classify: the model's probabilities are not finite");
+/** A plain CTC model as a system that names no emotion. */
+function ctcLayers({ device, root }: Weights, hubert: HubertConfig): SystemLayers {
+  const ctc = new HubertForCTC(root, hubert);
   return {
-    emotion: labels[p.indexOf(Math.max(...p))],
-    probabilities: Object.fromEntries(labels.map((label, i) => [label, p[i]])),
+    ...{ device, config: { hubert } },
+    encodeSpeech(input, mode) {
+      const { logits, ...speech } = ctc.forward(input, mode);
+      return { ...speech, ctcLogits: logits };
+    },
   };
 }
+
+/** The likeliest label, the first where several are. */
+const likeliest = (p: Readonly<Record<string, number>>): string =>
+  Object.keys(p).reduce((best, label) => (p[label] > p[best] ? label : best));

@@ -1,5 +1,6 @@
 /** The small files of a model folder, so that predict and transformers can open it. */
 import type { Host } from "../../host/host.ts";
+import { SAMPLE_RATE } from "../../io/audio.ts";
 import { readOptionalJson } from "../../io/config.ts";
 import { type BertTokenizer, bertTokenizerFolder, openBertTokenizer } from "../../io/tokenizer.ts";
 import { writeWhole } from "../../io/write_whole.ts";
@@ -18,7 +19,7 @@ const PREPROCESSOR = {
   padding_side: "right",
   padding_value: 0,
   return_attention_mask: true,
-  sampling_rate: 16000,
+  sampling_rate: SAMPLE_RATE,
 };
 
 export interface Assets {

@@ -3,6 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { bertConfig } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { receptiveField } from "../../models/hubert.ts";
 import { BertForMaskedLM } from "../../models/masked_lm.ts";
 import type { Parameter } from "../../nn/parameter.ts";
 import { Weights } from "../../nn/weights.ts";
@@ -19,7 +20,7 @@ import { readSentences, TextTask } from "./text_task.ts";
 
 /** What a task is told besides its model. */
 export interface TaskOptions
-  extends Pick<EmotionTaskOptions, "train" | "dev" | "measure">,
+  extends Pick<EmotionTaskOptions, "train" | "dev">,
     Pick<EmotionTaskOptions["reader"], "onProblem"> {
   /** Told what is odd about the data and does not keep it from being learnt. */
   readonly onNote?: (line: string) => void;
@@ -87,7 +88,7 @@ function emotionTask(
   weights: Weights,
   config: TrainConfig,
   { stage, assets, hubert, bert }: Materials,
-  { train, dev, measure, onProblem, record }: TaskOptions,
+  { train, dev, onProblem, record }: TaskOptions,
 ): EmotionTask {
   const options = stageOf(config, stage);
   const json = systemJson(config, stage, { hubert, bert });
@@ -105,14 +106,15 @@ function emotionTask(
     ...recordFile(record),
   };
   return new EmotionTask({
-    ...{ train, dev, measure, batch: options.batch, seed: config.seed },
+    ...{ train, dev, batch: options.batch, seed: config.seed },
     system: new EmotionRecognizer(weights.root, parsed),
     parameters: weights.parameters,
     reader: {
-      ...{ host, onProblem, audio: true, normalize: assets.normalize },
+      ...{ host, onProblem, normalize: assets.normalize },
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
       maxTokens: parsed.bert?.maxPositions ?? 512,
+      minSamples: parsed.hubert && receptiveField(parsed.hubert),
     },
     alpha: parsed.alpha,
     ctcReduction: options.ctcReduction,

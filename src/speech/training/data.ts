@@ -1,8 +1,10 @@
-/** What a run learns from. */
+/** What a run learns from, and which run it is, wherever its corpus and checkpoints lie. */
 import type { Utterance } from "../corpora/corpus.ts";
 import type { Examined } from "../corpora/examine.ts";
 import type { Fold } from "../corpora/folds.ts";
+import { hash, type Identity } from "../../train/state.ts";
 import type { TrainConfig } from "../recipes/config.ts";
+import { formerNames } from "../recipes/former_names.ts";
 
 export interface TrainData {
   readonly examined: Examined;
@@ -33,3 +35,14 @@ export function split(config: TrainConfig, data: TrainData | undefined): Split {
     );
   return { train, dev: fold.dev };
 }
+
+/** A run of version 0.1 is still itself: hashes are of the keys as they were named then. */
+export async function identify(config: TrainConfig, examined: Examined | undefined): Promise<Identity> {
+  const { data: _corpus, from: _folders, ...recipe } = formerNames(config);
+  const content = examined && contentOf(examined.utterances);
+  return { recipe: await hash(recipe), data: await hash([content, [...(examined?.notForTraining ?? [])]]) };
+}
+
+/** Equal for corpora with the same utterances, wherever they lie. */
+export const contentOf = (utterances: Examined["utterances"]) =>
+  utterances.map(({ id, label, words, seconds }) => [id, label, words, seconds]);

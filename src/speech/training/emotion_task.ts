@@ -1,6 +1,8 @@
 /** Stages 1 and 2 of the paper: characters and emotions from speech, then from speech and words. */
-import type { Utterance } from "../corpora/corpus.ts";
-import type { EmotionRecognizer } from "../system/emotion.ts";
+import { LABELS, type Utterance } from "../corpora/corpus.ts";
+import { argmax, score } from "../metrics/metrics.ts";
+import { totalEdits, wer, wordEdits } from "../metrics/wer.ts";
+import type { EmotionRecognizer, EncodedSpeech } from "../system/emotion.ts";
 import { frameCount, type HubertInput } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { Parameter } from "../../nn/parameter.ts";
@@ -8,14 +10,14 @@ import { crossEntropy } from "../../ops/cross_entropy.ts";
 import { ctcLoss, type Reduction } from "../../ops/ctc.ts";
 import { add } from "../../ops/elementwise.ts";
 import { Tensor } from "../../tensor/tensor.ts";
-import { answerBatch, type UtteranceAnswer } from "./answer.ts";
+import { Inference } from "../system/inference.ts";
+import { type UtteranceAnswer, utteranceAnswer } from "./answer.ts";
 import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
 import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
-import { refuseTooFew } from "../../train/missing.ts";
 import { uniformStream } from "../../train/seeds.ts";
 import { specAugment } from "./spec_augment.ts";
-import type { DevResult, Losses, Task } from "../../train/task.ts";
+import { type DevResult, type Losses, refuseTooFew, type Task } from "../../train/task.ts";
 
 export interface EmotionTaskOptions {
   readonly system: EmotionRecognizer;
@@ -30,8 +32,6 @@ export interface EmotionTaskOptions {
   readonly ctcReduction: Reduction & ("mean" | "sum");
   readonly labelSmoothing: number;
   readonly augment: Augmentation;
-  /** Scores answers; from the floor above. */
-  readonly measure: (answers: readonly UtteranceAnswer[]) => { ua: number; wa: number; wer?: number };
   readonly save: (folder: string) => Promise<void>;
 }
 
@@ -74,14 +74,21 @@ export class EmotionTask implements Task<Batch> {
     const speech = system.hubert && system.encodeSpeech(this.#input(batch, mode), mode);
     const { logits } = system.classify(speech, batch.words, mode);
     const emotion = crossEntropy(logits, batch.labels, { labelSmoothing });
-    if (!speech?.ctcLogits) return { loss: emotion, parts: { emotion } };
-    const ctc = ctcLoss(speech.ctcLogits, boundTargets(batch.targets, speech.frames), speech.frames, {
-      blank: system.config.hubert?.blank,
-      reduction: ctcReduction,
-      // A transcript that is too long for its frames has no CTC loss, but an emotion all the same.
-      zeroInfinity: true,
-    });
+    const ctc = speech && this.#ctc(speech, batch, ctcReduction);
+    if (!ctc) return { loss: emotion, parts: { emotion } };
     return { loss: add(ctc, emotion, alpha, 1 - alpha), parts: { ctc, emotion } };
+  }
+
+  /** Absent where the system has no CTC head. */
+  #ctc({ ctcLogits, frames }: EncodedSpeech, { targets }: Batch, reduction: Reduction): Tensor | undefined {
+    return (
+      ctcLogits &&
+      ctcLoss(ctcLogits, boundTargets(targets, frames), frames, {
+        ...{ blank: this.#o.system.config.hubert?.blank, reduction },
+        // A transcript that is too long for its frames has no CTC loss, but an emotion all the same.
+        zeroInfinity: true,
+      })
+    );
   }
 
   #input({ audio, samples, lengths }: Batch, { training }: Mode): HubertInput {
@@ -101,8 +108,10 @@ export class EmotionTask implements Task<Batch> {
   }
 
   async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
-    const { dev, batch, reader, system, alpha, measure } = this.#o;
+    const { dev, batch, reader, system, alpha } = this.#o;
     if (dev.length === 0) return undefined;
+    const { hubert } = system.config;
+    const inference = new Inference(system, reader);
     const answers: UtteranceAnswer[] = [];
     let [ctc, emotion] = [0, 0];
     for (const indices of planInOrder(
@@ -115,22 +124,44 @@ export class EmotionTask implements Task<Batch> {
         indices.map((i) => dev[i]),
       );
       if (!read) continue;
-      const { answers: some, losses } = await answerBatch(system, read, reader);
-      answers.push(...some);
-      emotion += losses.emotion * some.length;
-      ctc += (losses.ctc ?? 0) * some.length;
+      const { transcripts, probabilities, losses } = await inference.run(
+        { speech: hubert && read, words: read.words },
+        {
+          losses: {
+            ctc: (speech) => this.#ctc(speech, read, "mean"),
+            emotion: (logits) => crossEntropy(logits, read.labels),
+          },
+        },
+      );
+      for (const [b, utterance] of read.utterances.entries())
+        answers.push(
+          utteranceAnswer(utterance, { transcript: transcripts?.[b], probabilities: probabilities?.[b] }),
+        );
+      emotion += (losses.emotion ?? 0) * read.utterances.length;
+      ctc += (losses.ctc ?? 0) * read.utterances.length;
     }
     refuseTooFew(dev.length - answers.length, dev.length, "the dev set");
-    const { ua, wa, wer } = measure(answers);
+    const { wer, ...accuracies } = devScores(answers);
     emotion /= answers.length;
     ctc /= answers.length;
     const recognises = answers[0].hypothesis !== undefined;
     const loss = recognises ? alpha * ctc + (1 - alpha) * emotion : emotion;
     const counts = { utterances: answers.length, of: dev.length };
-    return { loss, emotion, ua, wa, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
+    return { loss, emotion, ...accuracies, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
   }
 
   save(folder: string): Promise<void> {
     return this.#o.save(folder);
   }
+}
+
+/** UA and WA of the labelled answers; WER, a share of the reference's words, where every answer has words. */
+function devScores(answers: readonly UtteranceAnswer[]): { ua: number; wa: number; wer?: number } {
+  const labelled = answers.filter((a) => a.utterance.label !== undefined);
+  const truth = labelled.map((a) => LABELS.indexOf(a.utterance.label!));
+  const predicted = labelled.map((a) => argmax(a.probabilities));
+  const { ua, wa } = score(truth, predicted, LABELS.length);
+  if (answers.some((a) => a.hypothesis === undefined)) return { ua, wa };
+  const edits = answers.map((a) => wordEdits({ reference: a.utterance.words, hypothesis: a.hypothesis! }));
+  return { ua, wa, wer: wer(totalEdits(edits)) };
 }

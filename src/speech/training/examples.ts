@@ -1,19 +1,17 @@
 /** From utterances to what a step reads: normalised audio, CTC targets, token ids, labels. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import type { Host } from "../../host/host.ts";
-import { normalize, readWav } from "../../io/audio.ts";
+import { normalize, readWav, SAMPLE_RATE } from "../../io/audio.ts";
 import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";
+import { type PaddedSpeech, padSpeech } from "../system/inference.ts";
 import { readWords } from "../system/words.ts";
 import { roundLength } from "./batches.ts";
 
-export interface Batch {
+/** Its speech is normalised, and padded to a length that other batches have as well. */
+export interface Batch extends Required<PaddedSpeech> {
   readonly utterances: readonly Utterance[];
-  /** (B, samples): each utterance normalised, then padded with zeros. */
-  readonly audio: Float32Array;
-  readonly samples: number;
-  readonly lengths: readonly number[];
   /** CTC ids of each transcript. */
   readonly targets: readonly (readonly number[])[];
   /** Class numbers; −100, which no loss counts, where there is none. */
@@ -30,10 +28,8 @@ export interface Reader {
   readonly tokenizer?: BertTokenizer;
   /** Most tokens of a text, [CLS] and [SEP] included. */
   readonly maxTokens: number;
-  /** False: the audio stays empty, for systems that read only. */
-  readonly audio: boolean;
-  /** True: a batch is as long as its longest clip, for models on which padding has an effect. */
-  readonly exact?: boolean;
+  /** Fewest samples of a clip: receptiveField() of the encoder. */
+  readonly minSamples?: number;
   /** False: the audio is not brought to zero mean and unit variance. */
   readonly normalize?: boolean;
   /** Told of every file that cannot be read any more; its utterance is left out. */
@@ -46,12 +42,11 @@ export async function readBatch(
   wanted: readonly Utterance[],
   change?: (samples: Float32Array, id: string) => Float32Array,
 ): Promise<Batch | undefined> {
-  const { host, vocabulary, tokenizer, onProblem } = reader;
+  const { host, vocabulary, tokenizer, minSamples, onProblem } = reader;
   const clips = await Promise.all(
     wanted.map(async (utterance) => {
-      if (!reader.audio) return { utterance, samples: new Float32Array(0) };
       try {
-        const { samples } = await readWav(host, utterance.wav);
+        const { samples } = await readWav(host, utterance.wav, { minSamples });
         const changed = change ? change(samples, utterance.id) : samples;
         return { utterance, samples: reader.normalize === false ? changed : normalize(changed) };
       } catch (error) {
@@ -64,15 +59,14 @@ export async function readBatch(
   const read = clips.filter((clip) => clip !== undefined);
   if (read.length === 0) return undefined;
   const longest = Math.max(...read.map((clip) => clip.samples.length));
-  const samples = reader.exact ? longest : roundLength(longest);
-  const audio = new Float32Array(reader.audio ? read.length * samples : 0);
-  for (const [b, clip] of read.entries()) audio.set(clip.samples, b * samples);
+  const speech = padSpeech(
+    read.map((clip) => clip.samples),
+    roundLength(longest),
+  );
   const utterances = read.map((clip) => clip.utterance);
   return {
     utterances,
-    audio,
-    samples,
-    lengths: read.map((clip) => clip.samples.length),
+    ...speech,
     targets: utterances.map((u) => vocabulary?.encode(u.words) ?? []),
     labels: utterances.map((u) => (u.label === undefined ? -100 : LABELS.indexOf(u.label))),
     words:
@@ -82,7 +76,7 @@ export async function readBatch(
         utterances.map((u) => u.words),
         reader.maxTokens,
       )),
-    seconds: read.reduce((sum, clip) => sum + clip.samples.length, 0) / 16000,
+    seconds: read.reduce((sum, clip) => sum + clip.samples.length, 0) / SAMPLE_RATE,
   };
 }
 

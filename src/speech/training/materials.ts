@@ -3,7 +3,13 @@ import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
 import { misfit } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
-import { bertConfig, checkSubwords, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
+import {
+  bertConfig,
+  checkSubwords,
+  type HubertConfig,
+  hubertConfig,
+  vocabularyOfHead,
+} from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { checkBertKeys, familyOf, partOf } from "../../models/family.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
@@ -44,21 +50,34 @@ export async function materials(
   const hubertFolder = stage === 0 ? undefined : ((fused ? chosen[1] : undefined) ?? from.hubert);
   const bertFolder = readsText ? ((fused ? chosen[0] : undefined) ?? from.bert) : undefined;
   const assets = await openAssets(host, from.hubert, readsText ? (bertFolder ?? data) : undefined);
-  const merged = async (part: "hubert" | "bert", folder: string | undefined): Promise<Json> => {
-    if (folder === undefined) return { ...model[part] };
-    const path = `${folder}/config.json`;
-    const own = partOf(await readJson(host, path), part);
-    // Before the recipe has its say, which names a family of its own.
-    familyOf(own, path, part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
-    return { ...own, ...model[part] };
-  };
-  const hubert = await merged("hubert", from.hubert);
-  const bert = readsText ? await merged("bert", bertFolder) : undefined;
+  const hubert = await merged(host, model, "hubert", from.hubert);
+  const bert = readsText ? await merged(host, model, "bert", bertFolder) : undefined;
   if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
   if (!writesWords) return { stage, assets, hubert, bert, hubertFolder, bertFolder };
   hubert.pad_token_id ??= assets.vocabulary.blank;
   const vocabulary = vocabularyOfHead(hubert, sourceOf(config, "hubert"), assets.vocabulary);
   return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
+}
+
+/** What the recipe says of a part, over what the config of a checkpoint's folder says. */
+async function merged(
+  host: Host,
+  model: TrainConfig["model"],
+  part: "hubert" | "bert",
+  folder: string | undefined,
+): Promise<Json> {
+  if (folder === undefined) return { ...model[part] };
+  const path = `${folder}/config.json`;
+  const own = partOf(await readJson(host, path), part);
+  // Before the recipe has its say, which names a family of its own.
+  familyOf(own, path, part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
+  return { ...own, ...model[part] };
+}
+
+/** The speech encoder that the stages will train. */
+export async function encoderOf(host: Host, config: TrainConfig): Promise<HubertConfig> {
+  const { model, from } = config;
+  return hubertConfig(await merged(host, model, "hubert", from.hubert), sourceOf(config, "hubert"));
 }
 
 /** Where a part of the model's config came from, for errors: the file that it began with. */

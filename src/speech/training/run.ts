@@ -3,15 +3,14 @@ import type { Device } from "../../gpu/device.ts";
 import { build, type TaskOptions } from "./build.ts";
 import { readChecked } from "../../train/checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
-import { split, type TrainData } from "./data.ts";
+import { identify, split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "../../train/loop.ts";
 import type { Chosen } from "./materials.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
-import { identify } from "./identity.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest } from "../../train/state.ts";
 
-export interface RunOptions extends Pick<TaskOptions, "measure" | "onProblem" | "onNote"> {
+export interface RunOptions extends Pick<TaskOptions, "onProblem" | "onNote"> {
   readonly device: Device;
   readonly run: RunFolder;
   readonly config: TrainConfig;
@@ -67,7 +66,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
     if (!from)
       for (const folder of Object.values(chosen)) await readChecked(run.host, `${folder}/model.safetensors`);
     const { weights, task } = await buildStage(device, config, stage, chosen, from?.folder, {
-      ...{ train, dev, measure: options.measure, onProblem: options.onProblem, onNote },
+      ...{ train, dev, onProblem: options.onProblem, onNote },
       record: recordOf(provenance, stage),
     });
     try {

@@ -3,7 +3,7 @@ import type { Host } from "../../host/host.ts";
 import { beginningOf } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import type { StageNumber, TrainConfig } from "../recipes/config.ts";
-import { split, type TrainData } from "./data.ts";
+import { contentOf, split, type TrainData } from "./data.ts";
 import {
   type Before,
   clipDigests,
@@ -15,7 +15,6 @@ import {
   readProvenance,
 } from "./provenance.ts";
 import { hash, type Latest } from "../../train/state.ts";
-import { contentOf } from "./identity.ts";
 
 export interface RunProvenance {
   readonly corpus?: HeardCorpus;

@@ -1,6 +1,6 @@
 /** Finds recordings and reads them, a window at a time. */
-import type { Host } from "../../src/host/host.ts";
-import { type Audio, readWav } from "../../src/io/audio.ts";
+import type { Host } from "../../host/host.ts";
+import { type Audio, readWav } from "../../io/audio.ts";
 
 /** Recordings are read and recognised in windows of so many files or seconds, so that a corpus need not fit in memory. */
 const WINDOW = { files: 64, seconds: 600 };
@@ -87,10 +87,14 @@ const holdsSeen = (seen: ReadonlySet<string>, folder: string): boolean => {
   return [...seen].some((id) => id.startsWith(top) && /^[/\\].*\.wav$/is.test(id.slice(top.length)));
 };
 
-/** Reads recordings a window at a time; those that cannot be read are told of and left out. */
+/**
+ * Reads recordings of at least `minSamples` samples at 16 kHz, a window at a time; those that cannot be read are told of
+ * and left out.
+ */
 export async function* readWindows(
   host: Host,
   found: readonly Found[],
+  minSamples: number,
   onError: (index: number, error: Error) => void,
 ): AsyncGenerator<Recording[]> {
   let window: Recording[] = [];
@@ -98,7 +102,7 @@ export async function* readWindows(
   for (const [index, { path, error }] of found.entries()) {
     try {
       if (error) throw error;
-      const audio = await readWav(host, path);
+      const audio = await readWav(host, path, { minSamples });
       window.push({ index, path, audio });
       seconds += audio.seconds;
     } catch (error) {

@@ -1,4 +1,4 @@
-/** One process at a time writes to a run: RUN/lock names it. */
+/** One process at a time writes to a folder: the file `lock` in it names that process. */
 import {
   linkSync,
   lstatSync,
@@ -13,9 +13,10 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import * as v from "valibot";
-import { reasonOf } from "../src/host/files.ts";
-import { parseJson } from "../src/io/json.ts";
-import { integer, object, parse } from "../src/io/schema.ts";
+import { parseJson } from "../io/json.ts";
+import { integer, object, parse } from "../io/schema.ts";
+import { reasonOf } from "./files.ts";
+import type { FolderLock } from "./host.ts";
 import { processField } from "./process_stat.ts";
 
 const ownerSchema = object({
@@ -32,9 +33,9 @@ const WRITTEN_AFTER = 10_000;
 /** Milliseconds in which another process writes its name, on a disk without links. */
 const WRITES = 100;
 
-/** Takes the lock, also from a process that died. Throws where another holds it: "Cannot ACTION RUN: …". */
-export function lockRun(run: string, action = "train in"): { release(): void } {
-  const path = join(run, "lock");
+/** Takes the lock of `folder`, also from a process that died. Throws where another holds it: "Cannot ACTION FOLDER: …". */
+export function lockFolder(folder: string, action: string): FolderLock {
+  const path = join(folder, "lock");
   const own: Owner = { pid: process.pid, host: hostname(), began: beginOf(process.pid) };
   const content = JSON.stringify(own);
   while (!take(path, content)) {
@@ -43,13 +44,13 @@ export function lockRun(run: string, action = "train in"): { release(): void } {
     const owner = ownerIn(found);
     if (owner && holds(owner, own))
       throw new Error(
-        `Cannot ${action} ${run}: process ${owner.pid} of ${owner.host} is at it; if it is not, remove ${path}`,
+        `Cannot ${action} ${folder}: process ${owner.pid} of ${owner.host} is at it; if it is not, remove ${path}`,
       );
     // A lock that names nobody is of a process that died or had no room while it wrote, unless it still writes.
     if (!owner) wait(WRITES);
     if (read(path) === found) moveAway(path, found);
   }
-  sweep(run);
+  sweep(folder);
   return {
     release() {
       try {
@@ -100,9 +101,9 @@ const cannotWrite = (path: string, cause: unknown): Error =>
   new Error(`Cannot write ${path}: ${reasonOf(cause as NodeJS.ErrnoException)}`, { cause });
 
 /** Removes what processes that died while they took the lock left beside it. */
-function sweep(run: string): void {
-  for (const name of readdirSync(run).filter((each) => /^lock\.\d+(\.tmp)?$/.test(each))) {
-    const path = join(run, name);
+function sweep(folder: string): void {
+  for (const name of readdirSync(folder).filter((each) => /^lock\.\d+(\.tmp)?$/.test(each))) {
+    const path = join(folder, name);
     const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY);
     if (age > WRITTEN_AFTER) rmSync(path, { force: true });
   }

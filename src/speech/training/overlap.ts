@@ -1,8 +1,8 @@
 /** What `evaluate` and `train` say of what a model was trained on. */
-import type { Corpus, Utterance } from "../src/speech/corpora/corpus.ts";
-import { bySession, type Fold } from "../src/speech/corpora/folds.ts";
-import type { Host } from "../src/host/host.ts";
-import { corpusIdentity } from "../src/speech/training/run_provenance.ts";
+import type { Host } from "../../host/host.ts";
+import { ArgumentError } from "../../io/argument_error.ts";
+import type { Corpus, Utterance } from "../corpora/corpus.ts";
+import { bySession, type Fold } from "../corpora/folds.ts";
 import {
   clipDigests,
   type Overlap,
@@ -10,15 +10,15 @@ import {
   PROVENANCE_FILE,
   type Provenance,
   readProvenance,
-} from "../src/speech/training/provenance.ts";
-import { UsageError } from "./cli.ts";
+} from "./provenance.ts";
+import { corpusIdentity } from "./run_provenance.ts";
 
 /** What the result says of the model's training: whether it is a test at all. */
 export type Training =
   | { known: false }
   | ({ known: true; heldOut?: string; unknown: readonly string[] } & Overlap);
 
-/** The session that the training held out. Throws where the record names none that this corpus has. */
+/** The session that the training held out. Throws an ArgumentError where the record names none that this corpus has. */
 export function heldOutBy(record: Provenance | undefined, path: string, { root, sessions }: Corpus): string {
   const heldOut = record?.corpora[0]?.heldOut;
   if (heldOut !== undefined && sessions.includes(heldOut)) return heldOut;
@@ -27,7 +27,7 @@ export function heldOutBy(record: Provenance | undefined, path: string, { root, 
       ? `${path} has no ${PROVENANCE_FILE} that says what its training held out`
       : `its training held out ${heldOut}, which ${root} lacks`;
   const names = [...sessions].sort(bySession).join(", ");
-  throw new UsageError(`Cannot evaluate ${path} without --fold NAME: ${why}; sessions are ${names}`);
+  throw new ArgumentError(`Cannot evaluate ${path} without --fold NAME: ${why}; sessions are ${names}`);
 }
 
 /** What the model has heard of a test in the corpus of `utterances`; reads its clips. */

@@ -1,7 +1,6 @@
 /** What a case costs: time, GPU bytes, and the host's memory while the weights are loaded. */
-import process from "node:process";
-import type { Device } from "../../src/gpu/device.ts";
-import { formatBytes, formatSeconds } from "../format.ts";
+import type { Device } from "../gpu/device.ts";
+import type { Host } from "../host/host.ts";
 
 export interface Cost {
   /** Of the first run, kernels compiled on the way. */
@@ -18,15 +17,16 @@ export interface Cost {
 
 const SAMPLE_MS = 5;
 
-/** Runs `load` and returns the most memory that the host held meanwhile. */
+/** Runs `load`, which may sample by itself too, and returns the most bytes of memory that the host held meanwhile. */
 export async function watchMemory(
+  host: Pick<Host, "memoryUsage">,
   load: (sample: () => void) => Promise<void>,
 ): Promise<Pick<Cost, "hostPeak" | "rss">> {
   let [hostPeak, rss] = [0, 0];
   const sample = () => {
-    const now = process.memoryUsage();
-    hostPeak = Math.max(hostPeak, now.heapUsed + now.arrayBuffers);
-    rss = Math.max(rss, now.rss);
+    const now = host.memoryUsage();
+    hostPeak = Math.max(hostPeak, now.heap);
+    rss = Math.max(rss, now.process);
   };
   sample();
   const timer = setInterval(sample, SAMPLE_MS);
@@ -43,9 +43,4 @@ export async function watchMemory(
 export function resetPeak(device: Device): void {
   device.pool.trim();
   device.pool.statistics.peak = device.pool.statistics.allocated;
-}
-
-export function describeCost({ seconds, backward, gpuPeak, hostPeak, rss }: Cost): string {
-  const run = `${backward ? "forward and backward" : "forward"} ${formatSeconds(seconds)}`;
-  return `${run}, GPU buffers at most ${formatBytes(gpuPeak)}; while loading, heap and array buffers at most ${formatBytes(hostPeak)}, process ${formatBytes(rss)}`;
 }

@@ -1,9 +1,9 @@
 /** Reads the parts of a reference case; test/reference/README.md describes its form. */
 import * as v from "valibot";
-import type { Host } from "../../src/host/host.ts";
-import { isObject } from "../../src/io/config.ts";
-import { readF32, type Safetensors, openSafetensors } from "../../src/io/safetensors.ts";
-import { anyObject, finite, object, parse, readJsonAs, readOptionalJsonAs } from "../../src/io/schema.ts";
+import type { Host } from "../host/host.ts";
+import { isObject } from "../io/config.ts";
+import { readF32, type Safetensors, openSafetensors } from "../io/safetensors.ts";
+import { anyObject, finite, object, parse, readJsonAs, readOptionalJsonAs } from "../io/schema.ts";
 
 /** What a case.json may say; beside it something about each file of outputs, by its name. */
 const caseSchema = v.pipe(
@@ -125,6 +125,28 @@ export class CaseTensors {
     return this.file.close();
   }
 }
+
+/** The folders of a case, or of the cases that lie side by side in a folder. Throws where there is none. */
+export async function findCases(host: Host, operand: string): Promise<string[]> {
+  const folder = operand.replace(/(?<=.)\/+$/, "");
+  if ((await host.kind(folder)) !== "directory")
+    throw new Error(`Cannot validate ${folder}: it is no folder`);
+  const isCase = (names: readonly string[]) => names.includes("index.json") || names.includes("config.json");
+  const names = await host.list(folder);
+  if (isCase(names)) return [folder];
+  const found: string[] = [];
+  for (const path of names.map((name) => `${folder}/${name}`))
+    if ((await host.kind(path)) === "directory" && isCase(await host.list(path))) found.push(path);
+  if (found.length === 0)
+    throw new Error(
+      `Cannot validate ${folder}: it holds neither config.json nor index.json, nor folders that do`,
+    );
+  return found;
+}
+
+/** Whether a case is of single operations: its index.json lists them. */
+export const isOperatorCase = async (host: Host, folder: string): Promise<boolean> =>
+  (await host.kind(`${folder}/index.json`)) === "file";
 
 /** Files of a case folder by what stands before and after the first dot of their names. */
 export async function filesOf(host: Host, folder: string, stem: string): Promise<string[]> {

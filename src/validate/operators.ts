@@ -2,13 +2,13 @@
  * Runs the single operations of an `ops` folder. Its index.json says for each case which operation, with which
  * attributes, on which tensors; the operators' records say how each is called.
  */
-import type { Device } from "../../src/gpu/device.ts";
-import type { Host } from "../../src/host/host.ts";
-import { full } from "../../src/ops/elementwise.ts";
-import type { OpInfo } from "../../src/records/op_info.ts";
-import { type Integers, type StoredCall, StoredInputs } from "../../src/records/stored.ts";
-import { vjp } from "../../src/tensor/autograd.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
+import type { Device } from "../gpu/device.ts";
+import type { Host } from "../host/host.ts";
+import { full } from "../ops/elementwise.ts";
+import type { OpInfo } from "../records/op_info.ts";
+import { type Integers, type StoredCall, StoredInputs } from "../records/stored.ts";
+import { vjp } from "../tensor/autograd.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { CaseTensors, type OpCase, readOpCases } from "./case.ts";
 import { type Evidence, judge, type Stage } from "./compare.ts";
 import { validateOptimizer } from "./optimizers.ts";

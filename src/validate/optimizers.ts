@@ -1,7 +1,7 @@
 /** Optimiser cases of an `ops` folder: three steps on given gradients, and gradient clipping. */
-import type { Device } from "../../src/gpu/device.ts";
-import { adamStep, clipNorm, clipped, sgdStep } from "../../src/ops/optimizer.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
+import type { Device } from "../gpu/device.ts";
+import { adamStep, clipNorm, clipped, sgdStep } from "../ops/optimizer.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { type CaseTensors, type NumberName, numberOf, type OpCase } from "./case.ts";
 import { type Evidence, judge, type Stage } from "./compare.ts";
 

@@ -1,8 +1,8 @@
 /** What `train`, `evaluate` and `corpus` say alike about a corpus: its problems, and the session held out. */
-import { type Corpus, type Problem, problemLine, summarizeProblems } from "../src/speech/corpora/corpus.ts";
-import type { Examined } from "../src/speech/corpora/examine.ts";
-import { bySession, sessionNamed, sessionsOf } from "../src/speech/corpora/folds.ts";
-import { UsageError } from "./cli.ts";
+import { ArgumentError } from "../../io/argument_error.ts";
+import { type Corpus, type Problem, problemLine, summarizeProblems } from "./corpus.ts";
+import type { Examined } from "./examine.ts";
+import { bySession, sessionNamed, sessionsOf } from "./folds.ts";
 
 /** Names what is wrong with a corpus: a summary and the first ten; `rest` says where the others are. */
 export function tellProblems(
@@ -18,7 +18,7 @@ export function tellProblems(
 }
 
 /**
- * The session that `wanted` names, of those with an utterance that can be used. Throws a UsageError that lists the sessions
+ * The session that `wanted` names, of those with an utterance that can be used. Throws an ArgumentError that lists the sessions
  * where there is none of that name, an Error where nothing of it can be used. `action` begins the message: "evaluate M on".
  */
 export function chooseSession(
@@ -31,7 +31,7 @@ export function chooseSession(
   const all = [...new Set([...sessions, ...usable])].sort(bySession);
   const name = sessionNamed(all, wanted);
   if (name === undefined)
-    throw new UsageError(`Cannot ${action} fold ${wanted} of ${root}: its sessions are ${all.join(", ")}`);
+    throw new ArgumentError(`Cannot ${action} fold ${wanted} of ${root}: its sessions are ${all.join(", ")}`);
   if (usable.includes(name)) return name;
   const found = summarizeProblems(problems);
   throw new Error(

@@ -1,5 +1,5 @@
 /** Recognises a window of recordings so that one of them never costs the others their results. */
-import type { Recognition, RecognizeOptions, Recognizer } from "../../src/speech/system/recognizer.ts";
+import type { Recognition, RecognizeOptions, Recognizer } from "../system/recognizer.ts";
 import type { Recording } from "./recordings.ts";
 
 export type Hearing = Pick<Recognizer, "check" | "recognize"> & {

@@ -1,7 +1,7 @@
 /** Every operator against float64, forward and backward, at sizes that divide by nothing. */
-import type { Device } from "../../src/gpu/device.ts";
-import type { OpInfo } from "../../src/records/op_info.ts";
-import { cannotRun, checkSample } from "../../src/records/run.ts";
+import type { Device } from "../gpu/device.ts";
+import type { OpInfo } from "./op_info.ts";
+import { cannotRun, checkSample } from "./run.ts";
 
 export interface SelfTest {
   readonly operator: string;

@@ -1,29 +1,29 @@
 /** Runs the model of a case folder and compares every tensor that the folder stores. */
 import * as v from "valibot";
-import type { Device } from "../../src/gpu/device.ts";
-import type { Host } from "../../src/host/host.ts";
-import { readJson } from "../../src/io/config.ts";
-import { openSafetensors } from "../../src/io/safetensors.ts";
-import { finite, integer, object, parse } from "../../src/io/schema.ts";
-import { BertForSequenceClassification, type BertInput, BertModel } from "../../src/models/bert.ts";
-import { CmGI, type CmgiConfig, cmgiConfig } from "../../src/speech/system/cmgi.ts";
-import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../src/models/config.ts";
-import { EmotionRecognizer, emotionConfig } from "../../src/speech/system/emotion.ts";
-import { familyOf, has } from "../../src/models/family.ts";
-import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../src/models/hubert.ts";
-import { mayIgnore, spellings } from "../../src/models/keys.ts";
-import type { Mode } from "../../src/nn/mode.ts";
-import { Weights } from "../../src/nn/weights.ts";
-import { crossEntropy } from "../../src/ops/cross_entropy.ts";
-import { ctcLoss } from "../../src/ops/ctc.ts";
-import { add, full } from "../../src/ops/elementwise.ts";
-import { dot } from "../../src/ops/reduce.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { vjp } from "../../src/tensor/autograd.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
-import { type CaseInfo, CaseTensors, filesOf, maskPassed, readCase } from "./case.ts";
-import { type Evidence, judge, type Stage } from "./compare.ts";
-import { type Cost, resetPeak, watchMemory } from "./cost.ts";
+import type { Device } from "../../gpu/device.ts";
+import type { Host } from "../../host/host.ts";
+import { readJson } from "../../io/config.ts";
+import { openSafetensors } from "../../io/safetensors.ts";
+import { finite, integer, object, parse } from "../../io/schema.ts";
+import { BertForSequenceClassification, type BertInput, BertModel } from "../../models/bert.ts";
+import { CmGI, type CmgiConfig, cmgiConfig } from "../system/cmgi.ts";
+import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../models/config.ts";
+import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { familyOf, has } from "../../models/family.ts";
+import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../models/hubert.ts";
+import { mayIgnore, spellings } from "../../models/keys.ts";
+import type { Mode } from "../../nn/mode.ts";
+import { Weights } from "../../nn/weights.ts";
+import { crossEntropy } from "../../ops/cross_entropy.ts";
+import { ctcLoss } from "../../ops/ctc.ts";
+import { add, full } from "../../ops/elementwise.ts";
+import { dot } from "../../ops/reduce.ts";
+import { scope } from "../../tensor/scope.ts";
+import { vjp } from "../../tensor/autograd.ts";
+import { Tensor } from "../../tensor/tensor.ts";
+import { type CaseInfo, CaseTensors, filesOf, maskPassed, readCase } from "../../validate/case.ts";
+import { type Evidence, judge, type Stage } from "../../validate/compare.ts";
+import { type Cost, resetPeak, watchMemory } from "../../validate/cost.ts";
 
 const LIMIT = 1e-4;
 
@@ -114,7 +114,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
   try {
     const build = builder(weights, json, folder, file.tensors);
     resetPeak(device);
-    const memory = await watchMemory((sample) => weights.initialize(sample));
+    const memory = await watchMemory(host, (sample) => weights.initialize(sample));
     const run = await build(inputs, job.output, maskPassed(job.caseInfo, folder, job.output));
     counts = run.counts;
     const probabilities = names.some((n) => n.startsWith("attentions."));

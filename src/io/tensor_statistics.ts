@@ -1,0 +1,62 @@
+/** Statistics of the tensors of a safetensors file. */
+import { BITS, type Dtype, toF32 } from "./dtype.ts";
+import type { Safetensors } from "./safetensors.ts";
+
+/** Tensors are read in pieces of so many bytes: a file larger than memory will do. */
+const PIECE = 4 * 2 ** 20;
+
+/** Over the finite values; of nothing, where there are none or the format is not read. */
+export interface TensorStatistics {
+  readonly min?: number;
+  readonly max?: number;
+  readonly mean?: number;
+  readonly std?: number;
+  readonly nan?: number;
+  readonly inf?: number;
+}
+
+/** Formats whose values toF32() gives. */
+const readable = (dtype: Dtype) => BITS[dtype] >= 8 && dtype !== "C64" && !dtype.endsWith("FNUZ");
+
+/**
+ * Statistics of one tensor, in float64; `std` is the population's. Moments of the pieces are merged (Chan et al. 1979), which
+ * loses nothing where the mean is far from zero. `onProgress` is told how many of its bytes are read.
+ */
+export async function tensorStatistics(
+  file: Safetensors,
+  key: string,
+  onProgress: (bytes: number) => void = () => {},
+): Promise<TensorStatistics> {
+  const entry = file.tensors.get(key);
+  if (!entry) throw new RangeError(`Cannot read ${key}: the file holds no tensor of that name`);
+  const { dtype, bytes } = entry;
+  if (!readable(dtype)) return {};
+  let [min, max, mean, squares, count, nan, inf] = [Infinity, -Infinity, 0, 0, 0, 0, 0];
+  const piece = new Uint8Array(Math.min(PIECE, bytes));
+  for (let at = 0; at < bytes; at += PIECE) {
+    const part = piece.subarray(0, Math.min(PIECE, bytes - at));
+    await file.read(key, part, at);
+    const values = toF32(dtype, part);
+    let [sum, n] = [0, 0];
+    for (const v of values) {
+      if (Number.isFinite(v)) {
+        sum += v;
+        n++;
+        if (v < min) min = v;
+        if (v > max) max = v;
+      } else if (Number.isNaN(v)) nan++;
+      else inf++;
+    }
+    if (n > 0) {
+      const own = sum / n;
+      let deviation = 0;
+      for (const v of values) if (Number.isFinite(v)) deviation += (v - own) ** 2;
+      const delta = own - mean;
+      squares += deviation + (delta * delta * count * n) / (count + n);
+      mean += (delta * n) / (count + n);
+      count += n;
+    }
+    onProgress(at + part.length);
+  }
+  return count > 0 ? { min, max, mean, std: Math.sqrt(squares / count), nan, inf } : { nan, inf };
+}

@@ -1,0 +1,171 @@
+/** A model's answers to the utterances of a test, as predict gives them. */
+import type { Device } from "../../gpu/device.ts";
+import type { Host } from "../../host/host.ts";
+import { readWav, SAMPLE_RATE } from "../../io/audio.ts";
+import { batchBytes, planBatches } from "../../models/batches.ts";
+import { receptiveField } from "../../models/hubert.ts";
+import { mayIgnore, spellings } from "../../models/keys.ts";
+import { Weights } from "../../nn/weights.ts";
+import { LABELS, type Problem, type Utterance } from "../corpora/corpus.ts";
+import { type EmotionConfig, EmotionRecognizer } from "../system/emotion.ts";
+import { type ModelFolder, openModelFolder } from "../system/folder.ts";
+import { Inference } from "../system/inference.ts";
+import { openRecognizer, type Recognizer } from "../system/recognizer.ts";
+import { readWords } from "../system/words.ts";
+import { utteranceAnswer } from "../training/answer.ts";
+import { planInOrder } from "../training/batches.ts";
+import type { Answer } from "./report.ts";
+
+/** A model folder whose emotions are LABELS, in any order. */
+export type EmotionModel = ModelFolder & { readonly emotion: EmotionConfig };
+
+/** Opens a model folder; the caller closes `weights`. Throws one line where it names other emotions, or none. */
+export async function openEmotionModel(host: Host, path: string): Promise<EmotionModel> {
+  const model = await openModelFolder(host, path);
+  const { emotion } = model;
+  try {
+    if (!emotion) throw new Error(`Cannot evaluate ${path}: a plain CTC model names no emotions`);
+    const { labels } = emotion;
+    if (labels.length !== LABELS.length || LABELS.some((label) => !labels.includes(label)))
+      throw new RangeError(
+        `Cannot evaluate ${path}: its labels are ${labels.join(", ")}, expected ${LABELS.join(", ")} in any order`,
+      );
+    return { ...model, emotion };
+  } catch (error) {
+    await model.weights.close();
+    throw error;
+  }
+}
+
+export interface EvaluateOptions {
+  /** Most utterances in a batch. 8 by default. */
+  readonly batch?: number;
+  /** Told of every utterance that is left out, and of those that predict would not answer. */
+  readonly onProblem?: (problem: Problem) => void;
+  /** Told how many utterances are done. */
+  readonly onProgress?: (done: number) => void;
+}
+
+type Labelled = Answer["utterance"];
+
+/**
+ * The answers to all utterances that have a label and can be used, in their order. A silent recording counts as the model
+ * answers it, since every utterance has a label. A system that takes no recordings reads the true words. Closes the
+ * model's weights.
+ */
+export async function evaluateModel(
+  host: Host,
+  device: Device,
+  model: EmotionModel,
+  test: readonly Utterance[],
+  options: EvaluateOptions = {},
+): Promise<Answer[]> {
+  const labelled = test.filter((utterance): utterance is Labelled => utterance.label !== undefined);
+  const answers = model.hubert
+    ? await answerSpeech(host, device, model, labelled, options)
+    : await answerTexts(device, model, labelled, options);
+  return labelled.flatMap((utterance) => answers.get(utterance) ?? []);
+}
+
+type Answers = Map<Labelled, Answer>;
+
+async function answerSpeech(
+  host: Host,
+  device: Device,
+  model: EmotionModel,
+  test: readonly Labelled[],
+  { batch = 8, onProblem, onProgress }: EvaluateOptions,
+): Promise<Answers> {
+  const answers: Answers = new Map();
+  const problem = ({ id }: Labelled, kind: Problem["kind"], handled: string) =>
+    onProblem?.({ id, kind, handled });
+  const recognizer = await openRecognizer(host, device, model);
+  const { hubert } = recognizer.model;
+  const minSamples = receptiveField(hubert);
+  try {
+    const fitting = test.filter((utterance) => {
+      const misfit = misfitOf(recognizer, samplesOf(utterance));
+      if (misfit !== undefined) problem(utterance, "long clip", `left out: ${misfit}`);
+      return misfit === undefined;
+    });
+    const limits = { batch, bytes: batchBytes(device) };
+    let done = test.length - fitting.length;
+    // Planned here, so that the clips of one batch alone are in memory.
+    for (const indices of planBatches(fitting.map(samplesOf), hubert, limits)) {
+      const clips: { utterance: Labelled; samples: Float32Array }[] = [];
+      for (const utterance of indices.map((i) => fitting[i])) {
+        try {
+          const { samples } = await readWav(host, utterance.wav, { minSamples });
+          clips.push({ utterance, samples });
+        } catch (error) {
+          problem(utterance, "unreadable wav", `left out: ${(error as Error).message}`);
+        }
+      }
+      const found = await recognizer.recognize(
+        clips.map(({ samples }) => samples),
+        { batch, skipSilence: false },
+      );
+      for (const [i, { utterance }] of clips.entries()) {
+        if (found[i].silent)
+          problem(
+            utterance,
+            "silent clip",
+            "kept: scored by what the model says, where predict says nothing",
+          );
+        answers.set(utterance, utteranceAnswer(utterance, found[i]));
+      }
+      done += indices.length;
+      onProgress?.(done);
+    }
+    return answers;
+  } finally {
+    recognizer.dispose();
+  }
+}
+
+/** Of the recording at the models' rate. */
+const samplesOf = ({ seconds = 0 }: Utterance): number => Math.round(seconds * SAMPLE_RATE);
+
+/** Why so many samples cannot be recognised; undefined where they can. */
+function misfitOf(recognizer: Recognizer, samples: number): string | undefined {
+  try {
+    recognizer.check(samples);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+async function answerTexts(
+  device: Device,
+  { weights: file, path, emotion, tokenizer }: EmotionModel,
+  test: readonly Labelled[],
+  { batch = 8, onProgress }: EvaluateOptions,
+): Promise<Answers> {
+  const answers: Answers = new Map();
+  const { bert } = emotion;
+  if (!bert || !tokenizer) throw new Error(`Cannot evaluate ${path}: it takes neither recordings nor words`);
+  const weights = new Weights(device, { file, path, spellings, mayIgnore });
+  try {
+    const inference = new Inference(new EmotionRecognizer(weights.root, emotion), { tokenizer });
+    await weights.initialize();
+    await file.close();
+    const lengths = test.map(({ words }) => words.length);
+    let done = 0;
+    for (const indices of planInOrder(lengths, { items: batch })) {
+      const utterances = indices.map((i) => test[i]);
+      const texts = utterances.map(({ words }) => words);
+      const { probabilities } = await inference.run({
+        words: await readWords(tokenizer, texts, bert.maxPositions),
+      });
+      for (const [b, utterance] of utterances.entries())
+        answers.set(utterance, utteranceAnswer(utterance, { probabilities: probabilities?.[b] }));
+      done += indices.length;
+      onProgress?.(done);
+    }
+    return answers;
+  } finally {
+    weights.dispose();
+    await file.close();
+  }
+}

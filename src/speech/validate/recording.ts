@@ -1,0 +1,137 @@
+/** A recording through a recogniser, stage by stage beside what PyTorch computed of it. */
+import * as v from "valibot";
+import type { Host } from "../../host/host.ts";
+import { readWav } from "../../io/audio.ts";
+import { object, readJsonAs } from "../../io/schema.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { CaseTensors, readCase } from "../../validate/case.ts";
+import { distance } from "../../validate/compare.ts";
+import type { Recognizer } from "../system/recognizer.ts";
+import { readStage } from "./models.ts";
+
+/** Relative L2 up to which a stage agrees. */
+const LIMIT = 1e-4;
+
+/** The folder with what PyTorch computed: MODEL/reference, or MODEL itself; undefined where neither holds it. */
+export async function findReference(host: Host, model: string): Promise<string | undefined> {
+  for (const candidate of [`${model}/reference`, model])
+    if ((await host.kind(`${candidate}/outputs.safetensors`)) === "file") return candidate;
+  return undefined;
+}
+
+export interface ComparedStage {
+  /** As the case calls it: "conv.0", "cmgi.logits". */
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** ‖got − want‖ / ‖want‖. */
+  readonly relL2: number;
+  readonly pass: boolean;
+}
+
+export interface ComparedRecording {
+  /** File of the recording in the model's folder of clips, and its seconds. */
+  readonly file: string;
+  readonly seconds: number;
+  /** Seconds of the first pass, which compiles kernels, and of the second; dispatches of the second. */
+  readonly cold: number;
+  readonly warm: number;
+  readonly dispatches: number;
+  readonly stages: readonly ComparedStage[];
+  /** The words found here, and those from PyTorch's logits. */
+  readonly words?: string;
+  readonly wanted: string;
+  /** The words are the same and every stage agrees. */
+  readonly pass: boolean;
+}
+
+/** Recognises the recording of the case in `reference`, out of `model`/clips. Throws where the case names none. */
+export async function compareRecording(
+  host: Host,
+  recognizer: Recognizer,
+  model: string,
+  reference: string,
+): Promise<ComparedRecording> {
+  const { audio, decoded } = await readCase(host, reference);
+  if (!audio?.length || !decoded?.length)
+    throw new Error(
+      `Cannot compare with ${reference}: its case.json names no audio, nor what PyTorch decoded`,
+    );
+  const [file] = audio;
+  const { samples, seconds } = await readWav(host, `${model}/clips/${file}`);
+  const truth = await Truth.open(host, reference);
+  const seen = new Map<string, Tensor>();
+  const observe = (name: string, t: Tensor) => {
+    if (truth.has(name) && !seen.has(name)) seen.set(name, t.keep());
+  };
+  const { recorder } = recognizer.device;
+  const start = performance.now();
+  const [{ transcript }] = await recognizer.recognize([samples], { observe });
+  const between = performance.now();
+  const before = recorder.dispatches;
+  await recognizer.recognize([samples]);
+  const [cold, warm] = [between - start, performance.now() - between].map((ms) => ms / 1000);
+  const dispatches = recorder.dispatches - before;
+  const stages: ComparedStage[] = [];
+  for (const [name, tensor] of seen) {
+    const got = await readStage(tensor, truth.shape(name));
+    const { relL2 } = distance(got ?? [], await truth.read(name));
+    stages.push({ name, shape: tensor.shape, relL2, pass: relL2 <= LIMIT });
+    tensor.release();
+  }
+  await truth.close();
+  const [words, wanted] = [transcript?.text, decoded[0]];
+  const pass = words === wanted && stages.every((s) => s.pass);
+  return { file, seconds, cold, warm, dispatches, stages, words, wanted, pass };
+}
+
+/** Tensors of a case: float64 where it is stored, else PyTorch's float32; probabilities follow from the logits. */
+class Truth {
+  readonly #files: readonly CaseTensors[];
+
+  private constructor(files: readonly CaseTensors[]) {
+    this.#files = files;
+  }
+  static async open(host: Host, folder: string): Promise<Truth> {
+    const files: CaseTensors[] = [];
+    for (const name of ["outputs_f64", "outputs", "inputs"]) {
+      const path = `${folder}/${name}.safetensors`;
+      if ((await host.kind(path)) === "file") files.push(await CaseTensors.open(host, path));
+    }
+    return new Truth(files);
+  }
+  #of(name: string): [file: CaseTensors | undefined, source: string] {
+    const sources = name === "probabilities" ? ["cmgi.logits", "logits"] : [name];
+    for (const source of sources) {
+      const file = this.#files.find((f) => f.has(source));
+      if (file) return [file, source];
+    }
+    return [undefined, name];
+  }
+  has(name: string): boolean {
+    return this.#of(name)[0] !== undefined;
+  }
+  shape(name: string): readonly number[] {
+    const [file, source] = this.#of(name);
+    return file?.shape(source) ?? [];
+  }
+  async read(name: string): Promise<ArrayLike<number>> {
+    const [file, source] = this.#of(name);
+    const values = (await file?.read(source)) ?? new Float32Array();
+    if (name !== "probabilities") return values;
+    const e = Array.from(values, Math.exp);
+    const total = e.reduce((a, b) => a + b, 0);
+    return e.map((v) => v / total);
+  }
+  async close(): Promise<void> {
+    for (const file of this.#files) await file.close();
+  }
+}
+
+const clipsSchema = v.array(object({ file: v.string(), text: v.string(), label: v.string() }));
+
+/** A recording of a model folder: its file in clips/, and what is true of it. */
+export type Clip = Readonly<v.InferOutput<typeof clipsSchema>[number]>;
+
+/** The recordings in `model`/clips, as its clips.json lists them. Throws where that is no such list. */
+export const readClips = (host: Host, model: string): Promise<Clip[]> =>
+  readJsonAs(host, `${model}/clips/clips.json`, clipsSchema);
