@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FEWEST_LANES, PATHS } from "../src/gpu/launch.ts";
 import { testDevice } from "./device.ts";
-import { chosenRecords, testRecord } from "./gradcheck.ts";
+import { chosenRecords, testRecord } from "./records_fixture.ts";
 
 const records = await chosenRecords();
 const { cpu, path: usual, subgroup } = (await testDevice()).info;

@@ -12,7 +12,7 @@ import { vjp } from "../src/tensor/autograd.ts";
 import { record } from "../src/tensor/tape.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
-import { assertSample } from "./gradcheck.ts";
+import { assertSample } from "./records_fixture.ts";
 
 /** y = scale·x·sigmoid(x), four values a thread, by the package's sigmoid. */
 const swish = `

@@ -10,7 +10,7 @@ import { checkSample } from "../src/records/run.ts";
 import { StoredInputs } from "../src/records/stored.ts";
 import { record } from "../src/tensor/tape.ts";
 import { testDevice } from "./device.ts";
-import { checkGradients, chosenRecords, testRecord } from "./gradcheck.ts";
+import { checkGradients, chosenRecords, testRecord } from "./records_fixture.ts";
 
 const records = await chosenRecords();
 const device = await testDevice();

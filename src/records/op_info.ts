@@ -1,23 +1,22 @@
 /**
- * What is known of an operator, told once: its record, as PyTorch's OpInfo. The gradient check, the test of the kernels
- * that GPUs get, the doctor's self-test, the bench and `wavegate validate` all go by it. A file here that exports
+ * What is known of an operator, told once: its record, as PyTorch's OpInfo. The gradient check, the test of the paths that
+ * kernels can go, the doctor's self-test, the bench and `wavegate validate` all go by it. A file here that exports
  * `records` is found by its folder; no list names it.
  *
- *     // src/records/relu.ts
+ *     // src/records/softplus.ts
  *     export const records = [
  *       defineOp({
- *         name: "relu", // as src/ops/mod.ts exports it
- *         run: ({ x }) => relu(x),
- *         reference: ({ x }) => map(x, (v) => Math.max(v, 0)),
- *         kinks: { x: [0] },
- *         samples: [{ inputs: { x: [7, 17] } }, { inputs: { x: { shape: [1023], fill: (v) => 4 * v } } }],
+ *         name: "softplus", // as src/ops/mod.ts exports it
+ *         run: ({ x }) => softplus(x),
+ *         reference: ({ x }) => map(x, (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v)))),
+ *         samples: [{ inputs: { x: { shape: [3, 341], fill: (v) => 4 * v } } }, { inputs: { x: [7] } }],
  *         bench: [{ inputs: { x: [3199, 512] } }],
  *       }),
  *     ];
  *
  * An operator with arguments says so, and each sample gives them: defineOp<{ alpha: number }>({ run: ({ a }, { alpha }) =>
  * scale(a, alpha), …, samples: [{ inputs: { a: [7] }, args: { alpha: 2 } }] }). `gradients` is needed only where a sample
- * has more than 4096 elements: smaller ones are differentiated numerically.
+ * has more than 4096 elements: smaller ones are differentiated numerically. docs/add_an_operator.md tells the rest.
  */
 import type { Device } from "../gpu/device.ts";
 import { f16ToF32, f32ToF16 } from "../io/dtype.ts";
