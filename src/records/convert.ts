@@ -1,17 +1,17 @@
 import { bf16ToF32, f16ToF32, f32ToF16 } from "../io/dtype.ts";
-import { convert, halved, type StorageType } from "../ops/convert.ts";
+import { convert, halved, type GpuStoredDType } from "../ops/convert.ts";
 import { linear } from "../ops/matmul.ts";
 import { product, randomBits } from "./float64.ts";
 import { type Arrays, defineOp, type InputSpec } from "./op_info.ts";
 
 interface Arguments {
-  readonly from: StorageType;
+  readonly from: GpuStoredDType;
   readonly size: number;
   /** Read back as f32. */
   readonly to: "f32" | "f16";
 }
 
-function values(words: Float64Array, from: StorageType, size: number): Float32Array {
+function values(words: Float64Array, from: GpuStoredDType, size: number): Float32Array {
   const { buffer } = Uint32Array.from(words);
   if (from === "F32") return new Float32Array(buffer, 0, size);
   const halves = new Uint16Array(buffer, 0, size);
@@ -22,7 +22,7 @@ const { buffer } = new Float32Array(1);
 const [float, word] = [new Float32Array(buffer), new Uint32Array(buffer)];
 
 /** Words of a file: random halves that are finite in either type, or the bits of normal numbers. */
-const words = (count: number, from: StorageType): InputSpec => ({
+const words = (count: number, from: GpuStoredDType): InputSpec => ({
   ...{ shape: [count], dtype: "u32" },
   fill: (v, i) => {
     float[0] = v;
@@ -30,7 +30,7 @@ const words = (count: number, from: StorageType): InputSpec => ({
   },
 });
 
-const sample = (size: number, from: StorageType, to: "f32" | "f16") => ({
+const sample = (size: number, from: GpuStoredDType, to: "f32" | "f16") => ({
   inputs: { raw: words(Math.ceil(from === "F32" ? size : size / 2), from) },
   args: { from, size, to },
 });
