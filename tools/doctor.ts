@@ -13,7 +13,7 @@ import { loadRecords } from "../src/records/mod.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { type SelfTest, selfTest } from "../src/records/self_test.ts";
-import { measureSpeed } from "./doctor/speed.ts";
+import { measureSpeed } from "../src/records/speed.ts";
 import { formatBytes } from "./format.ts";
 import { byHand, readOsRelease } from "./mesa.mjs";
 import { SUMMARIES } from "./summaries.ts";
