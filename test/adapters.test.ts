@@ -13,12 +13,12 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const underDeno = "Deno" in globalThis;
 const ops = ["attention", "ctc", "layer_norm", "matmul"];
 
-/** Runs the tests of these ops under this runtime with `change` in the environment. */
+/** Runs the tests and the records of these ops under this runtime with `change` in the environment. */
 async function runTests(
   names: readonly string[],
   change: Record<string, string>,
 ): Promise<{ status: number | null; output: string }> {
-  const files = names.map((name) => `test/${name}.test.ts`);
+  const files = [...names, "records"].map((name) => `test/${name}.test.ts`);
   const args = underDeno
     ? ["test", "--allow-all", "--no-check", ...files]
     : ["--import", "tsx", "--test", "--test-concurrency=1", ...files];
@@ -27,7 +27,7 @@ async function runTests(
   const child = spawn(process.execPath, args, {
     cwd: root,
     timeout: 300_000,
-    env: { ...environment, NO_COLOR: "1", ...change },
+    env: { ...environment, NO_COLOR: "1", WAVEGATE_OPERATORS: names.join(), ...change },
   });
   let output = "";
   for (const stream of [child.stdout, child.stderr])
