@@ -1,16 +1,16 @@
 // sigmoid_gate: the pointwise parts of a CmGI gate; the linear map between them is matmul.wgsl.
-//   join            s c (N,C)        -> y (N,2C) = f(concat(s, c))       f: sigmoid if `squash`, else nothing
-//   join_backward   s c dy (N,2C)    -> ds dc (N,C)
-//   blend           s c g (N,C)      -> y (N,2C) = concat(s·G, c·(1 - G))   G: sigmoid(g) if `squash`, else g
-//   blend_backward  s c g dy (N,2C)  -> ds dc dg (N,C)
+//   concat_pair            s c (N,C)        -> y (N,2C) = f(concat(s, c))       f: sigmoid if `useSigmoid`, else nothing
+//   concat_pair_backward   s c dy (N,2C)    -> ds dc (N,C)
+//   gated_concat           s c g (N,C)      -> y (N,2C) = concat(s·G, c·(1 - G))   G: sigmoid(g) if `useSigmoid`, else g
+//   gated_concat_backward  s c g dy (N,2C)  -> ds dc dg (N,C)
 //   sum_time        g (N,C)          -> y (N/gPeriod,C)     the gradient of a pooled gate
-// As the paper prints it, G = Linear(sigmoid(concat(s, c))): squash in join, not in blend; then G is not bounded to 0..1.
+// As the paper prints it, G = Linear(sigmoid(concat(s, c))): a sigmoid in concat_pair, not in gated_concat; then G is not bounded to 0..1.
 // The bounded reading, G = sigmoid(Linear(concat(s, c))), is the other way round.
 // gPeriod: rows of g, where one gate serves a run of rows (a pooled gate): row n uses row n / gPeriod.
 // WG: threads a workgroup; one thread an element of (N,C).
 override WG: u32 = 64;
 
-struct Dims { N: u32, C: u32, squash: u32, gPeriod: u32 }
+struct Dims { N: u32, C: u32, useSigmoid: u32, gPeriod: u32 }
 
 @group(0) @binding(0) var<storage, read> s: array<f32>;
 @group(0) @binding(1) var<storage, read> c: array<f32>;
@@ -25,31 +25,31 @@ struct Dims { N: u32, C: u32, squash: u32, gPeriod: u32 }
 #include "lib/sigmoid.wgsl"
 #include "lib/grid.wgsl"
 
-fn squashed(x: f32) -> f32 {
-  if (d.squash == 0u) { return x; }
+fn gate_of(x: f32) -> f32 {
+  if (d.useSigmoid == 0u) { return x; }
   return sigmoid(vec4f(x)).x;
 }
 
-// 1 - squashed(x), and its slope: by the sigmoid of -x, which keeps the precision that the difference would lose.
+// 1 - gate_of(x), and its slope: by the sigmoid of -x, which keeps the precision that the difference would lose.
 fn rest(x: f32) -> f32 {
-  return select(1.0 - x, squashed(-x), d.squash != 0u);
+  return select(1.0 - x, gate_of(-x), d.useSigmoid != 0u);
 }
 
 fn slope(x: f32) -> f32 {
-  return select(1.0, squashed(x) * squashed(-x), d.squash != 0u);
+  return select(1.0, gate_of(x) * gate_of(-x), d.useSigmoid != 0u);
 }
 
 @compute @workgroup_size(WG)
-fn join(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+fn concat_pair(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.N * d.C) { return; }
   let at = (i / d.C) * 2u * d.C + i % d.C;
-  y[at] = squashed(s[i]);
-  y[at + d.C] = squashed(c[i]);
+  y[at] = gate_of(s[i]);
+  y[at + d.C] = gate_of(c[i]);
 }
 
 @compute @workgroup_size(WG)
-fn join_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+fn concat_pair_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.N * d.C) { return; }
   let at = (i / d.C) * 2u * d.C + i % d.C;
@@ -58,24 +58,24 @@ fn join_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) grou
 }
 
 @compute @workgroup_size(WG)
-fn blend(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+fn gated_concat(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.N * d.C) { return; }
   let n = i / d.C;
   let at = n * 2u * d.C + i % d.C;
   let gate = g[(n / d.gPeriod) * d.C + i % d.C];
-  y[at] = s[i] * squashed(gate);
+  y[at] = s[i] * gate_of(gate);
   y[at + d.C] = c[i] * rest(gate);
 }
 
 @compute @workgroup_size(WG)
-fn blend_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+fn gated_concat_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.N * d.C) { return; }
   let n = i / d.C;
   let at = n * 2u * d.C + i % d.C;
   let gate = g[(n / d.gPeriod) * d.C + i % d.C];
-  ds[i] = dy[at] * squashed(gate);
+  ds[i] = dy[at] * gate_of(gate);
   dc[i] = dy[at + d.C] * rest(gate);
   dg[i] = (dy[at] * s[i] - dy[at + d.C] * c[i]) * slope(gate);
 }

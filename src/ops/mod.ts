@@ -20,7 +20,7 @@ export { layerNorm } from "./layer_norm.ts";
 export { type LinearOptions, linear, type MatmulOptions, matmul } from "./matmul.ts";
 export { type MseOptions, mse } from "./mse.ts";
 export { maskedMean, mean, type SumOptions, sum } from "./reduce.ts";
-export { blend, join } from "./sigmoid_gate.ts";
+export { concatPair, gatedConcat } from "./sigmoid_gate.ts";
 export type { Clip } from "./optimizer.ts";
 export { attentionProbabilities, logSoftmax, type SoftmaxOptions, softmax } from "./softmax.ts";
 export { softplus } from "./softplus.ts";

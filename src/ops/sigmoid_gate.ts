@@ -6,49 +6,49 @@ import type { Tensor } from "../tensor/tensor.ts";
 
 const k = twin("sigmoid_gate");
 
-const sizes = (s: Tensor, squash: boolean, gPeriod = 1) => ({
+const sizes = (s: Tensor, useSigmoid: boolean, gPeriod = 1) => ({
   N: rowsOf(s.shape),
   C: s.shape.at(-1) ?? 1,
-  squash: squash ? 1 : 0,
+  useSigmoid: useSigmoid ? 1 : 0,
   gPeriod,
 });
 
-/** y = f(concat(s, c)), f the sigmoid if `squash`.   s, c (…, C) → y (…, 2C) */
-export function join(s: Tensor, c: Tensor, squash = false): Tensor {
-  checkShape("join", "c", c.shape, s.shape);
-  const dims = sizes(s, squash);
+/** y = f(concat(s, c)), f the sigmoid if `useSigmoid`.   s, c (…, C) → y (…, 2C) */
+export function concatPair(s: Tensor, c: Tensor, useSigmoid = false): Tensor {
+  checkShape("concatPair", "c", c.shape, s.shape);
+  const dims = sizes(s, useSigmoid);
   const overrides = launch(s.device, "sigmoid_gate");
   const grid = gridFor(s.size, overrides.WG);
   const y = s.like([...s.shape.slice(0, -1), 2 * dims.C]);
-  k.run("join", { s, c, y }, dims, grid, { overrides });
-  return record("join", [s, c], y, [s, c], (dy) => {
+  k.run("concat_pair", { s, c, y }, dims, grid, { overrides });
+  return record("concatPair", [s, c], y, [s, c], (dy) => {
     const ds = s.like();
     const dc = c.like();
-    k.run("join_backward", { s, c, dy, ds, dc }, dims, grid, { overrides });
+    k.run("concat_pair_backward", { s, c, dy, ds, dc }, dims, grid, { overrides });
     return [ds, dc];
   });
 }
 
 /**
- * y = concat(s ⊙ G, c ⊙ (1 − G)), G = σ(g) if `squash`, else g.   s, c (B, T, C)   g (B, T, C)   →   y (B, T, 2C)
+ * y = concat(s ⊙ G, c ⊙ (1 − G)), G = σ(g) if `useSigmoid`, else g.   s, c (B, T, C)   g (B, T, C)   →   y (B, T, 2C)
  *
  * A g of shape (B, 1, C) is one gate for all T of a sample: the pooled gate.
  */
-export function blend(s: Tensor, c: Tensor, g: Tensor, squash = false): Tensor {
-  checkShape("blend", "c", c.shape, s.shape);
+export function gatedConcat(s: Tensor, c: Tensor, g: Tensor, useSigmoid = false): Tensor {
+  checkShape("gatedConcat", "c", c.shape, s.shape);
   const [B, T, C] = s.shape;
   const pooled = g.shape[1] === 1 && T !== 1;
-  checkShape("blend", "g", g.shape, pooled ? [B, 1, C] : s.shape);
-  const dims = sizes(s, squash, pooled ? T : 1);
+  checkShape("gatedConcat", "g", g.shape, pooled ? [B, 1, C] : s.shape);
+  const dims = sizes(s, useSigmoid, pooled ? T : 1);
   const overrides = launch(s.device, "sigmoid_gate");
   const grid = gridFor(s.size, overrides.WG);
   const y = s.like([B, T, 2 * C]);
-  k.run("blend", { s, c, g, y }, dims, grid, { overrides });
-  return record("blend", [s, c, g], y, [s, c, g], (dy) => {
+  k.run("gated_concat", { s, c, g, y }, dims, grid, { overrides });
+  return record("gatedConcat", [s, c, g], y, [s, c, g], (dy) => {
     const ds = s.like();
     const dc = c.like();
     const dg = s.like();
-    k.run("blend_backward", { s, c, g, dy, ds, dc, dg }, dims, grid, { overrides });
+    k.run("gated_concat_backward", { s, c, g, dy, ds, dc, dg }, dims, grid, { overrides });
     return [ds, dc, pooled ? sumTime(dg) : dg];
   });
 }
@@ -58,7 +58,7 @@ function sumTime(g: Tensor): Tensor {
   const [B, T, C] = g.shape;
   const y = g.like([B, 1, C]);
   const overrides = launch(g.device, "sigmoid_gate");
-  const dims = { N: B * T, C, squash: 0, gPeriod: T };
+  const dims = { N: B * T, C, useSigmoid: 0, gPeriod: T };
   k.run("sum_time", { g, y }, dims, gridFor(B * C, overrides.WG), { overrides });
   return y;
 }

@@ -16,7 +16,7 @@ import { sigmoid } from "../../ops/activation.ts";
 import { reshape } from "../../ops/elementwise.ts";
 import { concat } from "../../ops/frames.ts";
 import { maskedMean } from "../../ops/reduce.ts";
-import { blend, join } from "../../ops/sigmoid_gate.ts";
+import { concatPair, gatedConcat } from "../../ops/sigmoid_gate.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { extent } from "../../models/config.ts";
 
@@ -147,12 +147,12 @@ export class CmGI {
   }
 
   #weigh(gate: Linear | undefined, s: Tensor, c: Tensor, mask: Tensor): { out: Tensor; gate?: Tensor } {
-    if (!gate) return { out: join(s, c) };
+    if (!gate) return { out: concatPair(s, c) };
     const { gate: kind, bounded, d } = this.config;
     const [B] = s.shape;
     const [ownPart, crossPart] = kind === "pooled" ? [maskedMean(s, mask), maskedMean(c, mask)] : [s, c];
-    const g = gate.forward(join(ownPart, crossPart, !bounded));
+    const g = gate.forward(concatPair(ownPart, crossPart, !bounded));
     const placed = kind === "pooled" ? reshape(g, [B, 1, d]) : g;
-    return { out: blend(s, c, placed, bounded), gate: bounded ? sigmoid(placed) : placed };
+    return { out: gatedConcat(s, c, placed, bounded), gate: bounded ? sigmoid(placed) : placed };
   }
 }
