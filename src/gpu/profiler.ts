@@ -6,8 +6,11 @@ import { usage } from "./pool.ts";
 
 const QUERIES = 1024;
 
+/** All dispatches of one label in a profile. */
 export interface ProfileRow {
+  /** "KERNEL.ENTRY", after what Device.labelled() says: "encoder/matmul.forward". */
   readonly label: string;
+  /** Dispatches. */
   readonly count: number;
   /** GPU time in milliseconds, all dispatches of the label together. */
   readonly milliseconds: number;

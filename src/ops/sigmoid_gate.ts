@@ -13,7 +13,7 @@ const sizes = (s: Tensor, squash: boolean, gPeriod = 1) => ({
   gPeriod,
 });
 
-/** y = f(concat(s, c)), f the sigmoid if `squash`.   s, c (…, C) → y (…, 2C) */
+/** s and c side by side, after a sigmoid if `squash`.   s, c (…, C) → y (…, 2C) */
 export function join(s: Tensor, c: Tensor, squash = false): Tensor {
   checkShape("join", "c", c.shape, s.shape);
   const dims = sizes(s, squash);

@@ -9,7 +9,7 @@ export {
   valueAndGrad,
   vjp,
 } from "./autograd.ts";
-export { type GradcheckOptions, gradcheck } from "./gradcheck.ts";
+export { type GradcheckOptions, gradcheck, type Movable } from "./gradcheck.ts";
 export { checkpoint } from "./checkpoint.ts";
 export { type Backward, isTracked, noGrad, notDifferentiable, record } from "./tape.ts";
 export { type DType, Tensor } from "./tensor.ts";
