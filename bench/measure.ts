@@ -1,5 +1,5 @@
 /**
- * What the benches of single operators share: check first, then time. An iteration records twenty dispatches and waits
+ * What the benches of operators share: check first, then time. An iteration records twenty dispatches and waits
  * once, so that the cost of submitting and waiting is spread; times are of mitata's samples.
  */
 import process from "node:process";
@@ -17,7 +17,7 @@ export interface Case {
   readonly name: string;
   /** Records the operator once. */
   readonly run: () => Tensor | undefined;
-  /** What `run` should give, from a float64 loop; a sample of it is enough if `pick` says which. */
+  /** What `run` gives and should give, from a float64 loop; a sample of it is enough. */
   readonly check?: () => Promise<{ got: ArrayLike<number>; want: ArrayLike<number> }>;
   readonly gflop?: number;
   /** Bytes that must move at least. */

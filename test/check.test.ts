@@ -1,16 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { check } from "../tools/check.ts";
+import { check, showFloors } from "../tools/check.ts";
 
 /** Faults of a small project as "path:line rule". */
 function faults(files: Record<string, string>): string[] {
   return check(new Map(Object.entries(files))).map(({ path, line, rule }) => `${path}:${line} ${rule}`);
 }
 
+const launch = (...entries: string[]) =>
+  `import type { Grid } from "./kernel.ts";\nconst TABLE = {\n${entries.map((e) => `  ${e}\n`).join("")}};\n`;
 const gelu = {
   "kernels/gelu.wgsl": "// gelu",
   "src/ops/gelu.ts": 'import { run } from "../gpu/kernel.ts";\nconst k = twin("gelu", { WG: 256 });\nrun(k);',
+  "src/ops/mod.ts": 'export { type GeluOptions, gelu } from "./gelu.ts";',
   "src/gpu/kernel.ts": "export function run(device: GPUDevice) {}",
+  "src/gpu/launch.ts": launch("gelu: alone,"),
+  "src/records/gelu.ts": 'export const records = [defineOp({ name: "gelu" })];',
 };
 
 test("check() finds nothing in a project in order", () => {
@@ -48,17 +53,74 @@ test("check() keeps WebGPU types below floor 2, and reads no comment or string a
   ]);
 });
 
-test("check() names a kernel without its twin and a twin without its kernel", () => {
-  assert.deepEqual(faults({ "kernels/softmax.wgsl": "" }), [
-    'kernels/softmax.wgsl:1 has no twin("softmax") in src/ops/softmax.ts',
+test("check() names what a new operator still wants: twin, launch entry, record, kernel, export", () => {
+  const relu: Record<string, string> = { ...gelu, "kernels/relu.wgsl": "// relu" };
+  const left = (path: string, ...rules: string[]) =>
+    assert.deepEqual(
+      faults(relu),
+      rules.map((rule) => `${path} ${rule}`),
+    );
+  const entry = "has no entry relu in the table of src/gpu/launch.ts";
+  const record = "has no record in src/records/relu.ts";
+  left("kernels/relu.wgsl:1", 'has no twin("relu") in src/ops/relu.ts', entry, record);
+  relu["src/ops/relu.ts"] = `import { twin } from "../gpu/kernel.ts";
+import { record } from "../tensor/tape.ts";
+const k = twin("relu");
+export function relu(x: Tensor): Tensor {
+  k.run("forward", { x, y }, {}, [1]);
+  return record("relu", [x], y, [], back);
+}`;
+  const alone = "relu() runs a kernel, and src/ops/mod.ts does not export it";
+  const unheld = "relu() runs a kernel, and no record in src/records/relu.ts and no test names it";
+  assert.deepEqual(faults(relu), [
+    `src/ops/relu.ts:3 ${entry}`,
+    `src/ops/relu.ts:3 ${record}`,
+    `src/ops/relu.ts:4 ${alone}`,
+    `src/ops/relu.ts:4 ${unheld}`,
   ]);
-  assert.deepEqual(faults({ ...gelu, "src/ops/norm.ts": 'twin("gelu");\ntwin("norm");' }), [
-    'src/ops/norm.ts:1 twin("gelu") belongs in src/ops/gelu.ts',
-    'src/ops/norm.ts:2 twin("norm") has no kernels/norm.wgsl',
+  relu["src/gpu/launch.ts"] = launch("gelu: alone,", "relu,", '"relu.sums": () => ({ parts: 64 }),');
+  relu["src/ops/mod.ts"] += '\nexport { relu } from "./relu.ts";';
+  assert.deepEqual(faults(relu), [`src/ops/relu.ts:3 ${record}`, `src/ops/relu.ts:4 relu() ${record}`]);
+  relu["src/records/relu.ts"] = "export const records = [];";
+  left("src/ops/relu.ts:4", `relu() ${record}`);
+  relu["src/records/relu.ts"] = 'export const records = [defineOp({ name: "relu" })];';
+  left("");
+  delete relu["kernels/relu.wgsl"];
+  assert.deepEqual(faults(relu), [
+    "src/gpu/launch.ts:4 the entry relu has no kernels/relu.wgsl",
+    'src/ops/relu.ts:3 twin("relu") has no kernels/relu.wgsl',
   ]);
 });
 
-test("check() lets the tape have a twin of its own, with a test and a word on its gradient", () => {
+test("check() keeps a twin in the file of its name", () => {
+  assert.deepEqual(faults({ ...gelu, "src/ops/norm.ts": 'twin("gelu");' }), [
+    'src/ops/norm.ts:1 twin("gelu") belongs in src/ops/gelu.ts',
+  ]);
+});
+
+test("check() takes an operator that other files use for exported, and a test that names it for a record", () => {
+  const files = operator(
+    "export function geluParts(x: Tensor): Tensor {\n  k.run('f', { x }, {}, [1]);\n  return record(x);\n}",
+  );
+  assert.deepEqual(faults(files), [
+    "src/ops/gelu.ts:4 geluParts() runs a kernel, and src/ops/mod.ts does not export it",
+    "src/ops/gelu.ts:4 geluParts() runs a kernel, and no record in src/records/gelu.ts and no test names it",
+  ]);
+  const inner = { ...files, "src/ops/norm.ts": 'import { geluParts } from "./gelu.ts";' };
+  assert.deepEqual(faults({ ...inner, "test/gelu.test.ts": "geluParts(x);" }), []);
+  assert.deepEqual(faults({ ...inner, "test/gelu.test.ts": "// geluParts(x);" }), [
+    "src/ops/gelu.ts:4 geluParts() runs a kernel, and no record in src/records/gelu.ts and no test names it",
+  ]);
+});
+
+test("showFloors() has a line for each floor, from the roof down", () => {
+  const lines = showFloors();
+  assert.deepEqual([lines[0], lines.at(-2), lines.at(-1)], ["10  src/mod.ts", " 1  gpu", " 0  host, io"]);
+  assert.ok(lines.some((line) => /^ 4 {2}.*\brecords\b/.test(line)));
+  assert.equal(lines.length, 11);
+});
+
+test("check() lets the tape have a twin of its own, with a record and a word on its gradient", () => {
   const text = (comment: string) => `import { twin } from "../gpu/kernel.ts";
 const k = twin("accumulate");
 ${comment}
@@ -70,26 +132,29 @@ export function accumulate(a: Tensor): Tensor {
   const files = (comment: string) => ({
     "kernels/accumulate.wgsl": "// accumulate",
     "src/tensor/accumulate.ts": text(comment),
-    "test/accumulate.test.ts": 'import { accumulate } from "../src/tensor/accumulate.ts";',
+    "src/tensor/autograd.ts": 'import { accumulate } from "./accumulate.ts";',
+    "src/gpu/launch.ts": launch("accumulate: alone,"),
+    "src/records/accumulate.ts": 'export const records = [defineOp({ name: "accumulate" })];',
   });
   assert.deepEqual(faults(files("/** A sum. Has no gradient. */")), []);
   assert.deepEqual(faults(files("/** A sum. */")), [
     "src/tensor/accumulate.ts:4 accumulate() runs a kernel and records no backward: record() one, or notDifferentiable()",
   ]);
-  const { "test/accumulate.test.ts": given, ...untested } = files("/** A sum. Has no gradient. */");
+  const { "src/records/accumulate.ts": given, ...unrecorded } = files("/** A sum. Has no gradient. */");
   assert.ok(given);
-  assert.deepEqual(faults(untested), [
-    "src/tensor/accumulate.ts:1 has no test/accumulate.test.ts that imports it",
-    "src/tensor/accumulate.ts:4 accumulate() runs a kernel and no test names it",
+  assert.deepEqual(faults(unrecorded), [
+    "src/tensor/accumulate.ts:2 has no record in src/records/accumulate.ts",
+    "src/tensor/accumulate.ts:4 accumulate() runs a kernel, and no record in src/records/accumulate.ts and no test names it",
   ]);
-  assert.deepEqual(faults({ "kernels/accumulate.wgsl": "", "src/nn/accumulate.ts": 'twin("accumulate");' }), [
+  const { "src/tensor/accumulate.ts": moved, ...elsewhere } = files("");
+  assert.ok(moved);
+  assert.deepEqual(faults({ ...elsewhere, "src/nn/accumulate.ts": 'twin("accumulate");' }), [
     'src/nn/accumulate.ts:1 twin("accumulate") belongs in src/ops/accumulate.ts',
   ]);
 });
 
 const operator = (body: string) => ({
   ...gelu,
-  "test/gelu.test.ts": 'import { gelu } from "../src/ops/gelu.ts";',
   "src/ops/gelu.ts": `import { twin } from "../gpu/kernel.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
 const k = twin("gelu");
@@ -113,8 +178,11 @@ test("check() names an operator that runs a kernel and records no backward", () 
     'export function gelu(x: Tensor): Tensor {\n  return record("gelu", [x], apply(x), [], back);\n}\n';
   assert.deepEqual(faults(operator(helper + good)), []);
   const bad = "export function geluFast(x: Tensor): Tensor {\n  gelu(x);\n  return apply(x);\n}\n";
-  const tests = { "test/fast.test.ts": "geluFast(x);" };
-  assert.deepEqual(faults({ ...operator(helper + good + bad), ...tests }), [fault(11, "geluFast")]);
+  const fast = {
+    "src/ops/mod.ts": 'export { gelu, geluFast } from "./gelu.ts";',
+    "src/records/gelu.ts": 'const records = [one("gelu"), one("geluFast")];',
+  };
+  assert.deepEqual(faults({ ...operator(helper + good + bad), ...fast }), [fault(11, "geluFast")]);
   const inline = run.replace("k.", 'twin("gelu").');
   assert.deepEqual(faults(operator(`export function gelu(x: Tensor) {\n  ${inline}\n}`)), [fault(4)]);
   // A record in a comment or a string is none.
@@ -134,17 +202,6 @@ test("check() lets an operator do without a backward that says so, or that gets 
   const file = operator(`export function gelu${body}`);
   const text = `/** Steps. They have no gradient. */\n${file["src/ops/gelu.ts"]}`;
   assert.deepEqual(faults({ ...file, "src/ops/gelu.ts": text }), []);
-});
-
-test("check() names an operator without a test", () => {
-  const body =
-    'export function gelu(x: Tensor): Tensor {\n  k.run("f", { x }, {}, [1]);\n  return record("gelu");\n}';
-  const { "test/gelu.test.ts": given, ...untested } = operator(body);
-  assert.ok(given);
-  assert.deepEqual(faults(untested), [
-    "src/ops/gelu.ts:1 has no test/gelu.test.ts that imports it",
-    "src/ops/gelu.ts:4 gelu() runs a kernel and no test names it",
-  ]);
 });
 
 test("check() lets no kernel write one component of a workgroup vector", () => {

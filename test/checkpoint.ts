@@ -1,11 +1,11 @@
 /** Edits a safetensors file: for tests that need a checkpoint with something wrong, or something particular. */
 import { currentHost } from "../src/host/current.ts";
-import type { Dtype } from "../src/io/dtype.ts";
+import type { StoredDType } from "../src/io/dtype.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../src/io/safetensors_writer.ts";
 
 export interface Edited {
-  dtype: Dtype;
+  dtype: StoredDType;
   shape: readonly number[];
   data: Uint8Array<ArrayBuffer>;
 }

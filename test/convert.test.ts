@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bf16ToF32, f16ToF32, f32ToF16 } from "../src/io/dtype.ts";
-import { convert, type StorageType } from "../src/ops/convert.ts";
+import { convert, type GpuStoredDType } from "../src/ops/convert.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
@@ -12,7 +12,7 @@ const device = await testDevice();
 /** Bytes of the result of convert(), and the bytes that it was given padded to whole words. */
 async function converted(
   bytes: ArrayBuffer,
-  from: StorageType,
+  from: GpuStoredDType,
   size: number,
   to: "f32" | "f16",
 ): Promise<ArrayBuffer> {

@@ -126,7 +126,7 @@ test("products in f16 give gradients near those in f32", {
 }, async () => {
   const system = await tinySystem(device, "both-cmgi", 2);
   const exact = await gradientsOf(system, {});
-  for (const p of system.weights.parameters) p.products = "f16";
+  for (const p of system.weights.parameters) p.matmulDType = "f16";
   const half = await gradientsOf(system, {});
   const largest = Math.max(...[...exact.values()].flatMap((g) => Array.from(g, Math.abs)));
   for (const [key, g] of exact) {

@@ -1,11 +1,12 @@
-/** Runs an op on the GPU, forward and backward, and measures how far it is from float64. */
+/** Runs an op on the GPU, forward and backward, on inputs that no record has. */
 import assert from "node:assert/strict";
 import type { Device } from "../src/gpu/device.ts";
+import { relativeL2 } from "../src/records/float64.ts";
+import { describe, type Ran, runOperator } from "../src/records/run.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { type Shape, sizeOf } from "../src/tensor/shape.ts";
-import { vjp } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { normal, relativeL2 } from "./reference.ts";
+import { normal } from "./reference.ts";
 
 export interface Given {
   readonly shape: Shape;
@@ -17,52 +18,22 @@ export const given = (shape: Shape, seed: number, scale = 1): Given => ({
   data: normal(sizeOf(shape), seed, scale),
 });
 
-export interface Ran {
-  /** The output where nothing is recorded: fused forwards show here. */
-  readonly y: Float32Array;
-  /** The output on a tape. */
-  readonly recorded: Float32Array;
-  readonly shape: Shape;
-  /** The weights of the loss Σ y·dy. */
-  readonly dy: Float32Array;
-  /** Gradient of each input, in their order. */
-  readonly gradients: Float32Array[];
-}
-
-/** Runs `op` with and without a tape. Fails if it leaves a live byte in the pool. */
+/** Runs `op` with and without a tape. Fails if an input gets no gradient, or if a live byte is left in the pool. */
 export async function run(
   device: Device,
   inputs: readonly Given[],
   op: (...tensors: Tensor[]) => Tensor,
-): Promise<Ran> {
-  const { live } = device.pool.statistics;
-  const upload = () => inputs.map(({ shape, data }) => Tensor.from(device, data, shape));
-  const plain = scope(device, () => op(...upload()));
-  const { shape } = plain;
-  const dy = normal(plain.size, 991);
-  const { output, gradients } = scope(device, () => {
-    const inputs = upload();
-    const result = vjp(device, inputs, () => ({
-      outputs: [op(...inputs)],
-      cotangents: [Tensor.from(device, dy, shape)],
-    }));
-    return { output: result.outputs[0], gradients: inputs.map((t) => result.gradients.get(t)) };
+): Promise<Ran & { readonly gradients: readonly Float32Array[] }> {
+  const ran = await runOperator(device, () => {
+    const leaves = inputs.map(({ shape, data }) => Tensor.from(device, data, shape));
+    return { leaves, call: () => op(...leaves) };
   });
-  const ran: Ran = {
-    y: await plain.read(),
-    recorded: await output.read(),
-    shape,
-    dy,
-    gradients: await Promise.all(
-      gradients.map((g, i) => {
-        assert.ok(g, `input ${i} has no gradient`);
-        return g.read();
-      }),
-    ),
-  };
-  for (const t of [plain, output, ...gradients]) t?.release();
-  assert.equal(device.pool.statistics.live, live, "bytes are left alive in the pool");
-  return ran;
+  assert.equal(ran.leaked, 0, "bytes are left alive in the pool");
+  const gradients = ran.gradients.map((g, i) => {
+    assert.ok(g, `input ${i} has no gradient`);
+    return g;
+  });
+  return { ...ran, gradients };
 }
 
 /** The output of `op` alone. */
@@ -79,25 +50,6 @@ export async function forward(
 
 /** Fails if ‖got − want‖ / ‖want‖ exceeds `limit`. */
 export function near(got: ArrayLike<number>, want: ArrayLike<number>, limit: number, what: string): void {
-  const distance = relativeL2(got, want);
-  let worst = 0;
-  for (let i = 0; i < want.length; i++)
-    if (!(Math.abs(got[i] - want[i]) <= Math.abs(got[worst] - want[worst]))) worst = i;
-  assert.ok(
-    distance <= limit,
-    `${what} is ${distance} from float64, limit ${limit}; at ${worst} of ${want.length}: ${got[worst]}, reference ${want[worst]}`,
-  );
-}
-
-/** Forward, recorded forward and gradients against float64. */
-export function agree(
-  ran: Ran,
-  want: { y: ArrayLike<number>; gradients: readonly ArrayLike<number>[] },
-  limit = 2e-6,
-  gradientLimit = limit,
-): void {
-  near(ran.y, want.y, limit, "y");
-  near(ran.recorded, want.y, limit, "the recorded y");
-  assert.equal(ran.gradients.length, want.gradients.length);
-  for (const [i, g] of want.gradients.entries()) near(ran.gradients[i], g, gradientLimit, `gradient ${i}`);
+  const deviation = { what, relL2: relativeL2(got, want), tolerance: limit, got, want };
+  assert.ok(deviation.relL2 <= limit, describe(deviation));
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { adamStep, clipNorm, clipped, sgdStep } from "../src/ops/optimizer.ts";
+import { adamStep, clipNorm, sgdStep } from "../src/ops/optimizer.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
@@ -42,15 +42,6 @@ test("clipNorm() of eight million values is within 3e-7 of float64", async () =>
   let want = 0;
   for (let i = 0; i < n; i++) want += data[i % 4096] ** 2;
   near(found.subarray(1, 2), [Math.sqrt(want)], 3e-7, "the norm");
-});
-
-test("clipped() multiplies by the factor", async () => {
-  const g = normal(13, 1);
-  const got = await values(() => clipped(upload(g), upload(Float32Array.of(0.5, 9, 1))));
-  assert.deepEqual(
-    got,
-    g.map((v) => v / 2),
-  );
 });
 
 for (const decoupled of [true, false]) {

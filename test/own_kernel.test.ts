@@ -5,12 +5,14 @@ import type { Device } from "../src/gpu/device.ts";
 import { type Twin, twin } from "../src/gpu/kernel.ts";
 import { gridFor } from "../src/gpu/launch.ts";
 import { full } from "../src/ops/elementwise.ts";
+import { map, sigmoid } from "../src/records/float64.ts";
+import { defineOp } from "../src/records/op_info.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { vjp } from "../src/tensor/autograd.ts";
 import { record } from "../src/tensor/tape.ts";
-import { Tensor } from "../src/tensor/tensor.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
-import { checkGradients } from "./gradcheck.ts";
+import { assertSample } from "./records_fixture.ts";
 
 /** y = scale·x·sigmoid(x), four values a thread, by the package's sigmoid. */
 const swish = `
@@ -62,13 +64,14 @@ function operator(k: Twin, scale = 1, WG = 32): (x: Tensor) => Tensor {
 }
 
 async function agrees(device: Device, op: (x: Tensor) => Tensor, scale: number): Promise<void> {
-  const values = Float32Array.from({ length: 37 }, (_, i) => (i - 18) / 5);
-  const y = scope(device, () => op(Tensor.from(device, values, [37])));
-  const got = await y.read();
-  for (const [i, x] of values.entries())
-    assert.ok(Math.abs(got[i] - (scale * x) / (1 + Math.exp(-x))) < 1e-5, `${x}: ${got[i]}`);
-  y.release();
-  await checkGradients(device, op, [[7, 5]]);
+  const { samples } = defineOp({
+    name: "swish",
+    run: ({ x }) => op(x),
+    reference: ({ x }) => map(x, (v) => scale * v * sigmoid(v)),
+    samples: [{ inputs: { x: { shape: [37], fill: (_, i) => (i - 18) / 5 } } }, { inputs: { x: [7, 5] } }],
+    bench: [],
+  });
+  for (const sample of samples) await assertSample(device, sample);
 }
 
 const early = twin("test/early", swish);

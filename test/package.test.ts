@@ -119,3 +119,10 @@ test("package's types hold for every floor", () => {
   const roots = ["--typeRoots", join(root, "node_modules/@types")];
   run(app, join(root, "node_modules/.bin/tsc"), ...options, ...roots, "floors.ts");
 });
+
+test("package's doctor has every operator's record with it, and finds all right", () => {
+  const script = join(app, "node_modules/wavegate/dist/tools/doctor.js");
+  const { selfTest } = JSON.parse(runScript(app, script, "--json"));
+  assert.ok(selfTest.length > 40, `${selfTest.length} operators`);
+  for (const { operator, pass } of selfTest) assert.ok(pass, operator);
+});

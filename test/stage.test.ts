@@ -93,7 +93,7 @@ test("trainStage() with f16 makes products read f16, or says that the adapter ca
   const started = trainStage({ device, run, task, of, config });
   if (device.info.f16) {
     await started;
-    assert.ok(weights.parameters.every(({ products }) => products === "f16"));
+    assert.ok(weights.parameters.every(({ matmulDType }) => matmulDType === "f16"));
   } else
     await assert.rejects(started, /^Error: Cannot train with f16: .* has no shader-f16; use precision f32$/);
   weights.dispose();

@@ -527,7 +527,7 @@ test("in f16 a step that overflows is skipped and halves the loss scale, and the
   skip: !device.info.f16 && "no shader-f16",
 }, async () => {
   const { weights, task } = await tinySystem(device, "acoustic", 1);
-  for (const parameter of weights.parameters) parameter.products = "f16";
+  for (const parameter of weights.parameters) parameter.matmulDType = "f16";
   const last = weights.parameters.at(-1)!;
   const before = await last.value.read();
   // A loss so steep that the squares of its gradient go beyond f32 at the first scales.

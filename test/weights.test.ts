@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { currentHost } from "../src/host/current.ts";
 import { readJson } from "../src/io/config.ts";
-import type { Dtype } from "../src/io/dtype.ts";
+import type { StoredDType } from "../src/io/dtype.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, hubertConfig } from "../src/models/config.ts";
@@ -65,7 +65,11 @@ async function load(
 const hubert = (scope: WeightScope, c: unknown) => new HubertForCTC(scope, hubertConfig(c, "config.json"));
 const bert = (scope: WeightScope, c: unknown) =>
   new BertModel(scope.at("bert"), bertConfig(c, "config.json"));
-const some = (dtype: Dtype, bytes: number): Edited => ({ dtype, shape: [2, 3], data: new Uint8Array(bytes) });
+const some = (dtype: StoredDType, bytes: number): Edited => ({
+  dtype,
+  shape: [2, 3],
+  data: new Uint8Array(bytes),
+});
 
 test("openRecognizer() refuses a file in which part of the model is left over", async () => {
   const wrong: [string, Section, Record<string, unknown>, RegExp][] = [
@@ -232,10 +236,10 @@ test("Weights.initialize() names a weight beyond f16 where products or storage a
     F64: (value) => new Uint8Array(new Float64Array(2048).fill(value, 5, 6).buffer),
   };
   const tried: WeightsOptions[] = [
-    { products: "f16" },
+    { matmulDType: "f16" },
     ...(device.info.f16 ? [{ dtype: "f16" } as const] : []),
   ];
-  const get = (dtype: Dtype, value: number, options: WeightsOptions, tensor = key) =>
+  const get = (dtype: StoredDType, value: number, options: WeightsOptions, tensor = key) =>
     load(
       "large",
       "hubert-tiny-base",
@@ -266,8 +270,8 @@ test("Weights.initialize() names a weight beyond f16 where products or storage a
       });
   }
   // Halves round it to 65504; a bias stays f32.
-  assert.equal((await get("F32", 65519, { products: "f16" }))[5], 65519);
-  assert.equal((await get("F32", 1e6, { products: "f16" }, "lm_head.bias"))[5], 1e6);
+  assert.equal((await get("F32", 65519, { matmulDType: "f16" }))[5], 65519);
+  assert.equal((await get("F32", 1e6, { matmulDType: "f16" }, "lm_head.bias"))[5], 1e6);
   assert.equal((await get("F32", 70000, {}))[5], 70000);
   await assert.rejects(
     get("F32", Number.POSITIVE_INFINITY, tried[0]),

@@ -1,7 +1,6 @@
 /**
- * Checks the order of the house: floors, GPU types, the host, twins, backwards, tests, cycles, forbidden words, the lock
- * file.
- * Prints file:line and the rule that is broken; status 1 where one is.
+ * Checks the order of the house: floors, GPU types, the host, what belongs to an operator, cycles, forbidden words, the
+ * lock file. Prints file:line and the rule that is broken, with status 1, or else the floors.
  *
  *   npm run check
  */
@@ -12,13 +11,13 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
 import { object, parse, record } from "../src/io/schema.ts";
-import { operators } from "./check/operators.ts";
+import { operators, wanted } from "./check/operators.ts";
 import { blankComments, blankStrings, type Fault, type Files, lineAt } from "./check/text.ts";
 import { isMain } from "./cli.ts";
 
 /** The folders of src/ by floor: the engine, and on it the application, speech. Import only downward, or beside. */
 export const FLOORS: Record<string, number> = {
-  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, validate: 4, train: 5, models: 5 },
+  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, records: 4, validate: 4, train: 5, models: 5 },
   ...{
     "speech/system": 6,
     "speech/metrics": 6,
@@ -47,7 +46,7 @@ export function check(files: Files): Fault[] {
     ...floors(imports),
     ...hostUse(imports),
     ...gpuTypes(code),
-    ...twins(files),
+    ...wanted(files),
     ...operators(files),
     ...workgroupVectors(files),
     ...cycles(imports),
@@ -108,32 +107,6 @@ function gpuTypes(code: Files): Fault[] {
         rule: `${match[0]}: only host/ and gpu/ name WebGPU types`,
       })),
     );
-}
-
-/**
- * kernels/x.wgsl and twin("x") come in pairs: an operator's in src/ops/x.ts, that of the tape's own arithmetic in
- * src/tensor/x.ts. Folders under kernels/ hold what kernels share.
- */
-function twins(files: Files): Fault[] {
-  const faults: Fault[] = [];
-  const declared = new Set<string>();
-  for (const [path, text] of files) {
-    if (!/^src\/.*\.ts$/.test(path)) continue;
-    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`]*)["'`]/g)) {
-      const [name, line] = [match[1], lineAt(text, match.index)];
-      declared.add(name);
-      if (path !== `src/ops/${name}.ts` && path !== `src/tensor/${name}.ts`)
-        faults.push({ path, line, rule: `twin("${name}") belongs in src/ops/${name}.ts` });
-      if (!files.has(`kernels/${name}.wgsl`))
-        faults.push({ path, line, rule: `twin("${name}") has no kernels/${name}.wgsl` });
-    }
-  }
-  for (const path of files.keys()) {
-    const name = /^kernels\/([^/]+)\.wgsl$/.exec(path)?.[1];
-    if (name !== undefined && !declared.has(name))
-      faults.push({ path, line: 1, rule: `has no twin("${name}") in src/ops/${name}.ts` });
-  }
-  return faults;
 }
 
 /** Metal and D3D write a whole vector where WGSL names a component: threads that share one would undo each other's. */
@@ -232,6 +205,16 @@ function entryFor(name: string, wantedBy: string, packages: Readonly<Record<stri
   }
 }
 
+/** A line for each floor, the roof first. */
+export function showFloors(): string[] {
+  const lines: string[] = [`${ROOF}  src/mod.ts`];
+  for (let floor = ROOF - 1; floor >= 0; floor--) {
+    const folders = Object.keys(FLOORS).filter((folder) => FLOORS[folder] === floor);
+    lines.push(`${String(floor).padStart(String(ROOF).length)}  ${folders.join(", ")}`);
+  }
+  return lines;
+}
+
 /** The text files that git tracks or would track. */
 function projectFiles(root: string): Files {
   const args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
@@ -249,6 +232,7 @@ if (isMain(import.meta)) {
   const files = projectFiles(fileURLToPath(new URL("..", import.meta.url)));
   const faults = check(files);
   for (const { path, line, rule } of faults) console.log(`${path}:${line}: ${rule}`);
+  if (faults.length === 0) console.log(showFloors().join("\n"));
   console.log(faults.length === 0 ? `check: ${files.size} files in order` : `check: ${faults.length} faults`);
   process.exit(faults.length === 0 ? 0 : 1);
 }

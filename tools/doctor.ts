@@ -9,10 +9,11 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { availableMemory } from "../src/host/memory.ts";
 import { object, parse } from "../src/io/schema.ts";
+import { loadRecords } from "../src/records/mod.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
-import { type SelfTest, selfTest } from "./doctor/self_test.ts";
-import { measureSpeed } from "./doctor/speed.ts";
+import { type SelfTest, selfTest } from "../src/records/self_test.ts";
+import { measureSpeed } from "../src/records/speed.ts";
 import { formatBytes } from "./format.ts";
 import { byHand, readOsRelease } from "./mesa.mjs";
 import { SUMMARIES } from "./summaries.ts";
@@ -65,12 +66,8 @@ export const verb = defineVerb({
     const adapter = await describe(host, device, values);
     showAdapter(adapter, row);
 
-    const tests = await selfTest(device);
-    for (const { operator, relL2, pass } of tests)
-      row(
-        "self-test",
-        `${operator.padEnd(9)} ${relL2.toExponential(1)} from float64  ${pass ? "pass" : "FAILS"}`,
-      );
+    const tests = await selfTest(device, await loadRecords());
+    for (const line of summarise(tests)) row("self-test", line);
     const speed = await measureSpeed(device);
     row(
       "speed",
@@ -143,6 +140,16 @@ function showAdapter(
     row("limit", `${name} ${/Size$/.test(name) ? formatBytes(value) : value}`);
   if (adapter.bufferMemory)
     row("limit", `GPU buffers ${formatBytes(adapter.bufferMemory)}, which is main memory`);
+}
+
+/** A line for all that are right, and one for each that is wrong. */
+function summarise(tests: readonly SelfTest[]): string[] {
+  const far = ({ operator, relL2 }: SelfTest) => `${operator} ${relL2.toExponential(1)} from float64`;
+  const right = tests.filter((test) => test.pass).sort((a, b) => b.relL2 - a.relL2);
+  return [
+    ...(right.length > 0 ? [`${right.length} operators pass; farthest is ${far(right[0])}`] : []),
+    ...tests.filter((test) => !test.pass).map((test) => `${far(test)}  FAILS`),
+  ];
 }
 
 function advise({ info, limits }: Device, tests: readonly SelfTest[]): string[] {

@@ -1,17 +1,14 @@
 /** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
-import { examine } from "../src/speech/corpora/examine.ts";
-import { type Fold, holdOut } from "../src/speech/corpora/folds.ts";
-import { chooseSession, tellProblems } from "../src/speech/corpora/held_out.ts";
-import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { type Baselines, readBaselines } from "../src/speech/evaluate/baselines.ts";
+import type { Fold } from "../src/speech/corpora/folds.ts";
+import type { Baselines } from "../src/speech/evaluate/baselines.ts";
 import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
+import { openTest } from "../src/speech/evaluate/open_test.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
-import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "../src/speech/training/overlap.ts";
-import { readProvenance } from "../src/speech/training/provenance.ts";
+import { trainingLines } from "../src/speech/training/overlap.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { SUMMARIES } from "./summaries.ts";
@@ -46,7 +43,10 @@ export const verb = defineVerb({
     const model = await openEmotionModel(host, path);
     try {
       for (const line of model.notes) note(`evaluate: ${line}`);
-      const { examined, fold, training, baselines } = await openTest(host, model, context);
+      const { examined, fold, training, baselines } = await openTest(host, model, {
+        ...{ data, fold: values.fold, anyway: values.anyway },
+        onNote: note,
+      });
       const problems = [...examined.problems];
       const answers = await answer(host, model, fold, context, (problem) => {
         problems.push(problem);
@@ -68,29 +68,6 @@ export const verb = defineVerb({
     }
   },
 });
-
-/** The corpus, the session to test on and what the model has heard of it. Throws where it heard some, unless told. */
-async function openTest(
-  host: Host,
-  { path, hubert }: EmotionModel,
-  { values: { data, fold: given, anyway }, note }: Context<typeof options>,
-) {
-  const record = await readProvenance(host, path);
-  const corpus = await readIemocap(host, data as string);
-  const examined = await examine(host, corpus, { encoder: hubert });
-  const wanted = given ?? heldOutBy(record, path, corpus);
-  let fold: Fold;
-  try {
-    fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });
-  } catch (error) {
-    // They may be why there is no such session.
-    tellProblems(examined.problems, corpus.root, note);
-    throw error;
-  }
-  const training = await trainingOf(host, record, fold, examined.utterances);
-  if (!anyway) refuseOverlap(path, fold, training);
-  return { examined, fold, training, baselines: await readBaselines(host, corpus.root) };
-}
 
 /** The answers to the test, on the device that was chosen. Throws where there is none. */
 async function answer(

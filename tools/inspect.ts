@@ -1,6 +1,6 @@
 /** wavegate inspect: what a safetensors file or a model folder holds. */
 import { currentHost } from "../src/host/current.ts";
-import type { Dtype } from "../src/io/dtype.ts";
+import type { StoredDType } from "../src/io/dtype.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { type TensorStatistics, tensorStatistics } from "../src/io/tensor_statistics.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
@@ -52,7 +52,7 @@ export const verb = defineVerb({
 
 interface Row extends TensorStatistics {
   readonly key: string;
-  readonly dtype: Dtype;
+  readonly dtype: StoredDType;
   readonly shape: readonly number[];
   readonly bytes: number;
 }

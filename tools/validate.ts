@@ -1,14 +1,15 @@
 /** wavegate validate: runs reference cases and compares every stored tensor. */
 import { currentHost } from "../src/host/current.ts";
+import { loadRecords } from "../src/records/mod.ts";
 import { validateModel } from "../src/speech/validate/models.ts";
 import { findCases, isOperatorCase } from "../src/validate/case.ts";
 import type { Stage } from "../src/validate/compare.ts";
 import type { Cost } from "../src/validate/cost.ts";
+import { validateOperators } from "../src/validate/operators.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
 import { SUMMARIES } from "./summaries.ts";
-import { validateOperators } from "./validate/operators.ts";
 
 export const verb = defineVerb({
   name: "validate",
@@ -28,7 +29,7 @@ export const verb = defineVerb({
     const cases: { case: string; pass: boolean; stages: Stage[] }[] = [];
     for (const folder of folders) {
       const { stages, cost }: { stages: Stage[]; cost?: Cost } = (await isOperatorCase(host, folder))
-        ? { stages: await validateOperators(host, device, folder) }
+        ? { stages: await validateOperators(host, device, folder, await loadRecords()) }
         : await validateModel(host, device, folder);
       if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
       cases.push({ case: folder, pass: stages.every((s) => s.pass), stages });

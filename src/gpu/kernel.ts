@@ -90,8 +90,8 @@ export const declaredSource = (name: string): string | undefined => sources.get(
  * - Flags: `${name}` anywhere in the text is replaced by `{ flags: { name: value } }`, and `#if ${name}`, `#elif ${name}`,
  *   `#else`, `#endif` choose lines. All that the text names must be given, and no others. In a template literal write `\${`.
  * - `#unroll i 4` … `#endunroll` repeats the lines between with `$i` = 0 … 3; the count may be the name of a flag.
- * - `#include "lib/x.wgsl"` puts in a file that the package's kernels share: `gelu`, `sigmoid` (functions of vec4f), `grid`
- *   (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max` (over WG threads, a power of two).
+ * - `#include "lib/x.wgsl"` puts in a file that the package's kernels share: `exp` (accurate_exp), `gelu`, `sigmoid` (of vec4f),
+ *   `grid` (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max` (over WG threads, a power of two).
  *
  * @example
  * ```ts

@@ -106,6 +106,7 @@ const TABLE = {
   }),
   sigmoid_gate: alone,
   softmax: byRow,
+  softplus: alone,
   weight_norm: alone,
   "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }) => ({
     parts: Math.min(64, Math.ceil(rows / 64)),

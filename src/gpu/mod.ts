@@ -3,5 +3,5 @@ export { Device, type DeviceInfo, type DeviceOptions, openDevice } from "./devic
 export { type Bound, type Grid, Twin, twin, type Variant, type Watcher } from "./kernel.ts";
 export { gridFor, type KernelName, type Path } from "./launch.ts";
 export type { Pool, PoolBuffer, PoolStatistics } from "./pool.ts";
-export type { ProfileRow } from "./profiler.ts";
+export type { ProfileEvent, ProfileRow } from "./profiler.ts";
 export type { Flags } from "./wgsl.ts";

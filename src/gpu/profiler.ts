@@ -18,8 +18,11 @@ export interface ProfileRow {
 
 /** One dispatch, in nanoseconds of the GPU's own clock. */
 export interface ProfileEvent {
+  /** As ProfileRow.label. */
   readonly label: string;
+  /** When it began. */
   readonly begin: number;
+  /** When it was done. */
   readonly end: number;
 }
 

@@ -26,14 +26,14 @@ export const BITS = {
   U64: 64,
 } as const;
 
-export type Dtype = keyof typeof BITS;
+export type StoredDType = keyof typeof BITS;
 
-export function isDtype(name: unknown): name is Dtype {
+export function isStoredDType(name: unknown): name is StoredDType {
   return typeof name === "string" && Object.hasOwn(BITS, name);
 }
 
 /** One float32 for each element; integers and F64 are rounded. Throws a TypeError for the formats under 8 bits, FNUZ and C64. */
-export function toF32(dtype: Dtype, bytes: Uint8Array): Float32Array {
+export function toF32(dtype: StoredDType, bytes: Uint8Array): Float32Array {
   const view = <A>(
     array: new (buffer: ArrayBuffer, offset: number, length: number) => A,
     size: number,

@@ -1,11 +1,11 @@
 /** The header of a safetensors file: JSON in, checked entries out. */
 
 import { isObject } from "./config.ts";
-import { BITS, type Dtype, isDtype } from "./dtype.ts";
+import { BITS, type StoredDType, isStoredDType } from "./dtype.ts";
 import { brief, JsonReader, quote } from "./json.ts";
 
 export interface TensorEntry {
-  readonly dtype: Dtype;
+  readonly dtype: StoredDType;
   readonly shape: readonly number[];
   readonly bytes: number;
   /** The file that holds it, and where in that file its bytes begin. */
@@ -98,7 +98,7 @@ function parseEntry(key: string, value: unknown, { file, start, size }: Place): 
   if (value === undefined) return fail(`holds more than ${MOST_OF_TENSOR - 1} values`);
   if (!isObject(value)) return fail(`is ${brief(value)}, expected an object`);
   const { dtype, shape, data_offsets: offsets } = value;
-  if (!isDtype(dtype))
+  if (!isStoredDType(dtype))
     return fail(`has dtype ${brief(dtype)}, expected one of ${Object.keys(BITS).join(" ")}`);
   if (!isCounts(shape)) return fail(`has shape ${brief(shape)}, expected a list of integers from 0 on`);
   if (!isCounts(offsets) || offsets.length !== 2) {

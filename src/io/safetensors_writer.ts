@@ -1,12 +1,12 @@
 /** Writing safetensors as the reference implementation does: same order, same padding, same bytes. */
 
 import type { Host } from "../host/host.ts";
-import { BITS, type Dtype } from "./dtype.ts";
+import { BITS, type StoredDType } from "./dtype.ts";
 import { quote } from "./json.ts";
 
 export interface TensorSource {
   key: string;
-  dtype: Dtype;
+  dtype: StoredDType;
   shape: readonly number[];
   /** The bytes, or a function that delivers them when their turn has come, at once or in pieces. */
   data: Uint8Array | (() => Promise<Uint8Array> | AsyncIterable<Uint8Array> | Iterable<Uint8Array>);
@@ -74,7 +74,7 @@ export async function writeSafetensors(
   }
 }
 
-function byteLength(dtype: Dtype, shape: readonly number[]): number {
+function byteLength(dtype: StoredDType, shape: readonly number[]): number {
   return (shape.reduce((product, extent) => product * extent, 1) * BITS[dtype]) / 8;
 }
 

@@ -1,5 +1,5 @@
 /** Statistics of the tensors of a safetensors file. */
-import { BITS, type Dtype, toF32 } from "./dtype.ts";
+import { BITS, type StoredDType, toF32 } from "./dtype.ts";
 import type { Safetensors } from "./safetensors.ts";
 
 /** Tensors are read in pieces of so many bytes: a file larger than memory will do. */
@@ -16,7 +16,7 @@ export interface TensorStatistics {
 }
 
 /** Formats whose values toF32() gives. */
-const readable = (dtype: Dtype) => BITS[dtype] >= 8 && dtype !== "C64" && !dtype.endsWith("FNUZ");
+const readable = (dtype: StoredDType) => BITS[dtype] >= 8 && dtype !== "C64" && !dtype.endsWith("FNUZ");
 
 /**
  * Statistics of one tensor, in float64; `std` is the population's. Moments of the pieces are merged (Chan et al. 1979), which

@@ -2,6 +2,7 @@
 export { BertForSequenceClassification, type BertInput, BertModel, type BertOutput } from "./bert.ts";
 export { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "./config.ts";
 export {
+  type FrameGeometry,
   frameCount,
   frameStride,
   HubertForCTC,

@@ -2,7 +2,7 @@ import { halved } from "../ops/convert.ts";
 import type { Shape } from "../tensor/shape.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { Tensor, WeightDType } from "../tensor/tensor.ts";
 import type { Init } from "./init.ts";
 
 /** One tensor of a checkpoint inside a parameter: rows stacked one part under the other. */
@@ -28,8 +28,8 @@ export class Parameter {
   readonly init: Init;
   /** False: optimisers leave it out. Set it before they are made. */
   trainable = true;
-  /** "f16": products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. */
-  products: "f32" | "f16" = "f32";
+  /** f16: matrix products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. */
+  matmulDType: WeightDType = "f32";
   /** Counts the changes of the value; what is derived from it compares. */
   version = 0;
   #value: Tensor | undefined;
@@ -58,10 +58,10 @@ export class Parameter {
     return this.#value;
   }
 
-  /** What products read: the value, or its f16 copy where `products` says so. */
+  /** What matrix products read: the value, or its f16 copy where `matmulDType` says so. */
   get operand(): Tensor {
     const { value } = this;
-    return this.products === "f16" && value.dtype === "f32" ? this.#half.get(isTracked(value)) : value;
+    return this.matmulDType === "f16" && value.dtype === "f32" ? this.#half.get(isTracked(value)) : value;
   }
 
   /** Takes over a tensor as the value; the one before is released. */

@@ -4,17 +4,17 @@
  * are left-over ones among the model's own.
  */
 import type { Device } from "../gpu/device.ts";
-import type { Dtype } from "../io/dtype.ts";
+import type { StoredDType } from "../io/dtype.ts";
 import { toF32 } from "../io/dtype.ts";
 import type { Safetensors } from "../io/safetensors.ts";
-import { convert, type StorageType } from "../ops/convert.ts";
+import { convert, type GpuStoredDType } from "../ops/convert.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { Tensor, type WeightDType } from "../tensor/tensor.ts";
 import { draw, type Init } from "./init.ts";
 import { Parameter } from "./parameter.ts";
 
 /** Formats that a weight may be stored in; whole numbers and scaled 8-bit floats are none. */
-const FORMATS: readonly Dtype[] = ["F32", "F16", "BF16", "F64"];
+const FORMATS: readonly StoredDType[] = ["F32", "F16", "BF16", "F64"];
 
 /** Where weights come from, and how they are stored. */
 export interface WeightsOptions {
@@ -25,9 +25,9 @@ export interface WeightsOptions {
   /** All spellings of a key, its own first (models/keys.ts). */
   readonly spellings?: (key: string) => string[];
   /** f16 halves the bytes of the weights that only products and embeddings read. Needs the adapter's shader-f16. */
-  readonly dtype?: "f32" | "f16";
-  /** f16: products will read f16 copies of those weights, so that these may not be larger than f16 holds. */
-  readonly products?: "f32" | "f16";
+  readonly dtype?: WeightDType;
+  /** f16: matrix products will read f16 copies of those weights, so that these may not be larger than f16 holds. */
+  readonly matmulDType?: WeightDType;
   /** For parameters that are drawn; 0 by default. */
   readonly seed?: number;
   /** Parameters that may be absent from the file and are then drawn (a fresh head on a pretrained body). */
@@ -194,7 +194,7 @@ export class Weights {
       );
       const dtype = dtypes.size === 1 ? [...dtypes][0] : undefined;
       const wanted = half ? (this.#options.dtype ?? "f32") : "f32";
-      const limited = half && (wanted === "f16" || this.#options.products === "f16");
+      const limited = half && (wanted === "f16" || this.#options.matmulDType === "f16");
       const direct = dtype === "F32" || dtype === "F16" || dtype === "BF16";
       parameter.set(
         direct
@@ -219,8 +219,8 @@ export class Weights {
   async #stream(
     parameter: Parameter,
     sources: readonly string[],
-    dtype: StorageType,
-    wanted: "f32" | "f16",
+    dtype: GpuStoredDType,
+    wanted: WeightDType,
     limited: boolean,
   ): Promise<Tensor> {
     const { file } = this.#options;
@@ -252,7 +252,7 @@ export class Weights {
   async #assemble(
     parameter: Parameter,
     sources: readonly (string | undefined)[],
-    wanted: "f32" | "f16",
+    wanted: WeightDType,
     limited: boolean,
   ): Promise<Tensor> {
     const all = new Float32Array(sizeOf(parameter.shape));
@@ -267,7 +267,7 @@ export class Weights {
       if (!file || !entry) throw new Error(`Cannot load ${path}: ${source} is gone`);
       const bytes = new Uint8Array(entry.bytes);
       await file.read(source, bytes);
-      const values = toF32(entry.dtype as Dtype, bytes);
+      const values = toF32(entry.dtype as StoredDType, bytes);
       const own = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
       checkValues(own, "F32", source, entry.file, limited);
       all.set(values, offset);
@@ -299,7 +299,7 @@ const LEAST = {
 /** Throws for a value that is not finite and, where f16 is wanted (`limited`), for one beyond it. */
 function checkValues(
   bytes: Uint8Array,
-  dtype: StorageType,
+  dtype: GpuStoredDType,
   key: string,
   path: string,
   limited: boolean,

@@ -1,25 +1,30 @@
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { Tensor, type WeightDType } from "../tensor/tensor.ts";
 
 const k = twin("convert");
 const kinds = { BF16: 0, F16: 1, F32: 2 } as const;
 
 /** Storage types of a checkpoint that the GPU converts itself. */
-export type StorageType = keyof typeof kinds;
+export type GpuStoredDType = keyof typeof kinds;
 
 /**
  * The values of `raw` as f32 or f16.   raw: a tensor over the file's bytes   →   y (shape)
  *
  * f16 keeps 11 bits and overflows beyond 65504.
  */
-export function convert(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
+export function convert(
+  raw: Tensor,
+  from: GpuStoredDType,
+  shape: readonly number[],
+  to: WeightDType,
+): Tensor {
   const reason = "it reads stored bytes; halved() has a gradient";
   return record("convert", [raw], run(raw, from, shape, to), [], notDifferentiable("convert", reason));
 }
 
-function run(raw: Tensor, from: StorageType, shape: readonly number[], to: "f32" | "f16"): Tensor {
+function run(raw: Tensor, from: GpuStoredDType, shape: readonly number[], to: WeightDType): Tensor {
   const y = Tensor.empty(raw.device, shape, to);
   const pairs = Math.ceil(y.size / 2);
   const overrides = launch(y.device, "convert");

@@ -1,8 +1,14 @@
 /** All operators, each the twin of a kernel file. */
 export { type ActivationKind, activation, exp, gelu, log, relu, sigmoid, tanh } from "./activation.ts";
-export { type AttentionOptions, crossAttention, selfAttention } from "./attention.ts";
+export {
+  type AttentionOptions,
+  crossAttention,
+  crossAttentionWithProbabilities,
+  selfAttention,
+  selfAttentionWithProbabilities,
+} from "./attention.ts";
 export { type ConvOptions, conv1d, packWeight } from "./conv1d.ts";
-export { convert, halved, type StorageType } from "./convert.ts";
+export { convert, halved, type GpuStoredDType } from "./convert.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./cross_entropy.ts";
 export { type CtcOptions, ctcLoss, type Reduction } from "./ctc.ts";
 export { dropout } from "./dropout.ts";
@@ -15,5 +21,7 @@ export { type LinearOptions, linear, type MatmulOptions, matmul } from "./matmul
 export { type MseOptions, mse } from "./mse.ts";
 export { maskedMean, mean, type SumOptions, sum } from "./reduce.ts";
 export { blend, join } from "./sigmoid_gate.ts";
-export { type SoftmaxOptions, softmax } from "./softmax.ts";
+export type { Clip } from "./optimizer.ts";
+export { attentionProbabilities, logSoftmax, type SoftmaxOptions, softmax } from "./softmax.ts";
+export { softplus } from "./softplus.ts";
 export { weightNorm } from "./weight_norm.ts";

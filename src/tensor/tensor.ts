@@ -12,6 +12,8 @@ import { type Shape, sameShape, showShape, sizeOf } from "./shape.ts";
 
 /** f16 stores weights only; every kernel computes and accumulates in f32. */
 export type DType = "f32" | "f16" | "i32" | "u32";
+/** What weights are held in, or multiplied in. */
+export type WeightDType = Extract<DType, "f32" | "f16">;
 
 const bytesOf = { f32: 4, f16: 2, i32: 4, u32: 4 } as const;
 

@@ -90,7 +90,7 @@ class StageLoop<B> {
     this.#scaled = config.precision === "f16";
     if (this.#scaled && !device.info.f16)
       throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
-    if (this.#scaled) for (const parameter of task.parameters) parameter.products = "f16";
+    if (this.#scaled) for (const parameter of task.parameters) parameter.matmulDType = "f16";
     this.#optimizer = new AdamW(device, task.parameters, {
       ...{ maxGradNorm, weightDecay },
       learningRate: (key) => learningRate[group(key)],

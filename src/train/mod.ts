@@ -11,6 +11,7 @@ export {
   type OptimizerOptions,
   SGD,
   type SgdOptions,
+  type Slot,
   type StepOptions,
 } from "./optimizer.ts";
 export { type Metrics, RunFolder } from "./run_folder.ts";

@@ -46,13 +46,18 @@ export interface StepOptions {
 }
 
 /** What an optimiser knows of a parameter. */
-interface Slot {
+export interface Slot {
+  /** Whose. */
   readonly parameter: Parameter;
+  /** Of a step whose factor is 1. */
   learningRate: number;
+  /** Of this parameter. */
   readonly weightDecay: number;
+  /** Of the parameter's shape, in the order of their names. */
   readonly moments: readonly Tensor[];
   /** Updates of this parameter so far: torch counts each by itself, and one without a gradient is left alone. */
   step: number;
+  /** What was accumulated since the last step. */
   gradient?: Tensor;
 }
 

@@ -36,29 +36,21 @@ export const readCase = (host: Host, folder: string): Promise<CaseInfo> =>
 const attribute = v.optional(finite);
 const names = v.array(v.string());
 
-/** A case of an `ops` folder: an operation, or three steps of an optimiser, which has no `op`. */
+/**
+ * A case of an `ops` folder: an operation, whose record reads the attributes, or three steps of an optimiser, which has no
+ * `op`.
+ */
 const opSchema = object({
   case: v.string(),
   file: v.string(),
-  attrs: object({
-    op: v.optional(v.string()),
-    ...{ dim: attribute, stride: attribute, padding: attribute, dilation: attribute, groups: attribute },
-    ...{
-      eps: attribute,
-      scale: attribute,
-      blank: attribute,
-      label_smoothing: attribute,
-      ignore_index: attribute,
-      padding_idx: attribute,
-    },
-    ...{ lr: attribute, momentum: attribute, weight_decay: attribute, max_norm: attribute },
-    betas: v.optional(v.tuple([finite, finite])),
-    reduction: v.optional(v.picklist(["mean", "sum", "none"])),
-    zero_infinity: v.optional(v.boolean()),
-    approximate: v.optional(v.picklist(["none", "tanh"])),
-    /** The name of an input. */
-    class_weight: v.optional(v.string()),
-  }),
+  attrs: v.pipe(
+    anyObject,
+    v.looseObject({
+      op: v.optional(v.string()),
+      ...{ lr: attribute, eps: attribute, momentum: attribute, weight_decay: attribute, max_norm: attribute },
+      betas: v.optional(v.tuple([finite, finite])),
+    }),
+  ),
   inputs: names,
   outputs: names,
 });
@@ -70,15 +62,12 @@ const opsSchema = object({ cases: v.array(opSchema) });
 export const readOpCases = async (host: Host, folder: string): Promise<OpCase[]> =>
   (await readJsonAs(host, `${folder}/index.json`, opsSchema)).cases;
 
-type Attributes = OpCase["attrs"];
-/** Attributes that are numbers. */
-export type NumberName = {
-  [K in keyof Attributes]-?: NonNullable<Attributes[K]> extends number ? K : never;
-}[keyof Attributes];
+/** An optimiser's attributes that are numbers. */
+export type NumberName = "lr" | "eps" | "momentum" | "weight_decay" | "max_norm";
 
-/** An attribute. Throws where there is neither one nor a fallback. */
-export function numberOf(op: OpCase, name: NumberName, fallback?: number): number {
-  const value = op.attrs[name] ?? fallback;
+/** An attribute. Throws where there is none. */
+export function numberOf(op: OpCase, name: NumberName): number {
+  const value = op.attrs[name];
   if (value === undefined)
     throw new Error(`Cannot validate ${op.case}: it lacks the attribute ${name}, a number`);
   return value;

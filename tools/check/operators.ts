@@ -1,6 +1,7 @@
 /**
- * The rule of src/ops/, and of what runs a kernel in src/tensor/: an exported function that runs a kernel on a tensor records a backward, of which notDifferentiable() is
- * one, or says "no gradient" in its comment or in that of its file. And every twin has a test.
+ * The rules of operators. A kernel of the package has a twin, an entry in the table of launch choices and a record. An
+ * exported function that runs a kernel on a tensor records a backward, of which notDifferentiable() is one, or says "no
+ * gradient" in its comment or in that of its file; somebody can call it, and a record or a test holds it to its reference.
  */
 import { posix } from "node:path";
 import { blankComments, blankStrings, type Fault, type Files, lineAt } from "./text.ts";
@@ -101,27 +102,91 @@ function callGraph(files: Files): Graph {
 /** What a file or a declaration says of itself before its first line of code. */
 const excuses = (comment: string): boolean => /\bno\s+(?:\*\s+)?gradient\b/i.test(comment);
 
+const OPERATORS = "src/ops/mod.ts";
+const LAUNCH = "src/gpu/launch.ts";
+
+/** Kernels that have an entry in the table of launch.ts, by line. */
+function launched(text: string): Map<string, number> {
+  const code = blankComments(text);
+  const table = /^const TABLE\b[^{]*\{$([\s\S]*?)^\}/m.exec(code);
+  if (!table) return new Map();
+  const start = table.index + table[0].indexOf(table[1]);
+  // One level deep: what an entry holds is indented further, and "x.y" is that of one entry point.
+  return new Map(
+    [...table[1].matchAll(/^ {2}(\w+)(?=[:,(])/gm)].map((m) => [m[1], lineAt(text, start + m.index)]),
+  );
+}
+
+/** kernels/x.wgsl, twin("x") in src/ops/x.ts or src/tensor/x.ts, an entry for x and src/records/x.ts come together. */
+export function wanted(files: Files): Fault[] {
+  const faults: Fault[] = [];
+  const entries = launched(files.get(LAUNCH) ?? "");
+  const declared = new Map<string, { path: string; line: number }>();
+  for (const [path, text] of files) {
+    if (!/^src\/.*\.ts$/.test(path)) continue;
+    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`]*)["'`]/g)) {
+      const [name, line] = [match[1], lineAt(text, match.index)];
+      declared.set(name, { path, line });
+      if (path !== `src/ops/${name}.ts` && path !== `src/tensor/${name}.ts`)
+        faults.push({ path, line, rule: `twin("${name}") belongs in src/ops/${name}.ts` });
+      if (!files.has(`kernels/${name}.wgsl`))
+        faults.push({ path, line, rule: `twin("${name}") has no kernels/${name}.wgsl` });
+    }
+  }
+  // Folders under kernels/ hold what kernels share.
+  const kernels = [...files.keys()].flatMap((path) => /^kernels\/([^/]+)\.wgsl$/.exec(path)?.[1] ?? []);
+  for (const name of new Set([...kernels, ...declared.keys()])) {
+    const { path, line } = declared.get(name) ?? { path: `kernels/${name}.wgsl`, line: 1 };
+    const fault = (rule: string) => faults.push({ path, line, rule });
+    if (!declared.has(name)) fault(`has no twin("${name}") in src/ops/${name}.ts`);
+    if (!entries.has(name)) fault(`has no entry ${name} in the table of ${LAUNCH}`);
+    if (!files.has(`src/records/${name}.ts`)) fault(`has no record in src/records/${name}.ts`);
+  }
+  for (const [name, line] of entries)
+    if (!files.has(`kernels/${name}.wgsl`))
+      faults.push({ path: LAUNCH, line, rule: `the entry ${name} has no kernels/${name}.wgsl` });
+  return faults;
+}
+
+/** What src/ops/mod.ts hands on, and what other files of src/ and tools/ import: the ways to call an operator. */
+function reachable(files: Files): { exported: Set<string>; used: Set<string> } {
+  const exported = new Set<string>();
+  for (const [, names, from] of blankComments(files.get(OPERATORS) ?? "").matchAll(
+    /export\s*\{([^}]*)\}\s*from\s*["'](\.[^"']+)["']/g,
+  ))
+    for (const name of names.split(",").map((part) => part.trim()))
+      exported.add(keyOf(posix.join(posix.dirname(OPERATORS), from), name));
+  const used = new Set<string>();
+  for (const [path, text] of files)
+    if (/^(?:src|tools)\/.*\.ts$/.test(path) && !path.startsWith("src/records/"))
+      for (const key of importsOf(path, text).values()) used.add(key);
+  return { exported, used };
+}
+
 export function operators(files: Files): Fault[] {
   const runsKernels = (path: string, text: string): boolean =>
     /^src\/ops\/[^/]+\.ts$/.test(path) ||
     (/^src\/tensor\/[^/]+\.ts$/.test(path) && /\btwin\s*\(/.test(blankStrings(blankComments(text))));
   const ops: Files = new Map([...files].filter(([path, text]) => runsKernels(path, text)));
   const { runs, bare } = callGraph(ops);
+  const { exported, used } = reachable(files);
   const tests = [...files].filter(([path]) => /^test\/.*\.ts$/.test(path));
   const tested = new Set(tests.flatMap(([, text]) => blankStrings(blankComments(text)).match(/\w+/g) ?? []));
   return [...ops].flatMap(([path, text]) => {
     const own = declarations(path, text).filter((d) => d.exported && runs(d));
-    if (own.length === 0) return [];
     const faults: Fault[] = [];
-    const name = posix.basename(path, ".ts");
-    if (!files.get(`test/${name}.test.ts`)?.includes(`${path.slice("src".length)}"`))
-      faults.push({ path, line: 1, rule: `has no test/${name}.test.ts that imports it` });
+    const record = `src/records/${posix.basename(path)}`;
+    const recorded = blankComments(files.get(record) ?? "");
     const header = /^\s*\/\*\*(?:(?!\*\/)[\s\S])*\*\/\s*\nimport\b/.exec(text)?.[0] ?? "";
     for (const d of own) {
       const fault = (rule: string) => faults.push({ path, line: d.line, rule: `${d.name}() ${rule}` });
+      const key = keyOf(path, d.name);
       if (bare(d) && !excuses(header) && !excuses(d.comment))
         fault("runs a kernel and records no backward: record() one, or notDifferentiable()");
-      if (!tested.has(d.name)) fault("runs a kernel and no test names it");
+      if (!exported.has(key) && !used.has(key)) fault(`runs a kernel, and ${OPERATORS} does not export it`);
+      if (recorded.includes(`"${d.name}"`)) continue;
+      if (exported.has(key)) fault(`has no record in ${record}`);
+      else if (!tested.has(d.name)) fault(`runs a kernel, and no record in ${record} and no test names it`);
     }
     return faults;
   });

@@ -60,7 +60,7 @@ export async function build(
     }
     await weights.initialize();
     freeze(weights.parameters, frozen);
-    for (const parameter of weights.parameters) parameter.products = precision;
+    for (const parameter of weights.parameters) parameter.matmulDType = precision;
     return { weights, task: task as Task<unknown> };
   } catch (error) {
     weights.dispose();

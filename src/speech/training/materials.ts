@@ -170,7 +170,7 @@ export async function openSources(
     path: checkpoint ?? [hubertFolder, bertFolder].filter(Boolean).join(" and "),
     mayDraw: (key) =>
       !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || drawn.some((p) => key.startsWith(p))),
-    products: stageOf(config, stage).precision,
+    matmulDType: stageOf(config, stage).precision,
   };
   return { options, close };
 }

@@ -1,28 +1,12 @@
-/** Kernels that move memory, beside a plain copy of the same bytes: layer norm, activation, AdamW over all of BERT-base. */
+/** AdamW over all of BERT-base, beside a plain copy of the same bytes. */
 import process from "node:process";
-import { gelu } from "../src/ops/activation.ts";
 import { full, scale } from "../src/ops/elementwise.ts";
-import { layerNorm } from "../src/ops/layer_norm.ts";
 import { adamStep } from "../src/ops/optimizer.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { normal } from "../test/reference.ts";
 import { openBenchDevice, time } from "./measure.ts";
 
 const device = await openBenchDevice();
-console.log(`memory-bound kernels, f32, ${device.info.name}`);
-const [N, C] = [3199, 512];
-const x = Tensor.from(device, normal(N * C, 1), [N, C]);
-const [w, b] = [full(device, [C], 1), full(device, [C], 0)];
-const bytes = 8 * N * C;
-await time(device, { name: `copy (${N}, ${C})`, run: () => scale(x, 1), bytes });
-await time(device, { name: `gelu (${N}, ${C})`, run: () => gelu(x), bytes });
-await time(device, { name: `layer norm (${N}, ${C})`, run: () => layerNorm(x, w, b, 1e-5), bytes });
-await time(device, {
-  name: `layer norm + gelu (${N}, ${C})`,
-  run: () => layerNorm(x, w, b, 1e-5, "gelu"),
-  bytes,
-});
-
+console.log(`AdamW, f32, ${device.info.name}`);
 // AdamW reads p, g, m, v and writes p, m, v: 28 bytes a parameter; a copy of as many bytes moves 14 in and 14 out.
 const shapes = [
   [768, 768],

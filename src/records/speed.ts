@@ -1,9 +1,9 @@
 /** Two figures that tell one adapter from another: a matrix product and a copy. */
-import type { Device } from "../../src/gpu/device.ts";
-import { draw } from "../../src/nn/init.ts";
-import { linear } from "../../src/ops/matmul.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
+import type { Device } from "../gpu/device.ts";
+import { draw } from "../nn/init.ts";
+import { linear } from "../ops/matmul.ts";
+import { scope } from "../tensor/scope.ts";
+import { Tensor } from "../tensor/tensor.ts";
 
 export interface Speed {
   readonly gflops: number;

@@ -1,0 +1,55 @@
+/** The session that a model is tested on. */
+import type { Host } from "../../host/host.ts";
+import { type Examined, examine } from "../corpora/examine.ts";
+import { type Fold, holdOut } from "../corpora/folds.ts";
+import { chooseSession, tellProblems } from "../corpora/held_out.ts";
+import { readIemocap } from "../corpora/iemocap.ts";
+import { heldOutBy, refuseOverlap, type Training, trainingOf } from "../training/overlap.ts";
+import { readProvenance } from "../training/provenance.ts";
+import { type Baselines, readBaselines } from "./baselines.ts";
+import type { EmotionModel } from "./evaluate.ts";
+
+export interface TestOptions {
+  /** Folder of the corpus. */
+  readonly data: string;
+  /** The session, by name or number; where left out, the one that the model's training held out. */
+  readonly fold?: string;
+  /** Opens it also where the model was trained on some of it. */
+  readonly anyway?: boolean;
+  /** Told what is wrong with the corpus where that may be why there is no such session. */
+  readonly onNote: (line: string) => void;
+}
+
+export interface Test {
+  readonly examined: Examined;
+  readonly fold: Fold;
+  /** What the model has heard of it. */
+  readonly training: Training;
+  /** Those of a generated corpus. */
+  readonly baselines?: Baselines;
+}
+
+/**
+ * Reads the corpus and compares its clips with those that the model was trained on. Throws an ArgumentError where there is no
+ * such session, an Error where nothing of it can be used, or where the model heard some of it, unless `anyway`.
+ */
+export async function openTest(
+  host: Host,
+  { path, hubert }: Pick<EmotionModel, "path" | "hubert">,
+  { data, fold: given, anyway = false, onNote }: TestOptions,
+): Promise<Test> {
+  const record = await readProvenance(host, path);
+  const corpus = await readIemocap(host, data);
+  const examined = await examine(host, corpus, { encoder: hubert });
+  const wanted = given ?? heldOutBy(record, path, corpus);
+  let fold: Fold;
+  try {
+    fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });
+  } catch (error) {
+    tellProblems(examined.problems, corpus.root, onNote);
+    throw error;
+  }
+  const training = await trainingOf(host, record, fold, examined.utterances);
+  if (!anyway) refuseOverlap(path, fold, training);
+  return { examined, fold, training, baselines: await readBaselines(host, corpus.root) };
+}
