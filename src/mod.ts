@@ -4,11 +4,15 @@
  * Legend of every shape in this project: B batch, T time, C channels, H heads, D head size, V vocabulary, S label
  * length; N = rows after flattening; U frames where T is subwords.
  *
- *     const device = await openDevice(await currentHost());
+ * The examples of these pages take every name from this module, `const host = await currentHost()` and `const device =
+ * await openDevice(host)`. The comment behind a console.log() is what it prints, numbers to four digits.
+ *
+ * @module
  */
 export * from "./host/mod.ts";
 export * from "./gpu/mod.ts";
 export * from "./tensor/mod.ts";
+/** All operators; the module `wavegate/ops` has their pages. */
 export * as ops from "./ops/mod.ts";
 export * from "./nn/mod.ts";
 export * from "./train/mod.ts";

@@ -5,53 +5,41 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
-import { parse, type Verb } from "../tools/cli.ts";
+import { parse } from "../tools/cli.ts";
 import { PRESETS as CORPORA } from "../src/speech/corpora/plan.ts";
 import { PRESETS } from "../src/speech/recipes/presets.ts";
 import { FLOORS } from "../tools/check.ts";
 import { SUMMARIES } from "../tools/summaries.ts";
 import { availableVerbs } from "../tools/verbs.ts";
+import {
+  argumentsOf,
+  blocksOf,
+  checkNames,
+  checkPython,
+  checkReference,
+  checkVerbs,
+  readPage,
+  verbs as verbsByName,
+} from "./markdown.ts";
 import { installed, root, run, runScript } from "./package.ts";
 
 const underDeno = "Deno" in globalThis;
-const readme = readFileSync(join(root, "README.md"), "utf8");
-const blocks = [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].map(([, language, text]) => ({
-  language,
-  text,
-}));
-const snippets = (language: string) => blocks.filter((block) => block.language === language);
-
-/** Command lines in blocks and in the text, without comments, continued lines joined. */
-const commands = [
-  ...snippets("sh").flatMap(({ text }) => text.replaceAll("\\\n", " ").split("\n")),
-  ...[...readme.replace(/^```[\s\S]*?^```$/gm, "").matchAll(/`([^`]+)`/g)].map((match) => match[1]),
-]
-  .map((line) => line.replace(/\s#.*/, "").replace(/\s+/g, " ").trim())
-  .filter((line) => /^(npx|npm|node|deno|python|wavegate|tools|test|\.ci)\b/.test(line.replace("./", "")));
-
-/** The arguments of every command that begins with one of these. */
-const argumentsOf = (...beginnings: string[]) =>
-  commands.flatMap((line) => {
-    const begin = beginnings.find((words) => line.startsWith(`${words} `));
-    return begin === undefined ? [] : [line.slice(begin.length + 1).split(" ")];
-  });
+const page = readPage("README.md");
+const readme = page.text;
 
 const app = installed();
 
-test("README names every verb, and gives none an option or a number of operands that it does not take", async () => {
-  const names = availableVerbs().map(([name]) => name);
-  const given = argumentsOf("npx wavegate", "wavegate").filter(([name]) => !/^(VERB|--help)$/.test(name));
-  assert.deepEqual([...new Set(given.map(([name]) => name))].sort(), names.sort());
-  for (const [name, ...args] of given) {
-    const { verb } = (await import(`../tools/${name}.ts`)) as { verb: Verb };
-    assert.notEqual(parse(verb, args), "help", name);
-    const written = args.filter((arg) => arg.startsWith("weights/"));
-    for (const path of written) assert.ok(existsSync(join(root, path)), path);
-  }
-});
+const known = await verbsByName();
+const verbs = [...known.values()];
 
-const verbs: Verb[] = [];
-for (const [name] of availableVerbs()) verbs.push((await import(`../tools/${name}.ts`)).verb);
+test("README names every verb, and gives none an option or a number of operands that it does not take", () => {
+  assert.deepEqual(
+    checkVerbs(page, known).sort(),
+    availableVerbs()
+      .map(([name]) => name)
+      .sort(),
+  );
+});
 
 test("README's table of verbs is word for word what wavegate --help and the verbs' own say", () => {
   const rows = [...readme.matchAll(/^\| (`\w+` \| .*) \|$/gm)].map(([, row]) => row);
@@ -109,41 +97,22 @@ test("README's figures are those of the presets, and its floors those that are c
 });
 
 test("README names scripts and files that there are", () => {
-  const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const named = [
-    ...argumentsOf("npm run").map(([name]) => name),
-    ...commands.filter((line) => /^npm test\b/.test(line)).map(() => "test"),
-  ];
-  assert.ok(named.length > 5);
-  for (const name of named) assert.ok(name in scripts, name);
-  const files = commands.flatMap((line) => line.match(/(?:^|(?<= ))(?:tools|test|weights)\/[\w./-]+/g) ?? []);
+  const { scripts, files } = checkNames(page);
+  assert.ok(scripts.length > 5);
   assert.ok(files.length > 5);
-  for (const path of files) assert.ok(existsSync(join(root, path)), path);
 });
 
 test("README gives tools/reference.py the options that it has", () => {
-  const source = readFileSync(join(root, "tools/reference.py"), "utf8");
-  const given = argumentsOf("python tools/reference.py").flat();
-  assert.ok(given.includes("--model"));
-  for (const option of given.filter((arg) => arg.startsWith("--")))
-    assert.ok(source.includes(`"${option}"`), option);
+  assert.ok(checkReference(page).includes("--model"));
 });
 
 test("README's Python is Python, and imports what it names", () => {
-  for (const { text } of snippets("python")) {
-    for (const name of text.match(/\b[A-Z]\w+(?=\.)/g) ?? [])
-      assert.match(text, new RegExp(`^from \\w+ import .*\\b${name}\\b`, "m"));
-    const done = spawnSync("python3", ["-c", "import ast, sys; ast.parse(sys.stdin.read())"], {
-      input: text,
-    });
-    // A machine without Python has checked the names alone.
-    if (done.error === undefined) assert.equal(done.status, 0, String(done.stderr));
-  }
+  checkPython(page);
 });
 
 /** Runs each snippet of the language `ts` as `a.EXTENSION` in a folder. */
 function runSnippets(folder: string, extension: string, ...loader: string[]): string[] {
-  return snippets("ts").map(({ text }) => {
+  return blocksOf(page, "ts").map((text) => {
     const file = join(folder, `a.${extension}`);
     writeFileSync(file, text);
     return underDeno
@@ -176,7 +145,9 @@ test("README's snippets run where the package is installed", () => {
 
 // The command is a program of Node's.
 if (!underDeno) {
-  const cheap = argumentsOf("npx wavegate").filter((args) => args.some((arg) => arg.startsWith("weights/")));
+  const cheap = argumentsOf(page, "npx wavegate").filter((args) =>
+    args.some((arg) => arg.startsWith("weights/")),
+  );
   const bin = (folder: string) => join(folder, "tools/wavegate.mjs");
 
   test("README's commands on weights/ run in a checkout", () => {
@@ -193,7 +164,7 @@ if (!underDeno) {
   });
 
   test("corpus make in an installed package names the synthesiser to install", () => {
-    const [args] = argumentsOf("npx wavegate").filter(([name]) => name === "corpus");
+    const [args] = argumentsOf(page, "npx wavegate").filter(([name]) => name === "corpus");
     const home = join(app, "node_modules/wavegate");
     const done = spawnSync(process.execPath, [bin(home), ...args], { cwd: app, encoding: "utf8" });
     assert.equal(done.status, 1);

@@ -14,6 +14,7 @@ import { Profiler, type ProfileRow } from "./profiler.ts";
 import { Recorder } from "./recorder.ts";
 import { INCLUDE } from "./wgsl.ts";
 
+/** Which GPU to open, how much of its memory to take, and how kernels are launched on it. */
 export interface DeviceOptions extends GpuOptions {
   /** Most bytes of GPU buffers; by default what the host says is free on a CPU adapter, no limit on a GPU. */
   memoryLimit?: number;
@@ -21,17 +22,23 @@ export interface DeviceOptions extends GpuOptions {
   path?: Path;
 }
 
+/** What an adapter says of itself, and what the engine makes of that. */
 export interface DeviceInfo {
+  /** The adapter's description, as the driver gives it. */
   readonly name: string;
+  /** Normalised by WebGPU, as "nvidia"; may be empty. */
   readonly vendor: string;
+  /** Normalised by WebGPU, as "hopper"; may be empty. */
   readonly architecture: string;
   /** True where kernels run on the CPU (lavapipe, SwiftShader) and buffers are main memory. */
   readonly cpu: boolean;
+  /** Whether kernels can read f16: WGSL's shader-f16. */
   readonly f16: boolean;
   /** Lanes of a subgroup where that is one fixed number and WGSL subgroups are there; else 0. */
   readonly subgroup: number;
   /** What kernels choose workgroups and tiles by. */
   readonly path: Path;
+  /** Whether startProfile() works: WebGPU's timestamp-query. */
   readonly timestamps: boolean;
 }
 
@@ -43,6 +50,14 @@ const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
 /**
  * Opens an adapter with its full limits and reads the package's kernels. Throws where there is no adapter, none of the name
  * asked for, or one that cannot take `path`.
+ *
+ * @example
+ * ```ts
+ * const device = await openDevice(await currentHost(), { memoryLimit: 256 * 2 ** 20 });
+ * const x = Tensor.from(device, Float32Array.of(1, 2, 3), [3]);
+ * console.log(await ops.mul(x, 2).read()); // [2, 4, 6]
+ * device.dispose();
+ * ```
  */
 export async function openDevice(host: Host, options: DeviceOptions = {}): Promise<Device> {
   const gpu = await host.gpu(options);
@@ -135,14 +150,26 @@ async function readKernel(host: Host, file: string): Promise<string> {
   }
 }
 
+/**
+ * An open GPU and all that was made on it. openDevice() makes one. Operators record their work here without waiting;
+ * `idle`, `read` and `precompile` wait. An error that the GPU reports is thrown at the next of these.
+ */
 export class Device {
+  /** Where it was opened. */
   readonly host: Host;
+  /** WebGPU's own object. */
   readonly gpu: GPUDevice;
+  /** The adapter. */
   readonly info: DeviceInfo;
+  /** WebGPU's limits, as high as the adapter allows. */
   readonly limits: GPUSupportedLimits;
+  /** All buffers of tensors. */
   readonly pool: Pool;
+  /** What was recorded and not yet submitted. */
   readonly recorder: Recorder;
+  /** Compiled kernels. */
   readonly kernels: KernelLibrary;
+  /** Bind groups that are kept for the next dispatch of the same pipeline and buffers. */
   readonly bindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
@@ -155,6 +182,7 @@ export class Device {
   #failure: Error | undefined;
   #disposed = false;
 
+  /** For openDevice(). */
   constructor(
     host: Host,
     info: DeviceInfo,
@@ -230,8 +258,8 @@ export class Device {
   }
 
   /**
-   * Where much waits for the runtime's garbage collector, asks for a collection. Every wait of the device does so; work that
-   * records for long without one calls it now and then.
+   * Asks the runtime for a garbage collection where many bind groups were let go, whose memory returns only then. Every wait
+   * of the device does so; work that records for long without one calls it now and then.
    */
   tidy(): Promise<void> {
     return this.bindGroups.tidy(() => this.host.collectGarbage());
@@ -300,18 +328,19 @@ export class Device {
     }
   }
 
+  /** The label of a dispatch in the profile: those of labelled() around it, then the kernel. */
   profileLabel(kernel: string): string {
     return this.#labels.length ? `${this.#labels.join(".")}/${kernel}` : kernel;
   }
 
-  /** Turns the profiler on. Throws where the adapter has no timestamps. */
+  /** Turns the profiler on: every dispatch gets a pass of its own, with timestamps. Throws where the adapter has none. */
   startProfile(): void {
     if (!this.info.timestamps) throw new Error(`Cannot profile: ${this.info.name} has no timestamp-query`);
     this.recorder.flush();
     this.recorder.profiler = new Profiler(this.gpu);
   }
 
-  /** Turns it off and returns the times by label, longest first. */
+  /** Waits for all work, turns the profiler off and returns the times by label, longest first. */
   async endProfile(): Promise<ProfileRow[]> {
     const { profiler } = this.recorder;
     await this.idle();
@@ -319,6 +348,7 @@ export class Device {
     return (await profiler?.collect((start) => this.host.quiet(start))) ?? [];
   }
 
+  /** Destroys the GPU's objects, those of all tensors among them. Work that was only recorded is lost. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -9,7 +9,9 @@ import type { Flags } from "./wgsl.ts";
 
 /** What a kernel can be bound to; Tensor is one. */
 export interface Bound {
+  /** Where the buffer lives. */
   readonly device: Device;
+  /** What is bound. */
   readonly buffer: PoolBuffer;
 }
 
@@ -24,6 +26,7 @@ export interface Watcher {
 /** Numbers of workgroups; y and z are 1 where they are left out. */
 export type Grid = readonly [x: number, y?: number, z?: number];
 
+/** Which variant of a kernel is compiled. */
 export interface Variant {
   /** Values of `${name}`: a new combination costs a shader module. */
   readonly flags?: Flags;
@@ -31,9 +34,12 @@ export interface Variant {
   readonly overrides?: Readonly<Record<string, number>>;
 }
 
+/** A kernel that was declared by twin(): run() records its dispatches. */
 export class Twin {
+  /** As it was declared. */
   readonly name: string;
 
+  /** For twin(). */
   constructor(name: string) {
     this.name = name;
   }
@@ -77,21 +83,6 @@ export const declaredSource = (name: string): string | undefined => sources.get(
  * device is opened. Names of your own are like `rope` or `my-package/rope`. Throws where the package has the name, or where
  * it was declared with another source.
  *
- *     const k = twin("square", `
- *       struct Dims { size: u32 }
- *       @group(0) @binding(0) var<storage, read> x: array<f32>;
- *       @group(0) @binding(1) var<storage, read_write> y: array<f32>;
- *       @group(0) @binding(2) var<uniform> d: Dims;
- *       override WG: u32 = 64;
- *       #include "lib/grid.wgsl"
- *       @compute @workgroup_size(WG)
- *       fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u,
- *                  @builtin(local_invocation_index) t: u32) {
- *         let i = linear_id(wg, groups, t, WG);
- *         if (i < d.size) { y[i] = x[i] * x[i]; }
- *       }`);
- *     k.run("forward", { x, y }, { size: x.size }, gridFor(x.size, 64));
- *
  * - Entry points: as many `@compute` functions as you like, the backward beside the forward. record() joins the two.
  * - Bindings: storage buffers of group 0, `read` or `read_write`. The entry point needs only those that it uses.
  * - Dims: one `struct Dims` of up to 64 `u32`, `i32` or `f32`, bound as the only uniform. May be absent.
@@ -101,8 +92,31 @@ export const declaredSource = (name: string): string | undefined => sources.get(
  * - `#unroll i 4` … `#endunroll` repeats the lines between with `$i` = 0 … 3; the count may be the name of a flag.
  * - `#include "lib/x.wgsl"` puts in a file that the package's kernels share: `exp` (accurate_exp), `gelu`, `sigmoid` (of vec4f),
  *   `grid` (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max` (over WG threads, a power of two).
+ *
+ * @example
+ * ```ts
+ * const square = twin("square", [
+ *   "struct Dims { size: u32 }",
+ *   "@group(0) @binding(0) var<storage, read> x: array<f32>;",
+ *   "@group(0) @binding(1) var<storage, read_write> y: array<f32>;",
+ *   "@group(0) @binding(2) var<uniform> d: Dims;",
+ *   "override WG: u32 = 64;",
+ *   '#include "lib/grid.wgsl"',
+ *   "@compute @workgroup_size(WG)",
+ *   "fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u,",
+ *   "           @builtin(local_invocation_index) t: u32) {",
+ *   "  let i = linear_id(wg, groups, t, WG);",
+ *   "  if (i < d.size) { y[i] = x[i] * x[i]; }",
+ *   "}",
+ * ].join("\n"));
+ * const x = Tensor.from(device, Float32Array.of(1, 2, 3), [3]);
+ * const y = x.like();
+ * square.run("forward", { x, y }, { size: x.size }, gridFor(x.size, 64));
+ * console.log(await y.read()); // [1, 4, 9]
+ * ```
  */
 export function twin(name: KernelName): Twin;
+/** As above, for a kernel of your own. */
 export function twin(name: string, source: string): Twin;
 export function twin(name: string, source?: string): Twin {
   if (source === undefined) {

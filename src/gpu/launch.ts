@@ -7,15 +7,15 @@ import type { DeviceInfo } from "./device.ts";
 import type { Grid } from "./kernel.ts";
 
 /**
- * What kernels choose workgroups and tiles by.
+ * What kernels choose workgroups and tiles by: it changes speed, and the last bits of results.
  *
  * - "portable": workgroups of 64 threads and more, tiles in workgroup memory. Runs everywhere; what a GPU gets.
  * - "cpu": workgroups of 8 threads, as a CPU adapter runs each on one core; else as "portable".
  * - "subgroups": products and attention exchange operands between the lanes of a subgroup; all others as "cpu" on a CPU
  *   adapter, as "portable" on a GPU. What a CPU adapter gets where its subgroups have one size.
  */
-export const PATHS = ["portable", "cpu", "subgroups"] as const;
-export type Path = (typeof PATHS)[number];
+export type Path = "portable" | "cpu" | "subgroups";
+export const PATHS: readonly Path[] = ["portable", "cpu", "subgroups"];
 
 /** Fewest lanes of a subgroup that the bodies with subgroups are written for. */
 export const FEWEST_LANES = 8;

@@ -37,6 +37,7 @@ export class KernelLibrary {
     this.#sources = sources;
   }
 
+  /** Pipelines that were compiled. */
   get size(): number {
     return this.#pipelines.size;
   }

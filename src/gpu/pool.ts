@@ -8,7 +8,9 @@
 
 /** A pooled buffer. `id` is its identity in bind-group keys. */
 export interface PoolBuffer {
+  /** Counted from 1. */
   readonly id: number;
+  /** WebGPU's own object. */
   readonly gpu: GPUBuffer;
   /** Capacity in bytes: the size class, not the request. */
   readonly bytes: number;
@@ -16,6 +18,7 @@ export interface PoolBuffer {
   lastUse: number;
 }
 
+/** How much GPU memory a device's pool holds. */
 export interface PoolStatistics {
   /** Bytes handed out now. */
   live: number;
@@ -69,6 +72,7 @@ const RESERVE = 64 * 2 ** 20;
 
 export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
+/** The buffers of a device: handed out, taken back, and kept for the next request of the same size class. */
 export class Pool {
   readonly #device: GPUDevice;
   #limit: number;
@@ -76,6 +80,7 @@ export class Pool {
   readonly #largest: number;
   readonly #free = new Map<number, PoolBuffer[]>();
   readonly #owner: PoolOwner;
+  /** Counts as they are now; the object changes with them. */
   readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, buffers: 0, created: 0 };
   #nextId = 1;
   #mostLive = 0;
@@ -120,6 +125,10 @@ export class Pool {
     return this.statistics.allocated + this.#leaving;
   }
 
+  /**
+   * A buffer of at least `bytes`, with whatever it held before. Throws a RangeError where it is larger than the adapter
+   * binds, or than the limit leaves.
+   */
   acquire(bytes: number): PoolBuffer {
     const size = this.classOf(bytes);
     const buffer = this.#free.get(size)?.shift() ?? this.#create(size, false);
@@ -127,7 +136,7 @@ export class Pool {
     return buffer;
   }
 
-  /** A buffer of exactly the class of `bytes`, mapped for writing. The caller unmaps it. */
+  /** As acquire(), but new and mapped for writing. The caller unmaps it. */
   acquireMapped(bytes: number): PoolBuffer {
     const buffer = this.#create(this.classOf(bytes), true);
     this.#count(buffer);
@@ -145,6 +154,7 @@ export class Pool {
     this.#mostLive = Math.max(this.#mostLive, this.statistics.live);
   }
 
+  /** Takes a buffer back. Work that was recorded with it is not disturbed. */
   release(buffer: PoolBuffer): void {
     this.statistics.live -= buffer.bytes;
     const free = this.#free.get(buffer.bytes);
@@ -158,7 +168,7 @@ export class Pool {
     free.splice(at, 0, buffer);
   }
 
-  /** Destroys every free buffer. */
+  /** Destroys every free buffer: returns their memory to the driver. */
   trim(): void {
     this.#shrink(0);
   }

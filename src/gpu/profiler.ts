@@ -6,8 +6,11 @@ import { usage } from "./pool.ts";
 
 const QUERIES = 1024;
 
+/** All dispatches of one label in a profile. */
 export interface ProfileRow {
+  /** "KERNEL.ENTRY", after what Device.labelled() says: "encoder/matmul.forward". */
   readonly label: string;
+  /** Dispatches. */
   readonly count: number;
   /** GPU time in milliseconds, all dispatches of the label together. */
   readonly milliseconds: number;
@@ -15,8 +18,11 @@ export interface ProfileRow {
 
 /** One dispatch, in nanoseconds of the GPU's own clock. */
 export interface ProfileEvent {
+  /** As ProfileRow.label. */
   readonly label: string;
+  /** When it began. */
   readonly begin: number;
+  /** When it was done. */
   readonly end: number;
 }
 

@@ -12,6 +12,7 @@ import type { Profiler } from "./profiler.ts";
 const SLOT = 256;
 const SLOTS = 128;
 
+/** One dispatch with all that it needs. */
 export interface Dispatch {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
@@ -20,20 +21,25 @@ export interface Dispatch {
   readonly label: string;
 }
 
+/** The commands of a device that were recorded and not yet submitted. */
 export class Recorder {
   readonly #device: GPUDevice;
   readonly #bytes = new Uint8Array(SLOT * SLOTS);
+  /** The buffer of all slots. */
   readonly arena: GPUBuffer;
   #used = 0;
   #serial = 0;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   #pipeline: GPUComputePipeline | undefined;
+  /** Set between startProfile() and endProfile(). */
   profiler: Profiler | undefined;
   /** Dispatches since the device was opened. */
   dispatches = 0;
+  /** Submits since the device was opened. */
   submits = 0;
 
+  /** For Device. */
   constructor(device: GPUDevice) {
     this.#device = device;
     this.arena = device.createBuffer({
@@ -50,7 +56,7 @@ export class Recorder {
     return { offset, view: new DataView(this.#bytes.buffer, offset, SLOT) };
   }
 
-  /** `offsets` is that of the slot, or empty where the entry point reads no Dims. */
+  /** Records a dispatch. `offsets` is that of the slot, or empty where the entry point reads no Dims. */
   dispatch(d: Dispatch, offsets: readonly number[]): void {
     this.dispatches++;
     for (const b of d.buffers) b.lastUse = this.#serial;
@@ -64,6 +70,7 @@ export class Recorder {
     if (this.profiler) this.#closePass();
   }
 
+  /** Records a copy from buffer to buffer. */
   copy(from: PoolBuffer, fromByte: number, to: PoolBuffer, toByte: number, bytes: number): void {
     this.#closePass();
     from.lastUse = to.lastUse = this.#serial;
@@ -83,6 +90,7 @@ export class Recorder {
     this.#device.queue.writeBuffer(to.gpu, toByte, bytes as Uint8Array<ArrayBuffer>);
   }
 
+  /** Submits what was recorded. Does not wait for it. */
   flush(): void {
     this.#closePass();
     const encoder = this.#encoder;

@@ -4,7 +4,15 @@ import type { Host } from "./host.ts";
 
 let current: Promise<Host> | undefined;
 
-/** Always the same object. The other host's code is never loaded. */
+/**
+ * The host that this process runs on: Node or Deno. Always the same object; the other host's code is never loaded.
+ *
+ * @example
+ * ```ts
+ * const host = await currentHost();
+ * console.log(host.name === "node" || host.name === "deno"); // true
+ * ```
+ */
 export function currentHost(): Promise<Host> {
   current ??=
     "Deno" in globalThis

@@ -9,6 +9,7 @@ export interface RangedFile {
   readonly size: number;
   /** Fills `into` from byte `position`. Throws if the file ends before `into` is full. */
   read(into: Uint8Array, position: number): Promise<void>;
+  /** Lets go of the file. */
   close(): Promise<void>;
 }
 
@@ -22,6 +23,7 @@ export interface Entry {
 
 /** A SHA-256 of bytes that come in pieces. */
 export interface Digest {
+  /** Adds the next piece. */
   update(bytes: Uint8Array): void;
   /** In hexadecimal; ends the digest. */
   hex(): string;
@@ -29,6 +31,7 @@ export interface Digest {
 
 /** Writes to a temporary file beside the target; nothing appears under the final name before commit(). */
 export interface AtomicFile {
+  /** Adds bytes at the end. */
   write(bytes: Uint8Array): Promise<void>;
   /** Flushes to disk and renames over the target. */
   commit(): Promise<void>;
@@ -36,6 +39,7 @@ export interface AtomicFile {
   abort(): Promise<void>;
 }
 
+/** Which GPU to open, and how. */
 export interface GpuOptions {
   /** Part of the adapter's name, case-insensitive: "llvmpipe", "nvidia", "swiftshader". */
   adapter?: string;
@@ -72,7 +76,12 @@ export interface MemoryUsage {
   readonly process: number;
 }
 
+/**
+ * The runtime: its files, its WebGPU, its memory. All paths are relative to the working directory where they are not
+ * absolute, and a failure of a file is an Error of one line that names it.
+ */
 export interface Host {
+  /** The runtime. */
   readonly name: "node" | "deno";
   /** A short line about the platform: runtime, version, operating system, processor. */
   describe(): string;
@@ -87,9 +96,11 @@ export interface Host {
   collectGarbage(): Promise<void>;
   /** Throws for the pointer that Git LFS leaves in place of a file, as open() does; readBytes() does not. */
   readText(path: string | URL): Promise<string>;
+  /** The whole file. */
   readBytes(path: string | URL): Promise<Uint8Array>;
   /** Pipes, and standard input as /dev/stdin, are read to their end first. */
   open(path: string): Promise<RangedFile>;
+  /** Begins a file that appears under its name at commit(). A pipe or a device is written as it goes. */
   createAtomic(path: string): Promise<AtomicFile>;
   /** "file", "directory" or undefined where nothing is. What is there and cannot be read, as a broken link, is a file. */
   kind(path: string): Promise<"file" | "directory" | undefined>;
@@ -97,6 +108,7 @@ export interface Host {
   entry(path: string): Promise<Entry | undefined>;
   /** Names in a folder, sorted. */
   list(path: string): Promise<string[]>;
+  /** Makes a folder and those above it that are missing. */
   makeDirectory(path: string): Promise<void>;
   /** Adds to the end of a file and flushes it to disk; creates the file if absent. */
   append(path: string, bytes: Uint8Array): Promise<void>;
@@ -104,6 +116,7 @@ export interface Host {
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
   remove(path: string): Promise<void>;
+  /** Begins a digest. */
   sha256(): Digest;
   /**
    * Takes the lock of a folder, which the file `lock` in it shows; also from a process that died. Throws where another

@@ -4,22 +4,27 @@ import { Linear, PackedLinear } from "./linear.ts";
 import type { Mode } from "./mode.ts";
 import type { WeightScope } from "./weights.ts";
 
+/** What an attention layer is made with. */
 export interface AttentionConfig {
+  /** They share C among them. */
   readonly heads: number;
   /** Of the probabilities, while training; 0 by default. */
   readonly dropout?: number;
   /** Width of the input; that of the output, C, by default. */
   readonly inputWidth?: number;
+  /** Whether the projections have one; true by default. */
   readonly bias?: boolean;
   /** Keys of the projections; without `out` there is none after the heads. As in PyTorch's MultiheadAttention by default. */
   readonly names?: { readonly qkv: readonly [string, string, string]; readonly out?: string };
 }
 
+/** What a forward pass of attention takes besides its input. */
 export interface AttentionInput {
   /** (B, keys) u32, 1 = may be looked at. */
   readonly mask?: Tensor;
+  /** How the forward pass runs; inference by default. */
   readonly mode?: Mode;
-  /** Where Mode.observe is shown the probabilities. */
+  /** The name under which Mode.observe is shown the probabilities; "attention" by default. */
   readonly name?: string;
   /** Added to the result. */
   readonly residual?: Tensor;
@@ -30,12 +35,29 @@ const NAMES = { qkv: ["q_proj", "k_proj", "v_proj"], out: "out_proj" } as const;
 const dropoutOf = (rate: number, { training }: Mode) =>
   training && rate > 0 ? { rate, seed: training.next() } : undefined;
 
-/** Multi-head self-attention with one product for query, key and value.   x (B, T, inputWidth) → (B, T, C) */
+/**
+ * Multi-head self-attention (Vaswani et al. 2017) with one product for query, key and value.   x (B, T, inputWidth) →
+ * (B, T, C)
+ *
+ * @example
+ * ```ts
+ * const weights = new Weights(device, { seed: 1 });
+ * const attention = new SelfAttention(weights.at("attention"), 64, { heads: 4, dropout: 0.1 });
+ * await weights.initialize();
+ * const x = Tensor.from(device, new Float32Array(2 * 3 * 64).fill(0.5), [2, 3, 64]);
+ * const mask = Tensor.from(device, Uint32Array.of(1, 1, 1, 1, 1, 0), [2, 3]); // the second sample has two frames
+ * const y = scope(device, () => attention.forward(x, { mask, residual: x }));
+ * console.log(y.shape); // [2, 3, 64]
+ * console.log(weights.parameters.flatMap(({ parts }) => parts.map(({ key }) => key)).slice(0, 3).join(", "));
+ * // attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight
+ * ```
+ */
 export class SelfAttention {
   readonly #qkv: PackedLinear;
   readonly #out: Linear | undefined;
   readonly #config: AttentionConfig;
 
+  /** Declares its parameters under `weights`. `C` is the width of the output. */
   constructor(weights: WeightScope, C: number, config: AttentionConfig) {
     const { names = NAMES, inputWidth = C, bias } = config;
     this.#qkv = new PackedLinear(weights, names.qkv, inputWidth, C, { bias });
@@ -43,6 +65,7 @@ export class SelfAttention {
     this.#config = config;
   }
 
+  /** x (B, T, inputWidth) → (B, T, C) */
   forward(x: Tensor, { mask, mode = {}, name = "attention", residual }: AttentionInput = {}): Tensor {
     const qkv = this.#qkv.forward(x);
     const { heads, dropout = 0 } = this.#config;
@@ -66,6 +89,7 @@ export class CrossAttention {
   readonly #out: Linear | undefined;
   readonly #config: AttentionConfig;
 
+  /** Declares its parameters under `weights`. `C` is the width of the output. */
   constructor(weights: WeightScope, C: number, config: AttentionConfig) {
     const { names = NAMES, inputWidth = C, bias } = config;
     const [q, ...kv] = names.qkv;
@@ -75,7 +99,7 @@ export class CrossAttention {
     this.#config = config;
   }
 
-  /** `mask` is that of `other`. */
+  /** x (B, Tq, W), other (B, Tk, W) → (B, Tq, C). `mask` is that of `other`. */
   forward(x: Tensor, other: Tensor, { mask, mode = {}, residual }: AttentionInput = {}): Tensor {
     const { heads, dropout = 0 } = this.#config;
     const options = { heads, mask, dropout: dropoutOf(dropout, mode) };

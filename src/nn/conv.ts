@@ -8,11 +8,14 @@ import type { WeightScope } from "./weights.ts";
 
 /** A convolution over frames.   x (B, T, C) → (B, To, O) */
 export class Conv1d {
+  /** (O, C/groups, k), as torch.nn.Conv1d's. */
   readonly weight: Parameter;
+  /** (O) */
   readonly bias: Parameter | undefined;
   readonly #packed: Derived;
   readonly #options: ConvOptions;
 
+  /** `C` channels in, `O` out, a kernel of `k` frames. */
   constructor(
     weights: WeightScope,
     C: number,
@@ -32,21 +35,26 @@ export class Conv1d {
     this.#packed = new Derived([this.weight], () => packWeight(this.weight.value, groups));
   }
 
+  /** x (B, T, C) → (B, To, O); see ops.conv1d for To. */
   forward(x: Tensor): Tensor {
     const packed = this.#packed.get(isTracked(this.weight.value));
     return conv1d(x, this.weight.value, this.bias?.value, this.#options, packed);
   }
 }
 
-/** A convolution whose weight is g·v/‖v‖, the norm over all but the taps. */
+/** A convolution whose weight is g·v/‖v‖, the norm over all axes but the last: torch's weight_norm with dim = 2. */
 export class WeightNormConv1d {
+  /** (1, 1, k) */
   readonly g: Parameter;
+  /** (O, C/groups, k) */
   readonly v: Parameter;
+  /** (O) */
   readonly bias: Parameter;
   readonly #weight: Derived;
   readonly #packed: Derived;
   readonly #options: ConvOptions;
 
+  /** `C` channels in, `O` out, a kernel of `k` frames. */
   constructor(weights: WeightScope, C: number, O: number, k: number, options: ConvOptions) {
     const groups = options.groups ?? 1;
     const std = 2 * Math.sqrt(1 / (k * C));
@@ -59,6 +67,7 @@ export class WeightNormConv1d {
     this.#packed = new Derived([this.g, this.v], () => packWeight(this.#weight.get(false), groups));
   }
 
+  /** x (B, T, C) → (B, To, O) */
   forward(x: Tensor): Tensor {
     const tracked = isTracked(this.g.value) || isTracked(this.v.value);
     const weight = this.#weight.get(tracked);

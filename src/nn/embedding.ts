@@ -4,17 +4,21 @@ import type { Init } from "./init.ts";
 import type { Parameter } from "./parameter.ts";
 import type { WeightScope } from "./weights.ts";
 
+/** What an embedding is made with. */
 export interface EmbeddingConfig {
   /** The row that gets no gradient. */
   readonly paddingIndex?: number;
+  /** Normal with a deviation of 0.02 by default. */
   readonly init?: Init;
 }
 
 /** A table of V rows of width C.   ids, N of them → (…shape, C) */
 export class Embedding {
+  /** (V, C) */
   readonly weight: Parameter;
   readonly #paddingIndex: number | undefined;
 
+  /** A table of `V` rows of width `C`. */
   constructor(weights: WeightScope, V: number, C: number, config: EmbeddingConfig = {}) {
     this.weight = weights.pack(["weight"], [V, C], config.init ?? { kind: "normal", std: 0.02 }, true);
     this.#paddingIndex = config.paddingIndex;

@@ -12,6 +12,7 @@ export class FeedForward {
   readonly #activation: ActivationKind;
   readonly #dropout: number;
 
+  /** Parameters of the first map, C → `inner`, under `up`, of the second under `down`. Dropout follows the activation. */
   constructor(
     up: WeightScope,
     down: WeightScope,
@@ -26,7 +27,8 @@ export class FeedForward {
     this.#dropout = dropoutRate;
   }
 
-  forward(x: Tensor, mode: Mode, residual?: Tensor): Tensor {
+  /** x (B, T, C) → (B, T, C). `residual`, of the same shape, is added to the result. */
+  forward(x: Tensor, mode: Mode = {}, residual?: Tensor): Tensor {
     const h = dropout(this.#up.forward(x, { activation: this.#activation }), this.#dropout, mode.training);
     return this.#down.forward(h, { residual });
   }

@@ -17,8 +17,9 @@ export const xavierUniform = (fanIn: number, fanOut: number): Init => ({
   bound: Math.sqrt(6 / (fanIn + fanOut)),
 });
 
-/** He et al. 2015: for layers followed by ReLU. */
+/** He et al. 2015: for layers followed by ReLU, uniform up to √(6/fanIn). */
 export const kaimingUniform = (fanIn: number): Init => ({ kind: "uniform", bound: Math.sqrt(6 / fanIn) });
+/** He et al. 2015: for layers followed by ReLU, normal with a deviation of √(2/fanIn). */
 export const kaimingNormal = (fanIn: number): Init => ({ kind: "normal", std: Math.sqrt(2 / fanIn) });
 
 /** `size` fresh values of a parameter: the same for the same rule, seed and key. */

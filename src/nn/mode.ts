@@ -1,10 +1,11 @@
 import type { Tensor } from "../tensor/tensor.ts";
 
-/**
- * How a forward runs. `observe` is shown every stage under the name that the reference cases give it; the tensor must be
- * keep()-ed by whoever wants it longer.
- */
+/** How a forward pass runs. An empty object is inference. */
 export interface Mode {
+  /**
+   * Is given the output of every stage by its name, as `hidden_states.1` or `logits`; the names are those of the reference
+   * cases. The tensor goes with its scope: keep() it to read it afterwards, then release() it.
+   */
   readonly observe?: (name: string, tensor: Tensor) => void;
   /** Also shows attention probabilities, which are otherwise never made. */
   readonly probabilities?: boolean;
@@ -14,8 +15,9 @@ export interface Mode {
   readonly checkpoint?: boolean;
 }
 
-/** Random choices of a training step; every call of next() is another stream of the same step. */
+/** Seeds of the random choices of one training step: each dropout takes the next. trainingStream() makes one. */
 export interface Training {
+  /** The next seed, a whole number of 32 bits. */
   readonly next: () => number;
 }
 

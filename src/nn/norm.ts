@@ -7,16 +7,21 @@ import type { WeightScope } from "./weights.ts";
 
 /** Layer norm over the last axis, of width C. */
 export class LayerNorm {
+  /** (C) */
   readonly weight: Parameter;
+  /** (C) */
   readonly bias: Parameter;
+  /** Added to the variance: 1e-12 for BERT, 1e-5 for HuBERT. */
   readonly eps: number;
 
+  /** Over a last axis of `C`. */
   constructor(weights: WeightScope, C: number, eps: number) {
     this.weight = weights.get("weight", [C], { kind: "ones" });
     this.bias = weights.get("bias", [C], { kind: "zeros" });
     this.eps = eps;
   }
 
+  /** x (…, C) → (…, C) */
   forward(x: Tensor, activation?: ActivationKind): Tensor {
     return layerNorm(x, this.weight.value, this.bias.value, this.eps, activation);
   }
@@ -24,16 +29,21 @@ export class LayerNorm {
 
 /** Group norm with one group a channel, over time.   x (B, T, C) → (B, T, C) */
 export class ChannelNorm {
+  /** (C) */
   readonly weight: Parameter;
+  /** (C) */
   readonly bias: Parameter;
+  /** Channels. */
   readonly C: number;
 
+  /** Over `C` channels. */
   constructor(weights: WeightScope, C: number) {
     this.weight = weights.get("weight", [C], { kind: "ones" });
     this.bias = weights.get("bias", [C], { kind: "zeros" });
     this.C = C;
   }
 
+  /** x (B, T, C) → (B, T, C) */
   forward(x: Tensor): Tensor {
     return groupNorm(x, this.weight.value, this.bias.value, this.C, 1e-5);
   }

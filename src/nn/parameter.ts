@@ -9,6 +9,7 @@ import type { Init } from "./init.ts";
 export interface Part {
   /** The key as Hugging Face's class of the model spells it. */
   readonly key: string;
+  /** Of the part. */
   readonly shape: Shape;
   /** First element of the part in the parameter. */
   readonly offset: number;
@@ -19,9 +20,13 @@ export interface Part {
  * so that one product serves all of them; loading, saving and gradients still go by their own keys.
  */
 export class Parameter {
+  /** One for each key; a parameter of one key has one. */
   readonly parts: readonly Part[];
+  /** Of all parts together. */
   readonly shape: Shape;
+  /** How it begins where no checkpoint holds it. */
   readonly init: Init;
+  /** False: optimisers leave it out. Set it before they are made. */
   trainable = true;
   /** f16: matrix products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. */
   matmulDType: WeightDType = "f32";
@@ -32,6 +37,7 @@ export class Parameter {
   readonly derived: Derived[] = [];
   readonly #half: Derived;
 
+  /** `shape` is that of each part. Weights declare parameters; see WeightScope.get(). */
   constructor(keys: readonly string[], shape: Shape, init: Init) {
     const each = sizeOf(shape);
     this.parts = keys.map((key, i) => ({ key, shape, offset: i * each }));
@@ -45,13 +51,14 @@ export class Parameter {
     return this.parts[0].key;
   }
 
+  /** The value, which the parameter owns. Throws before Weights.initialize(). */
   get value(): Tensor {
     if (!this.#value)
       throw new Error(`Cannot use ${this.key} ${showShape(this.shape)}: its weights were not loaded`);
     return this.#value;
   }
 
-  /** What matrix products read: the value, or its f16 copy. */
+  /** What matrix products read: the value, or its f16 copy where `matmulDType` says so. */
   get operand(): Tensor {
     const { value } = this;
     return this.matmulDType === "f16" && value.dtype === "f32" ? this.#half.get(isTracked(value)) : value;
@@ -70,10 +77,12 @@ export class Parameter {
     this.version++;
   }
 
+  /** Whether there is a value. */
   get loaded(): boolean {
     return this.#value !== undefined;
   }
 
+  /** Frees the value and what was derived from it. */
   dispose(): void {
     this.#value?.release();
     this.#value = undefined;
@@ -88,6 +97,7 @@ export class Derived {
   #value: Tensor | undefined;
   #versions = "";
 
+  /** What `make` computes from `from`, of which it is recorded as an op. */
   constructor(from: readonly Parameter[], make: () => Tensor) {
     this.#from = from;
     this.#make = make;
@@ -106,6 +116,7 @@ export class Derived {
     return this.#value;
   }
 
+  /** Frees the kept value. */
   dispose(): void {
     this.#value?.release();
     this.#value = undefined;

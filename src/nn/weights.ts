@@ -16,6 +16,7 @@ import { Parameter } from "./parameter.ts";
 /** Formats that a weight may be stored in; whole numbers and scaled 8-bit floats are none. */
 const FORMATS: readonly StoredDType[] = ["F32", "F16", "BF16", "F64"];
 
+/** Where weights come from, and how they are stored. */
 export interface WeightsOptions {
   /** Where the values come from; without it every parameter is drawn from its rule. */
   readonly file?: Safetensors;
@@ -27,7 +28,7 @@ export interface WeightsOptions {
   readonly dtype?: WeightDType;
   /** f16: matrix products will read f16 copies of those weights, so that these may not be larger than f16 holds. */
   readonly matmulDType?: WeightDType;
-  /** For parameters that are drawn. */
+  /** For parameters that are drawn; 0 by default. */
   readonly seed?: number;
   /** Parameters that may be absent from the file and are then drawn (a fresh head on a pretrained body). */
   readonly mayDraw?: (key: string) => boolean;
@@ -38,18 +39,23 @@ export interface WeightsOptions {
 /** A place in the key tree: `at("encoder")` walks down, `get` asks for a tensor. */
 export class WeightScope {
   readonly #weights: Weights;
+  /** What stands before its keys: "encoder." */
   readonly prefix: string;
 
+  /** For Weights.at(). */
   constructor(weights: Weights, prefix: string) {
     this.#weights = weights;
     this.prefix = prefix;
   }
+  /** Where the parameters will live. */
   get device(): Device {
     return this.#weights.device;
   }
+  /** The place one step down: its keys begin with "NAME.". */
   at(name: string): WeightScope {
     return new WeightScope(this.#weights, `${this.prefix}${name}.`);
   }
+  /** Declares a parameter. Throws where the file lacks it or has another shape. */
   get(name: string, shape: Shape, init: Init): Parameter {
     return this.#weights.declare([this.prefix + name], shape, init, false);
   }
@@ -74,6 +80,20 @@ export function checkWeights(options: WeightsOptions, build: (root: WeightScope)
   weights.checkLeftOver();
 }
 
+/**
+ * The parameters of a model, by key. Layers declare theirs while they are built; then initialize() reads all values from a
+ * safetensors file, or draws them.
+ *
+ * @example
+ * ```ts
+ * const weights = new Weights(device, { seed: 1 });
+ * const layer = new Linear(weights.at("classifier"), 8, 4);
+ * await weights.initialize();
+ * console.log(weights.parameters.map(({ key }) => key).join(" ")); // classifier.weight classifier.bias
+ * console.log(layer.weight.value.shape); // [4, 8]
+ * weights.dispose();
+ * ```
+ */
 export class Weights {
   readonly #device: Device | undefined;
   readonly #options: WeightsOptions;
@@ -88,11 +108,13 @@ export class Weights {
     this.#options = options;
   }
 
+  /** Where the parameters live. Throws where there is none. */
   get device(): Device {
     if (!this.#device) throw new Error("Cannot compute with weights that were only checked");
     return this.#device;
   }
 
+  /** The place of keys without a prefix. */
   get root(): WeightScope {
     return new WeightScope(this, "");
   }
@@ -102,10 +124,12 @@ export class Weights {
     return this.root.at(name);
   }
 
+  /** All that were declared so far, in that order. */
   get parameters(): Parameter[] {
     return this.#parameters.map((p) => p.parameter);
   }
 
+  /** What WeightScope.get() and pack() call, with whole keys. */
   declare(keys: readonly string[], shape: Shape, init: Init, half: boolean): Parameter {
     const parameter = new Parameter(keys, shape, init);
     this.#parameters.push({ parameter, half, sources: keys.map((key) => this.#find(key, shape)) });
@@ -137,7 +161,7 @@ export class Weights {
     return source;
   }
 
-  /** A model that leaves part of itself in the file is not the model that was trained. */
+  /** Throws where the file holds tensors under the model's own roots that no layer declared: config and weights differ. */
   checkLeftOver(): void {
     const { file, mayIgnore = () => false } = this.#options;
     // What stands under no root of a used key is another model's: a head, a quantizer, an optimiser.
@@ -255,6 +279,7 @@ export class Weights {
     return half;
   }
 
+  /** Frees all parameters. */
   dispose(): void {
     for (const { parameter } of this.#parameters) parameter.dispose();
   }

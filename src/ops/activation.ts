@@ -48,8 +48,11 @@ export function log(x: Tensor): Tensor {
   return record("log", [x], y, [x], (dy) => [div(dy, x)]);
 }
 
-/** max(x, 0); its slope at 0 is 0. */
+/** max(x, 0); its slope at 0 is 0.   x (…) → y (…) */
 export const relu = (x: Tensor): Tensor => activation(x, "relu");
+/** x·Φ(x), by the error function.   x (…) → y (…) */
 export const gelu = (x: Tensor): Tensor => activation(x, "gelu");
+/** 1/(1 + e⁻ˣ).   x (…) → y (…) */
 export const sigmoid = (x: Tensor): Tensor => activation(x, "sigmoid");
+/** The hyperbolic tangent.   x (…) → y (…) */
 export const tanh = (x: Tensor): Tensor => activation(x, "tanh");

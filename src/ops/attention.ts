@@ -8,7 +8,9 @@ import { dropping } from "./dropout.ts";
 
 const k = twin("attention");
 
+/** How attention is computed. */
 export interface AttentionOptions {
+  /** They divide C. */
   readonly heads: number;
   /** Default 1/√D. */
   readonly scale?: number;

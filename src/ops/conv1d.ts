@@ -12,11 +12,15 @@ import { columnSum } from "./reduce.ts";
 
 const kernel = twin("conv1d");
 
+/** As torch.nn.functional.conv1d's. */
 export interface ConvOptions {
+  /** Frames from one window to the next; 1 by default. */
   readonly stride?: number;
-  /** Zero frames on both sides. */
+  /** Zero frames on both sides; 0 by default. */
   readonly padding?: number;
+  /** Frames from one tap of the kernel to the next; 1 by default. */
   readonly dilation?: number;
+  /** Of channels, each convolved by itself; 1 by default. */
   readonly groups?: number;
   /** Frames cut off the end of the result: HuBERT's even positional kernel drops one. */
   readonly drop?: number;

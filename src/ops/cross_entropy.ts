@@ -7,6 +7,7 @@ import type { Reduction } from "./ctc.ts";
 
 const k = twin("cross_entropy");
 
+/** As torch.nn.functional.cross_entropy's. */
 export interface CrossEntropyOptions {
   /** Weights of the classes (V). A mean divides by the sum of the targets' weights. */
   readonly weight?: Tensor;
@@ -24,6 +25,13 @@ export interface CrossEntropyOptions {
  *   logits (N, V)   targets (N), i32   →   loss (), or (N) with reduction "none"      saved: logits, row statistics
  *
  * Targets given as numbers are checked and throw; one on the GPU that is out of range makes the loss NaN.
+ *
+ * @example
+ * ```ts
+ * const logits = Tensor.from(device, Float32Array.of(2, 0, 0, 0, 0, 3), [2, 3]);
+ * console.log(await ops.crossEntropy(logits, [0, 2]).item()); // 0.1672
+ * console.log(await ops.crossEntropy(logits, [0, -100], { reduction: "none" }).read()); // [0.2395, 0]
+ * ```
  */
 export function crossEntropy(
   logits: Tensor,

@@ -50,8 +50,20 @@ function reduceProduct(a: Tensor, b: Tensor, shape: Shape): Tensor {
   return whole ? dot(a, b) : reduceTo(mul(a, b), shape);
 }
 
-/** y = alpha·a + beta·b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
+/**
+ * y = alpha·a + beta·b.   a, b (…), or one of them the last axes of the other or a number   →   y (…)
+ *
+ * @example
+ * ```ts
+ * const a = Tensor.from(device, Float32Array.of(1, 2, 3, 4), [2, 2]);
+ * const row = Tensor.from(device, Float32Array.of(10, 20), [2]);
+ * console.log(await ops.add(a, row).read()); // [11, 22, 13, 24]
+ * console.log(await ops.add(a, 1).read()); // [2, 3, 4, 5]
+ * console.log(await ops.add(a, a, 2, -1).read()); // [1, 2, 3, 4]
+ * ```
+ */
 export function add(a: Tensor, b: Tensor | number, alpha?: number, beta?: number): Tensor;
+/** y = alpha·a + beta·b, with a number in the place of a. */
 export function add(a: number, b: Tensor, alpha?: number, beta?: number): Tensor;
 export function add(a: Tensor | number, b: Tensor | number, alpha = 1, beta = 1): Tensor {
   if (typeof b === "number") return shift("add", tensorOf("add", a), alpha, beta * b);
@@ -60,6 +72,7 @@ export function add(a: Tensor | number, b: Tensor | number, alpha = 1, beta = 1)
 
 /** y = a − b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
 export function sub(a: Tensor, b: Tensor | number): Tensor;
+/** y = a − b, with a number in the place of a. */
 export function sub(a: number, b: Tensor): Tensor;
 export function sub(a: Tensor | number, b: Tensor | number): Tensor {
   if (typeof b === "number") return shift("sub", tensorOf("sub", a), 1, -b);
@@ -94,6 +107,7 @@ export function scale(a: Tensor, alpha: number): Tensor {
 
 /** y = a·b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
 export function mul(a: Tensor, b: Tensor | number): Tensor;
+/** y = a·b, with a number in the place of a. */
 export function mul(a: number, b: Tensor): Tensor;
 export function mul(a: Tensor | number, b: Tensor | number): Tensor {
   if (typeof a === "number") return scale(tensorOf("mul", b), a);
@@ -107,6 +121,7 @@ export function mul(a: Tensor | number, b: Tensor | number): Tensor {
 
 /** y = a/b.   a, b (…), or one of them the last axes of the other or a number   →   y (…) */
 export function div(a: Tensor, b: Tensor | number): Tensor;
+/** y = a/b, with a number in the place of a. */
 export function div(a: number, b: Tensor): Tensor;
 export function div(a: Tensor | number, b: Tensor | number): Tensor {
   if (typeof b === "number") {
@@ -133,13 +148,13 @@ function tensorOf(name: string, operand: Tensor | number): Tensor {
   throw new TypeError(`Cannot run ${name}: both operands are numbers, expected a tensor`);
 }
 
-/** The same bytes under another shape; the gradient goes back under the old one. */
+/** The same bytes under another shape; the gradient goes back under the old one. Throws where the sizes differ. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   const y = x.reshaped(shape);
   return y === x ? x : record("reshape", [x], y, [], (dy) => [dy.reshaped(x.shape)]);
 }
 
-/** A tensor of one value. */
+/** A tensor of f32 that are all `value`. */
 export function full(device: Device, shape: Shape, value: number): Tensor {
   const y = Tensor.empty(device, shape);
   run("fill", { y }, sizeOf(shape), { alpha: value });

@@ -19,6 +19,7 @@ function index(ids: readonly number[], V: number): { order: Uint32Array; start: 
   return { order, start };
 }
 
+/** How rows are looked up. */
 export interface EmbeddingOptions {
   /** Added to the result; its shape. */
   readonly plus?: Tensor;

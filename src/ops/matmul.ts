@@ -93,7 +93,9 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   );
 }
 
+/** What follows the product, in the same dispatch. */
 export interface LinearOptions {
+  /** None by default. */
   readonly activation?: ActivationKind;
   /** Added after the activation; the shape of the result. */
   readonly residual?: Tensor;
@@ -154,6 +156,7 @@ export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions 
   });
 }
 
+/** How two matrices are multiplied. */
 export interface MatmulOptions {
   /** b is stored transposed, (…, N, K). */
   readonly transB?: boolean;
@@ -165,6 +168,14 @@ export interface MatmulOptions {
  * y = alpha·a·b.   a (…, M, K)   b (…, K, N) or (K, N), (…, N, K) or (N, K) if `transB`   →   y (…, M, N)
  *
  * The axes before the last two are those of a batch: the same for both, or none for b, which then serves all of a.
+ *
+ * @example
+ * ```ts
+ * const a = Tensor.from(device, Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3]);
+ * const b = Tensor.from(device, Float32Array.of(1, 0, 0, 1, 1, 1), [3, 2]);
+ * console.log(await ops.matmul(a, b).read()); // [4, 5, 10, 11]
+ * console.log(ops.matmul(a, a, { transB: true }).shape); // [2, 2]
+ * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transB = false, alpha = 1 } = options;

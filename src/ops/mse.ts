@@ -8,6 +8,7 @@ import { rowSums } from "./reduce.ts";
 
 const k = twin("mse");
 
+/** As torch.nn.functional.mse_loss's. */
 export interface MseOptions {
   /** "mean" over all elements by default; the mean over none throws. */
   readonly reduction?: Reduction;

@@ -9,6 +9,7 @@ const k = twin("reduce");
 
 const zero = { rows: 0, C: 0, step: 0, B: 0, T: 0, splits: 1, divisor: 1 };
 
+/** What is summed over. */
 export interface SumOptions {
   /** The axis that goes away: the last, −1. All of them by default. */
   readonly axis?: -1;

@@ -13,7 +13,7 @@ const sizes = (s: Tensor, useSigmoid: boolean, gPeriod = 1) => ({
   gPeriod,
 });
 
-/** y = f(concat(s, c)), f the sigmoid if `useSigmoid`.   s, c (…, C) → y (…, 2C) */
+/** s and c side by side, after a sigmoid if `useSigmoid`.   s, c (…, C) → y (…, 2C) */
 export function concatPair(s: Tensor, c: Tensor, useSigmoid = false): Tensor {
   checkShape("concatPair", "c", c.shape, s.shape);
   const dims = sizes(s, useSigmoid);

@@ -6,6 +6,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 
 const k = twin("softmax");
 
+/** How a softmax is masked, and whether its logarithm is wanted. */
 export interface SoftmaxOptions {
   /** u32, 1 where an element is masked out: the shape of x, or of its last axes, then the same for all before them. */
   readonly mask?: Tensor;

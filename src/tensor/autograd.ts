@@ -15,6 +15,7 @@ export type Differentiable = Tensor | { readonly value: Tensor };
 
 const tensorOf = (given: Differentiable): Tensor => (given instanceof Tensor ? given : given.value);
 
+/** A loss and its gradients. */
 export interface ValueAndGrad<P> {
   /** The loss, a scalar: unscaled. */
   readonly value: Tensor;
@@ -22,6 +23,7 @@ export interface ValueAndGrad<P> {
   readonly gradients: Map<P, Tensor>;
 }
 
+/** How gradients are taken. */
 export interface ValueAndGradOptions {
   /** The gradient that the loss begins with, so that all gradients are multiplied by it; 1 by default. */
   readonly lossScale?: number;
@@ -33,6 +35,18 @@ export interface ValueAndGradOptions {
  *
  * All results belong to the scope around the call. Throws TypeError for a loss of another shape, Error for one that
  * depends on none of the parameters, and where an op on the way is not differentiable.
+ *
+ * @example
+ * ```ts
+ * const w = Tensor.from(device, Float32Array.of(1, -2), [2]);
+ * const { value, gradients, aux } = valueAndGrad(device, [w], () => {
+ *   const squares = ops.mul(w, w);
+ *   return { loss: ops.sum(squares), squares };
+ * });
+ * console.log(await value.item()); // 5
+ * console.log(await gradients.get(w)!.read()); // [2, -4]
+ * console.log(await aux.squares.read()); // [1, 4]
+ * ```
  */
 export function valueAndGrad<P extends Differentiable>(
   device: Device,
@@ -40,6 +54,7 @@ export function valueAndGrad<P extends Differentiable>(
   body: () => Tensor,
   options?: ValueAndGradOptions,
 ): ValueAndGrad<P>;
+/** As above, where `body` returns more than the loss: that comes back as `aux`. */
 export function valueAndGrad<P extends Differentiable, R extends { readonly loss: Tensor }>(
   device: Device,
   parameters: Iterable<P>,
@@ -63,7 +78,9 @@ export function valueAndGrad<P extends Differentiable>(
   return { value: outputs[0], gradients, aux };
 }
 
+/** What vjp() returns. */
 export interface Vjp<P, O extends readonly Tensor[]> {
+  /** Those of `body`. */
   readonly outputs: O;
   /** Gradients by what was given. What no output depends on is absent. */
   readonly gradients: Map<P, Tensor>;
@@ -74,6 +91,15 @@ export interface Vjp<P, O extends readonly Tensor[]> {
  * cotangent of the same shape for each.
  *
  * All results belong to the scope around the call.
+ *
+ * @example
+ * ```ts
+ * const x = Tensor.from(device, Float32Array.of(1, 2, 3), [3]);
+ * const cotangent = Tensor.from(device, Float32Array.of(1, 0, 10), [3]);
+ * const { outputs, gradients } = vjp(device, [x], () => ({ outputs: [ops.mul(x, x)], cotangents: [cotangent] }));
+ * console.log(await outputs[0].read()); // [1, 4, 9]
+ * console.log(await gradients.get(x)!.read()); // [2, 0, 60]
+ * ```
  */
 export function vjp<P extends Differentiable, const O extends readonly Tensor[]>(
   device: Device,

@@ -5,10 +5,18 @@ import { during, reaches, record, type Tape, tapeOf } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /**
- * Runs `body` and keeps nothing of its insides: the backward runs it again. As torch.utils.checkpoint.
- * One more forward buys the memory of all that the insides would have saved.
+ * Runs `body` without keeping the tensors that its operators would save for the backward pass; that runs `body` again. As
+ * torch.utils.checkpoint: one more forward pass, and the memory of one output.
  *
  * `body` must compute the same each time. `holds` are the tensors it reads that no gradient reaches, masks for one.
+ *
+ * @example
+ * ```ts
+ * const x = Tensor.from(device, Float32Array.of(0, 1), [2]);
+ * const block = () => ops.tanh(ops.mul(x, 2)); // the product is not kept, but computed again
+ * const { gradients } = valueAndGrad(device, [x], () => ops.sum(checkpoint(device, [], block)));
+ * console.log(await gradients.get(x)!.read()); // [2, 0.1413]
+ * ```
  */
 export function checkpoint(device: Device, holds: readonly Tensor[], body: () => Tensor): Tensor {
   const around = tapeOf(device);

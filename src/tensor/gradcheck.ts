@@ -4,6 +4,7 @@ import { type Differentiable, valueAndGrad } from "./autograd.ts";
 import { scope } from "./scope.ts";
 import { Tensor } from "./tensor.ts";
 
+/** How closely gradients are compared. */
 export interface GradcheckOptions {
   /** Length of the step along a direction, in all elements of a parameter together; 0.01 by default. */
   readonly eps?: number;
@@ -25,6 +26,17 @@ const ROUNDING = 1e-6;
  * gradients. Throws an Error that says by which parameter, and how far, they differ.
  *
  * `loss` must give the same each time; the parameters are as before afterwards.
+ *
+ * @example
+ * ```ts
+ * const x = Tensor.from(device, Float32Array.of(0.3, -0.7), [2]);
+ * const off = await gradcheck(device, [x], () => ops.mean(ops.sigmoid(x)));
+ * console.log(off < 1e-2); // true
+ *
+ * const wrong = () => ops.sum(record("wrong", [x], ops.relu(x), [], (dy) => [ops.scale(dy, 3)]));
+ * const refusal = await gradcheck(device, [x], wrong).catch((error: Error) => error.message);
+ * console.log(String(refusal).startsWith("Cannot confirm the gradient by parameter 0")); // true
+ * ```
  */
 export async function gradcheck(
   device: Device,

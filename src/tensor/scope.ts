@@ -39,6 +39,22 @@ export function own(tensor: Tensor): void {
   stackOf(tensor.device).at(-1)?.push(tensor);
 }
 
+/**
+ * Runs `body` and frees the tensors that were made in it, except those that it returns: also in plain objects, arrays and
+ * maps. These belong to the scope around this one; where there is none, to the caller, who release()s them. Throws a
+ * TypeError where `body` returns a Promise.
+ *
+ * @example
+ * ```ts
+ * const y = scope(device, () => {
+ *   const x = Tensor.from(device, Float32Array.of(1, 2), [2]); // freed
+ *   return ops.add(ops.mul(x, x), 1); // so is the product
+ * });
+ * console.log(await y.read()); // [2, 5]
+ * y.release();
+ * console.log(device.pool.statistics.live); // 0
+ * ```
+ */
 export function scope<T>(device: Device, body: () => T): T {
   const stack = stackOf(device);
   const mine: Tensor[] = [];

@@ -1,5 +1,6 @@
 /** Shapes, and checks whose messages say what is and what should be. */
 
+/** Lengths of the axes; () is a scalar. */
 export type Shape = readonly number[];
 
 export const sizeOf = (shape: Shape): number => shape.reduce((n, d) => n * d, 1);

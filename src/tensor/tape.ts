@@ -78,7 +78,7 @@ export function during<T>(
 /** Is a tape running on this device? Layers ask, to choose a fused forward that has no backward. */
 export const isRecording = (device: Device): boolean => tapes.has(device);
 
-/** Does a gradient flow into this tensor? */
+/** Whether a gradient will reach this tensor: a tape runs, and the tensor was made from what gradients are taken by. */
 export function isTracked(tensor: Tensor): boolean {
   const tape = tapes.get(tensor.device);
   return tape !== undefined && (tracks(tape, tensor) || tape.lineage.cutOf(tensor) !== undefined);
@@ -101,10 +101,26 @@ export function reaches(tape: Tape, tensor: Tensor): boolean {
 }
 
 /**
- * Puts an op on the tape and returns its output. `inputs` name every tensor that a gradient may have to reach: where the
- * op's kernels read a tracked one besides, a gradient that arrives is an error.
+ * Puts an op on the tape, if one runs, and returns its output. `inputs` name every tensor that a gradient may have to
+ * reach: where the op's kernels read a tracked one besides, a gradient that arrives is an error.
  *
  * `saved` are the tensors that `backward` will read; the tape holds them until then.
+ *
+ * @example
+ * ```ts
+ * // A clamp whose gradient passes as if there were none: a straight-through estimator (Bengio et al. 2013).
+ * function straightThrough(x: Tensor): Tensor {
+ *   const y = noGrad(device, () => ops.sub(ops.relu(x), ops.relu(ops.sub(x, 1)))); // clamped to 0 … 1
+ *   return record("straightThrough", [x], y, [], (dy) => [dy]);
+ * }
+ * const x = Tensor.from(device, Float32Array.of(-3, 0.5, 7), [3]);
+ * const { aux, gradients } = valueAndGrad(device, [x], () => {
+ *   const y = straightThrough(x);
+ *   return { loss: ops.sum(y), y };
+ * });
+ * console.log(await aux.y.read()); // [0, 0.5, 1]
+ * console.log(await gradients.get(x)!.read()); // [1, 1, 1]
+ * ```
  */
 export function record(
   name: string,
@@ -137,7 +153,19 @@ export function notDifferentiable(name: string, reason: string): Backward {
   };
 }
 
-/** Runs `body` without recording: no gradient passes what it makes. As torch.no_grad. */
+/**
+ * Runs `body` without recording: no gradient passes what it makes. As torch.no_grad.
+ *
+ * @example
+ * ```ts
+ * const x = Tensor.from(device, Float32Array.of(3), []);
+ * const { gradients } = valueAndGrad(device, [x], () => {
+ *   const constant = noGrad(device, () => ops.mul(x, x)); // 9, and no gradient goes through it
+ *   return ops.mul(x, constant);
+ * });
+ * console.log(await gradients.get(x)!.item()); // 9
+ * ```
+ */
 export function noGrad<T>(device: Device, body: () => T): T {
   return tapes.has(device) ? during(device, undefined, { viewed: detach }, body) : body();
 }

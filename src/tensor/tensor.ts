@@ -43,8 +43,24 @@ class Storage {
   }
 }
 
+/**
+ * Numbers on a GPU: contiguous, row-major. Made by from(), empty() and the operators; freed by the scope around it, by
+ * release(), or by `using`. Its device is where all that is computed from it happens.
+ *
+ * @example
+ * ```ts
+ * using x = Tensor.from(device, Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3]);
+ * using means = ops.mean(x, { axis: -1 });
+ * console.log(x.shape, x.dtype, x.bytes); // [2, 3] f32 24
+ * console.log(await means.read()); // [2, 5]
+ * x.write(new Float32Array(6)); // `means` stays as it was
+ * console.log(await x.read()); // [0, 0, 0, 0, 0, 0]
+ * ```
+ */
 export class Tensor {
+  /** Lengths of the axes; () for a scalar. */
   readonly shape: Shape;
+  /** What an element is. */
   readonly dtype: DType;
   readonly #storage: Storage;
   #holds = 0;
@@ -70,6 +86,7 @@ export class Tensor {
     return new Tensor(new Storage(device, buffer), shape, dtype);
   }
 
+  /** A tensor with these values: f32, i32 or u32 by the array's kind. Throws a TypeError where they do not fill the shape. */
   static from(device: Device, data: Float32Array | Int32Array | Uint32Array, shape: Shape): Tensor {
     if (data.length !== sizeOf(shape))
       throw new TypeError(`Cannot make a tensor of shape ${showShape(shape)} from ${data.length} values`);
@@ -79,9 +96,11 @@ export class Tensor {
     return tensor;
   }
 
+  /** Where it lives. */
   get device(): Device {
     return this.#storage.device;
   }
+  /** What holds the values, from byte 0 on. Throws where the tensor was freed. */
   get buffer(): PoolBuffer {
     if (this.#dead)
       throw new Error(`Cannot use a tensor of shape ${showShape(this.shape)}: its scope has ended`);
@@ -91,9 +110,11 @@ export class Tensor {
   get memory(): object {
     return this.#storage;
   }
+  /** Elements. */
   get size(): number {
     return sizeOf(this.shape);
   }
+  /** Bytes of the values; the buffer may be larger. */
   get bytes(): number {
     return this.size * bytesOf[this.dtype];
   }
@@ -113,7 +134,7 @@ export class Tensor {
     return view;
   }
 
-  /** Overwrites the values from the CPU. */
+  /** Overwrites the values from the CPU; work recorded before still sees the old ones. Throws where the sizes differ. */
   write(data: Float32Array | Int32Array | Uint32Array): void {
     if (data.length !== this.size)
       throw new TypeError(`Cannot write ${data.length} values to a tensor of shape ${showShape(this.shape)}`);
@@ -155,13 +176,13 @@ export class Tensor {
     return new TypeError(`Cannot read a tensor of ${dtype} as ${as}: ${how}`);
   }
 
-  /** Adds an owner besides scope and tape; pair it with release(). */
+  /** Adds an owner, so that the end of the scope does not free the tensor; pair it with release(). */
   keep(): this {
     this.#holds++;
     return this;
   }
 
-  /** Takes one owner away. */
+  /** Takes one owner away; the last one's leaving returns the buffer to the pool. */
   release(): void {
     if (--this.#holds > 0 || this.#dead) return;
     this.#dead = true;

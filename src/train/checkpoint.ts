@@ -31,7 +31,22 @@ function sources(all: Iterable<Named>): TensorSource[] {
   }));
 }
 
-/** Writes the values of the parameters, and their checksum. */
+/**
+ * Writes the values of the parameters as safetensors, and PATH.sha256 beside it. Weights that are stored as f16 are refused.
+ *
+ * @example
+ * ```ts
+ * const weights = new Weights(device, { seed: 1 });
+ * const layer = new Linear(weights.at("head"), 3, 2);
+ * await weights.initialize();
+ * const before = await layer.weight.value.read();
+ * await saveWeights(host, "head.safetensors", weights.parameters);
+ *
+ * layer.weight.write(new Float32Array(6));
+ * await loadWeights(host, "head.safetensors", weights.parameters);
+ * console.log((await layer.weight.value.read()).every((w, i) => w === before[i])); // true
+ * ```
+ */
 export function saveWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
   const named = parameters.flatMap((p) => p.parts.map((part) => ({ ...part, tensor: p.value })));
   return save(host, path, named, { format: "pt" });
@@ -39,7 +54,7 @@ export function saveWeights(host: Host, path: string, parameters: readonly Param
 
 /**
  * Reads the values of the parameters from a file by their keys; f16 and bf16 become f32. Throws where the file lacks one,
- * has it in another shape, or holds what none of them is; then no parameter has changed.
+ * has it in another shape, or holds what none of them is; then no parameter has changed. saveWeights() has an example.
  */
 export async function loadWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
   const file = await openSafetensors(host, path);

@@ -1,15 +1,15 @@
 /** The end of an epoch: its dev figures, and whether its model is the best so far. */
-import type { StageOptions } from "./loop.ts";
 import { newBob } from "./schedule.ts";
+import type { ResolvedOptions } from "./stage.ts";
 import type { Best, LoopState } from "./state.ts";
 import type { DevResult } from "./task.ts";
 
 /** Judges the epoch on the dev set and keeps its model if none was better. */
-export async function endEpoch<B>(options: StageOptions<B>, state: LoopState): Promise<LoopState> {
+export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState): Promise<LoopState> {
   const { run, task, stage, select, onDev } = options;
   const { epoch, step } = state;
   const next = { ...state, epoch: epoch + 1, batch: 0 };
-  const dev = await task.evaluate(options.signal);
+  const dev = await task.evaluate?.(options.signal);
   if (dev) {
     run.metrics({
       ...{ stage, step, epoch },
@@ -36,7 +36,7 @@ export async function endEpoch<B>(options: StageOptions<B>, state: LoopState): P
 function isBetter<B>(
   own: Pick<Best, "score" | "utterances">,
   best: Best | undefined,
-  { stage, onNote }: StageOptions<B>,
+  { stage, onNote }: ResolvedOptions<B>,
 ): boolean {
   if (best === undefined) return true;
   const [now, then] = [own.utterances, best.utterances];
@@ -58,7 +58,7 @@ function nextNewBob(state: LoopState["newBob"], { loss, utterances }: DevResult)
 }
 
 /** The higher the better; by the loss where the dev set has no such figure. */
-function scoreOf(dev: DevResult, { figure, mode }: NonNullable<StageOptions<unknown>["select"]>): number {
+function scoreOf(dev: DevResult, { figure, mode }: NonNullable<ResolvedOptions<unknown>["select"]>): number {
   const value = dev[figure];
   if (value === undefined) return -dev.loss;
   return mode === "max" ? value : -value;

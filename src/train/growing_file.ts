@@ -15,6 +15,7 @@ export class GrowingFile {
   readonly #host: Host;
   readonly #whole: Whole;
   #pending: Uint8Array[] = [];
+  /** Bytes on the disk: known after measure() or cut(). */
   length = 0;
 
   constructor(host: Host, path: string, whole: Whole) {
@@ -25,6 +26,14 @@ export class GrowingFile {
 
   get empty(): boolean {
     return this.length === 0 && this.#pending.length === 0;
+  }
+
+  /** Finds out how long the file is; records are added behind that. */
+  async measure(): Promise<void> {
+    if ((await this.#host.kind(this.path)) !== "file") return;
+    const file = await this.#host.open(this.path);
+    this.length = file.size;
+    await file.close();
   }
 
   add(bytes: Uint8Array): void {

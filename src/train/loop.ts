@@ -10,86 +10,12 @@ import { checksums } from "./checksum.ts";
 import { firstBadTensor } from "./diagnose.ts";
 import { endEpoch } from "./epoch_end.ts";
 import type { RunFolder } from "./run_folder.ts";
-import { type ScheduleOptions, scheduleFactor } from "./schedule.ts";
+import { scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
-import type { Best, Identity, Latest, LoopState } from "./state.ts";
-import { type DevResult, refuseTooFew, type Task, TooFewError } from "./task.ts";
+import { type ResolvedOptions, resolveStage, type StageOptions, type StageResult } from "./stage.ts";
+import type { Latest, LoopState } from "./state.ts";
+import { refuseTooFew, type Task, TooFewError } from "./task.ts";
 import { type UpdateResult, update } from "./update.ts";
-
-/** How a stage is trained. */
-export interface StageRecipe {
-  readonly epochs: number;
-  /** Micro-batches of an update. */
-  readonly accumulate: number;
-  /** Largest learning rate of each group of parameters. */
-  readonly learningRate: Readonly<Record<string, number>>;
-  readonly weightDecay: number;
-  /** Largest global norm of the gradients. */
-  readonly maxGradNorm: number;
-  readonly schedule: Omit<ScheduleOptions, "total">;
-  /** f16: products in f16 with f32 masters, and a loss scale. */
-  readonly precision: "f32" | "f16";
-  readonly gradientCheckpointing: boolean;
-}
-
-/** When checkpoints are saved. */
-export interface CheckpointRecipe {
-  /** How many are kept besides the best. */
-  readonly keep: number;
-  /** Updates between two; 0: one an epoch. */
-  readonly every: number;
-  /** Also one whenever so many minutes have passed since the last; 10 where left out. */
-  readonly minutes?: number;
-}
-
-/** What is told after every update. */
-export interface StepReport {
-  readonly stage: number;
-  readonly epoch: number;
-  readonly epochs: number;
-  readonly step: number;
-  readonly total: number;
-  readonly loss: number;
-  readonly parts: Readonly<Record<string, number>>;
-  readonly gradientNorm: number;
-  /** Seconds of speech, or sentences, in this update. */
-  readonly amount: number;
-  readonly seconds: number;
-  /** Of GPU buffers. */
-  readonly bytes: number;
-}
-
-export interface StageOptions<B> {
-  readonly device: Device;
-  readonly run: RunFolder;
-  readonly task: Task<B>;
-  /** The run that its checkpoints are of. */
-  readonly of: Identity;
-  /** Its place in the run, from 0: names of checkpoints and random numbers go by it. */
-  readonly stage: number;
-  readonly config: StageRecipe;
-  readonly seed: number;
-  readonly checkpoints: CheckpointRecipe;
-  /** The figure of the dev set that chooses the epoch; without it the last is kept. */
-  readonly select?: { readonly figure: string; readonly mode: "max" | "min" };
-  /** The checkpoint to go on from, if it is of this stage. Its weights are loaded already. */
-  readonly from?: Latest;
-  /** Bests of the stages before. */
-  readonly bests: Readonly<Record<string, Best>>;
-  /** The group of config.learningRate that a parameter belongs to, by its key. */
-  readonly group: (key: string) => string;
-  readonly signal: AbortSignal;
-  readonly onStep?: (report: StepReport) => void;
-  readonly onDev?: (epoch: number, dev: DevResult, best: boolean) => void;
-  /** A line about what is not as it should be, while training goes on. */
-  readonly onNote?: (line: string) => void;
-}
-
-export interface StageResult {
-  /** False: interrupted, after a checkpoint. */
-  readonly finished: boolean;
-  readonly bests: Readonly<Record<string, Best>>;
-}
 
 /** f16's gradients underflow below 6e-8: losses are scaled up by this at first, down at each overflow. */
 const FIRST_SCALE = 2 ** 16;
@@ -99,9 +25,39 @@ const FLUSH_EVERY = 2000;
 /** Minutes between two checkpoints within a long epoch, where the recipe says nothing. */
 const MINUTES = 10;
 
-/** Throws where the corpus is lost, the disk is full or the loss is not finite; checkpoints of before stay. */
+/**
+ * Trains a stage to its end, or from `from` on. Throws where the corpus is lost, the disk is full or the loss is not finite;
+ * checkpoints of before stay.
+ *
+ * A run that is stopped and goes on ends with the same bits as one that was never stopped, as long as the task gives the
+ * same batches and losses for the same epoch and Mode.
+ *
+ * @example
+ * ```ts
+ * const weights = new Weights(device, { seed: 1 });
+ * const layer = new Linear(weights.root, 1, 1);
+ * await weights.initialize();
+ * const task: Task<readonly number[]> = {
+ *   parameters: weights.parameters,
+ *   plan: () => [[0, 1], [2, 3]], // two batches of two items, the same in every epoch
+ *   load: async (indices) => indices,
+ *   losses(batch) {
+ *     const x = Tensor.from(device, Float32Array.from(batch), [batch.length, 1]);
+ *     return { loss: ops.mse(layer.forward(x), ops.mul(x, 3)) };
+ *   },
+ *   save: (folder) => saveWeights(host, `${folder}/model.safetensors`, weights.parameters),
+ * };
+ * const run = await RunFolder.create(host, "runs/three", {});
+ * const { finished, bests } = await trainStage({
+ *   device, run, task,
+ *   of: { recipe: "3x", data: "0 1 2 3" },
+ *   config: { epochs: 3, learningRate: { all: 0.1 } },
+ * });
+ * console.log(finished, bests[0].folder); // true stage0-epoch003
+ * ```
+ */
 export async function trainStage<B>(options: StageOptions<B>): Promise<StageResult> {
-  const loop = new StageLoop(options);
+  const loop = new StageLoop(resolveStage(options));
   try {
     return await loop.run();
   } finally {
@@ -113,7 +69,7 @@ export async function trainStage<B>(options: StageOptions<B>): Promise<StageResu
 type Plan = ReturnType<Task<unknown>["plan"]>;
 
 class StageLoop<B> {
-  readonly #options: StageOptions<B>;
+  readonly #options: ResolvedOptions<B>;
   readonly #optimizer: Optimizer;
   readonly #scaled: boolean;
   /** Updates of the whole stage. */
@@ -127,11 +83,14 @@ class StageLoop<B> {
   #savedAt = performance.now();
   #flushedAt = performance.now();
 
-  constructor(options: StageOptions<B>) {
+  constructor(options: ResolvedOptions<B>) {
     const { device, task, stage, config, from, group, of, bests } = options;
     const { maxGradNorm, learningRate, weightDecay } = config;
     this.#options = options;
     this.#scaled = config.precision === "f16";
+    if (this.#scaled && !device.info.f16)
+      throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
+    if (this.#scaled) for (const parameter of task.parameters) parameter.matmulDType = "f16";
     this.#optimizer = new AdamW(device, task.parameters, {
       ...{ maxGradNorm, weightDecay },
       learningRate: (key) => learningRate[group(key)],
@@ -286,7 +245,7 @@ class StageLoop<B> {
       ...(this.#scaled ? { loss_scale: lossScale, skipped: !finite } : {}),
       ...{ seconds, bytes, buffers, bind_groups: device.bindGroups.alive },
     });
-    const amount = batches.reduce((n, batch) => n + task.amount(batch), 0);
+    const amount = batches.reduce((n, batch) => n + (task.amount?.(batch) ?? 0), 0);
     const total = this.#total;
     onStep?.({ stage, epoch, epochs, step, total, loss, parts, gradientNorm, amount, seconds, bytes });
   }
@@ -353,7 +312,7 @@ function refuseStep(
 /** Ends a run whose loss or gradient is not finite, naming the first tensor that was not. */
 async function stop<B>(
   device: Device,
-  { task, stage, run }: StageOptions<B>,
+  { task, stage, run }: ResolvedOptions<B>,
   batches: readonly B[],
   mode: (micro: number) => { training: { next: () => number } },
   step: number,

@@ -1,13 +1,6 @@
 /** What any model needs to be trained: optimisers, schedules, a loop that resumes, checkpoints. */
 export { loadOptimizer, loadWeights, saveOptimizer, saveWeights } from "./checkpoint.ts";
-export {
-  type CheckpointRecipe,
-  type StageOptions,
-  type StageRecipe,
-  type StageResult,
-  type StepReport,
-  trainStage,
-} from "./loop.ts";
+export { trainStage } from "./loop.ts";
 export {
   Adam,
   type AdamOptions,
@@ -24,6 +17,7 @@ export {
 export { type Metrics, RunFolder } from "./run_folder.ts";
 export { type ScheduleKind, type ScheduleOptions, scheduleFactor } from "./schedule.ts";
 export { seedOf, trainingStream, uniformStream } from "./seeds.ts";
+export type { CheckpointRecipe, StageOptions, StageRecipe, StageResult, StepReport } from "./stage.ts";
 export { type Best, type Identity, type Latest, type LoopState, openLatest, type Stages } from "./state.ts";
-export type { DevResult, Losses, Task } from "./task.ts";
+export { type DevResult, type Losses, refuseTooFew, type Task, TooFewError } from "./task.ts";
 export { type UpdateOptions, type UpdateResult, update } from "./update.ts";

@@ -34,14 +34,31 @@ interface Lengths {
   readonly events: number;
 }
 
+/** A line of metrics.jsonl. */
 export interface Metrics {
+  /** Place of the stage in the run. */
   readonly stage: number;
+  /** Number of the update in the stage. */
   readonly step: number;
   readonly [name: string]: number | string | boolean;
 }
 
+/**
+ * The folder of a training run: config.json, metrics.jsonl, log.txt, TensorBoard events, checkpoints/, best/, model/. A
+ * process that is killed at any moment leaves whole checkpoints. Lock it by Host.lock() where two processes may want it.
+ *
+ * @example
+ * ```ts
+ * const run = await RunFolder.create(host, "runs/a", { learningRate: 1e-3 });
+ * run.metrics({ stage: 0, step: 1, loss: 0.5 }); // a line of metrics.jsonl, and TensorBoard's stage0/loss
+ * run.log("a line of log.txt");
+ * await run.flush();
+ * ```
+ */
 export class RunFolder {
+  /** What writes the files. */
   readonly host: Host;
+  /** Path of the folder, without a slash at its end. */
   readonly path: string;
   readonly #metrics: GrowingFile;
   readonly #log: GrowingFile;
@@ -104,6 +121,8 @@ export class RunFolder {
       path,
       /^(config\.json|metrics\.jsonl|events\.out\.tfevents\.wavegate)\.[0-9a-f]{12}\.tmp$/,
     );
+    // Of one that goes on without rewind(), the next checkpoint would count too few bytes and a later rewind() cut them off.
+    for (const file of [run.#metrics, run.#events]) await file.measure();
     return run;
   }
 
@@ -174,6 +193,7 @@ export class RunFolder {
     return lost;
   }
 
+  /** Adds a line to metrics.jsonl and its numbers to TensorBoard's events, as stageN/NAME. On the disk after flush(). */
   metrics(record: Metrics): void {
     this.#metrics.add(encoder.encode(`${JSON.stringify(record)}\n`));
     const { stage, step, ...values } = record;
@@ -187,6 +207,7 @@ export class RunFolder {
     );
   }
 
+  /** Adds a line to log.txt, with the time. On the disk after flush(). */
   log(line: string): void {
     this.#log.add(encoder.encode(`${new Date().toISOString()}  ${line}\n`));
   }

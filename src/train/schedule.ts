@@ -1,8 +1,11 @@
 /** What a learning rate is multiplied by as a run goes on. */
 
+/** "linear": down to 0 at the end; "newbob": halved where the dev loss stalls; "constant". All after the warm-up. */
 export type ScheduleKind = "linear" | "newbob" | "constant";
 
+/** A schedule of the learning rate. */
 export interface ScheduleOptions {
+  /** What follows the warm-up. */
   readonly kind: ScheduleKind;
   /** Share of all updates in which the rate rises from 0. */
   readonly warmup: number;

@@ -4,8 +4,8 @@ import { isObject } from "../io/config.ts";
 import { finiteOrNan, integer, object, readJsonAs, record, text } from "../io/schema.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { readChecked } from "./checksum.ts";
-import type { StageRecipe } from "./loop.ts";
 import type { RunFolder } from "./run_folder.ts";
+import type { StageRecipe } from "./stage.ts";
 
 const count = integer(0);
 
@@ -45,12 +45,18 @@ const schema = object({
   lengths: object({ metrics: count, events: count }),
 });
 
+/** What state.json says: how far a run is, and what a step depends on besides weights and moments. */
 export type LoopState = Readonly<v.InferOutput<typeof schema>>;
+/** The best epoch of a stage so far; `folder` is its name in RUN/best. */
 export type Best = v.InferOutput<typeof best>;
+/** What tells runs apart: any two texts that are equal for equal recipes and equal data. */
 export type Identity = LoopState["of"];
 
+/** A checkpoint to go on from. */
 export interface Latest {
+  /** Its path. */
   readonly folder: string;
+  /** Its state.json. */
   readonly state: LoopState;
   /** A line about each thing that it names and that is not there any more, where the run does without. */
   readonly lost: readonly string[];

@@ -3,10 +3,12 @@ import type { Mode } from "../nn/mode.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-/** What a loss is made of, by name; each a scalar that is read with the step. */
+/** A batch's loss, and what it is made of. */
 export interface Losses {
+  /** () f32, what is differentiated. */
   readonly loss: Tensor;
-  readonly parts: Readonly<Record<string, Tensor>>;
+  /** () f32 each, by the names that the metrics give them. */
+  readonly parts?: Readonly<Record<string, Tensor>>;
 }
 
 /**
@@ -15,22 +17,23 @@ export interface Losses {
  */
 export type DevResult = Readonly<Record<string, number>> & { readonly loss: number };
 
-/** What the loop trains: a model, its data and its loss. */
+/** What the loop trains: a model, its data and its loss. `B` is a batch as load() reads it. */
 export interface Task<B> {
+  /** The model's; those that are not trainable stay as they are. */
   readonly parameters: readonly Parameter[];
-  /** Batches of an epoch; equal epochs give equal batches. */
+  /** The micro-batches of an epoch (from 0), each a list of indices of items; equal epochs give equal batches. */
   plan(epoch: number): readonly (readonly number[])[];
-  /** Reads a batch; undefined where nothing of it can be used. */
+  /** Reads a batch, while the one before is trained on; undefined where nothing of it can be used. */
   load(indices: readonly number[], epoch: number): Promise<B | undefined>;
   /** Items in a batch, fewer than were asked for where some cannot be read; absent where all always can. */
   size?(batch: B): number;
-  /** Seconds of speech in a batch, or sentences, for the rate that is shown. */
-  amount(batch: B): number;
-  /** Runs forward. Synchronous; recorded where a tape runs. */
+  /** Seconds of speech in a batch, or sentences, for StepReport.amount; absent: 0. */
+  amount?(batch: B): number;
+  /** Runs forward. Synchronous; recorded where a tape runs. Equal batches and modes give equal losses. */
   losses(batch: B, mode: Mode): Losses;
-  /** Undefined where there is no dev set. Throws a TooFewError where too little of it can be read. */
-  evaluate(signal?: AbortSignal): Promise<DevResult | undefined>;
-  /** Writes the model, without the optimiser's state, into a folder that exists. */
+  /** Figures of the dev set; absent or undefined where there is none. Throws a TooFewError where too little of it can be read. */
+  evaluate?(signal?: AbortSignal): Promise<DevResult | undefined>;
+  /** Writes the model as model.safetensors, and what belongs to it, into a folder that exists; not the optimiser's state. */
   save(folder: string): Promise<void>;
 }
 
@@ -39,10 +42,10 @@ const MOST_MISSING = 0.05;
 /** As many files may be missing however small the corpus is. */
 const FEW = 2;
 
-/** So much is missing that the corpus itself must be: an unmounted disk, a network that is down. */
+/** Too many items cannot be read, as where a disk is unmounted: trainStage() saves a checkpoint and ends. */
 export class TooFewError extends Error {}
 
-/** Throws where `missing` of `all` utterances of `what` are too many. */
+/** Throws a TooFewError where `missing` of `all` items of `what` are more than 5 %, and more than two. */
 export function refuseTooFew(missing: number, all: number, what: string): void {
   if (missing === 0 || (missing < all && missing <= Math.max(FEW, MOST_MISSING * all))) return;
   throw new TooFewError(

@@ -9,7 +9,9 @@ import type { Tensor } from "../tensor/tensor.ts";
 import type { Optimizer } from "./optimizer.ts";
 import type { Task } from "./task.ts";
 
+/** What an update came to. */
 export interface UpdateResult {
+  /** Mean over the micro-batches, not scaled. */
   readonly loss: number;
   /** Means over the micro-batches. */
   readonly parts: Readonly<Record<string, number>>;
@@ -19,6 +21,7 @@ export interface UpdateResult {
   readonly finite: boolean;
 }
 
+/** How an update is done. */
 export interface UpdateOptions {
   /** The schedule's factor. */
   readonly factor: number;
@@ -28,7 +31,7 @@ export interface UpdateOptions {
   readonly mode: (micro: number) => Mode;
 }
 
-/** Trains on `batches` as on one large batch whose loss is their mean. */
+/** One optimiser step on the mean of the losses of `batches`, as on one large batch. Waits once, for the figures. */
 export async function update<B>(
   device: Device,
   task: Task<B>,

@@ -1,7 +1,7 @@
 /** How a training goes, for those who watch and for its log. */
 import process from "node:process";
 import type { StageNumber } from "../../src/speech/recipes/config.ts";
-import type { StepReport } from "../../src/train/loop.ts";
+import type { StepReport } from "../../src/train/stage.ts";
 import type { RunFolder } from "../../src/train/run_folder.ts";
 import type { Context } from "../cli.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
