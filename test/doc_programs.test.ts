@@ -81,7 +81,8 @@ for (const page of pages) {
     checkNames(page);
     checkReference(page);
     checkPython(page);
-    const options = new Set([...known.values()].flatMap((verb) => Object.keys(verb.options)));
+    const common = ["json", "help", "node", "deno", "jobs"];
+    const options = new Set([...common, ...[...known.values()].flatMap((verb) => Object.keys(verb.options))]);
     const source = readFileSync(join(root, "tools/reference.py"), "utf8");
     for (const [, name] of page.text.matchAll(/`--([\w-]+)[^`]*`/g))
       assert.ok(options.has(name) || source.includes(`"--${name}"`), `${page.path}: --${name}`);
