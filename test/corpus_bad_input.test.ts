@@ -4,7 +4,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { readManifest } from "../src/speech/corpora/manifest.ts";
-import { measureBaselines, readBaselines } from "../src/speech/evaluate/baselines.ts";
+import { measureBaselines, readBaselines } from "../src/speech/baselines/baselines.ts";
 import { currentHost } from "../src/host/current.ts";
 import { tinyRelease } from "./tiny_release.ts";
 

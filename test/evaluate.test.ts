@@ -8,7 +8,7 @@ import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { measureBaselines } from "../src/speech/evaluate/baselines.ts";
+import { measureBaselines } from "../src/speech/baselines/baselines.ts";
 import { writeWav16 } from "../src/io/wav.ts";
 import { currentHost } from "../src/host/current.ts";
 import { editCheckpoint } from "./checkpoint.ts";

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LABELS, type Label, type Utterance } from "../src/speech/corpora/corpus.ts";
-import { ceilings } from "../src/speech/evaluate/ceilings.ts";
-import { fitLda, fitNaiveBayes } from "../src/speech/evaluate/classifiers.ts";
-import { FEATURES, handFeatures } from "../src/speech/evaluate/features.ts";
+import { ceilings } from "../src/speech/synthetic/ceilings.ts";
+import { fitLda, fitNaiveBayes } from "../src/speech/baselines/classifiers.ts";
+import { FEATURES, handFeatures } from "../src/speech/baselines/features.ts";
 import { bootstrap, wilson } from "../src/speech/evaluate/intervals.ts";
 import { meanAndDeviation, score } from "../src/speech/metrics/metrics.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { parse, type Verb } from "../tools/cli.ts";
-import { PRESETS as CORPORA } from "../src/speech/corpora/plan.ts";
+import { PRESETS as CORPORA } from "../src/speech/synthetic/plan.ts";
 import { PRESETS } from "../src/speech/recipes/presets.ts";
 import { FLOORS } from "../tools/check.ts";
 import { SUMMARIES } from "../tools/summaries.ts";

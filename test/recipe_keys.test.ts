@@ -10,7 +10,7 @@ import { type PresetName, PRESETS, trainConfig } from "../src/speech/recipes/pre
 import type { Utterance } from "../src/speech/corpora/corpus.ts";
 import type { Device } from "../src/gpu/device.ts";
 import { openBertTokenizer } from "../src/io/tokenizer.ts";
-import { checkStages, effectiveModel } from "../src/speech/training/materials.ts";
+import { checkStages, effectiveModel } from "../src/speech/training/stage_inputs.ts";
 import { noteCut } from "../src/speech/training/examples.ts";
 import { trainRun } from "../src/speech/training/run.ts";
 import type { RunFolder } from "../src/train/run_folder.ts";

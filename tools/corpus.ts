@@ -11,10 +11,10 @@ import {
 } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { PRESETS } from "../src/speech/corpora/plan.ts";
+import { PRESETS } from "../src/speech/synthetic/plan.ts";
 import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
-import { type Baselines, baselinesText, measureBaselines } from "../src/speech/evaluate/baselines.ts";
-import { makeStandIn } from "../src/speech/evaluate/stand_in.ts";
+import { type Baselines, baselinesText, measureBaselines } from "../src/speech/baselines/baselines.ts";
+import { makeStandIn } from "../src/speech/baselines/make_corpus.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import type { Progress } from "./progress.ts";

@@ -4,7 +4,7 @@ import { examine } from "../src/speech/corpora/examine.ts";
 import { type Fold, holdOut } from "../src/speech/corpora/folds.ts";
 import { chooseSession, tellProblems } from "../src/speech/corpora/held_out.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { type Baselines, readBaselines } from "../src/speech/evaluate/baselines.ts";
+import { type Baselines, readBaselines } from "../src/speech/baselines/baselines.ts";
 import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
 import { currentHost } from "../src/host/current.ts";

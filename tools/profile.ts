@@ -5,7 +5,7 @@ import type { Host } from "../src/host/host.ts";
 import { LONGEST_SECONDS, SAMPLE_RATE } from "../src/io/audio.ts";
 import { readJson } from "../src/io/config.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
-import { byKind, leastSamples, profileModel, traceOf } from "../src/speech/predict/profile.ts";
+import { byKind, leastSamples, profileModel, traceOf } from "../src/speech/system/profile.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";

@@ -12,7 +12,7 @@ import { type ModelFolder, openModelFolder } from "../system/folder.ts";
 import { Inference } from "../system/inference.ts";
 import { openRecognizer, type Recognizer } from "../system/recognizer.ts";
 import { readWords } from "../system/words.ts";
-import { utteranceAnswer } from "../training/answer.ts";
+import { utteranceAnswer } from "../metrics/answer.ts";
 import { planInOrder } from "../training/batches.ts";
 import type { Answer } from "./report.ts";
 

@@ -1,6 +1,6 @@
 /** What `evaluate` prints and writes: a table for people, the same as JSON, and one row an utterance. */
 import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
-import type { UtteranceAnswer } from "../training/answer.ts";
+import type { UtteranceAnswer } from "../metrics/answer.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
 import { argmax, type ClassScores, score } from "../metrics/metrics.ts";
 import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";

@@ -12,7 +12,7 @@ import { saveWeights } from "../../train/checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
 import { noteCut } from "./examples.ts";
-import { type Chosen, type Materials, materials, openSources, systemJson } from "./materials.ts";
+import { type Chosen, type Materials, materials, openSources, systemJson } from "./stage_inputs.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { toJson } from "../../train/run_folder.ts";
 import type { Task } from "../../train/task.ts";

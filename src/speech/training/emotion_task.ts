@@ -11,7 +11,7 @@ import { ctcLoss, type Reduction } from "../../ops/ctc.ts";
 import { add } from "../../ops/elementwise.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { Inference } from "../system/inference.ts";
-import { type UtteranceAnswer, utteranceAnswer } from "./answer.ts";
+import { type UtteranceAnswer, utteranceAnswer } from "../metrics/answer.ts";
 import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
 import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";

@@ -12,7 +12,7 @@ import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
 import { hasPart, settingNotes, unused } from "../recipes/systems.ts";
 import { numberedSession, split, type TrainData } from "./data.ts";
-import { checkStages, effectiveModel, encoderOf } from "./materials.ts";
+import { checkStages, effectiveModel, encoderOf } from "./stage_inputs.ts";
 import { warnOfOverlap } from "./overlap.ts";
 
 /** Held out where nothing is said: the session that work on IEMOCAP reports where it reports one. */

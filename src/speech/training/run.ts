@@ -5,7 +5,7 @@ import { readChecked } from "../../train/checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { identify, split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "../../train/loop.ts";
-import type { Chosen } from "./materials.ts";
+import type { Chosen } from "./stage_inputs.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest } from "../../train/state.ts";

@@ -1,6 +1,6 @@
 /** What happens to synthesised speech on its way to a recording: effort, breath, channel and room. */
 import type { Prosody } from "./prosody.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../corpora/random.ts";
 
 /** A part of a clip in samples, said in one manner. */
 export interface Span {

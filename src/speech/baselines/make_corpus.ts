@@ -3,9 +3,9 @@ import type { Host } from "../../host/host.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
 import type { Manifest } from "../corpora/manifest.ts";
-import { startSpeech } from "../corpora/speech_process.ts";
-import { type MakeOptions, makeCorpus } from "../corpora/synthetic.ts";
-import { claimCorpus } from "../corpora/unfinished.ts";
+import { startSpeech } from "../synthetic/synthesiser_process.ts";
+import { type MakeOptions, makeCorpus } from "../synthetic/synthesise_corpus.ts";
+import { claimCorpus } from "../synthetic/unfinished.ts";
 import { type Baselines, type BaselinesOptions, measureBaselines } from "./baselines.ts";
 
 export interface StandInOptions extends Pick<MakeOptions, "preset" | "seed" | "onClip" | "change"> {

@@ -3,8 +3,8 @@
  * and the joint table that ties them to the emotions. The table is what makes speech and words each half
  * the answer: sarcasm, polite anger and brave sadness are its off-diagonal cells.
  */
-import type { Label } from "./corpus.ts";
-import type { Random } from "./random.ts";
+import type { Label } from "../corpora/corpus.ts";
+import type { Random } from "../corpora/random.ts";
 
 export const STATES = ["tense", "bright", "low", "flat"] as const;
 export type State = (typeof STATES)[number];

@@ -3,13 +3,13 @@
  * label. Counts per session and class, per cell of the joint table and per ingredient are apportioned, not
  * drawn, so that a corpus of a thousand clips shows what one of five thousand would.
  */
-import { LABELS, type Label } from "./corpus.ts";
+import { LABELS, type Label } from "../corpora/corpus.ts";
 import { type Pool, slicePool } from "./lexicon.ts";
 import { apportion, type Prosody, STATES, type State, TABLE, type TextType, TYPES } from "./prosody.ts";
-import { type Random, random } from "./random.ts";
+import { type Random, random } from "../corpora/random.ts";
 import { type Clause, chooseFrom, sentence } from "./sentences.ts";
 import type { Speaker } from "./speakers.ts";
-import { stage } from "./staging.ts";
+import { stage } from "./session.ts";
 
 export interface Preset {
   /** Clips of the four classes. */

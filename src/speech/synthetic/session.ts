@@ -1,9 +1,9 @@
 /** Puts the clips of one session on stage: dialogue, speaker, turn, then words and manner of each. */
-import type { Label } from "./corpus.ts";
+import type { Label } from "../corpora/corpus.ts";
 import type { Pool } from "./lexicon.ts";
 import type { Clip, Item, Preset, Stretch } from "./plan.ts";
 import { type Prosody, perform, type TextType } from "./prosody.ts";
-import { type Random, random } from "./random.ts";
+import { type Random, random } from "../corpora/random.ts";
 import { type Clause, chooseFrom, longSentence, pairClause, sentence } from "./sentences.ts";
 import { speakerOf } from "./speakers.ts";
 

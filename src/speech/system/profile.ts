@@ -13,7 +13,7 @@ import { draw } from "../../nn/init.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
-import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { EmotionRecognizer, emotionConfig } from "./emotion.ts";
 
 export interface ProfileOptions extends Pick<WeightsOptions, "dtype"> {
   /** Opens the device once the folder has been read. */

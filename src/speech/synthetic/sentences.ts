@@ -5,7 +5,7 @@
 import { normalizeTranscript } from "../../io/text.ts";
 import { type Keywords, type PartOfSpeech, slicePool } from "./lexicon.ts";
 import { TYPES } from "./prosody.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../corpora/random.ts";
 
 export interface Clause {
   readonly words: readonly string[];

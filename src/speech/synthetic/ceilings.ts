@@ -1,7 +1,7 @@
 /** The best UA that anyone can reach on the generated corpus, computed from its joint table. */
 import { LABELS, type Label } from "../corpora/corpus.ts";
-import { ALIGNMENT } from "../corpora/plan.ts";
-import { STATES, type State, TABLE, TYPES, type TextType } from "../corpora/prosody.ts";
+import { ALIGNMENT } from "./plan.ts";
+import { STATES, type State, TABLE, TYPES, type TextType } from "./prosody.ts";
 
 export interface Ceilings {
   /** From the voice alone. */

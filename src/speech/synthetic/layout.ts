@@ -1,5 +1,5 @@
 /** The text files of IEMOCAP's layout, as its release writes them. */
-import type { Label } from "./corpus.ts";
+import type { Label } from "../corpora/corpus.ts";
 
 /** One turn of a generated dialogue. */
 export interface Turn {

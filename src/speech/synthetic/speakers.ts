@@ -1,4 +1,4 @@
-import type { Random } from "./random.ts";
+import type { Random } from "../corpora/random.ts";
 
 /** A voice of the generated corpus, as its recordings have it. */
 export interface Speaker {

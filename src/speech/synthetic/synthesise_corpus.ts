@@ -14,12 +14,12 @@ import { normalizeTranscript } from "../../io/text.ts";
 import { writeWav16 } from "../../io/wav.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { alignmentFile, evaluationFile, type Turn, transcriptFile } from "./layout.ts";
-import { hashSessions, type Manifest } from "./manifest.ts";
+import { hashSessions, type Manifest } from "../corpora/manifest.ts";
 import { type Clip, PRESETS, type Preset, plan } from "./plan.ts";
-import { random } from "./random.ts";
+import { random } from "../corpora/random.ts";
 import { textCorpus, vocabulary, wordPieces, written } from "./sentences.ts";
-import { requestFor, type Synthesise, wordTimes } from "./speech.ts";
-import { record } from "./timbre.ts";
+import { requestFor, type Synthesise, wordTimes } from "./synthesis.ts";
+import { record } from "./simulate_recording.ts";
 
 export interface MakeOptions {
   readonly preset: keyof typeof PRESETS;

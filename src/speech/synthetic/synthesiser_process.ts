@@ -7,7 +7,7 @@ import type { Host } from "../../host/host.ts";
 import { joinBytes } from "../../host/join_bytes.ts";
 import { finite, integer, object, parse } from "../../io/schema.ts";
 import { SYNTHESISER } from "./espeak.ts";
-import type { Speech, Synthesise } from "./speech.ts";
+import type { Speech, Synthesise } from "./synthesis.ts";
 
 export interface SpeechProcess {
   /** Answers come in the order of the requests, several of which may be under way. */

@@ -1,6 +1,6 @@
 /** eSpeak NG through WebAssembly: a package that is GPL-3.0 and needed for making corpora alone, so that it is loaded here only. */
 import { ALL_VOICES } from "./speakers.ts";
-import type { Speech, SpeechRequest } from "./speech.ts";
+import type { Speech, SpeechRequest } from "./synthesis.ts";
 
 /** The package's name; a development dependency. */
 export const SYNTHESISER = "@echogarden/espeak-ng-emscripten";
