@@ -2,7 +2,7 @@
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { type Fold, holdOut } from "../src/speech/corpora/folds.ts";
-import { chooseSession, tellProblems } from "../src/speech/corpora/held_out.ts";
+import { chooseSession, reportProblems } from "../src/speech/corpora/held_out.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { type Baselines, readBaselines } from "../src/speech/baselines/baselines.ts";
 import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
@@ -10,7 +10,12 @@ import { type Answer, answersCsv, report, reportText } from "../src/speech/evalu
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
-import { heldOutBy, refuseOverlap, trainingLines, trainingOf } from "../src/speech/training/overlap.ts";
+import {
+  heldOutBy,
+  refuseTrainedOn,
+  trainingLines,
+  trainingOverlap,
+} from "../src/speech/training/overlap.ts";
 import { readProvenance } from "../src/speech/training/provenance.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
@@ -84,11 +89,11 @@ async function openTest(
     fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });
   } catch (error) {
     // They may be why there is no such session.
-    tellProblems(examined.problems, corpus.root, note);
+    reportProblems(examined.problems, corpus.root, note);
     throw error;
   }
-  const training = await trainingOf(host, record, fold, examined.utterances);
-  if (!anyway) refuseOverlap(path, fold, training);
+  const training = await trainingOverlap(host, record, fold, examined.utterances);
+  if (!anyway) refuseTrainedOn(path, fold, training);
   return { examined, fold, training, baselines: await readBaselines(host, corpus.root) };
 }
 

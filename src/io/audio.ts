@@ -7,7 +7,7 @@ import { readMono } from "./wav_samples.ts";
 
 export const SAMPLE_RATE = 16000;
 /** A longer file is rather a mistake than an utterance. */
-export const LONGEST_SECONDS = 300;
+export const MAX_SECONDS = 300;
 
 /**
  * What moves no further than this from its middle, within 25 ms, holds nothing to recognise: −72 dB of full scale, the
@@ -57,7 +57,7 @@ export interface AudioOptions {
 export async function readWav(
   host: Host,
   path: string,
-  { maxSeconds = LONGEST_SECONDS, minSamples = 1 }: AudioOptions = {},
+  { maxSeconds = MAX_SECONDS, minSamples = 1 }: AudioOptions = {},
 ): Promise<Audio> {
   const file = await host.open(path);
   try {

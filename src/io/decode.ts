@@ -47,8 +47,8 @@ export function decodeGreedy(
   { secondsPerFrame }: DecodeOptions,
 ): Transcript {
   const V = vocabulary.size;
-  const T = frameCount(logProbs, V);
-  const runs: Run[] = [];
+  const T = countFrames(logProbs, V);
+  const runs: TokenSpan[] = [];
   let previous = vocabulary.blank;
   for (let t = 0; t < T; t++) {
     let best = 0;
@@ -68,23 +68,28 @@ export function decodeBeam(
   vocabulary: CtcVocabulary,
   { secondsPerFrame, beamWidth = 16 }: DecodeOptions & { readonly beamWidth?: number },
 ): Transcript {
-  frameCount(logProbs, vocabulary.size);
+  countFrames(logProbs, vocabulary.size);
   const [{ ids }] = prefixBeamSearch(logProbs, vocabulary.size, vocabulary.blank, beamWidth);
-  const runs = align(logProbs, vocabulary.size, vocabulary.blank, ids);
+  const runs = forcedAlign(logProbs, vocabulary.size, vocabulary.blank, ids);
   return transcript(runs, logProbs, vocabulary, secondsPerFrame);
 }
 
 /** One label and the frames that bear it. */
-export interface Run {
+export interface TokenSpan {
   id: number;
   begin: number;
   end: number;
 }
 
 /** The likeliest path that spells `ids` (Viterbi over blank, l₁, blank, … l_S, blank), as runs of frames. */
-export function align(logProbs: Float32Array, V: number, blank: number, ids: readonly number[]): Run[] {
+export function forcedAlign(
+  logProbs: Float32Array,
+  V: number,
+  blank: number,
+  ids: readonly number[],
+): TokenSpan[] {
   if (ids.length === 0) return [];
-  const T = frameCount(logProbs, V);
+  const T = countFrames(logProbs, V);
   const S = 2 * ids.length + 1;
   const label = (s: number) => (s % 2 === 0 ? blank : ids[(s - 1) / 2]);
   const steps = new Uint8Array(T * S); // how many states each best path came up
@@ -121,8 +126,8 @@ export function align(logProbs: Float32Array, V: number, blank: number, ids: rea
  * Runs of what is text. A label that is none leaves no trace, as in transformers: on both sides of it the same letter is
  * one, for only a blank parts letters.
  */
-function textRuns(runs: readonly Run[], vocabulary: CtcVocabulary): Run[] {
-  const kept: Run[] = [];
+function textSpans(runs: readonly TokenSpan[], vocabulary: CtcVocabulary): TokenSpan[] {
+  const kept: TokenSpan[] = [];
   let covered = -1; // the end of the last run and of the special ones right behind it
   for (const run of runs) {
     const last = kept.at(-1);
@@ -139,14 +144,14 @@ function textRuns(runs: readonly Run[], vocabulary: CtcVocabulary): Run[] {
 }
 
 function transcript(
-  found: readonly Run[],
+  found: readonly TokenSpan[],
   logProbs: Float32Array,
   vocabulary: CtcVocabulary,
   secondsPerFrame: number,
 ): Transcript {
   if (!(secondsPerFrame > 0))
     throw new RangeError(`Cannot decode: secondsPerFrame is ${secondsPerFrame}, expected a number above 0`);
-  const runs = textRuns(found, vocabulary);
+  const runs = textSpans(found, vocabulary);
   const words: DecodedWord[] = [];
   let characters: DecodedCharacter[] = [];
   const finish = () => {
@@ -178,7 +183,7 @@ function transcript(
   return { text: words.map((word) => word.text).join(" "), words, ids: runs.map((run) => run.id) };
 }
 
-function frameCount(logProbs: Float32Array, V: number): number {
+function countFrames(logProbs: Float32Array, V: number): number {
   if (logProbs.length % V === 0) return logProbs.length / V;
   throw new TypeError(`Cannot decode: ${logProbs.length} log-probabilities are not whole frames of ${V}`);
 }

@@ -53,7 +53,7 @@ export async function readJsonLinesAs<S extends v.GenericSchema>(
 }
 
 /** The error about a value that its schema lets pass and something else does not. */
-export const misfit = (source: string, key: string, value: unknown, should: string): SyntaxError =>
+export const mismatch = (source: string, key: string, value: unknown, should: string): SyntaxError =>
   new SyntaxError(`Cannot use ${source}: ${key} is ${brief(value)} but should be ${should}`);
 
 /** An object with whatever in it. */
@@ -131,9 +131,9 @@ function under(schema: unknown, key: unknown): unknown {
 function complaint(source: string, schema: v.GenericSchema, issue: v.BaseIssue<unknown>): SyntaxError {
   const { path = [], message } = issue;
   const last = path.at(-1);
-  if (last === undefined) return misfit(source, "it", issue.input, message);
+  if (last === undefined) return mismatch(source, "it", issue.input, message);
   const key = path.map((item) => String(item.key)).join(".");
-  if (last.origin !== "key") return misfit(source, key, last.value, message);
+  if (last.origin !== "key") return mismatch(source, key, last.value, message);
   const parent = path.slice(0, -1).reduce<unknown>((inner, item) => under(inner, item.key), schema);
   const name = String(last.key);
   if (Object.hasOwn(last.input as object, name)) {

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
-import { keysOf, integer, misfit, number, object, parse } from "../io/schema.ts";
+import { keysOf, integer, mismatch, number, object, parse } from "../io/schema.ts";
 import type { CtcVocabulary } from "../io/vocabulary.ts";
 import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { ActivationKind } from "../ops/activation.ts";
@@ -163,7 +163,7 @@ export function hubertConfig(json: unknown, source: string): HubertConfig {
   const masks = c.apply_spec_augment ? parse(masksSchema, json, source) : undefined;
   for (const key of ["conv_kernel", "conv_stride"] as const)
     if (c[key].length !== c.conv_dim.length)
-      throw misfit(source, key, c[key], `a list of ${c.conv_dim.length} numbers, as conv_dim`);
+      throw mismatch(source, key, c[key], `a list of ${c.conv_dim.length} numbers, as conv_dim`);
   for (const key of ["num_attention_heads", "num_conv_pos_embedding_groups"] as const)
     checkDivides(source, key, c[key], c.hidden_size);
   const blank = c.pad_token_id ?? 0;
@@ -212,12 +212,12 @@ export function hubertConfig(json: unknown, source: string): HubertConfig {
 }
 
 function checkDivides(source: string, key: string, value: number, hiddenSize: number): void {
-  if (hiddenSize % value !== 0) throw misfit(source, key, value, `a divisor of hidden_size, ${hiddenSize}`);
+  if (hiddenSize % value !== 0) throw mismatch(source, key, value, `a divisor of hidden_size, ${hiddenSize}`);
 }
 
 function checkToken(source: string, padTokenId: number, vocabSize: number): void {
   if (padTokenId >= vocabSize)
-    throw misfit(source, "pad_token_id", padTokenId, `below vocab_size, ${vocabSize}`);
+    throw mismatch(source, "pad_token_id", padTokenId, `below vocab_size, ${vocabSize}`);
 }
 
 export interface BertConfig {
@@ -268,11 +268,11 @@ export function bertConfig(json: unknown, source: string): BertConfig {
 export function vocabularyOfHead(hubert: Json, source: string, vocabulary: CtcVocabulary): CtcVocabulary {
   const { vocabSize, blank } = hubertConfig(hubert, source);
   const { letters, blank: own, tokens } = vocabulary;
-  const size = (should: string) => misfit(source, "vocab_size", vocabSize, should);
+  const size = (should: string) => mismatch(source, "vocab_size", vocabSize, should);
   if (vocabSize < letters) throw size(`at least ${letters}, for the tokens of vocab.json`);
   if (own >= vocabSize) throw size(`above ${own}, the id of the blank in vocab.json`);
   if (has(hubert, "pad_token_id") && blank !== own)
-    throw misfit(
+    throw mismatch(
       source,
       "pad_token_id",
       blank,
@@ -296,7 +296,7 @@ export function checkSubwords(
 ): void {
   const rows = bertConfig(bert, source).vocabSize;
   if (rows < count)
-    throw misfit(source, "vocab_size", rows, `at least ${count}, the tokens of BERT's tokenizer`);
+    throw mismatch(source, "vocab_size", rows, `at least ${count}, the tokens of BERT's tokenizer`);
   const padded = PADDINGS.some((unit) => rows % unit === 0 && rows - count < unit);
   if (!from || rows === count || (padded && !from.endsAbruptly)) return;
   const cut = from.endsAbruptly

@@ -1,57 +1,56 @@
-/** A stand-in for IEMOCAP with the figures of its baselines beside it, which `evaluate` shows next to a model's. */
+/** Makes a synthetic corpus with baselines.json beside it, which `evaluate` shows next to a model's scores. */
 import type { Host } from "../../host/host.ts";
-import { writeWhole } from "../../io/write_whole.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
 import type { Manifest } from "../corpora/manifest.ts";
-import { startSpeech } from "../synthetic/synthesiser_process.ts";
-import { type MakeOptions, makeCorpus } from "../synthetic/synthesise_corpus.ts";
+import { startSynthesiser } from "../synthetic/synthesiser_process.ts";
+import { type SynthesisOptions, synthesiseCorpus } from "../synthetic/synthesise_corpus.ts";
 import { claimCorpus } from "../synthetic/unfinished.ts";
-import { type Baselines, type BaselinesOptions, measureBaselines } from "./baselines.ts";
+import { type Baselines, type BaselinesOptions, measureBaselines, writeBaselines } from "./baselines.ts";
 
-export interface StandInOptions extends Pick<MakeOptions, "preset" | "seed" | "onClip" | "change"> {
-  /** The script that speaks, see startSpeech(). */
+/** Options of makeCorpus(). */
+export interface MakeCorpusOptions extends Pick<SynthesisOptions, "preset" | "seed" | "onClip" | "change"> {
+  /** Script of the synthesiser's process, see startSynthesiser(). */
   readonly synthesiser: URL;
   readonly signal?: AbortSignal;
-  /** Told of every clip whose features were measured. */
+  /** Told how many of all clips are analysed for the baselines. */
   readonly onMeasured?: BaselinesOptions["onClip"];
 }
 
 /**
- * Makes a corpus in the new folder `out`, or nothing: a failure and an abort leave no file behind. Equal presets and seeds
- * give equal bytes. Throws the signal's reason where that was aborted, and what claimCorpus() throws.
+ * Makes a corpus in the new folder `out`. A failure or an abort leaves no file behind. Equal presets and seeds give equal
+ * bytes. Throws the reason of an aborted signal, and what claimCorpus() throws.
  */
-export async function makeStandIn(
+export async function makeCorpus(
   host: Host,
   out: string,
-  { synthesiser, signal, onClip, onMeasured, ...options }: StandInOptions,
+  { synthesiser, signal, onClip, onMeasured, ...options }: MakeCorpusOptions,
 ): Promise<{ manifest: Manifest; baselines: Baselines }> {
   const corpus = await claimCorpus(host, out);
-  const speech = startSpeech(host, synthesiser);
-  /** Ends the work at the next clip where the signal is aborted. */
-  const interruptible = (told: typeof onClip) => (done: number, total: number) => {
+  const process = startSynthesiser(host, synthesiser);
+  /** Throws at the next clip where the signal is aborted. */
+  const interruptible = (callback: typeof onClip) => (done: number, total: number) => {
     signal?.throwIfAborted();
-    told?.(done, total);
+    callback?.(done, total);
   };
   try {
-    const { synthesise } = speech;
-    const manifest = await makeCorpus(host, corpus.path, {
+    const manifest = await synthesiseCorpus(host, corpus.path, {
       ...options,
-      synthesise,
+      synthesise: process.synthesise,
       onClip: interruptible(onClip),
     });
     const baselines = await measureBaselines(host, await readIemocap(host, corpus.path), {
       onClip: interruptible(onMeasured),
     });
-    await writeWhole(host, `${corpus.path}/oracle.json`, `${JSON.stringify(baselines, null, 2)}\n`);
+    await writeBaselines(host, corpus.path, baselines);
     await corpus.publish();
     return { manifest, baselines };
   } catch (error) {
     await corpus.discard();
-    // Ctrl-C reaches the synthesiser too: whatever failed, that is why.
+    // Ctrl-C reaches the synthesiser too, whose end is then no error of its own.
     signal?.throwIfAborted();
     throw error;
   } finally {
-    speech.close();
+    process.close();
     corpus.release();
   }
 }

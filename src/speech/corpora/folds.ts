@@ -78,8 +78,8 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
   }
   const chosen = new Set(random(seed, "dev", name).shuffled(dialogues).slice(0, count));
   const test = utterances.filter((u) => u.session === name);
-  refuseOverlap(name, "speaker", test, rest);
-  refuseOverlap(name, "dialogue", test, rest);
+  requireDisjoint(name, "speaker", test, rest);
+  requireDisjoint(name, "dialogue", test, rest);
   return {
     name,
     train: rest.filter((u) => !chosen.has(u.dialogue)),
@@ -88,7 +88,7 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
   };
 }
 
-function refuseOverlap(
+function requireDisjoint(
   fold: string,
   key: "speaker" | "dialogue",
   test: readonly Utterance[],

@@ -5,7 +5,7 @@ import type { Examined } from "./examine.ts";
 import { bySession, sessionNamed, sessionsOf } from "./folds.ts";
 
 /** Names what is wrong with a corpus: a summary and the first ten; `rest` says where the others are. */
-export function tellProblems(
+export function reportProblems(
   problems: readonly Problem[],
   data: string,
   note: (line: string) => void,

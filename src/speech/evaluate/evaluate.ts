@@ -11,7 +11,7 @@ import { type EmotionConfig, EmotionRecognizer } from "../system/emotion.ts";
 import { type ModelFolder, openModelFolder } from "../system/folder.ts";
 import { Inference } from "../system/inference.ts";
 import { openRecognizer, type Recognizer } from "../system/recognizer.ts";
-import { readWords } from "../system/words.ts";
+import { tokenizeWords } from "../system/words.ts";
 import { utteranceAnswer } from "../metrics/answer.ts";
 import { planInOrder } from "../training/batches.ts";
 import type { Answer } from "./report.ts";
@@ -84,9 +84,9 @@ async function answerSpeech(
   const minSamples = receptiveField(hubert);
   try {
     const fitting = test.filter((utterance) => {
-      const misfit = misfitOf(recognizer, samplesOf(utterance));
-      if (misfit !== undefined) problem(utterance, "long clip", `left out: ${misfit}`);
-      return misfit === undefined;
+      const mismatch = misfitOf(recognizer, samplesOf(utterance));
+      if (mismatch !== undefined) problem(utterance, "long clip", `left out: ${mismatch}`);
+      return mismatch === undefined;
     });
     const limits = { batch, bytes: batchBytes(device) };
     let done = test.length - fitting.length;
@@ -156,7 +156,7 @@ async function answerTexts(
       const utterances = indices.map((i) => test[i]);
       const texts = utterances.map(({ words }) => words);
       const { probabilities } = await inference.run({
-        words: await readWords(tokenizer, texts, bert.maxPositions),
+        words: await tokenizeWords(tokenizer, texts, bert.maxPositions),
       });
       for (const [b, utterance] of utterances.entries())
         answers.set(utterance, utteranceAnswer(utterance, { probabilities: probabilities?.[b] }));

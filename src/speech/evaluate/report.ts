@@ -8,7 +8,7 @@ import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
 /** A model's answer to one labelled utterance. */
 export type Answer = UtteranceAnswer<Utterance & { readonly label: Label }>;
 
-export interface Figure {
+export interface Estimate {
   readonly value: number;
   readonly interval: Interval;
 }
@@ -22,10 +22,10 @@ export interface Slice {
 
 export interface Report {
   readonly utterances: number;
-  readonly ua: Figure;
-  readonly wa: Figure;
+  readonly ua: Estimate;
+  readonly wa: Estimate;
   readonly macroF1: number;
-  readonly wer?: Figure & { readonly edits: Edits };
+  readonly wer?: Estimate & { readonly edits: Edits };
   /** WA of answering the most frequent class always. */
   readonly majority: number;
   readonly classes: Readonly<Record<Label, ClassScores>>;
@@ -170,6 +170,6 @@ function percent(value: number): string {
   return Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
 }
 
-function figure({ value, interval }: Figure): string {
+function figure({ value, interval }: Estimate): string {
   return `${percent(value).padStart(7)}   95 % ${percent(interval.low)} to ${percent(interval.high)}`;
 }

@@ -9,7 +9,7 @@ export interface Edits {
 }
 
 /** Levenshtein alignment, every edit costing 1. Of equal paths the one with most matches is taken. */
-export function align(reference: readonly string[], hypothesis: readonly string[]): Edits {
+export function alignWords(reference: readonly string[], hypothesis: readonly string[]): Edits {
   const R = reference.length;
   const H = hypothesis.length;
   // Of paths with equally many edits, that with fewest substitutions has most matches.
@@ -48,7 +48,7 @@ export interface Transcribed {
 
 /** Edits of one utterance. Empty text has no words. */
 export function wordEdits({ reference, hypothesis }: Transcribed): Edits {
-  return align(split(reference), split(hypothesis));
+  return alignWords(split(reference), split(hypothesis));
 }
 
 /** Edits of many utterances, added up. */

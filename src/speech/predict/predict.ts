@@ -10,8 +10,8 @@ import {
   type Recognizer,
   type RecognizerOptions,
 } from "../system/recognizer.ts";
-import { type Found, readWindows } from "./recordings.ts";
-import { type Engine, recogniseWindow } from "./window.ts";
+import { type FoundRecording, readWindows } from "./recordings.ts";
+import { type RecognizerSource, recogniseWindow } from "./window.ts";
 
 export interface PredictOptions
   extends Pick<RecognizerOptions, "dtype">,
@@ -45,11 +45,11 @@ export interface Prediction {
 export async function predict(
   host: Host,
   model: SpeechModel,
-  found: readonly Found[],
+  found: readonly FoundRecording[],
   options: PredictOptions,
 ): Promise<Prediction> {
   const { openDevice, dtype, beam, batch, onOpen, onResult, onError, onNote, onProgress } = options;
-  const engine = new OpenOnce(host, model, openDevice, { dtype });
+  const engine = new LazyRecognizer(host, model, openDevice, { dtype });
   let [told, seconds] = [0, 0];
   const fail = (index: number, error: Error) => {
     told++;
@@ -87,7 +87,7 @@ export async function predict(
 }
 
 /** A recogniser that is opened when it is wanted. */
-class OpenOnce implements Engine {
+class LazyRecognizer implements RecognizerSource {
   adapter: string | undefined;
   readonly #host: Host;
   readonly #model: SpeechModel;

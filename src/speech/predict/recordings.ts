@@ -6,7 +6,7 @@ import { type Audio, readWav } from "../../io/audio.ts";
 const WINDOW = { files: 64, seconds: 600 };
 
 /** A recording by its path, or what is wrong with a path, in the order of the command line. */
-export interface Found {
+export interface FoundRecording {
   readonly path: string;
   readonly error?: Error;
 }
@@ -22,8 +22,8 @@ export interface Recording {
  * Files as they are, folders as the WAV files below them, "-" as standard input. What several paths lead to is found
  * once, by the first of them; what cannot be read hides nothing else.
  */
-export async function findRecordings(host: Host, operands: readonly string[]): Promise<Found[]> {
-  const found: Found[] = [];
+export async function findRecordings(host: Host, operands: readonly string[]): Promise<FoundRecording[]> {
+  const found: FoundRecording[] = [];
   const seen = new Set<string>();
   const fail = (path: string, error: unknown) => found.push({ path, error: error as Error });
   const isNew = (id: string) => !seen.has(id) && seen.add(id) !== undefined;
@@ -93,7 +93,7 @@ const holdsSeen = (seen: ReadonlySet<string>, folder: string): boolean => {
  */
 export async function* readWindows(
   host: Host,
-  found: readonly Found[],
+  found: readonly FoundRecording[],
   minSamples: number,
   onError: (index: number, error: Error) => void,
 ): AsyncGenerator<Recording[]> {

@@ -2,17 +2,17 @@
 import type { Recognition, RecognizeOptions, Recognizer } from "../system/recognizer.ts";
 import type { Recording } from "./recordings.ts";
 
-export type Hearing = Pick<Recognizer, "check" | "recognize"> & {
+export type WindowRecognizer = Pick<Recognizer, "check" | "recognize"> & {
   readonly device: Pick<Recognizer["device"], "check" | "idle"> & { readonly pool: { trim(): void } };
 };
 
 /** A recogniser that is opened when it is first wanted, and anew after its GPU has failed. */
-export interface Engine {
-  open(): Promise<Hearing>;
+export interface RecognizerSource {
+  open(): Promise<WindowRecognizer>;
   close(): void;
 }
 
-export interface Outcome {
+export interface WindowHandlers {
   onResult(recording: Recording, recognition: Recognition): void;
   onError(recording: Recording, error: Error): void;
 }
@@ -22,9 +22,9 @@ const MOST_FAILURES = 2;
 
 /** Together, and where that fails each by itself. Throws where no recogniser opens, or the GPU fails again and again. */
 export async function recogniseWindow(
-  engine: Engine,
+  engine: RecognizerSource,
   window: readonly Recording[],
-  { onResult, onError }: Outcome,
+  { onResult, onError }: WindowHandlers,
   options: RecognizeOptions,
 ): Promise<void> {
   const recognizer = await engine.open();
@@ -72,7 +72,7 @@ export async function recogniseWindow(
 }
 
 /** Whether the device has reported an error, after which it computes nothing more. */
-function isDown({ device }: Hearing): boolean {
+function isDown({ device }: WindowRecognizer): boolean {
   try {
     device.check();
     return false;

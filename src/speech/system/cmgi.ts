@@ -7,7 +7,7 @@
  * The parts that the paper's tables leave out one by one are options: which interaction, and which gate.
  */
 import * as v from "valibot";
-import { keysOf, misfit, object, parse } from "../../io/schema.ts";
+import { keysOf, mismatch, object, parse } from "../../io/schema.ts";
 import { CrossAttention, SelfAttention } from "../../nn/attention.ts";
 import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
@@ -55,7 +55,7 @@ export const CMGI_KEYS = keysOf(schema);
 /** Reads the config of a fusion head; `source` names it in errors. */
 export function cmgiConfig(json: unknown, source: string): CmgiConfig {
   const c = parse(schema, json, source);
-  if (c.d % c.heads !== 0) throw misfit(source, "heads", c.heads, `a divisor of d, ${c.d}`);
+  if (c.d % c.heads !== 0) throw mismatch(source, "heads", c.heads, `a divisor of d, ${c.d}`);
   return {
     d: c.d,
     dS: c.d_s,

@@ -10,7 +10,7 @@
  */
 import * as v from "valibot";
 import type { Device } from "../../gpu/device.ts";
-import { anyObject, finite, misfit, object, parse, text } from "../../io/schema.ts";
+import { anyObject, finite, mismatch, object, parse, text } from "../../io/schema.ts";
 import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { WeightScope } from "../../nn/weights.ts";
@@ -59,7 +59,7 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
   const c = parse(schema, json, source);
   const part = <T>(key: "hubert" | "bert" | "cmgi", read: (json: unknown, source: string) => T): T => {
     const own = c[key];
-    if (!own) throw misfit(source, key, own, "an object");
+    if (!own) throw mismatch(source, key, own, "an object");
     return read(own, `${source} (${key})`);
   };
   const { modalities: kind } = c;
@@ -67,9 +67,9 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
   const bert = kind !== "acoustic" ? part("bert", bertConfig) : undefined;
   const cmgi = kind === "both" ? part("cmgi", cmgiConfig) : undefined;
   if (cmgi && hubert && cmgi.dS !== hubert.hiddenSize)
-    throw misfit(`${source} (cmgi)`, "d_s", cmgi.dS, `HuBERT's hidden_size, ${hubert.hiddenSize}`);
+    throw mismatch(`${source} (cmgi)`, "d_s", cmgi.dS, `HuBERT's hidden_size, ${hubert.hiddenSize}`);
   if (cmgi && bert && cmgi.dT !== bert.hiddenSize)
-    throw misfit(`${source} (cmgi)`, "d_t", cmgi.dT, `BERT's hidden_size, ${bert.hiddenSize}`);
+    throw mismatch(`${source} (cmgi)`, "d_t", cmgi.dT, `BERT's hidden_size, ${bert.hiddenSize}`);
   return {
     modalities: kind,
     asr: c.asr ?? (kind !== "acoustic" && hubert !== undefined),

@@ -9,7 +9,7 @@
  */
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
-import { misfit } from "../../io/schema.ts";
+import { mismatch } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
@@ -59,11 +59,11 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   familyOf(json, configPath, ["hubert", "wav2vec2"]);
   const weights = await openSafetensors(host, path).catch((error) => {
     // To fetch or convert its weights would be in vain.
-    if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireHead(path, json, undefined);
+    if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireCtcHead(path, json, undefined);
     throw error;
   });
   try {
-    requireHead(path, json, weights.tensors);
+    requireCtcHead(path, json, weights.tensors);
     return { ...(await openCtc(host, path, json, configPath)), weights };
   } catch (error) {
     await weights.close();
@@ -77,7 +77,7 @@ type Parts = Omit<ModelFolder, "weights">;
 async function openSystem(host: Host, path: string, json: Json, source: string): Promise<Parts> {
   const emotion = emotionConfig(json, source);
   if (emotion.cmgi && emotion.cmgi.classes !== emotion.labels.length)
-    throw misfit(
+    throw mismatch(
       `${source} (cmgi)`,
       "num_classes",
       emotion.cmgi.classes,
@@ -85,7 +85,7 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
     );
   const readsWords = emotion.modalities !== "acoustic";
   if (emotion.hubert && readsWords && !emotion.asr)
-    throw misfit(source, "asr", emotion.asr, "true: a system that reads words must recognise them first");
+    throw mismatch(source, "asr", emotion.asr, "true: a system that reads words must recognise them first");
   const letters = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
   const vocabulary =
     letters && emotion.hubert
@@ -123,7 +123,7 @@ async function openCtc(host: Host, path: string, json: Json, source: string): Pr
 }
 
 /** Throws for a model without a CTC head: says what it is, and what it is good for. */
-function requireHead(
+function requireCtcHead(
   path: string,
   json: Readonly<Record<string, unknown>>,
   tensors: Safetensors["tensors"] | undefined,

@@ -15,7 +15,7 @@ import { logSoftmax, softmax } from "../../ops/softmax.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import type { EmotionConfig, EmotionRecognizer, EncodedSpeech } from "./emotion.ts";
-import { readWords } from "./words.ts";
+import { tokenizeWords } from "./words.ts";
 
 /** The layers of a system: an EmotionRecognizer, or a HubertForCTC, which names no emotion. */
 export interface SystemLayers {
@@ -155,7 +155,7 @@ export class Inference {
     const { tokenizer } = this.#codecs;
     const { bert } = this.#layers.config;
     if (!tokenizer || !bert) return undefined;
-    return await readWords(
+    return await tokenizeWords(
       tokenizer,
       transcripts.map(({ text }) => text),
       bert.maxPositions,

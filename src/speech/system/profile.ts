@@ -82,7 +82,7 @@ export async function profileModel(host: Host, folder: string, options: ProfileO
 }
 
 /** Fewest samples that a model's speech encoder takes; 1 where it has none. */
-export function leastSamples(json: Readonly<Record<string, unknown>>, source: string): number {
+export function minSamplesOf(json: Readonly<Record<string, unknown>>, source: string): number {
   const whole = has(json, "hubert") || has(json, "bert");
   if (whole) {
     const { hubert } = emotionConfig(json, source);
@@ -128,7 +128,7 @@ function build(
 }
 
 /** Layers that differ by their number alone, together: "encoder.layers.*.attention". */
-export function byKind(rows: readonly ProfileRow[]): ProfileRow[] {
+export function mergeLayers(rows: readonly ProfileRow[]): ProfileRow[] {
   const kinds = new Map<string, ProfileRow>();
   for (const { label, count, milliseconds } of rows) {
     const kind = label.replace(/\.\d+(?=[./])/g, ".*");
@@ -143,7 +143,7 @@ export function byKind(rows: readonly ProfileRow[]): ProfileRow[] {
 }
 
 /** Chrome's trace event format: complete events, in microseconds from the first one's begin. */
-export function traceOf(events: readonly ProfileEvent[]) {
+export function chromeTrace(events: readonly ProfileEvent[]) {
   const start = Math.min(...events.map((e) => e.begin));
   return {
     traceEvents: events.map(({ label, begin, end }) => ({

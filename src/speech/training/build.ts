@@ -11,8 +11,8 @@ import { writeFiles } from "./assets.ts";
 import { saveWeights } from "../../train/checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
-import { noteCut } from "./examples.ts";
-import { type Chosen, type Materials, materials, openSources, systemJson } from "./stage_inputs.ts";
+import { noteTruncation } from "./examples.ts";
+import { type StageModels, type StageInputs, stageInputs, openSources, systemJson } from "./stage_inputs.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { toJson } from "../../train/run_folder.ts";
 import type { Task } from "../../train/task.ts";
@@ -39,13 +39,13 @@ export async function build(
   device: Device,
   config: TrainConfig,
   stage: StageNumber,
-  chosen: Chosen,
+  chosen: StageModels,
   checkpoint: string | undefined,
   options: TaskOptions,
 ): Promise<Built> {
   const { host } = device;
   const { freeze: frozen, precision } = stageOf(config, stage);
-  const made = await materials(host, config, stage, chosen);
+  const made = await stageInputs(host, config, stage, chosen);
   const opened = await openSources(host, config, made, checkpoint);
   const weights = new Weights(device, opened.options);
   try {
@@ -56,7 +56,12 @@ export async function build(
     const { assets, bert } = made;
     if (stage === 2 && bert && assets.tokenizer) {
       const { maxPositions } = bertConfig(bert, "the recipe (model.bert)");
-      await noteCut(assets.tokenizer, [...options.train, ...options.dev], maxPositions, options.onNote);
+      await noteTruncation(
+        assets.tokenizer,
+        [...options.train, ...options.dev],
+        maxPositions,
+        options.onNote,
+      );
     }
     await weights.initialize();
     freeze(weights.parameters, frozen);
@@ -87,7 +92,7 @@ function emotionTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { stage, assets, hubert, bert }: Materials,
+  { stage, assets, hubert, bert }: StageInputs,
   { train, dev, onProblem, record }: TaskOptions,
 ): EmotionTask {
   const options = stageOf(config, stage);
@@ -137,7 +142,7 @@ async function textTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { assets: { tokenizer, bertFiles }, bert = {} }: Materials,
+  { assets: { tokenizer, bertFiles }, bert = {} }: StageInputs,
   { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");

@@ -6,7 +6,7 @@ import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";
 import { type PaddedSpeech, padSpeech } from "../system/inference.ts";
-import { readWords } from "../system/words.ts";
+import { tokenizeWords } from "../system/words.ts";
 import { roundLength } from "./batches.ts";
 
 /** Its speech is normalised, and padded to a length that other batches have as well. */
@@ -71,7 +71,7 @@ export async function readBatch(
     labels: utterances.map((u) => (u.label === undefined ? -100 : LABELS.indexOf(u.label))),
     words:
       tokenizer &&
-      (await readWords(
+      (await tokenizeWords(
         tokenizer,
         utterances.map((u) => u.words),
         reader.maxTokens,
@@ -81,7 +81,7 @@ export async function readBatch(
 }
 
 /** Says how many transcripts are more than BERT can read, which has so many positions. */
-export async function noteCut(
+export async function noteTruncation(
   tokenizer: BertTokenizer,
   utterances: readonly Utterance[],
   positions: number,

@@ -14,7 +14,7 @@ import {
 import { corpusIdentity } from "./run_provenance.ts";
 
 /** What the result says of the model's training: whether it is a test at all. */
-export type Training =
+export type TrainingOverlap =
   | { known: false }
   | ({ known: true; heldOut?: string; unknown: readonly string[] } & Overlap);
 
@@ -31,12 +31,12 @@ export function heldOutBy(record: Provenance | undefined, path: string, { root, 
 }
 
 /** What the model has heard of a test in the corpus of `utterances`; reads its clips. */
-export async function trainingOf(
+export async function trainingOverlap(
   host: Host,
   record: Provenance | undefined,
   { test }: Fold,
   utterances: readonly Utterance[],
-): Promise<Training> {
+): Promise<TrainingOverlap> {
   if (!record) return { known: false };
   const { corpora, unknown } = record;
   const overlap = overlapOf(record, await clipDigests(host, test), await corpusIdentity(utterances));
@@ -44,7 +44,7 @@ export async function trainingOf(
 }
 
 /** Throws where the model heard some of the test. */
-export function refuseOverlap(path: string, { name, test }: Fold, training: Training): void {
+export function refuseTrainedOn(path: string, { name, test }: Fold, training: TrainingOverlap): void {
   if (!training.known) return;
   const { heldOut, trainedOn, selectedBy, sameSamples } = training;
   // A corpus may hold a recording twice, on both sides of its own split.
@@ -67,7 +67,7 @@ function overlapText({ trainedOn, selectedBy, sameSamples }: Overlap, all: numbe
 }
 
 /** What stands above the figures. */
-export function trainingLines(training: Training, all: number): string[] {
+export function trainingLines(training: TrainingOverlap, all: number): string[] {
   if (!training.known) return [`what it was trained on is unknown: it has no ${PROVENANCE_FILE}`];
   const { trainedOn, selectedBy, sameSamples, otherSamples, unknown } = training;
   const overlap = trainedOn + selectedBy;

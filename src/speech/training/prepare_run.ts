@@ -6,7 +6,7 @@ import { RunFolder } from "../../train/run_folder.ts";
 import type { Corpus } from "../corpora/corpus.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
 import { holdOut, requireSessions } from "../corpora/folds.ts";
-import { chooseSession, heldOutLine, tellProblems } from "../corpora/held_out.ts";
+import { chooseSession, heldOutLine, reportProblems } from "../corpora/held_out.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
@@ -27,7 +27,7 @@ export interface RunChoice extends Omit<RecipeChoice, "fold"> {
 }
 
 /** A run before its corpus was read. */
-export interface BegunRun {
+export interface PlannedRun {
   readonly config: TrainConfig;
   /** Who chose the session held out: the run that goes on, the one who began this one, or nobody. */
   readonly foldFrom: "run" | "choice" | "default";
@@ -41,7 +41,7 @@ const namesFold = (setting: string) => setting.startsWith("fold=");
  * The recipe of a new run; `onNote` is told of every choice that changes nothing. Throws one line where choices exclude each
  * other, or a setting is wrong.
  */
-export function newRun({ set, ...choice }: RunChoice, onNote: OnNote): BegunRun {
+export function newRun({ set, ...choice }: RunChoice, onNote: OnNote): PlannedRun {
   const { fold = USUAL_SESSION } = choice;
   const config = trainConfig({ ...choice, fold });
   if (choice.fold !== undefined && set.some(namesFold))
@@ -73,7 +73,7 @@ function refuseFolders({ system, from }: TrainConfig): void {
 }
 
 /** The run in `path`; `data` is where its corpus lies by now, if that is elsewhere. Throws where its config is damaged. */
-export async function resumedRun(host: Host, path: string, data?: string): Promise<BegunRun> {
+export async function resumedRun(host: Host, path: string, data?: string): Promise<PlannedRun> {
   const config = checkConfig(await readJson(host, `${path}/config.json`), `${path}/config.json`);
   return { config: data === undefined ? config : { ...config, data }, foldFrom: "run" };
 }
@@ -85,7 +85,7 @@ export async function resumedRun(host: Host, path: string, data?: string): Promi
 export async function prepareRun(
   host: Host,
   path: string,
-  begun: BegunRun,
+  begun: PlannedRun,
   options: { readonly onNote: OnNote; readonly signal?: AbortSignal },
 ): Promise<{ config: TrainConfig; data?: TrainData }> {
   const fresh = begun.foldFrom !== "run";
@@ -100,7 +100,7 @@ export async function prepareRun(
 /** The corpus of a config and the session that it holds out, by name in a new run; says what it found. */
 async function openData(
   host: Host,
-  { config: begun, foldFrom }: BegunRun,
+  { config: begun, foldFrom }: PlannedRun,
   { onNote, signal }: { readonly onNote: OnNote; readonly signal?: AbortSignal },
 ): Promise<{ config: TrainConfig; data?: TrainData }> {
   if (begun.stages.every((stage) => stage === 0)) {
@@ -113,7 +113,7 @@ async function openData(
     maxTrainingSeconds: begun.maxSeconds,
     signal,
   });
-  tellProblems(examined.problems, begun.data, onNote, "the run's log.txt names them all");
+  reportProblems(examined.problems, begun.data, onNote, "the run's log.txt names them all");
   const { name, fold } = sessionOf(begun, foldFrom, corpus, examined, onNote);
   const config = { ...begun, fold };
   const data = { examined, fold: holdOut(examined.utterances, name, { dev: begun.dev, seed: begun.seed }) };
@@ -138,7 +138,7 @@ export function splitLine(config: TrainConfig, data: TrainData): string {
 /** The session held out, and what stands for it in the config: a number stays one, since a run is known by its config. */
 function sessionOf(
   { fold, data }: TrainConfig,
-  foldFrom: BegunRun["foldFrom"],
+  foldFrom: PlannedRun["foldFrom"],
   corpus: Corpus,
   examined: Examined,
   onNote: OnNote,

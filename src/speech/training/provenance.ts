@@ -38,7 +38,7 @@ const schema = object({
   unknown: v.array(v.string()),
 });
 
-export type HeardCorpus = Readonly<v.InferOutput<typeof corpus>>;
+export type TrainingCorpus = Readonly<v.InferOutput<typeof corpus>>;
 export type Provenance = Readonly<v.InferOutput<typeof schema>>;
 
 export const PROVENANCE_FILE = "training.json";
@@ -53,12 +53,12 @@ export async function readProvenance(host: Host, folder: string): Promise<Proven
 }
 
 /** A checkpoint that a training began with: a name for it, and its record where it has one. */
-export type Before = readonly [name: string, record: Provenance | undefined];
+export type InitialCheckpoint = readonly [name: string, record: Provenance | undefined];
 
 /** The record of a training's own corpora and of the checkpoints that it began with. */
 export function provenance(
-  own: { readonly corpus?: HeardCorpus; readonly text?: string },
-  before: readonly Before[] = [],
+  own: { readonly corpus?: TrainingCorpus; readonly text?: string },
+  before: readonly InitialCheckpoint[] = [],
 ): Provenance {
   const records = before.map(([, record]) => record).filter((record) => record !== undefined);
   const nameless = before.filter(([, record]) => record === undefined).map(([name]) => name);
@@ -73,7 +73,7 @@ export function provenance(
 }
 
 /** Leaves out clips that an entry before has in the same part, and entries of which nothing is left. */
-function withoutRepeats(corpora: readonly HeardCorpus[]): HeardCorpus[] {
+function withoutRepeats(corpora: readonly TrainingCorpus[]): TrainingCorpus[] {
   const seen = { trainedOn: new Set<string>(), selectedBy: new Set<string>() };
   const fresh = (part: keyof typeof seen, all: Readonly<Record<string, string>>) => {
     const left = Object.entries(all).filter((clip) => !seen[part].has(clip.join(" ")));

@@ -5,7 +5,7 @@ import { readChecked } from "../../train/checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { identify, split, type TrainData } from "./data.ts";
 import { type StageOptions, trainStage } from "../../train/loop.ts";
-import type { Chosen } from "./stage_inputs.ts";
+import type { StageModels } from "./stage_inputs.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest } from "../../train/state.ts";
@@ -60,7 +60,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
     if (state && state.stage > stage) continue;
     if (signal.aborted) return false; // the stage before has left its checkpoint
     const from = latest && state?.stage === stage ? latest : undefined;
-    const chosen: Chosen = Object.fromEntries(
+    const chosen: StageModels = Object.fromEntries(
       Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
     );
     if (!from)

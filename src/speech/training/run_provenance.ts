@@ -5,9 +5,9 @@ import { writeWhole } from "../../io/write_whole.ts";
 import type { StageNumber, TrainConfig } from "../recipes/config.ts";
 import { contentOf, split, type TrainData } from "./data.ts";
 import {
-  type Before,
+  type InitialCheckpoint,
   clipDigests,
-  type HeardCorpus,
+  type TrainingCorpus,
   PROVENANCE_FILE,
   type Provenance,
   provenance,
@@ -17,11 +17,11 @@ import {
 import { hash, type Latest } from "../../train/state.ts";
 
 export interface RunProvenance {
-  readonly corpus?: HeardCorpus;
+  readonly corpus?: TrainingCorpus;
   /** Name of the corpus whose text stage 0 reads. */
   readonly text?: string;
-  readonly hubert?: Before;
-  readonly bert?: Before;
+  readonly hubert?: InitialCheckpoint;
+  readonly bert?: InitialCheckpoint;
 }
 
 /**
@@ -34,11 +34,11 @@ export async function runProvenance(
   data: TrainData | undefined,
   { latest, signal }: { latest?: Latest; signal: AbortSignal },
 ): Promise<RunProvenance | undefined> {
-  const before = async (folder: string | undefined): Promise<Before | undefined> =>
+  const before = async (folder: string | undefined): Promise<InitialCheckpoint | undefined> =>
     folder === undefined ? undefined : [nameOf(folder), await readProvenance(host, folder)];
   try {
     return {
-      corpus: data && (await heardCorpus(host, config, data, latest, signal)),
+      corpus: data && (await trainingCorpus(host, config, data, latest, signal)),
       text: config.stages.includes(0) ? nameOf(config.data) : undefined,
       hubert: await before(config.from.hubert),
       bert: await before(config.from.bert),
@@ -70,13 +70,13 @@ function nameOf(folder: string): string {
   return parts.slice(/^(model|stage\d.*)$/.test(parts.at(-1) ?? "") ? -2 : -1).join("/");
 }
 
-async function heardCorpus(
+async function trainingCorpus(
   host: Host,
   config: TrainConfig,
   data: TrainData,
   latest: Latest | undefined,
   signal: AbortSignal,
-): Promise<HeardCorpus> {
+): Promise<TrainingCorpus> {
   const { system, preset, dev, seed } = config;
   const { fold, examined } = data;
   const facts = {

@@ -1,7 +1,7 @@
 /** What the stages of a recipe are made from: configs, tokenizers and checkpoints, checked without a GPU. */
 import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
-import { misfit } from "../../io/schema.ts";
+import { mismatch } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import {
   bertConfig,
@@ -24,10 +24,10 @@ import { partsOf, systemConfig, systemOf } from "../recipes/systems.ts";
 type Json = Record<string, unknown>;
 
 /** The chosen models of the stages before, by folder. */
-export type Chosen = Partial<Record<StageNumber, string>>;
+export type StageModels = Partial<Record<StageNumber, string>>;
 
 /** What a stage is made from. */
-export interface Materials {
+export interface StageInputs {
   readonly stage: StageNumber;
   readonly assets: Assets;
   /** Configs in Hugging Face's keys; `bert` where the stage reads. */
@@ -38,12 +38,12 @@ export interface Materials {
   readonly bertFolder?: string;
 }
 
-export async function materials(
+export async function stageInputs(
   host: Host,
   config: TrainConfig,
   stage: StageNumber,
-  chosen: Chosen,
-): Promise<Materials> {
+  chosen: StageModels,
+): Promise<StageInputs> {
   const { from, model, data } = config;
   const fused = stage === 2;
   const { bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
@@ -97,7 +97,7 @@ export async function checkStages(
       `Cannot train on ${config.data}: it holds no text.txt for a fresh BERT; --bert DIR takes a published one instead`,
     );
   for (const stage of stages) {
-    const made = await materials(host, config, stage, {});
+    const made = await stageInputs(host, config, stage, {});
     const { assets, hubert, bert } = made;
     if (stage > 0) hubertConfig(hubert, sourceOf(config, "hubert"));
     if (bert && assets.tokenizer) {
@@ -107,7 +107,7 @@ export async function checkStages(
       // That row of the embeddings is never trained.
       const { padTokenId } = bertConfig(bert, source);
       if (padTokenId !== padId)
-        throw misfit(
+        throw mismatch(
           source,
           "pad_token_id",
           padTokenId,
@@ -127,7 +127,7 @@ export async function checkStages(
 function model(
   root: WeightScope,
   config: TrainConfig,
-  { stage, hubert, bert = {} }: Materials,
+  { stage, hubert, bert = {} }: StageInputs,
 ): EmotionRecognizer | BertForMaskedLM {
   if (stage === 0) return new BertForMaskedLM(root, bertConfig(bert, "the recipe (model.bert)"));
   const json = systemJson(config, stage, { hubert, bert });
@@ -138,7 +138,7 @@ function model(
 export async function openSources(
   host: Host,
   config: TrainConfig,
-  { stage, hubertFolder, bertFolder }: Materials,
+  { stage, hubertFolder, bertFolder }: StageInputs,
   checkpoint?: string,
 ): Promise<{ readonly options: WeightsOptions; close(): Promise<void> }> {
   const files: Safetensors[] = [];
@@ -179,7 +179,7 @@ export async function openSources(
 export async function effectiveModel(host: Host, config: TrainConfig): Promise<TrainConfig["model"]> {
   const model: { -readonly [part in keyof TrainConfig["model"]]: Json } = {};
   for (const stage of config.stages) {
-    const { hubert, bert } = await materials(host, config, stage, {});
+    const { hubert, bert } = await stageInputs(host, config, stage, {});
     if (stage > 0) model.hubert = hubert;
     if (bert) model.bert = bert;
     const { cmgi } = stage > 0 ? systemJson(config, stage, { hubert, bert }) : {};

@@ -5,7 +5,7 @@ import { droppedCharacters, normalizeTranscript, showDropped } from "../../io/te
 import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { BertInput } from "../../models/bert.ts";
 import type { BertForMaskedLM } from "../../models/masked_lm.ts";
-import { cutTokens, padRows } from "../system/words.ts";
+import { truncateTokens, padRows } from "../system/words.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { Parameter } from "../../nn/parameter.ts";
 import { crossEntropy } from "../../ops/cross_entropy.ts";
@@ -39,7 +39,7 @@ export async function readSentences(
     for (const [sign, n] of droppedCharacters(line)) dropped.set(sign, (dropped.get(sign) ?? 0) + n);
     const { ids } = await tokenizer.encode(normalizeTranscript(line).toLowerCase());
     if (ids.length > tokens) cut++;
-    sentences.push(cutTokens(ids, tokens));
+    sentences.push(truncateTokens(ids, tokens));
   }
   if (dropped.size > 0) onNote?.(`${path}: dropped characters, kept without ${showDropped(dropped)}`);
   if (cut > 0)

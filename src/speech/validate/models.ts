@@ -39,7 +39,7 @@ interface Run {
   readonly counts?: Readonly<Record<string, readonly number[]>>;
 }
 
-type Built = (inputs: CaseTensors, outputs: string, masked: boolean) => Promise<Run>;
+type RunBuilder = (inputs: CaseTensors, outputs: string, masked: boolean) => Promise<Run>;
 
 /** The stages of all variants, and the cost of the first. */
 export async function validateModel(
@@ -88,7 +88,7 @@ export async function validateModel(
   return { stages, cost };
 }
 
-interface Job {
+interface Comparison {
   readonly folder: string;
   readonly model: string;
   readonly output: string;
@@ -99,7 +99,11 @@ interface Job {
   readonly torch: CaseTensors;
 }
 
-async function compareRun(host: Host, device: Device, job: Job): Promise<{ stages: Stage[]; cost: Cost }> {
+async function compareRun(
+  host: Host,
+  device: Device,
+  job: Comparison,
+): Promise<{ stages: Stage[]; cost: Cost }> {
   const { folder, model, json, inputs, truth, torch } = job;
   const path = `${folder}/${model}`;
   const file = await openSafetensors(host, path);
@@ -190,7 +194,12 @@ export async function readStage(
   return turned;
 }
 
-function builder(weights: Weights, json: Json, folder: string, keys: ReadonlyMap<string, unknown>): Built {
+function builder(
+  weights: Weights,
+  json: Json,
+  folder: string,
+  keys: ReadonlyMap<string, unknown>,
+): RunBuilder {
   const path = `${folder}/config.json`;
   if (has(json, "hubert") && has(json, "cmgi")) return wholeSystem(weights, json, path);
   if (has(json, "d_s") && has(json, "d_t")) return fusionHead(weights, cmgiConfig(json, path));
@@ -207,7 +216,7 @@ async function cotangents(inputs: CaseTensors, name: string, device: Device): Pr
   return inputs.has(key) ? Tensor.from(device, await inputs.read(key), inputs.shape(key)) : undefined;
 }
 
-function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): Built {
+function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): RunBuilder {
   const withHead = ctc ? new HubertForCTC(weights.root, config) : undefined;
   const base = withHead?.hubert ?? new HubertModel(weights.root.at(config.prefix), config);
   return async (inputs, output, masked) => {
@@ -263,7 +272,7 @@ function weighted(mode: Mode, outputs: Tensor[], cotangents: Tensor[]): ReturnTy
   return { outputs, cotangents };
 }
 
-function bert(weights: Weights, config: BertConfig, keys: ReadonlyMap<string, unknown>): Built {
+function bert(weights: Weights, config: BertConfig, keys: ReadonlyMap<string, unknown>): RunBuilder {
   const classifies = keys.has("classifier.weight");
   const head = classifies ? new BertForSequenceClassification(weights.root, config) : undefined;
   const pooler = [...keys.keys()].some((k) => k.endsWith("pooler.dense.weight"));
@@ -304,7 +313,7 @@ async function bertInput(inputs: CaseTensors, mask: string): Promise<BertInput> 
   };
 }
 
-function fusionHead(weights: Weights, config: CmgiConfig): Built {
+function fusionHead(weights: Weights, config: CmgiConfig): RunBuilder {
   const head = new CmGI(weights.root.at("cmgi"), config);
   return async (inputs) => {
     const { device } = weights;
@@ -333,7 +342,7 @@ function fusionHead(weights: Weights, config: CmgiConfig): Built {
 const lossSchema = object({ ctc_lambda: v.optional(finite), blank: v.optional(integer(0)) });
 
 /** HuBERT, CTC head, BERT and CmGI of an e2e case, whose config `json` is, from the file `path`. */
-export function wholeSystem(weights: Weights, json: Json, path: string): Built {
+export function wholeSystem(weights: Weights, json: Json, path: string): RunBuilder {
   const system = new EmotionRecognizer(weights.root, emotionConfig(json, path));
   const hubert = system.config.hubert;
   if (!hubert) throw new Error("Cannot validate: the case has no HuBERT");

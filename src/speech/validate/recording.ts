@@ -58,7 +58,7 @@ export async function compareRecording(
     );
   const [file] = audio;
   const { samples, seconds } = await readWav(host, `${model}/clips/${file}`);
-  const truth = await Truth.open(host, reference);
+  const truth = await ReferenceTensors.open(host, reference);
   const seen = new Map<string, Tensor>();
   const observe = (name: string, t: Tensor) => {
     if (truth.has(name) && !seen.has(name)) seen.set(name, t.keep());
@@ -85,19 +85,19 @@ export async function compareRecording(
 }
 
 /** Tensors of a case: float64 where it is stored, else PyTorch's float32; probabilities follow from the logits. */
-class Truth {
+class ReferenceTensors {
   readonly #files: readonly CaseTensors[];
 
   private constructor(files: readonly CaseTensors[]) {
     this.#files = files;
   }
-  static async open(host: Host, folder: string): Promise<Truth> {
+  static async open(host: Host, folder: string): Promise<ReferenceTensors> {
     const files: CaseTensors[] = [];
     for (const name of ["outputs_f64", "outputs", "inputs"]) {
       const path = `${folder}/${name}.safetensors`;
       if ((await host.kind(path)) === "file") files.push(await CaseTensors.open(host, path));
     }
-    return new Truth(files);
+    return new ReferenceTensors(files);
   }
   #of(name: string): [file: CaseTensors | undefined, source: string] {
     const sources = name === "probabilities" ? ["cmgi.logits", "logits"] : [name];
