@@ -151,7 +151,7 @@ for (const [name, decode] of [
     ]) {
       const result = decode(frames(path, 0.9, tokens), own);
       assert.equal(result.text, text, path);
-      assert.equal(own.text(result.ids), text, path);
+      assert.equal(own.decode(result.ids), text, path);
     }
   });
 

@@ -31,7 +31,7 @@ const DEFAULTS: CtcTokens = {
 
 export class CtcVocabulary {
   /** Ids by token as in `vocab.json`, and of the tokens added to it; the head may lack an output for some. */
-  readonly own: Readonly<Record<string, number>>;
+  readonly vocab: Readonly<Record<string, number>>;
   readonly added: Readonly<Record<string, number>>;
   readonly names: CtcTokens;
   /** The text of each output of the head; empty where no token has its id. */
@@ -53,7 +53,7 @@ export class CtcVocabulary {
     names: Partial<CtcTokens> = {},
     { added = {}, outputs }: { added?: Readonly<Record<string, number>>; outputs?: number } = {},
   ) {
-    this.own = vocabulary;
+    this.vocab = vocabulary;
     this.added = added;
     this.names = { ...DEFAULTS, ...names };
     const { pad, unknown, delimiter, special } = this.names;
@@ -72,14 +72,14 @@ export class CtcVocabulary {
   }
 
   /** The same tokens for a head of so many outputs. */
-  ofHead(outputs: number): CtcVocabulary {
-    return new CtcVocabulary(this.own, this.names, { added: this.added, outputs });
+  withOutputs(outputs: number): CtcVocabulary {
+    return new CtcVocabulary(this.vocab, this.names, { added: this.added, outputs });
   }
 
   /** Outputs that a head must have to write every token of `vocab.json` that is text. */
-  get letters(): number {
+  get minOutputs(): number {
     const { pad, unknown, special } = this.names;
-    const ids = Object.entries(this.own).filter(([token]) => ![pad, unknown, ...special].includes(token));
+    const ids = Object.entries(this.vocab).filter(([token]) => ![pad, unknown, ...special].includes(token));
     return largest(
       ids.map(([, id]) => id + 1),
       0,
@@ -115,7 +115,7 @@ export class CtcVocabulary {
   }
 
   /** The text of labels (blanks and repeats already collapsed). */
-  text(ids: Iterable<number>): string {
+  decode(ids: Iterable<number>): string {
     let text = "";
     for (const id of ids) {
       if (id === this.delimiter) text += " ";
@@ -230,7 +230,7 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
     }
     const ids = vocabulary as Record<string, number>;
     const read = new CtcVocabulary(ids, names, { added: added as Record<string, number> });
-    if (read.letters === 0) throw new RangeError("it holds no token that is text");
+    if (read.minOutputs === 0) throw new RangeError("it holds no token that is text");
     return read;
   } catch (cause) {
     throw new RangeError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });

@@ -267,9 +267,9 @@ export function bertConfig(json: unknown, source: string): BertConfig {
  */
 export function vocabularyOfHead(hubert: Json, source: string, vocabulary: CtcVocabulary): CtcVocabulary {
   const { vocabSize, blank } = hubertConfig(hubert, source);
-  const { letters, blank: own, tokens } = vocabulary;
+  const { minOutputs, blank: own, tokens } = vocabulary;
   const size = (should: string) => mismatch(source, "vocab_size", vocabSize, should);
-  if (vocabSize < letters) throw size(`at least ${letters}, for the tokens of vocab.json`);
+  if (vocabSize < minOutputs) throw size(`at least ${minOutputs}, for the tokens of vocab.json`);
   if (own >= vocabSize) throw size(`above ${own}, the id of the blank in vocab.json`);
   if (has(hubert, "pad_token_id") && blank !== own)
     throw mismatch(
@@ -278,7 +278,7 @@ export function vocabularyOfHead(hubert: Json, source: string, vocabulary: CtcVo
       blank,
       `${own}, the id of the blank ${brief(tokens[own])} in vocab.json`,
     );
-  return vocabulary.ofHead(vocabSize);
+  return vocabulary.withOutputs(vocabSize);
 }
 
 /** What vocab_size may be padded to a multiple of. */

@@ -57,10 +57,10 @@ export async function openAssets(host: Host, hubert?: string, bert?: string): Pr
 }
 
 /** What Wav2Vec2CTCTokenizer reads. */
-function vocabularyFiles({ own, added, names }: CtcVocabulary): Record<string, string> {
-  const fresh = Object.entries(added).filter(([token]) => !Object.hasOwn(own, token));
+function vocabularyFiles({ vocab, added, names }: CtcVocabulary): Record<string, string> {
+  const fresh = Object.entries(added).filter(([token]) => !Object.hasOwn(vocab, token));
   return {
-    "vocab.json": toJson(own),
+    "vocab.json": toJson(vocab),
     ...(fresh.length > 0 ? { "added_tokens.json": toJson(Object.fromEntries(fresh)) } : {}),
     "tokenizer_config.json": toJson({
       tokenizer_class: "Wav2Vec2CTCTokenizer",
