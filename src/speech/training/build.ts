@@ -4,7 +4,7 @@ import type { Host } from "../../host/host.ts";
 import { bertConfig } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { receptiveField } from "../../models/hubert.ts";
-import { BertForMaskedLM } from "../../models/masked_lm.ts";
+import { BertForMaskedLM } from "../../models/bert.ts";
 import type { Parameter } from "../../nn/parameter.ts";
 import { Weights } from "../../nn/weights.ts";
 import { writeFiles } from "./assets.ts";

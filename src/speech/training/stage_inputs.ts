@@ -13,7 +13,7 @@ import {
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { checkBertKeys, familyOf, partOf } from "../../models/family.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
-import { BertForMaskedLM } from "../../models/masked_lm.ts";
+import { BertForMaskedLM } from "../../models/bert.ts";
 import { checkWeights, type WeightsOptions, type WeightScope } from "../../nn/weights.ts";
 import { type Assets, openAssets } from "./assets.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
