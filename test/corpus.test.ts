@@ -10,18 +10,19 @@ import { LABELS, type Utterance } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { folds } from "../src/speech/corpora/folds.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { LEXICON, PARTS, slicePool, typesByKeyword } from "../src/speech/corpora/lexicon.ts";
+import { LEXICON, PARTS, slicePool, typesByKeyword } from "../src/speech/synthetic/lexicon.ts";
 import { hashSessions } from "../src/speech/corpora/manifest.ts";
-import { PRESETS, plan } from "../src/speech/corpora/plan.ts";
-import { apportion, perform, TABLE, TYPES } from "../src/speech/corpora/prosody.ts";
+import { CORPUS_PRESETS, plan } from "../src/speech/synthetic/plan.ts";
+import { apportion, sampleProsody, TABLE, TYPES } from "../src/speech/synthetic/prosody.ts";
 import { random } from "../src/speech/corpora/random.ts";
-import { textCorpus, vocabulary, wordPieces, written } from "../src/speech/corpora/sentences.ts";
-import { requestFor, wordTimes } from "../src/speech/corpora/speech.ts";
-import { startSpeech } from "../src/speech/corpora/speech_process.ts";
-import { makeCorpus } from "../src/speech/corpora/synthetic.ts";
-import { record } from "../src/speech/corpora/timbre.ts";
-import { claimCorpus } from "../src/speech/corpora/unfinished.ts";
-import { makeStandIn } from "../src/speech/evaluate/stand_in.ts";
+import { textCorpus, vocabulary, wordPieces, written } from "../src/speech/synthetic/sentences.ts";
+import { requestFor, wordTimes } from "../src/speech/synthetic/synthesis.ts";
+import { startSynthesiser } from "../src/speech/synthetic/synthesiser_process.ts";
+import { synthesiseCorpus } from "../src/speech/synthetic/synthesise_corpus.ts";
+import { simulateRecording } from "../src/speech/synthetic/simulate_recording.ts";
+import { claimCorpus } from "../src/speech/synthetic/unfinished.ts";
+import { readBaselines } from "../src/speech/baselines/baselines.ts";
+import { makeCorpus } from "../src/speech/baselines/make_corpus.ts";
 import { currentHost } from "../src/host/current.ts";
 import { normalizeTranscript } from "../src/io/text.ts";
 import { verb as corpusVerb } from "../tools/corpus.ts";
@@ -73,7 +74,7 @@ test("LEXICON holds sixty keywords a type, none of them twice", () => {
 });
 
 test("plan() of the full preset has IEMOCAP's own counts by session and class", () => {
-  const clips = plan(PRESETS.full, 1).filter((clip) => clip.label !== undefined);
+  const clips = plan(CORPUS_PRESETS.full, 1).filter((clip) => clip.label !== undefined);
   const count = (session: number) =>
     LABELS.map((label) => clips.filter((clip) => clip.session === session && clip.label === label).length);
   assert.equal(clips.length, 5_531);
@@ -85,17 +86,15 @@ test("plan() of the full preset has IEMOCAP's own counts by session and class", 
 });
 
 test("plan() balances the alignment items, so that only the stressed word tells the label", () => {
-  const items = plan(PRESETS.mini, 3).filter((clip) => clip.stress !== undefined);
+  const items = plan(CORPUS_PRESETS.mini, 3).filter((clip) => clip.stress !== undefined);
   const joy = new Map([...typesByKeyword()].filter(([, type]) => type === "joy"));
   for (const label of ["angry", "happy"] as const) {
     const own = items.filter((clip) => clip.label === label);
     assert.equal(own.length, 72);
     const first = own.filter((clip) => {
       const words = clip.clauses[0].words;
-      const burst = clip.stretches.find(
-        (stretch) => stretch.to - stretch.from === 1 && stretch.prosody.drive === 0.8,
-      )!;
-      const stressed = words[burst.from].toUpperCase();
+      const one = clip.spans.find((span) => span.to - span.from === 1 && span.prosody.drive === 0.8)!;
+      const stressed = words[one.from].toUpperCase();
       assert.equal(joy.has(stressed), label === "angry", `${clip.id} stresses ${stressed}`);
       const joyPlace = words.findIndex((word) => joy.has(word.toUpperCase()));
       return words.findIndex((word) => typesByKeyword().get(word.toUpperCase()) === "plain") > joyPlace;
@@ -106,7 +105,7 @@ test("plan() balances the alignment items, so that only the stressed word tells 
 
 test("plan() says a third of each session's keywords in no other session", () => {
   const types = typesByKeyword();
-  const clips = plan(PRESETS.mini, 1);
+  const clips = plan(CORPUS_PRESETS.mini, 1);
   const spoken = (session: (s: number) => boolean) =>
     clips
       .filter((clip) => session(clip.session))
@@ -119,10 +118,10 @@ test("plan() says a third of each session's keywords in no other session", () =>
   }
 });
 
-test("perform() moves pitch, rate and range as the state says", () => {
+test("sampleProsody() moves pitch, rate and range as the state says", () => {
   const mean = (state: "tense" | "bright" | "low" | "flat") => {
     const draw = random(1, state);
-    const all = Array.from({ length: 500 }, () => perform(state, draw));
+    const all = Array.from({ length: 500 }, () => sampleProsody(state, draw));
     const of = (key: "rate" | "pitch" | "range") => all.reduce((sum, p) => sum + p[key], 0) / all.length;
     return { rate: of("rate"), pitch: of("pitch"), range: of("range") };
   };
@@ -133,7 +132,7 @@ test("perform() moves pitch, rate and range as the state says", () => {
 });
 
 test("requestFor() marks a stressed word up and knows where every word begins", () => {
-  const clip = plan(PRESETS.mini, 1).find((one) => one.stress !== undefined)!;
+  const clip = plan(CORPUS_PRESETS.mini, 1).find((one) => one.stress !== undefined)!;
   const { request, positions } = requestFor(clip);
   assert.match(request.text, /<prosody rate="100%" pitch="\+\d+%" range="\d+%">\w+<\/prosody>/);
   const words = written(clip.clauses).split(" ");
@@ -163,10 +162,10 @@ test("record() keeps length and level whatever the manner", () => {
   const draw = random(1, "record");
   for (const state of ["tense", "bright", "low", "flat"] as const) {
     const spans = [
-      { from: 0, to: 8_000, prosody: perform(state, draw) },
-      { from: 8_000, to: 16_000, prosody: perform("flat", draw) },
+      { from: 0, to: 8_000, prosody: sampleProsody(state, draw) },
+      { from: 8_000, to: 16_000, prosody: sampleProsody("flat", draw) },
     ];
-    const out = record(speech, spans, { tilt: 0.2, snr: 25 }, draw);
+    const out = simulateRecording(speech, spans, { tilt: 0.2, snr: 25 }, draw);
     assert.equal(out.length, speech.length);
     near(Math.sqrt(out.reduce((s, v) => s + v * v, 0) / out.length), 0.05, 0.003);
   }
@@ -235,16 +234,16 @@ test("folds() refuse a speaker who is heard on both sides", () => {
   assert.throws(() => folds(twice), /dialogue Ses03M_impro01 is in the test .* and in another session/);
 });
 
-test("makeCorpus() gives equal bytes for equal seeds, and a corpus that the IEMOCAP reader takes whole", async () => {
+test("synthesiseCorpus() gives equal bytes for equal seeds, and a corpus that the IEMOCAP reader takes whole", async () => {
   const make = async (name: string, seed: number) => {
     const root = join(scratch, name);
     await mkdir(root);
-    const speech = startSpeech(host, synthesiser);
+    const speech = startSynthesiser(host, synthesiser);
     try {
       const change = { clips: 20, lines: 50 };
       return {
         root,
-        manifest: await makeCorpus(host, root, {
+        manifest: await synthesiseCorpus(host, root, {
           preset: "nano",
           seed,
           synthesise: speech.synthesise,
@@ -315,6 +314,9 @@ test("corpus make refuses a folder that another process is making, and takes ove
   );
 
   await owner(2 ** 22 + 1);
+  // Version 0.1 called the baselines oracle.json.
+  for (const name of ["baselines.json", "baselines.json.1.tmp", "oracle.json"])
+    await writeFile(join(partial, name), "");
   const corpus = await claimCorpus(host, out);
   assert.deepEqual(await readdir(partial), ["lock"], "what the dead one left is gone");
   assert.equal(JSON.parse(await readFile(join(partial, "lock"), "utf8")).pid, process.pid);
@@ -328,12 +330,12 @@ test("corpus make refuses a folder that another process is making, and takes ove
   assert.equal(await readFile(join(partial, "letters.txt"), "utf8"), "mine");
 });
 
-test("makeStandIn() leaves nothing where it is stopped, and throws the reason", async () => {
+test("makeCorpus() leaves nothing where it is stopped, and throws the reason", async () => {
   const out = join(scratch, "stopped");
   const stop = new AbortController();
   const reason = new Error("stopped");
   let clips = 0;
-  const made = makeStandIn(host, out, {
+  const made = makeCorpus(host, out, {
     ...{ preset: "nano", seed: 1, change: { clips: 20, lines: 50 }, synthesiser, signal: stop.signal },
     onClip(done) {
       clips = done;
@@ -348,8 +350,20 @@ test("makeStandIn() leaves nothing where it is stopped, and throws the reason", 
   );
 });
 
-test("startSpeech() says in one line why the synthesiser ended", async () => {
-  const speech = startSpeech(host, pathToFileURL(join(scratch, "nowhere.mjs")));
+test("makeCorpus() writes the baselines that it returns into baselines.json", async () => {
+  const out = join(scratch, "made");
+  const change = { clips: 20, lines: 50 };
+  const { baselines } = await makeCorpus(host, out, { preset: "nano", seed: 1, change, synthesiser });
+  const files = ["baselines.json", "manifest.json", "text.txt", "truth.jsonl", "vocab.txt"];
+  assert.deepEqual(
+    (await readdir(out)).filter((name) => !name.startsWith("Session")),
+    files,
+  );
+  assert.deepEqual(await readBaselines(host, out), JSON.parse(JSON.stringify(baselines)));
+});
+
+test("startSynthesiser() says in one line why the synthesiser ended", async () => {
+  const speech = startSynthesiser(host, pathToFileURL(join(scratch, "nowhere.mjs")));
   const request = { voice: "f1", gap: 0, rate: 180, pitch: 50, range: 50, text: "Yes." };
   const ended = { message: /^Cannot speak: the synthesiser ended with code 1 \([^\n]+\)$/ };
   await assert.rejects(speech.synthesise(request), ended);

@@ -1,10 +1,10 @@
-/** manifest.json, truth.jsonl and oracle.json that are not as `corpus make` writes them: one line each, and no guess. */
+/** manifest.json, truth.jsonl and baselines.json that are not as `corpus make` writes them: one line each, and no guess. */
 import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { readManifest } from "../src/speech/corpora/manifest.ts";
-import { measureBaselines, readBaselines } from "../src/speech/evaluate/baselines.ts";
+import { measureBaselines, readBaselines, writeBaselines } from "../src/speech/baselines/baselines.ts";
 import { currentHost } from "../src/host/current.ts";
 import { tinyRelease } from "./tiny_release.ts";
 
@@ -95,24 +95,37 @@ const last = () => JSON.stringify(truth.at(-1)).length - 1;
 
 test("readBaselines() refuses figures that are absent, no number or out of range", async () => {
   assert.equal(await readBaselines(host, corpus.root), undefined);
-  const oracle = await measureBaselines(host, read);
+  const measured = await measureBaselines(host, read);
   const share = "a share from 0 to 1";
-  const { lda } = oracle;
-  await refused("oracle.json", () => readBaselines(host, corpus.root), [
-    [[oracle], `: it is ${JSON.stringify([oracle]).slice(0, 77)}... but should be an object`],
+  const { lda } = measured;
+  await refused("baselines.json", () => readBaselines(host, corpus.root), [
+    [[measured], `: it is ${JSON.stringify([measured]).slice(0, 77)}... but should be an object`],
     ["{}", ": it lacks the key utterances, a whole number from 1 to 2^53 - 1"],
     ['{"utterances": 3', ": not JSON, line 1, column 17: expected ',' or '}' but found the end"],
-    [without({ ...oracle }, "bigrams"), ": it lacks the key bigrams, an object"],
-    [{ ...oracle, lda: [] }, ": lda is [] but should be an object"],
-    [{ ...oracle, lda: { ...lda, folds: [0.5] } }, ": lda.folds is [0.5] but should be an object"],
+    [without({ ...measured }, "bigrams"), ": it lacks the key bigrams, an object"],
+    [{ ...measured, lda: [] }, ": lda is [] but should be an object"],
+    [{ ...measured, lda: { ...lda, folds: [0.5] } }, ": lda.folds is [0.5] but should be an object"],
     [
-      { ...oracle, lda: { ...lda, folds: { Session1: "0.5" } } },
+      { ...measured, lda: { ...lda, folds: { Session1: "0.5" } } },
       `: lda.folds.Session1 is "0.5" but should be ${share}`,
     ],
-    [{ ...oracle, lda: { ...lda, ua: null } }, `: lda.ua is null but should be ${share}`],
-    [{ ...oracle, lda: { ...lda, wa: 50 } }, `: lda.wa is 50 but should be ${share}`],
-    [{ ...oracle, synthetic: { states: 0.5 } }, ": it lacks the key synthetic.statesFound, an object"],
+    [{ ...measured, lda: { ...lda, ua: null } }, `: lda.ua is null but should be ${share}`],
+    [{ ...measured, lda: { ...lda, wa: 50 } }, `: lda.wa is 50 but should be ${share}`],
+    [{ ...measured, synthetic: { states: 0.5 } }, ": it lacks the key synthetic.statesFound, an object"],
   ]);
-  write("oracle.json", oracle);
-  assert.deepEqual(await readBaselines(host, corpus.root), JSON.parse(JSON.stringify(oracle)));
+  write("baselines.json", measured);
+  assert.deepEqual(await readBaselines(host, corpus.root), JSON.parse(JSON.stringify(measured)));
+});
+
+test("readBaselines() takes the figures of version 0.1 from oracle.json, unless baselines.json is there", async () => {
+  const measured = await measureBaselines(host, read);
+  const files = ["baselines.json", "oracle.json"].map((name) => `${corpus.root}/${name}`);
+  for (const file of files) rmSync(file, { force: true });
+  write("oracle.json", { ...measured, majority: 0.25 });
+  assert.equal((await readBaselines(host, corpus.root))?.majority, 0.25);
+  await writeBaselines(host, corpus.root, { ...measured, majority: 0.5 });
+  assert.equal((await readBaselines(host, corpus.root))?.majority, 0.5);
+  write("baselines.json", "{}");
+  await assert.rejects(readBaselines(host, corpus.root), /baselines\.json: it lacks the key utterances/);
+  for (const file of files) rmSync(file);
 });

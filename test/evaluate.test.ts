@@ -8,7 +8,7 @@ import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { measureBaselines } from "../src/speech/evaluate/baselines.ts";
+import { measureBaselines } from "../src/speech/baselines/baselines.ts";
 import { writeWav16 } from "../src/io/wav.ts";
 import { currentHost } from "../src/host/current.ts";
 import { editCheckpoint } from "./checkpoint.ts";
@@ -127,9 +127,14 @@ test("evaluate refuses strange labels, a path that it cannot write and a batch o
   refused(1, /^wavegate evaluate: Cannot write .*a\.csv: no such file or folder\n$/, demo, "--out", absent);
   refused(1, /^wavegate evaluate: Cannot write .*: it is a folder\n$/, demo, "--out", folder);
   refused(2, /Cannot read --batch 0: it is a whole number of at least 1\n$/, demo, "--batch", "0");
-  writeFileSync(`${corpus.root}/oracle.json`, '{"lda": {}}');
-  refused(1, /^wavegate evaluate: Cannot use .*oracle\.json: it lacks the key utterances, .*\n$/, demo);
-  rmSync(`${corpus.root}/oracle.json`);
+  for (const name of ["oracle", "baselines"]) {
+    writeFileSync(`${corpus.root}/${name}.json`, '{"lda": {}}');
+    const line = new RegExp(
+      `^wavegate evaluate: Cannot use .*${name}\\.json: it lacks the key utterances, .*\\n$`,
+    );
+    refused(1, line, demo);
+    rmSync(`${corpus.root}/${name}.json`);
+  }
   const out = join(folder, "never.csv");
   refused(1, /Cannot find adapter/, demo, "--out", out);
   assert.ok(!existsSync(out));

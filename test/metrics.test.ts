@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LABELS, type Label, type Utterance } from "../src/speech/corpora/corpus.ts";
-import { ceilings } from "../src/speech/evaluate/ceilings.ts";
-import { fitLda, fitNaiveBayes } from "../src/speech/evaluate/classifiers.ts";
-import { FEATURES, handFeatures } from "../src/speech/evaluate/features.ts";
+import { ceilings } from "../src/speech/synthetic/ceilings.ts";
+import { fitLda, fitNaiveBayes } from "../src/speech/baselines/classifiers.ts";
+import { FEATURES, acousticFeatures } from "../src/speech/baselines/features.ts";
 import { bootstrap, wilson } from "../src/speech/evaluate/intervals.ts";
 import { meanAndDeviation, score } from "../src/speech/metrics/metrics.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
-import { align, totalEdits, wer, wordEdits } from "../src/speech/metrics/wer.ts";
+import { alignWords, totalEdits, wer, wordEdits } from "../src/speech/metrics/wer.ts";
 
 const near = (actual: number, expected: number, tolerance = 1e-6) =>
   assert.ok(Math.abs(actual - expected) <= tolerance, `${actual} is not within ${tolerance} of ${expected}`);
@@ -42,16 +42,16 @@ test("meanAndDeviation() divides by one less than the count", () => {
   assert.deepEqual(meanAndDeviation([5]), { mean: 5, deviation: 0 });
 });
 
-test("align() counts substitutions, deletions and insertions apart", () => {
+test("alignWords() counts substitutions, deletions and insertions apart", () => {
   const words = (text: string) => text.split(" ");
-  assert.deepEqual(align(words("THE CAT SAT ON THE MAT"), words("THE CAT SIT ON MAT NOW")), {
+  assert.deepEqual(alignWords(words("THE CAT SAT ON THE MAT"), words("THE CAT SIT ON MAT NOW")), {
     substitutions: 1,
     deletions: 1,
     insertions: 1,
     correct: 4,
     length: 6,
   });
-  assert.deepEqual(align(["A", "B"], []), {
+  assert.deepEqual(alignWords(["A", "B"], []), {
     substitutions: 0,
     deletions: 2,
     insertions: 0,
@@ -135,17 +135,17 @@ test("fitNaiveBayes() adds one to every count and ignores unknown words", () => 
   near(a - b, Math.log(2 / 5) - Math.log(1 / 5), 1e-12);
 });
 
-test("handFeatures() measures the pitch of a pulse train and survives silence", () => {
+test("acousticFeatures() measures the pitch of a pulse train and survives silence", () => {
   const speech = Float32Array.from({ length: 16_000 }, (_, i) => {
     const phase = (i * 125) / 16_000;
     return 0.3 * Math.exp(-8 * (phase % 1)) * Math.sin(2 * Math.PI * 6 * phase);
   });
-  const features = handFeatures(speech);
+  const features = acousticFeatures(speech);
   assert.equal(features.length, FEATURES.length);
   near(Math.exp(features[0]), 125, 3);
   near(features[1], 0, 0.05);
   assert.deepEqual(
-    handFeatures(new Float32Array(8_000)),
+    acousticFeatures(new Float32Array(8_000)),
     FEATURES.map(() => 0),
   );
 });

@@ -208,7 +208,7 @@ test("vocabularyOfHead() and checkSubwords() hold a model to its vocabularies", 
   for (const size of [30, 32, 40]) {
     const fitted = fit({ ...pad, vocab_size: size });
     assert.deepEqual([fitted.size, fitted.blank, fitted.delimiter], [size, 29, 27]);
-    assert.equal(fitted.text([0, 31, 39, 1, 28]), "ab");
+    assert.equal(fitted.decode([0, 31, 39, 1, 28]), "ab");
     assert.deepEqual(fitted.encode("aé"), [0, 28]);
   }
   assert.equal(fit({ pad_token_id: null }).blank, 29);

@@ -14,7 +14,7 @@ import { openRecognizer } from "../src/speech/system/recognizer.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { build } from "../src/speech/training/build.ts";
-import { checkStages } from "../src/speech/training/materials.ts";
+import { checkStages } from "../src/speech/training/stage_inputs.ts";
 import type { TrainConfig } from "../src/speech/recipes/config.ts";
 import type { Batch } from "../src/speech/training/examples.ts";
 import { editCheckpoint, floats } from "./checkpoint.ts";

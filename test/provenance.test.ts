@@ -14,14 +14,14 @@ import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { addRecord, recordOf, runProvenance } from "../src/speech/training/run_provenance.ts";
 import {
   clipDigests,
-  type HeardCorpus,
+  type TrainingCorpus,
   overlapOf,
   type Provenance,
   provenance,
   provenanceText,
   readProvenance,
 } from "../src/speech/training/provenance.ts";
-import { refuseOverlap, trainingLines } from "../src/speech/training/overlap.ts";
+import { refuseTrainedOn, trainingLines } from "../src/speech/training/overlap.ts";
 import type { TrainConfig } from "../src/speech/recipes/config.ts";
 import type { Latest } from "../src/train/state.ts";
 import { verb as evaluateVerb } from "../tools/evaluate.ts";
@@ -295,7 +295,7 @@ test("a model that begins with another has heard what that one heard, and train 
 });
 
 test("provenance() lists no clip of a part twice, and overlapOf() knows an unread clip by its id", () => {
-  const one: HeardCorpus = {
+  const one: TrainingCorpus = {
     ...{
       name: "a",
       identity: "1",
@@ -331,7 +331,7 @@ test("provenance() lists no clip of a part twice, and overlapOf() knows an unrea
   );
 });
 
-test("refuseOverlap() lets a corpus hold a recording twice on both sides of the training's own split", () => {
+test("refuseTrainedOn() lets a corpus hold a recording twice on both sides of the training's own split", () => {
   const known = {
     known: true,
     heldOut: "Session2",
@@ -342,9 +342,12 @@ test("refuseOverlap() lets a corpus hold a recording twice on both sides of the 
   } as const;
   const fold = (name: string) => ({ name, train: [], dev: [], test: [] });
   const twice = { ...known, sameSamples: 1 };
-  refuseOverlap("m", fold("Session2"), twice);
-  assert.throws(() => refuseOverlap("m", fold("Session1"), twice), /1 are copies of such/);
-  assert.throws(() => refuseOverlap("m", fold("Session2"), { ...twice, trainedOn: 1 }), /1 were trained on/);
+  refuseTrainedOn("m", fold("Session2"), twice);
+  assert.throws(() => refuseTrainedOn("m", fold("Session1"), twice), /1 are copies of such/);
+  assert.throws(
+    () => refuseTrainedOn("m", fold("Session2"), { ...twice, trainedOn: 1 }),
+    /1 were trained on/,
+  );
   assert.deepEqual(trainingLines(twice, 5), ["of 5 utterances 1 are copies of such clips"]);
   assert.deepEqual(trainingLines(twice, 1), ["no test: of 1 utterances 1 are copies of such clips"]);
   assert.deepEqual(trainingLines({ ...twice, sameSamples: 0, otherSamples: 2 }, 5).length, 2);

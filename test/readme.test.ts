@@ -6,7 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { parse } from "../tools/cli.ts";
-import { PRESETS as CORPORA } from "../src/speech/corpora/plan.ts";
+import { CORPUS_PRESETS } from "../src/speech/synthetic/plan.ts";
 import { PRESETS } from "../src/speech/recipes/presets.ts";
 import { FLOORS } from "../tools/check.ts";
 import { SUMMARIES } from "../tools/summaries.ts";
@@ -85,7 +85,7 @@ test("README tells of options in the words of --help, and of none that there is 
 test("README's figures are those of the presets, and its floors those that are checked", () => {
   assert.ok(
     readme.includes(
-      `--out corpus/mini\` speaks a stand-in (${CORPORA.mini.clips.toLocaleString("en")} clips;`,
+      `--out corpus/mini\` speaks a stand-in (${CORPUS_PRESETS.mini.clips.toLocaleString("en")} clips;`,
     ),
   );
   for (const { checkpoints } of Object.values(PRESETS)) assert.equal(checkpoints.minutes, 10);

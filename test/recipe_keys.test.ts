@@ -10,8 +10,8 @@ import { type PresetName, PRESETS, trainConfig } from "../src/speech/recipes/pre
 import type { Utterance } from "../src/speech/corpora/corpus.ts";
 import type { Device } from "../src/gpu/device.ts";
 import { openBertTokenizer } from "../src/io/tokenizer.ts";
-import { checkStages, effectiveModel } from "../src/speech/training/materials.ts";
-import { noteCut } from "../src/speech/training/examples.ts";
+import { checkStages, effectiveModel } from "../src/speech/training/stage_inputs.ts";
+import { noteTruncation } from "../src/speech/training/examples.ts";
 import { trainRun } from "../src/speech/training/run.ts";
 import type { RunFolder } from "../src/train/run_folder.ts";
 import { readSentences } from "../src/speech/training/text_task.ts";
@@ -200,16 +200,16 @@ test("checkStages() refuses another padding of BERT's than its tokenizer's", asy
   });
 });
 
-test("noteCut() and readSentences() say how many texts lose their ends", async () => {
+test("noteTruncation() and readSentences() say how many texts lose their ends", async () => {
   const tokenizer = await openBertTokenizer(host, corpus.root);
   const notes: string[] = [];
   const tell = (line: string) => notes.push(line);
   const path = `${corpus.root}/text.txt`;
   const words = (await host.readText(path)).trim().split("\n");
   const utterances = words.map((line) => ({ words: line }) as Utterance);
-  await noteCut(tokenizer, utterances, 3, tell);
+  await noteTruncation(tokenizer, utterances, 3, tell);
   await readSentences(host, path, tokenizer, { lines: 99, tokens: 3 }, tell);
-  await noteCut(tokenizer, utterances, 64, tell);
+  await noteTruncation(tokenizer, utterances, 64, tell);
   await readSentences(host, path, tokenizer, { lines: 99, tokens: 64 }, tell);
   const cut = `${words.filter((line) => line.trim().split(" ").length > 1).length} of ${words.length}`;
   assert.deepEqual(notes, [

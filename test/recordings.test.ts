@@ -17,7 +17,11 @@ import { HubertForCTC } from "../src/models/hubert.ts";
 import { hubertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
-import { type Engine, type Hearing, recogniseWindow } from "../src/speech/predict/window.ts";
+import {
+  type RecognizerSource,
+  type WindowRecognizer,
+  recogniseWindow,
+} from "../src/speech/predict/window.ts";
 import { findRecordings, type Recording } from "../src/speech/predict/recordings.ts";
 import { testDevice } from "./device.ts";
 import { uniform } from "./reference.ts";
@@ -250,8 +254,8 @@ test("readPipe() reads what comes late and in pieces, and does not wait for ever
 });
 
 /** A recogniser that fails as told: "batch" where more than one is heard, "gpu" for good. */
-function engine(fails: Readonly<Record<string, "alone" | "gpu">>, log: string[]): Engine {
-  const make = (): Hearing => {
+function engine(fails: Readonly<Record<string, "alone" | "gpu">>, log: string[]): RecognizerSource {
+  const make = (): WindowRecognizer => {
     let down = false;
     const check = () => {
       if (down) throw new Error("Ran out of GPU memory (test): no more");
@@ -271,7 +275,7 @@ function engine(fails: Readonly<Record<string, "alone" | "gpu">>, log: string[])
       },
     };
   };
-  let open: Hearing | undefined;
+  let open: WindowRecognizer | undefined;
   return {
     async open() {
       if (!open) log.push("open");

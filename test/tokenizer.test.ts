@@ -170,8 +170,8 @@ test("openCtcVocabulary() reads the vocabulary of wav2vec2 and HuBERT", async ()
   assert.deepEqual([ctc.size, ctc.blank, ctc.delimiter], [32, 0, 4]);
   assert.deepEqual(ctc.encode("DON'T GO"), [14, 8, 9, 27, 6, 4, 21, 8]);
   assert.deepEqual(ctc.encode("Go 7"), [21, 8, 4, 3]);
-  assert.equal(ctc.text(ctc.encode("DON'T GO")), "DON'T GO");
-  assert.equal(ctc.text([4, 4, 1, 7, 4, 0, 4, 3, 7, 2, 4]), "A A");
+  assert.equal(ctc.decode(ctc.encode("DON'T GO")), "DON'T GO");
+  assert.equal(ctc.decode([4, 4, 1, 7, 4, 0, 4, 3, 7, 2, 4]), "A A");
 });
 
 test("openCtcVocabulary() takes the special tokens from tokenizer_config.json", async () => {
@@ -184,7 +184,7 @@ test("openCtcVocabulary() takes the special tokens from tokenizer_config.json", 
   );
   assert.deepEqual([ctc.blank, ctc.delimiter], [1, 2]);
   assert.deepEqual(ctc.encode("A bA"), [0, 2, 3, 0]);
-  assert.equal(ctc.text([0, 2, 3, 0]), "a a");
+  assert.equal(ctc.decode([0, 2, 3, 0]), "a a");
 });
 
 test("openCtcVocabulary() reads tokens that were added, and names from either file or by custom", async () => {
@@ -205,7 +205,7 @@ test("openCtcVocabulary() reads tokens that were added, and names from either fi
   for (const form of forms) {
     const ctc = await openCtcVocabulary(host, folder({ "vocab.json": own, ...form }));
     assert.deepEqual([ctc.size, ctc.blank, ctc.tokens[5]], [6, 3, "</s>"]);
-    assert.equal(ctc.text([0, 4, 2, 1, 0, 5]), "a a");
+    assert.equal(ctc.decode([0, 4, 2, 1, 0, 5]), "a a");
   }
   const small = { tokenizer_class: "Wav2Vec2CTCTokenizer", do_lower_case: true };
   for (const [config, text] of [
@@ -213,7 +213,7 @@ test("openCtcVocabulary() reads tokens that were added, and names from either fi
     [{ do_lower_case: true }, "GO"], // BERT's, in a model folder of old
   ] as const) {
     const ctc = await openCtcVocabulary(host, folder({ "vocab.json": CTC, "tokenizer_config.json": config }));
-    assert.equal(ctc.text(ctc.encode("GO")), text);
+    assert.equal(ctc.decode(ctc.encode("GO")), text);
   }
   const clash = folder({ "vocab.json": own, "added_tokens.json": { a: 7 } });
   await assert.rejects(openCtcVocabulary(host, clash), /token "a" has id 0, among the added tokens 7$/);
@@ -224,7 +224,7 @@ test("CtcVocabulary takes more tokens than a call takes arguments", () => {
     Array.from({ length: 200_000 }, (_, id) => [id === 0 ? "<pad>" : `t${id}`, id]),
   );
   const vocabulary = new CtcVocabulary(own, {}, { added: { "<s>": 200_000 } });
-  assert.deepEqual([vocabulary.size, vocabulary.letters], [200_001, 200_000]);
+  assert.deepEqual([vocabulary.size, vocabulary.minOutputs], [200_001, 200_000]);
 });
 
 test("openCtcVocabulary() says in one line what is missing or damaged", async () => {

@@ -26,7 +26,7 @@ import { writeWav16 } from "../src/io/wav.ts";
 import { scale } from "../src/ops/elementwise.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { AdamW } from "../src/train/optimizer.ts";
-import { augmented, pitchFormantShifted } from "../src/speech/training/augment.ts";
+import { augmented, shiftPitchAndFormants } from "../src/speech/training/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/speech/training/batches.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
 import type { Batch } from "../src/speech/training/examples.ts";
@@ -171,13 +171,13 @@ test("augmented() changes length by the speed and is the same for the same numbe
   );
 });
 
-test("pitchFormantShifted() moves the pitch and keeps the tempo", () => {
+test("shiftPitchAndFormants() moves the pitch and keeps the tempo", () => {
   // A tone of 200 Hz that is loud in the second half.
   const clip = new Float32Array(16000).map(
     (_, i) => Math.sin((2 * Math.PI * 200 * i) / 16000) * (i < 8000 ? 0.1 : 1),
   );
   for (const factor of [0.75, 1.3]) {
-    const moved = pitchFormantShifted(clip, factor);
+    const moved = shiftPitchAndFormants(clip, factor);
     assert.equal(moved.length, clip.length);
     const rises = (from: number, to: number) =>
       moved.subarray(from, to).reduce((n, x, i, all) => n + (i > 0 && all[i - 1] < 0 && x >= 0 ? 1 : 0), 0);

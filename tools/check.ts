@@ -20,12 +20,13 @@ export const FLOORS: Record<string, number> = {
   ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, records: 4, validate: 4, train: 5, models: 5 },
   ...{
     "speech/system": 6,
-    "speech/metrics": 6,
     "speech/corpora": 7,
-    "speech/validate": 7,
+    "speech/synthetic": 7,
     "speech/predict": 7,
+    "speech/validate": 7,
+    "speech/metrics": 8,
   },
-  ...{ "speech/recipes": 8, "speech/training": 9, "speech/evaluate": 9 },
+  ...{ "speech/baselines": 9, "speech/recipes": 8, "speech/training": 9, "speech/evaluate": 9 },
 };
 /** Files that stand in src/ itself, mod.ts above all. */
 const ROOF = 10;

@@ -11,18 +11,18 @@ import {
 } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { PRESETS } from "../src/speech/corpora/plan.ts";
+import { CORPUS_PRESETS } from "../src/speech/synthetic/plan.ts";
 import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
-import { type Baselines, baselinesText, measureBaselines } from "../src/speech/evaluate/baselines.ts";
-import { makeStandIn } from "../src/speech/evaluate/stand_in.ts";
+import { type Baselines, baselinesText, measureBaselines } from "../src/speech/baselines/baselines.ts";
+import { makeCorpus } from "../src/speech/baselines/make_corpus.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import type { Progress } from "./progress.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 const ACTIONS = ["make", "check", "stats"] as const;
-type PresetName = keyof typeof PRESETS;
-const SIZES = Object.values(PRESETS).map(({ clips }) => clips.toLocaleString("en"));
+type PresetName = keyof typeof CORPUS_PRESETS;
+const SIZES = Object.values(CORPUS_PRESETS).map(({ clips }) => clips.toLocaleString("en"));
 /** Beside this file: .ts in a checkout, .js where it is built. */
 const SYNTHESISER = new URL(
   `./synthesiser.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`,
@@ -41,7 +41,7 @@ export const verb = defineVerb({
   options: {
     preset: {
       type: "string",
-      choices: Object.keys(PRESETS) as PresetName[],
+      choices: Object.keys(CORPUS_PRESETS) as PresetName[],
       default: "nano",
       help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips`,
     },
@@ -93,7 +93,7 @@ async function make(
 ): Promise<number> {
   const begin = performance.now();
   const [making, measuring] = [clipBar(progress, "make"), clipBar(progress, "measure")];
-  const { manifest, baselines } = await makeStandIn(host, out, {
+  const { manifest, baselines } = await makeCorpus(host, out, {
     ...{ preset, seed, synthesiser: SYNTHESISER, signal },
     ...{ onClip: making.onClip, onMeasured: measuring.onClip },
   });

@@ -1,7 +1,7 @@
 /** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
 import type { Fold } from "../src/speech/corpora/folds.ts";
-import type { Baselines } from "../src/speech/evaluate/baselines.ts";
+import type { Baselines } from "../src/speech/baselines/baselines.ts";
 import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
 import { openTest } from "../src/speech/evaluate/open_test.ts";
 import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";

@@ -3,7 +3,7 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { bundled } from "../src/host/bundled_model.ts";
 import { type Prediction, predict } from "../src/speech/predict/predict.ts";
-import { type Found, findRecordings } from "../src/speech/predict/recordings.ts";
+import { type FoundRecording, findRecordings } from "../src/speech/predict/recordings.ts";
 import { openModelFolder, requireSpeechEncoder, type SpeechModel } from "../src/speech/system/folder.ts";
 import type { Recognition } from "../src/speech/system/recognizer.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
@@ -56,7 +56,7 @@ type Results = Prediction & { readonly files: readonly (ReturnType<typeof record
 async function recogniseAll(
   host: Host,
   model: SpeechModel,
-  found: readonly Found[],
+  found: readonly FoundRecording[],
   { values, json, print, note, progress }: Context<typeof options>,
 ): Promise<Results> {
   const files: (ReturnType<typeof record> | Failure)[] = [];

@@ -2,10 +2,10 @@
 import { bundled } from "../src/host/bundled_model.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
-import { LONGEST_SECONDS, SAMPLE_RATE } from "../src/io/audio.ts";
+import { MAX_SECONDS, SAMPLE_RATE } from "../src/io/audio.ts";
 import { readJson } from "../src/io/config.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
-import { byKind, leastSamples, profileModel, traceOf } from "../src/speech/predict/profile.ts";
+import { mergeLayers, minSamplesOf, profileModel, chromeTrace } from "../src/speech/system/profile.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
@@ -37,7 +37,7 @@ export const verb = defineVerb({
       onNote: (line) => note(`profile: ${line}`),
     });
     const { adapter, dispatches, first, wall, created, peak } = figures;
-    const shown = values.detail ? rows : byKind(rows);
+    const shown = values.detail ? rows : mergeLayers(rows);
     const total = rows.reduce((sum, row) => sum + row.milliseconds, 0);
 
     const cells = shown.map((row) => [
@@ -53,7 +53,7 @@ export const verb = defineVerb({
       `wall ${formatSeconds(first / 1000)} the first time, ${formatSeconds(wall / 1000)} the second, which made ${created} pipelines and bind groups; peak ${formatBytes(peak)}`,
     );
     if (values.trace !== undefined) {
-      await writeWhole(host, values.trace, JSON.stringify(traceOf(events)));
+      await writeWhole(host, values.trace, JSON.stringify(chromeTrace(events)));
       print(`wrote ${values.trace}`);
     }
     printJson({ adapter, dispatches, first, wall, gpu: total, created, peak, rows: shown });
@@ -64,11 +64,11 @@ export const verb = defineVerb({
 /** Samples of so many seconds. Throws a UsageError where the encoder makes no frame of them, or they are too many. */
 async function samplesOf(host: Host, folder: string, seconds: number): Promise<number> {
   const path = `${folder}/config.json`;
-  const least = leastSamples(await readJson(host, path), path);
+  const least = minSamplesOf(await readJson(host, path), path);
   const samples = Math.round(seconds * SAMPLE_RATE);
-  if (samples >= least && seconds <= LONGEST_SECONDS) return samples;
+  if (samples >= least && seconds <= MAX_SECONDS) return samples;
   throw new UsageError(
-    `Cannot read --seconds ${seconds}: it is a number from ${least / SAMPLE_RATE} to ${LONGEST_SECONDS}`,
+    `Cannot read --seconds ${seconds}: it is a number from ${least / SAMPLE_RATE} to ${MAX_SECONDS}`,
   );
 }
 

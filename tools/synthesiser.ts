@@ -2,12 +2,12 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parse } from "../src/io/schema.ts";
-import { openEspeak } from "../src/speech/corpora/espeak.ts";
-import { speechRequest } from "../src/speech/corpora/speech.ts";
-import { answerBytes } from "../src/speech/corpora/speech_process.ts";
+import { openEspeak } from "../src/speech/synthetic/espeak.ts";
+import { speechRequest } from "../src/speech/synthetic/synthesis.ts";
+import { encodeResponse } from "../src/speech/synthetic/synthesiser_process.ts";
 
 // eSpeak seeds its noise from the clock; a stopped clock makes every run the same.
 Date.now = () => 0;
 const speak = await openEspeak();
 for await (const line of createInterface({ input: process.stdin }))
-  process.stdout.write(answerBytes(speak(parse(speechRequest, JSON.parse(line), "the request"))));
+  process.stdout.write(encodeResponse(speak(parse(speechRequest, JSON.parse(line), "the request"))));

@@ -7,7 +7,7 @@ import type { StageNumber } from "../src/speech/recipes/config.ts";
 import { PRESETS, type PresetName } from "../src/speech/recipes/presets.ts";
 import { SYSTEMS } from "../src/speech/recipes/systems.ts";
 import {
-  type BegunRun,
+  type PlannedRun,
   newRun,
   prepareRun,
   resumedRun,
@@ -88,7 +88,7 @@ export const verb = defineVerb({
 type Values = Context<typeof verb.options>["values"];
 
 /** A new run, as the command line tells it. */
-function start(values: Values, onNote: (line: string) => void): BegunRun {
+function start(values: Values, onNote: (line: string) => void): PlannedRun {
   const { system, data, fold, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
@@ -101,7 +101,7 @@ function start(values: Values, onNote: (line: string) => void): BegunRun {
 }
 
 /** The run in `path`, of which the command line changes nothing but the place of its corpus. */
-async function goOn(host: Host, path: string, values: Values): Promise<BegunRun> {
+async function goOn(host: Host, path: string, values: Values): Promise<PlannedRun> {
   for (const name of ["system", "fold", "stage", "preset", "hubert", "bert", "set"] as const) {
     const value = values[name];
     if (value !== undefined && !(Array.isArray(value) && value.length === 0))

@@ -1,2 +1,2 @@
-/** An argument is wrong, and not the data: a command ends with the status of wrong usage. */
+/** An argument is wrong rather than the data: a command then exits with the status of wrong usage. */
 export class ArgumentError extends RangeError {}

@@ -1,32 +1,34 @@
-/** Sound as the models want it: mono, 16 kHz, float32, zero mean and unit variance. */
+/** Audio as the models take it: mono, 16 kHz, float32, zero mean and unit variance. */
 
 import type { Host } from "../host/host.ts";
 import { resample } from "./resample.ts";
 import { readWavFormat } from "./wav.ts";
 import { readMono } from "./wav_samples.ts";
 
+/** Hz, of all models. */
 export const SAMPLE_RATE = 16000;
-/** A longer file is rather a mistake than an utterance. */
-export const LONGEST_SECONDS = 300;
+/** Default of AudioOptions.maxSeconds: a longer file is hardly an utterance. */
+export const MAX_SECONDS = 300;
 
 /**
- * What moves no further than this from its middle, within 25 ms, holds nothing to recognise: −72 dB of full scale, the
- * smallest step of A-law and 8 steps of 16 bits, less than the noise of any microphone. Speech of −60 dB is far above.
+ * Largest amplitude of a silent frame: −72 dB of full scale, the smallest step of A-law and 8 steps of 16 bits, less than the
+ * noise of any microphone. Speech of −60 dB is far above.
  */
 const SILENCE = 8 / 2 ** 15;
+/** 25 ms. */
 const FRAME = 0.025 * SAMPLE_RATE;
-/** A click or two are no speech either: the shortest syllable lasts 100 ms. */
+/** Fewest frames of speech: the shortest syllable lasts 100 ms, which a click does not. */
 const SYLLABLE_FRAMES = 4;
 
-/** Whether nothing can be heard in samples, which may have an offset: not 100 ms of them, nor a quarter, are above silence. */
+/** Whether fewer than 100 ms of samples (N), or than a quarter of them, are above −72 dB; a constant offset does not count. */
 export function isSilent(samples: Float32Array): boolean {
   const enough = Math.min(SYLLABLE_FRAMES, Math.ceil(samples.length / FRAME / 4));
-  for (let at = 0, loud = 0; at < samples.length; at += FRAME)
-    if (isLoud(samples.subarray(at, at + FRAME)) && ++loud >= enough) return false;
+  for (let at = 0, active = 0; at < samples.length; at += FRAME)
+    if (isActive(samples.subarray(at, at + FRAME)) && ++active >= enough) return false;
   return true;
 }
 
-function isLoud(frame: Float32Array): boolean {
+function isActive(frame: Float32Array): boolean {
   let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const value of frame) {
     if (value < least) least = value;
@@ -35,29 +37,36 @@ function isLoud(frame: Float32Array): boolean {
   return most - least > 2 * SILENCE;
 }
 
+/** A recording in memory. */
 export interface Audio {
-  /** Mono at 16 kHz, not normalised. */
+  /** (N): mono at 16 kHz, not normalised. */
   samples: Float32Array;
-  /** Of the file. */
+  /** Of the file, in Hz. */
   sampleRate: number;
+  /** Of the file. */
   channels: number;
+  /** Of the file. */
   seconds: number;
-  /** What was odd about the file and did not keep it from being read, a line each without the file's name. */
+  /** Irregularities of the file that did not keep it from being read, one line each, without its name. */
   notes: readonly string[];
 }
 
+/** Limits of readWav(). */
 export interface AudioOptions {
-  /** Longer files are refused before they are read. */
+  /** Longer files are refused before they are read. Default 300. */
   maxSeconds?: number;
-  /** So are shorter ones: fewest samples at 16 kHz, as receptiveField() of an encoder's config. 1 by default. */
+  /** So are files with fewer samples at 16 kHz; receptiveField() of an encoder's config. Default 1. */
   minSamples?: number;
 }
 
-/** Throws one line that names the file: not WAV, damaged, unknown codec, too short, too long, not finite. */
+/**
+ * Reads a WAV file, mixes it down to mono and resamples it to 16 kHz. Throws one line that names the file where it is no WAV
+ * file, damaged, too short or too long, or has an unknown codec or a sample that is not finite.
+ */
 export async function readWav(
   host: Host,
   path: string,
-  { maxSeconds = LONGEST_SECONDS, minSamples = 1 }: AudioOptions = {},
+  { maxSeconds = MAX_SECONDS, minSamples = 1 }: AudioOptions = {},
 ): Promise<Audio> {
   const file = await host.open(path);
   try {
@@ -74,7 +83,7 @@ export async function readWav(
     const mono = await readMono(file, format);
     requireFinite(mono);
     const samples = resample(mono, sampleRate, SAMPLE_RATE);
-    requireFinite(samples); // near the end of float32's range a filter may leave it
+    requireFinite(samples); // the filter may overflow near the end of float32's range
     return { samples, sampleRate, channels, seconds, notes: format.note ? [format.note] : [] };
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof RangeError) {

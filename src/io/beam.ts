@@ -1,17 +1,18 @@
 /**
  * CTC prefix beam search (Hannun et al. 2014) in log space, without a language model.
  *
- * A prefix keeps two sums over its paths: those that end in a blank, and those that end in its last label.
- * Only the second kind absorbs a repeat of that label; only the first lets the same label follow anew.
+ * A prefix has two sums over its paths: over those that end in a blank, and over those that end in its last label. After the
+ * latter the same label again is a repeat, which collapses; after the former it is a new label.
  */
 
+/** A labelling and its probability. */
 export interface Hypothesis {
   ids: number[];
-  /** Of all kept paths that spell `ids`, together. */
+  /** Summed over all paths in the beam that collapse to `ids`. */
   logProbability: number;
 }
 
-/** A node in the tree of prefixes, with its sums after the present frame and after the next. */
+/** A node in the tree of prefixes, with its log probabilities after the present frame and after the next. */
 interface Prefix {
   label: number;
   parent: Prefix | undefined;
@@ -26,8 +27,8 @@ interface Prefix {
 const NONE = Number.NEGATIVE_INFINITY;
 
 /**
- * The `width` likeliest labellings, best first. `logProbs` is T×V. Exact if `width` is at least the number of
- * prefixes. Takes T·width·V steps. Throws a RangeError at a frame where nothing is possible.
+ * The `width` likeliest labellings of `logProbs` (T, V), best first; exact if `width` is at least the number of prefixes. Takes
+ * T·width·V steps. Throws a RangeError for a width below 1, and at a frame in which no token is possible.
  */
 export function prefixBeamSearch(
   logProbs: Float32Array,
@@ -48,14 +49,14 @@ export function prefixBeamSearch(
       prefix.nextBlank = prefix.nextLabel = NONE;
     }
     beam = [...reached].sort((a, b) => b.total - a.total);
-    for (const prefix of beam.splice(width)) forget(prefix);
+    for (const prefix of beam.splice(width)) prune(prefix);
     if (!(beam[0]?.total > NONE))
       throw new RangeError(`Cannot decode: frame ${row / V} has no possible token`);
   }
-  return beam.map((prefix) => ({ ids: spell(prefix), logProbability: prefix.total }));
+  return beam.map((prefix) => ({ ids: labelsOf(prefix), logProbability: prefix.total }));
 }
 
-/** Sends what the paths of a prefix are worth through one frame. */
+/** Adds the paths of a prefix, extended by one frame, to the prefixes that they reach. */
 function extend(prefix: Prefix, frame: Float32Array, blank: number, reached: Set<Prefix>): void {
   for (let v = 0; v < frame.length; v++) {
     const p = frame[v];
@@ -92,8 +93,8 @@ function childOf(prefix: Prefix, label: number): Prefix {
   return child;
 }
 
-/** Drops a prefix from the beam, and from the tree unless longer ones may hang on it. */
-function forget(prefix: Prefix): void {
+/** Removes a prefix from the beam, and from the tree unless it has children. */
+function prune(prefix: Prefix): void {
   prefix.total = prefix.endsBlank = prefix.endsLabel = NONE;
   if (!prefix.children) prefix.parent?.children?.delete(prefix.label);
 }
@@ -104,7 +105,7 @@ function logAdd(a: number, b: number): number {
   return b === NONE ? a : a + Math.log1p(Math.exp(b - a));
 }
 
-function spell(prefix: Prefix): number[] {
+function labelsOf(prefix: Prefix): number[] {
   const ids: number[] = [];
   for (let node = prefix; node.parent; node = node.parent) ids.push(node.label);
   return ids.reverse();

@@ -1,93 +1,116 @@
 /**
- * From the log-probabilities of a CTC head to words with times and confidences.
+ * CTC decoding: from the log probabilities of a CTC head to words with times and confidences.
  *
- * All functions take T×V natural log-probabilities, row after row, V being the vocabulary's size. Frame t
- * stands for the time from t·secondsPerFrame on, until the next frame.
+ * All functions take natural log probabilities (T, V). Frame t begins at t·secondsPerFrame and lasts until the next.
  */
 
 import { prefixBeamSearch } from "./beam.ts";
 import type { CtcVocabulary } from "./vocabulary.ts";
 
+/** Options of decodeGreedy() and decodeBeam(). */
 export interface DecodeOptions {
-  /** Of one frame: secondsPerFrame() of the encoder's config, 0.02 for the published ones. */
+  /** Time between frames: secondsPerFrame() of the encoder's config, 0.02 for the published ones. */
   readonly secondsPerFrame: number;
 }
 
+/** A recognised character. */
 export interface DecodedCharacter {
   text: string;
-  /** Seconds: the frames that bear this character, from the first's begin to the last's end. */
+  /** Begin of its first frame, in seconds. */
   start: number;
+  /** End of its last frame, in seconds. */
   end: number;
-  /** Mean probability of the character over those frames. */
+  /** Mean probability over its frames. */
   confidence: number;
 }
 
+/** A recognised word. */
 export interface DecodedWord {
   text: string;
-  /** Seconds: begin of the first character, end of the last. */
+  /** Begin of its first character, in seconds. */
   start: number;
+  /** End of its last character, in seconds. */
   end: number;
   /** Geometric mean of the confidences of its characters. */
   confidence: number;
+  /** Its characters, in order. */
   characters: DecodedCharacter[];
 }
 
+/** A recognised text. */
 export interface Transcript {
   /** Words joined by single spaces. */
   text: string;
+  /** In order. */
   words: DecodedWord[];
-  /** Labels of the text, without blanks and other special tokens: the input of `CtcVocabulary.text`. */
+  /** Token ids of the text, without blanks and other special tokens: the input of `CtcVocabulary.decode`. */
   ids: number[];
 }
 
-/** The likeliest token of each frame, repeats collapsed, blanks dropped. */
+/**
+ * Greedy decoding: the likeliest token of each frame, repeats collapsed, blanks removed. Throws a TypeError where logProbs is no
+ * whole number of frames, a RangeError for a secondsPerFrame that is not above 0.
+ */
 export function decodeGreedy(
   logProbs: Float32Array,
   vocabulary: CtcVocabulary,
   { secondsPerFrame }: DecodeOptions,
 ): Transcript {
   const V = vocabulary.size;
-  const T = frameCount(logProbs, V);
-  const runs: Run[] = [];
+  const T = countFrames(logProbs, V);
+  const spans: TokenSpan[] = [];
   let previous = vocabulary.blank;
   for (let t = 0; t < T; t++) {
     let best = 0;
     for (let v = 1; v < V; v++) if (logProbs[t * V + v] > logProbs[t * V + best]) best = v;
     if (best !== vocabulary.blank) {
-      if (best === previous) runs.at(-1)!.end = t + 1;
-      else runs.push({ id: best, begin: t, end: t + 1 });
+      if (best === previous) spans.at(-1)!.end = t + 1;
+      else spans.push({ id: best, begin: t, end: t + 1 });
     }
     previous = best;
   }
-  return transcript(runs, logProbs, vocabulary, secondsPerFrame);
+  return transcript(spans, logProbs, vocabulary, secondsPerFrame);
 }
 
-/** The likeliest labelling by prefix beam search, with the times of its own likeliest path. */
+/**
+ * Prefix beam search, 16 wide by default; times are those of the likeliest path of the text that it finds. Throws as
+ * decodeGreedy().
+ */
 export function decodeBeam(
   logProbs: Float32Array,
   vocabulary: CtcVocabulary,
   { secondsPerFrame, beamWidth = 16 }: DecodeOptions & { readonly beamWidth?: number },
 ): Transcript {
-  frameCount(logProbs, vocabulary.size);
+  countFrames(logProbs, vocabulary.size);
   const [{ ids }] = prefixBeamSearch(logProbs, vocabulary.size, vocabulary.blank, beamWidth);
-  const runs = align(logProbs, vocabulary.size, vocabulary.blank, ids);
-  return transcript(runs, logProbs, vocabulary, secondsPerFrame);
+  const spans = forcedAlign(logProbs, vocabulary.size, vocabulary.blank, ids);
+  return transcript(spans, logProbs, vocabulary, secondsPerFrame);
 }
 
-/** One label and the frames that bear it. */
-export interface Run {
+/** A token and its frames. */
+export interface TokenSpan {
   id: number;
+  /** First frame. */
   begin: number;
+  /** One past the last frame. */
   end: number;
 }
 
-/** The likeliest path that spells `ids` (Viterbi over blank, l₁, blank, … l_S, blank), as runs of frames. */
-export function align(logProbs: Float32Array, V: number, blank: number, ids: readonly number[]): Run[] {
+/**
+ * Forced alignment: the likeliest path that collapses to `ids`, by Viterbi over the states blank, l₁, blank, … l_S, blank.
+ * Throws a RangeError where no path of so many frames does.
+ */
+export function forcedAlign(
+  logProbs: Float32Array,
+  V: number,
+  blank: number,
+  ids: readonly number[],
+): TokenSpan[] {
   if (ids.length === 0) return [];
-  const T = frameCount(logProbs, V);
+  const T = countFrames(logProbs, V);
   const S = 2 * ids.length + 1;
   const label = (s: number) => (s % 2 === 0 ? blank : ids[(s - 1) / 2]);
-  const steps = new Uint8Array(T * S); // how many states each best path came up
+  const steps = new Uint8Array(T * S); // how many states the best path into each state advanced
   let score = new Float64Array(S).fill(Number.NEGATIVE_INFINITY);
   score[0] = logProbs[blank];
   score[1] = logProbs[ids[0]];
@@ -107,46 +130,46 @@ export function align(logProbs: Float32Array, V: number, blank: number, ids: rea
   if (T === 0 || score[s] === Number.NEGATIVE_INFINITY) {
     throw new RangeError(`Cannot align ${ids.length} labels: no path of ${T} frames spells them`);
   }
-  const runs = ids.map((id) => ({ id, begin: T, end: 0 }));
+  const spans = ids.map((id) => ({ id, begin: T, end: 0 }));
   for (let t = T - 1; t >= 0; s -= steps[t * S + s], t--) {
     if (s % 2 === 0) continue;
-    const run = runs[(s - 1) / 2];
-    run.begin = t;
-    run.end = Math.max(run.end, t + 1);
+    const span = spans[(s - 1) / 2];
+    span.begin = t;
+    span.end = Math.max(span.end, t + 1);
   }
-  return runs;
+  return spans;
 }
 
 /**
- * Runs of what is text. A label that is none leaves no trace, as in transformers: on both sides of it the same letter is
- * one, for only a blank parts letters.
+ * The spans without special tokens. As in transformers equal characters on both sides of a special token are one: only a
+ * blank separates them.
  */
-function textRuns(runs: readonly Run[], vocabulary: CtcVocabulary): Run[] {
-  const kept: Run[] = [];
-  let covered = -1; // the end of the last run and of the special ones right behind it
-  for (const run of runs) {
+function textSpans(spans: readonly TokenSpan[], vocabulary: CtcVocabulary): TokenSpan[] {
+  const kept: TokenSpan[] = [];
+  let covered = -1; // the end of the last span and of special ones that adjoin it
+  for (const span of spans) {
     const last = kept.at(-1);
-    const adjoins = run.begin === covered;
-    if (vocabulary.isSpecial(run.id)) {
-      if (adjoins) covered = run.end;
+    const adjoins = span.begin === covered;
+    if (vocabulary.isSpecial(span.id)) {
+      if (adjoins) covered = span.end;
       continue;
     }
-    if (adjoins && last?.id === run.id) last.end = run.end;
-    else kept.push({ ...run });
-    covered = run.end;
+    if (adjoins && last?.id === span.id) last.end = span.end;
+    else kept.push({ ...span });
+    covered = span.end;
   }
   return kept;
 }
 
 function transcript(
-  found: readonly Run[],
+  found: readonly TokenSpan[],
   logProbs: Float32Array,
   vocabulary: CtcVocabulary,
   secondsPerFrame: number,
 ): Transcript {
   if (!(secondsPerFrame > 0))
     throw new RangeError(`Cannot decode: secondsPerFrame is ${secondsPerFrame}, expected a number above 0`);
-  const runs = textRuns(found, vocabulary);
+  const spans = textSpans(found, vocabulary);
   const words: DecodedWord[] = [];
   let characters: DecodedCharacter[] = [];
   const finish = () => {
@@ -161,7 +184,7 @@ function transcript(
     });
     characters = [];
   };
-  for (const { id, begin, end } of runs) {
+  for (const { id, begin, end } of spans) {
     if (id === vocabulary.delimiter) finish();
     else {
       let sum = 0;
@@ -175,10 +198,10 @@ function transcript(
     }
   }
   finish();
-  return { text: words.map((word) => word.text).join(" "), words, ids: runs.map((run) => run.id) };
+  return { text: words.map((word) => word.text).join(" "), words, ids: spans.map((span) => span.id) };
 }
 
-function frameCount(logProbs: Float32Array, V: number): number {
+function countFrames(logProbs: Float32Array, V: number): number {
   if (logProbs.length % V === 0) return logProbs.length / V;
   throw new TypeError(`Cannot decode: ${logProbs.length} log-probabilities are not whole frames of ${V}`);
 }

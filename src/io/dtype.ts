@@ -1,6 +1,6 @@
-/** The number formats of safetensors, and their way to float32 and back. */
+/** The number formats of safetensors, and their conversion to float32 and back. */
 
-/** Bits of one element, in the format's own order, which is also the order of alignment. */
+/** Bits of one element, in the order in which the format sorts tensors by dtype. */
 export const BITS = {
   BOOL: 8,
   F4: 4,
@@ -26,13 +26,15 @@ export const BITS = {
   U64: 64,
 } as const;
 
+/** A number format by its name in safetensors. */
 export type StoredDType = keyof typeof BITS;
 
+/** Whether a value is the name of a format. */
 export function isStoredDType(name: unknown): name is StoredDType {
   return typeof name === "string" && Object.hasOwn(BITS, name);
 }
 
-/** One float32 for each element; integers and F64 are rounded. Throws a TypeError for the formats under 8 bits, FNUZ and C64. */
+/** A float32 for each element; integers and F64 are rounded. Throws a TypeError for formats below 8 bits, FNUZ and C64. */
 export function toF32(dtype: StoredDType, bytes: Uint8Array): Float32Array {
   const view = <A>(
     array: new (buffer: ArrayBuffer, offset: number, length: number) => A,
@@ -81,7 +83,7 @@ export function toF32(dtype: StoredDType, bytes: Uint8Array): Float32Array {
   }
 }
 
-/** Open Compute Project's 8-bit formats: E4M3 has no infinity and one NaN, E5M2 is a shortened F16, E8M0 is a power of two. */
+/** Open Compute Project's 8-bit formats: E4M3 has no infinity and one NaN, E5M2 is F16 with fewer bits, E8M0 a power of two. */
 const FLOAT8 = {
   F8_E4M3(bits: number) {
     const sign = bits & 128 ? -1 : 1;
@@ -94,12 +96,14 @@ const FLOAT8 = {
   F8_E8M0: (bits: number) => (bits === 255 ? Number.NaN : 2 ** (bits - 127)),
 };
 
+/** bfloat16, as bits, to float32. */
 export function bf16ToF32(halves: Uint16Array): Float32Array {
   const words = new Uint32Array(halves.length);
   for (let i = 0; i < halves.length; i++) words[i] = halves[i] << 16;
   return new Float32Array(words.buffer);
 }
 
+/** float16, as bits, to float32. */
 export function f16ToF32(halves: Uint16Array): Float32Array {
   const words = new Uint32Array(halves.length);
   const floats = new Float32Array(words.buffer);
@@ -116,7 +120,7 @@ export function f16ToF32(halves: Uint16Array): Float32Array {
   return floats;
 }
 
-/** Nearest half, ties to even, as bits. Over 65,519 is infinity, under 2^-25 zero. */
+/** The nearest float16, ties to even, as bits. Beyond 65,519 it is infinity, below 2^-25 zero. */
 export function f32ToF16(values: Float32Array): Uint16Array {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const halves = new Uint16Array(values.length);

@@ -1,8 +1,9 @@
-/** Text files as people have them: UTF-8 as a rule, but also what Windows programs write. */
+/** Text files: UTF-8 as a rule, but also in the encodings of Windows programs. */
 
 import type { Host } from "../host/host.ts";
 import { refusePointer } from "../host/pointer.ts";
 
+/** A text, and how it was decoded. */
 export interface DecodedText {
   /** Without a byte order mark. */
   readonly text: string;
@@ -10,7 +11,7 @@ export interface DecodedText {
 }
 
 /**
- * A text by its byte order mark, by the NUL bytes of UTF-16, else as UTF-8, and the lines that are not UTF-8 as
+ * Decodes UTF-16, known by its byte order mark or its NUL bytes, else UTF-8; lines that are not UTF-8 are taken as
  * Windows-1252.
  */
 function decodeText(bytes: Uint8Array): DecodedText {
@@ -29,7 +30,7 @@ function decodeText(bytes: Uint8Array): DecodedText {
   return { text: lines.join(""), encoding: "Windows-1252" };
 }
 
-/** A UTF-8 file without its byte order mark. Throws a SyntaxError for bytes that are not UTF-8. */
+/** Reads a UTF-8 file, without its byte order mark. Throws a SyntaxError for bytes that are not UTF-8. */
 export async function readUtf8(host: Host, path: string): Promise<string> {
   const bytes = await readText(host, path);
   const text = strictUtf8(bytes);
@@ -38,7 +39,7 @@ export async function readUtf8(host: Host, path: string): Promise<string> {
   throw new SyntaxError(`Cannot read ${path}: it is not UTF-8 (perhaps ${encoding})`);
 }
 
-/** A text file in whatever encoding. */
+/** Reads a text file in UTF-8, UTF-16 or Windows-1252. */
 export async function readAnyText(host: Host, path: string): Promise<DecodedText> {
   return decodeText(await readText(host, path));
 }
@@ -49,7 +50,7 @@ async function readText(host: Host, path: string): Promise<Uint8Array> {
   return bytes;
 }
 
-/** By the byte order mark, else by where its NUL bytes stand: of plain letters every second byte is one. */
+/** By the byte order mark, else by the position of NUL bytes: of Latin letters every second byte is one. */
 function utf16Of(bytes: Uint8Array): "UTF-16LE" | "UTF-16BE" | undefined {
   if (bytes[0] === 0xff && bytes[1] === 0xfe) return "UTF-16LE";
   if (bytes[0] === 0xfe && bytes[1] === 0xff) return "UTF-16BE";
@@ -70,7 +71,7 @@ function strictUtf8(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** Of 0x80 to 0x9f; the rest is Latin-1. Here because some runtimes take Windows-1252 for Latin-1. */
+/** 0x80 to 0x9f; the rest is Latin-1. Not by TextDecoder, since some runtimes decode Windows-1252 as Latin-1. */
 const WINDOWS =
   "\u20ac\ufffd\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\ufffd\u017d\ufffd\ufffd\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\ufffd\u017e\u0178";
 

@@ -1,9 +1,9 @@
-/** What a file is, by its first bytes, where it is not what was expected. */
+/** The format of a file by its first bytes, for messages about files that are not what was expected. */
 
-/** So many bytes are enough to tell. */
+/** Number of bytes that kindOfFile() looks at. */
 export const HEAD_BYTES = 256;
 
-/** How files begin, as Latin-1. The first that fits counts. */
+/** First bytes of files, as Latin-1; the first entry that fits counts. */
 const BEGINNINGS: [string, string][] = [
   ["OggS", "Ogg"],
   ["fLaC", "FLAC"],
@@ -56,10 +56,10 @@ const PATTERNS: [RegExp, string][] = [
   [/^(\xef\xbb\xbf)?\s*<(\?xml|[a-z]+[\s>])/i, "XML"],
   [/^(\xef\xbb\xbf)?\s*(\{\s*("|\}\s*$)|\[\s*(["{[\d-]|\]\s*$))/, "JSON"],
 ];
-/** Matroska and its subset for the web begin alike; the document's type stands a little behind. */
+/** Matroska and WebM begin alike; the type of the document follows. */
 const EBML = "\x1a\x45\xdf\xa3";
 
-/** "FLAC", "a web page (HTML)", … or undefined. */
+/** The format of a file that begins with `head`: "FLAC", "a web page (HTML)"; undefined where unknown. */
 export function kindOfFile(head: Uint8Array): string | undefined {
   const bytes = head.subarray(0, HEAD_BYTES);
   const wide = head[0] === 0xff && head[1] === 0xfe; // UTF-16, as some shells write what they fetch

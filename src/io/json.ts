@@ -1,45 +1,45 @@
 /**
- * Strict JSON (RFC 8259) that says where it failed and refuses what JSON.parse lets pass: two equal keys in
- * one object, of which the first would vanish unseen. One pass; time and memory grow with the text alone.
+ * A strict JSON parser (RFC 8259). Unlike JSON.parse() it says where the text is wrong, and refuses two equal keys in one
+ * object, of which JSON.parse() drops the first. Time and memory are linear in the length of the text.
  */
 
-/** Deep enough for any file of ours, shallow enough for the stack. */
-const DEEPEST = 100;
+/** Most levels of nesting: more than any file here has, and few enough for the stack. */
+const MAX_DEPTH = 100;
 
-/** An integer of so many digits is exact as a number. */
+/** Integers of so many digits are exact in float64. */
 const EXACT_DIGITS = 15;
 
-/** More than any file of ours holds, few enough for the memory. */
-const MOST_VALUES = 5_000_000;
+/** More values than any file here has, and few enough for the memory. */
+const MAX_VALUES = 5_000_000;
 
-/** Throws a SyntaxError such as `line 3, column 7: expected ':' but found '}'`. */
+/** Parses a text. Throws a SyntaxError such as `line 3, column 7: expected ':' but found '}'`. */
 export function parseJson(text: string): unknown {
   const json = new JsonReader(text);
-  const value = json.value(0, MOST_VALUES);
+  const value = json.value(0, MAX_VALUES);
   json.end();
-  if (value === undefined) throw new SyntaxError(`it holds more than ${MOST_VALUES} values`);
+  if (value === undefined) throw new SyntaxError(`it holds more than ${MAX_VALUES} values`);
   return value;
 }
 
-/** A place in a JSON text that moves on with every value read. Every method throws as parseJson() does. */
+/** Reads a JSON text value by value. Its methods throw as parseJson(). */
 export class JsonReader {
   readonly #text: string;
   #at = 0;
-  /** How many values may still be built; those beyond are checked and dropped. */
+  /** Number of values that may still be kept; those beyond are checked and dropped. */
   #left = 0;
 
   constructor(text: string) {
     this.#text = text;
   }
 
-  /** The next value. One that holds more than `most` values is not kept: undefined. */
-  value(depth: number, most: number): unknown {
-    this.#left = most;
+  /** Reads the next value, at a depth of nesting; undefined where it holds more than `maxValues` values. */
+  value(depth: number, maxValues: number): unknown {
+    this.#left = maxValues;
     const value = this.#value(depth);
     return this.#left >= 0 ? value : undefined;
   }
 
-  /** Walks over an object's keys; `visit` reads each value, and returns false to stop there. */
+  /** Reads an object key by key: `visit` reads the value of each, and returns false to stop. */
   members(visit: (key: string, position: number) => boolean): void {
     if (!this.#accept(OPEN_BRACE)) this.#fail("'{'");
     if (this.#accept(CLOSE_BRACE)) return;
@@ -54,19 +54,20 @@ export class JsonReader {
     if (!this.#accept(CLOSE_BRACE)) this.#fail("',' or '}'");
   }
 
-  /** Nothing but space may follow. */
+  /** Throws where anything but white space follows. */
   end(): void {
     this.#skipSpace();
     if (this.#at < this.#text.length) this.#fail("the end");
   }
 
-  twice(key: string, position: number): SyntaxError {
+  /** The error for a key that an object has twice. */
+  duplicateKey(key: string, position: number): SyntaxError {
     return this.#problem(`key ${quote(key)} stands twice in one object`, position);
   }
 
   #value(depth: number): unknown {
     this.#left--;
-    if (depth > DEEPEST) throw this.#problem(`more than ${DEEPEST} levels`, this.#at);
+    if (depth > MAX_DEPTH) throw this.#problem(`more than ${MAX_DEPTH} levels`, this.#at);
     this.#skipSpace();
     const code = this.#text.charCodeAt(this.#at);
     if (code === OPEN_BRACE) return this.#object(depth);
@@ -82,7 +83,7 @@ export class JsonReader {
         this.#value(depth + 1);
         return true;
       }
-      if (Object.hasOwn(object, key)) throw this.twice(key, position);
+      if (Object.hasOwn(object, key)) throw this.duplicateKey(key, position);
       const value = this.#value(depth + 1);
       if (key !== "__proto__") object[key] = value;
       else
@@ -110,7 +111,7 @@ export class JsonReader {
     let plain = true;
     let at = start + 1;
     for (; ; at++) {
-      const code = text.charCodeAt(at); // NaN behind the end
+      const code = text.charCodeAt(at); // NaN past the end
       if (code === QUOTE) break;
       if (code === BACKSLASH) {
         plain = false;
@@ -135,7 +136,7 @@ export class JsonReader {
     let at = this.#at;
     let number = 0;
     let code = text.charCodeAt(at);
-    // Most numbers are short and whole: no need of a pattern for them.
+    // Fast path: most numbers are short integers.
     for (; code >= 48 && code <= 57 && at - this.#at < EXACT_DIGITS; code = text.charCodeAt(++at))
       number = number * 10 + code - 48;
     const leading = text.charCodeAt(this.#at) === 48 && at - this.#at > 1;
@@ -196,15 +197,14 @@ const CLOSE_BRACE = 125;
 const isSpace = (code: number) => code === 32 || code === 10 || code === 13 || code === 9;
 const ENDS_NUMBER = new Set([COMMA, CLOSE_BRACKET, CLOSE_BRACE, 32, 10, 13, 9]);
 
-/** A name for a message: one line, in quotes, not too long. */
+/** A name for a message: in quotes, on one line, at most 80 characters. */
 export function quote(name: string): string {
   return JSON.stringify(name.length > 80 ? `${name.slice(0, 77)}...` : name);
 }
 
-/** A JSON value for a message: on one short line. */
+/** A JSON value for a message: on one line, at most 80 characters. */
 export function brief(value: unknown): string {
-  // Of a long string only the beginning is shown: the rest need not be written out first.
-  // JSON has no word for what 1e400 becomes.
+  // Only the beginning of a long string is shown, so only that is serialised. JSON has no infinity, which 1e400 becomes.
   const infinite = typeof value === "number" && !Number.isFinite(value);
   const shown = typeof value === "string" ? value.slice(0, 100) : value;
   const text = infinite ? `${value}` : (JSON.stringify(shown) ?? "absent");

@@ -1,11 +1,11 @@
-/** Files of models, of sound and of text. */
+/** Audio, safetensors, CTC decoding and tokenizers. */
 export { type Audio, type AudioOptions, normalize, readWav } from "./audio.ts";
 export {
   decodeBeam,
   type DecodedCharacter,
   type DecodedWord,
-  type DecodeOptions,
   decodeGreedy,
+  type DecodeOptions,
   type Transcript,
 } from "./decode.ts";
 export type { StoredDType } from "./dtype.ts";

@@ -1,16 +1,17 @@
 /** "Did you mean …?" */
 
-/** The word of `words` that is nearest to `word`, within `farthest` insertions, deletions and changes of a character. */
-export function nearest(word: string, words: Iterable<string>, farthest = 3): string | undefined {
-  let best: { word: string; far: number } | undefined;
+/** The word of `words` with the least edit distance to `word`; undefined where that exceeds `maxDistance`. */
+export function nearest(word: string, words: Iterable<string>, maxDistance = 3): string | undefined {
+  let best: { word: string; distance: number } | undefined;
   for (const each of words) {
-    const far = editDistance(word, each);
-    if (far <= farthest && far < (best?.far ?? Number.POSITIVE_INFINITY)) best = { word: each, far };
+    const distance = editDistance(word, each);
+    if (distance <= maxDistance && distance < (best?.distance ?? Number.POSITIVE_INFINITY))
+      best = { word: each, distance };
   }
   return best?.word;
 }
 
-/** Levenshtein's. */
+/** Levenshtein distance. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

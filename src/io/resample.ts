@@ -1,30 +1,33 @@
 /**
- * Change of sampling rate by a windowed sinc in polyphase form.
+ * Resampling by a polyphase filter bank with a Kaiser-windowed sinc.
  *
- * Output n lies exactly at input n·M/L, where M/L is the ratio of the rates in lowest terms: L filters serve
- * all outputs in turn. A Kaiser window holds the stop band 100 dB down. With `low` the lower of the rates, the
- * pass band ends at 0.45·low, the stop band begins at 0.5·low, and the filter reaches 64/low seconds to each
- * side (Kaiser's formula for that transition).
+ * Output n is at input n·M/L, where M/L is the ratio of the rates in lowest terms, so that there are L filters, used in turn.
+ * With `low` the lower of the rates the pass band ends at 0.45·low and the stop band begins at 0.5·low, 100 dB down; by Kaiser's
+ * formula that takes a filter of 64/low seconds to each side.
  */
 
+/** Of the stop band, in dB. */
 const ATTENUATION = 100;
+/** Of the Kaiser window. */
 const BETA = 0.1102 * (ATTENUATION - 8.7);
-const REACH = 64;
-const CENTRE = 0.475;
-/** The prototype filter is tabulated this densely; linear interpolation then errs by under 1e-7. */
-const DENSITY = 2048;
-/** Filters are kept if all of them have no more taps than this together. */
-const KEPT_TAPS = 1 << 22;
+/** Half width of the filter, in samples of the lower rate. */
+const HALF_WIDTH = 64;
+/** Cutoff frequency of the sinc, as a share of the lower rate. */
+const CUTOFF = 0.475;
+/** Table entries of the prototype filter per sample of the lower rate: linear interpolation then errs by less than 1e-7. */
+const TABLE_DENSITY = 2048;
+/** Filters are cached if all together have at most so many taps. */
+const MAX_CACHED_TAPS = 1 << 22;
 
-/** Zeros are assumed around the signal. Length out: round(length · to / from). */
+/** Resamples (N) to (round(N·to/from)); the signal is taken to be zero beyond its ends. Rates in Hz, integers. */
 export function resample(samples: Float32Array, from: number, to: number): Float32Array {
   if (from === to) return samples.slice();
   const divisor = gcd(from, to);
   const L = to / divisor;
   const M = from / divisor;
   const scale = Math.min(from, to) / from;
-  const side = Math.ceil(REACH / scale);
-  const keep = L * 2 * side <= KEPT_TAPS;
+  const side = Math.ceil(HALF_WIDTH / scale);
+  const keep = L * 2 * side <= MAX_CACHED_TAPS;
   const filters: (Float64Array | undefined)[] = [];
   const out = new Float32Array(Math.round((samples.length * to) / from));
   for (let n = 0; n < out.length; n++) {
@@ -41,7 +44,7 @@ export function resample(samples: Float32Array, from: number, to: number): Float
   return out;
 }
 
-/** Taps for the inputs from side - 1 before to side after the centre, for an output `fraction` behind it. */
+/** Taps for the inputs from side − 1 before the centre to side after it, for an output `fraction` after it. */
 function makeFilter(fraction: number, side: number, scale: number): Float64Array {
   const taps = new Float64Array(2 * side);
   let sum = 0;
@@ -49,20 +52,20 @@ function makeFilter(fraction: number, side: number, scale: number): Float64Array
     taps[i] = prototype(Math.abs(i - side + 1 - fraction) * scale);
     sum += taps[i];
   }
-  return taps.map((tap) => tap / sum); // a constant stays that constant
+  return taps.map((tap) => tap / sum); // unit gain at 0 Hz
 }
 
 let table: Float64Array | undefined;
 
-/** sinc·Kaiser at a distance in samples of the lower rate. */
+/** The windowed sinc at a distance in samples of the lower rate. */
 function prototype(distance: number): number {
-  table ??= Float64Array.from({ length: REACH * DENSITY + 2 }, (_, i) => {
-    const t = i / DENSITY;
-    if (t >= REACH) return 0;
-    const x = 2 * Math.PI * CENTRE * t;
-    return (x === 0 ? 1 : Math.sin(x) / x) * bessel(BETA * Math.sqrt(1 - (t / REACH) ** 2));
+  table ??= Float64Array.from({ length: HALF_WIDTH * TABLE_DENSITY + 2 }, (_, i) => {
+    const t = i / TABLE_DENSITY;
+    if (t >= HALF_WIDTH) return 0;
+    const x = 2 * Math.PI * CUTOFF * t;
+    return (x === 0 ? 1 : Math.sin(x) / x) * bessel(BETA * Math.sqrt(1 - (t / HALF_WIDTH) ** 2));
   });
-  const place = Math.min(distance, REACH) * DENSITY;
+  const place = Math.min(distance, HALF_WIDTH) * TABLE_DENSITY;
   const index = Math.floor(place);
   return table[index] + (place - index) * (table[index + 1] - table[index]);
 }

@@ -1,9 +1,8 @@
 /**
- * Reading safetensors: bytes only, in ranges, never a whole file.
+ * Reads safetensors, tensor by tensor.
  *
- * A file is an 8-byte length, a JSON header and one buffer that the tensors fill without hole or overlap.
- * Everything the format demands is checked before the first tensor is read. A model may lie in several files
- * (shards) with an index file beside them.
+ * A file is an 8-byte length, a JSON header and a buffer that the tensors fill without gap or overlap. All rules of the format
+ * are checked before the first tensor is read. A model may be in several files (shards) with an index file beside them.
  */
 
 import type { Host, RangedFile } from "../host/host.ts";
@@ -15,18 +14,21 @@ import { object, readJsonAs, record, text } from "./schema.ts";
 
 export type { TensorEntry };
 
+/** An open safetensors file, or several shards as one. */
 export interface Safetensors {
-  /** In the order of the header, shard after shard. */
+  /** Tensors by key, in the order of the header, shard after shard. */
   readonly tensors: ReadonlyMap<string, TensorEntry>;
+  /** `__metadata__` of the header. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Fills `into` with the bytes of a tensor from `byteOffset` on. Throws a RangeError if it has not so many. */
+  /** Fills `into` with the bytes of a tensor from `byteOffset` on. Throws a RangeError where the tensor is absent or shorter. */
   read(key: string, into: Uint8Array, byteOffset?: number): Promise<void>;
+  /** Closes the files. */
   close(): Promise<void>;
 }
 
 /**
- * Opens a file, an `*.index.json`, or a folder that holds `model.safetensors`, `model.safetensors.index.json`
- * or a single `*.safetensors`. Throws one line that names the file, the tensor, what is and what should be.
+ * Opens a file, an `*.index.json`, or a folder with `model.safetensors`, `model.safetensors.index.json` or a single
+ * `*.safetensors`. Throws one line that names the file, the tensor, what is and what should be.
  */
 export async function openSafetensors(host: Host, path: string): Promise<Safetensors> {
   const target = (await host.kind(path)) === "directory" ? await findIn(host, path) : path;
@@ -78,7 +80,7 @@ function addShard(tensors: Map<string, TensorEntry>, more: ReadonlyMap<string, T
   }
 }
 
-/** A whole tensor as float32, in host memory: for small ones. */
+/** Reads a tensor as float32 into host memory. Throws a RangeError where it is absent, a TypeError for formats of toF32(). */
 export async function readF32(file: Safetensors, key: string): Promise<Float32Array> {
   const entry = file.tensors.get(key);
   const bytes = new Uint8Array(entry?.bytes ?? 0);
@@ -95,7 +97,7 @@ async function readHeader(file: RangedFile, path: string) {
   const prefix = new Uint8Array(8);
   await file.read(prefix, 0);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
-  // Read as a length the first bytes of other files are millions of millions; those of ZIP, as PyTorch writes it, 67 million.
+  // Taken as a length, the first bytes of other formats are above 10^12, those of ZIP, which PyTorch writes, 67 million.
   const absurd = length > BigInt(Math.max(file.size, 6e7));
   const kind = absurd ? await kindOfHead(file) : undefined;
   if (kind) throw new SyntaxError(`Cannot read ${path}: it is ${kind}, expected safetensors`);
@@ -119,14 +121,14 @@ async function readHeader(file: RangedFile, path: string) {
   }
 }
 
-/** What a file is that begins with no length of a header. */
+/** The format of a file that is no safetensors file; undefined where unknown. */
 async function kindOfHead(file: RangedFile): Promise<string | undefined> {
   const head = new Uint8Array(Math.min(HEAD_BYTES, file.size));
   await file.read(head, 0);
   return kindOfFile(head);
 }
 
-/** The file of that name in the folder of `path`. */
+/** The path of the file `name` in the folder of `path`. */
 const beside = (path: string, name: string) => `${path.slice(0, path.search(/[^/\\]*$/))}${name}`;
 
 async function findIn(host: Host, folder: string): Promise<string> {
@@ -145,7 +147,7 @@ const indexSchema = object({
   weight_map: record(text("the name of a *.safetensors beside it", /^[^/\\\0]+\.safetensors$/)),
 });
 
-/** Key → file name. */
+/** File names by key. */
 async function readIndex(host: Host, path: string): Promise<Map<string, string>> {
   return new Map(Object.entries((await readJsonAs(host, path, indexSchema)).weight_map));
 }

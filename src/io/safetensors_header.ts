@@ -1,38 +1,47 @@
-/** The header of a safetensors file: JSON in, checked entries out. */
+/** Parses and checks the header of a safetensors file. */
 
 import { isObject } from "./config.ts";
 import { BITS, type StoredDType, isStoredDType } from "./dtype.ts";
 import { brief, JsonReader, quote } from "./json.ts";
 
+/** A tensor in a file. */
 export interface TensorEntry {
+  /** Format of its elements. */
   readonly dtype: StoredDType;
+  /** Its extents. */
   readonly shape: readonly number[];
+  /** Length in bytes. */
   readonly bytes: number;
-  /** The file that holds it, and where in that file its bytes begin. */
+  /** Path of the file that holds it. */
   readonly file: string;
+  /** Byte of that file at which it begins. */
   readonly position: number;
 }
 
+/** A parsed header. */
 export interface Header {
   tensors: Map<string, TensorEntry>;
   metadata: Record<string, string>;
 }
 
-/** The buffer behind the header: its file, where it begins there, and its bytes. */
-export interface Place {
+/** The buffer after the header. */
+export interface BufferRange {
+  /** Path of the file. */
   readonly file: string;
+  /** Byte of the file at which it begins. */
   readonly start: number;
+  /** Length in bytes. */
   readonly size: number;
 }
 
-/** More values than any tensor or its metadata has; a header that holds more is refused before it fills the memory. */
-const MOST_OF_TENSOR = 1000;
-const MOST_OF_METADATA = 100_000;
-/** After a wrong tensor the header is read on for so many: text that is no JSON is the better reason. */
-const READ_ON = 1000;
+/** Most JSON values in the entry of a tensor and in the metadata: larger ones are refused before they fill the memory. */
+const MAX_ENTRY_VALUES = 1000;
+const MAX_METADATA_VALUES = 100_000;
+/** After a wrong entry so many keys more are read: that the text is no JSON is the better message. */
+const LOOKAHEAD = 1000;
 
-/** Checks every rule of the format. Throws without the file's name. */
-export function parseHeader(bytes: Uint8Array, place: Place): Header {
+/** Parses a header, and checks every rule of the format. Throws a SyntaxError without the file's name. */
+export function parseHeader(bytes: Uint8Array, buffer: BufferRange): Header {
   if (bytes[0] !== 0x7b) {
     const found =
       bytes.length === 0 ? "is empty" : `begins with byte 0x${bytes[0].toString(16).padStart(2, "0")}`;
@@ -44,45 +53,45 @@ export function parseHeader(bytes: Uint8Array, place: Place): Header {
   } catch {
     throw new SyntaxError("the header is not valid UTF-8");
   }
-  const header = parse(text, place);
-  checkCover(header.tensors, place);
+  const header = parse(text, buffer);
+  checkCover(header.tensors, buffer);
   return header;
 }
 
-/** Each tensor is checked as it is read. */
-function parse(text: string, place: Place): Header {
+/** Checks each entry as it is parsed. */
+function parse(text: string, buffer: BufferRange): Header {
   const tensors = new Map<string, TensorEntry>();
-  const more = new Set<string>(); // keys that are no tensor
+  const otherKeys = new Set<string>(); // of the metadata, and of entries that were not kept
   let metadata: Record<string, string> = {};
-  let wrong: unknown;
+  let firstError: unknown;
   const json = new JsonReader(text);
   try {
     json.members((key, position) => {
-      if (tensors.has(key) || more.has(key)) throw json.twice(key, position);
+      if (tensors.has(key) || otherKeys.has(key)) throw json.duplicateKey(key, position);
       const isMetadata = key === "__metadata__";
-      const value = json.value(1, isMetadata ? MOST_OF_METADATA : MOST_OF_TENSOR);
-      if (isMetadata || wrong) more.add(key);
+      const value = json.value(1, isMetadata ? MAX_METADATA_VALUES : MAX_ENTRY_VALUES);
+      if (isMetadata || firstError) otherKeys.add(key);
       try {
         if (isMetadata) metadata = parseMetadata(value);
-        else if (!wrong) tensors.set(key, parseEntry(key, value, place));
+        else if (!firstError) tensors.set(key, parseEntry(key, value, buffer));
       } catch (error) {
-        wrong ??= error;
-        more.add(key);
+        firstError ??= error;
+        otherKeys.add(key);
       }
-      return more.size <= READ_ON;
+      return otherKeys.size <= LOOKAHEAD;
     });
-    if (more.size <= READ_ON) json.end();
+    if (otherKeys.size <= LOOKAHEAD) json.end();
   } catch (cause) {
     throw new SyntaxError(`the header is not valid JSON, ${(cause as Error).message}`);
   }
-  if (wrong) throw wrong;
+  if (firstError) throw firstError;
   return { tensors, metadata };
 }
 
 function parseMetadata(value: unknown): Record<string, string> {
   if (value === undefined)
-    throw new SyntaxError(`__metadata__ holds more than ${MOST_OF_METADATA - 1} values`);
-  if (value === null) return {}; // as the library itself reads it
+    throw new SyntaxError(`__metadata__ holds more than ${MAX_METADATA_VALUES - 1} values`);
+  if (value === null) return {}; // as the reference implementation reads it
   if (!isObject(value)) throw new SyntaxError("__metadata__ is not an object");
   for (const [key, text] of Object.entries(value)) {
     if (typeof text === "string") continue;
@@ -91,11 +100,11 @@ function parseMetadata(value: unknown): Record<string, string> {
   return value as Record<string, string>;
 }
 
-function parseEntry(key: string, value: unknown, { file, start, size }: Place): TensorEntry {
+function parseEntry(key: string, value: unknown, { file, start, size }: BufferRange): TensorEntry {
   const fail = (message: string): never => {
     throw new SyntaxError(`tensor ${quote(key)} ${message}`);
   };
-  if (value === undefined) return fail(`holds more than ${MOST_OF_TENSOR - 1} values`);
+  if (value === undefined) return fail(`holds more than ${MAX_ENTRY_VALUES - 1} values`);
   if (!isObject(value)) return fail(`is ${brief(value)}, expected an object`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (!isStoredDType(dtype))
@@ -119,9 +128,9 @@ function isCounts(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
 }
 
-/** The tensors, sorted by place, must follow one another from the first byte of the buffer to its last. */
-function checkCover(tensors: Map<string, TensorEntry>, { start, size }: Place): void {
-  // Most files are in order; a million pairs to sort would take their room and time.
+/** Throws unless the tensors, sorted by position, cover the buffer without gap or overlap. */
+function checkCover(tensors: Map<string, TensorEntry>, { start, size }: BufferRange): void {
+  // Most files are in order: sorting a million entries would take time and memory for nothing.
   let [ordered, before] = [true, 0];
   for (const { position, bytes } of tensors.values()) {
     ordered &&= position >= before;

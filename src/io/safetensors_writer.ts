@@ -1,21 +1,25 @@
-/** Writing safetensors as the reference implementation does: same order, same padding, same bytes. */
+/** Writes safetensors byte for byte as the reference implementation does: same order, same padding. */
 
 import type { Host } from "../host/host.ts";
 import { BITS, type StoredDType } from "./dtype.ts";
 import { quote } from "./json.ts";
 
+/** A tensor to be written. */
 export interface TensorSource {
+  /** Its name in the file. */
   key: string;
+  /** Format of its elements. */
   dtype: StoredDType;
+  /** Its extents. */
   shape: readonly number[];
-  /** The bytes, or a function that delivers them when their turn has come, at once or in pieces. */
+  /** Its bytes, little-endian, or a function that gives them when they are to be written, at once or in pieces. */
   data: Uint8Array | (() => Promise<Uint8Array> | AsyncIterable<Uint8Array> | Iterable<Uint8Array>);
 }
 
 /**
- * Writes one file; it appears under its name only when complete. Tensors are sorted by dtype, widest first,
- * then by key, so that each is aligned. `onBytes` sees every byte in the order of the file. Throws if a key stands twice
- * or a tensor's bytes do not fit its shape.
+ * Writes one file, which appears under its name only when complete. Tensors are sorted by dtype, widest first, then by key,
+ * so that each is aligned. `onBytes` is told of every byte in the order of the file. Throws a RangeError for two equal keys,
+ * and for bytes that do not fit the shape.
  */
 export async function writeSafetensors(
   host: Host,

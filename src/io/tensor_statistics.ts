@@ -2,10 +2,10 @@
 import { BITS, type StoredDType, toF32 } from "./dtype.ts";
 import type { Safetensors } from "./safetensors.ts";
 
-/** Tensors are read in pieces of so many bytes: a file larger than memory will do. */
+/** Bytes of a tensor in memory at a time. */
 const PIECE = 4 * 2 ** 20;
 
-/** Over the finite values; of nothing, where there are none or the format is not read. */
+/** Statistics of the finite values, and numbers of the others; keys are absent where undefined or the format is not read. */
 export interface TensorStatistics {
   readonly min?: number;
   readonly max?: number;
@@ -15,12 +15,13 @@ export interface TensorStatistics {
   readonly inf?: number;
 }
 
-/** Formats whose values toF32() gives. */
+/** Formats that toF32() reads. */
 const readable = (dtype: StoredDType) => BITS[dtype] >= 8 && dtype !== "C64" && !dtype.endsWith("FNUZ");
 
 /**
- * Statistics of one tensor, in float64; `std` is the population's. Moments of the pieces are merged (Chan et al. 1979), which
- * loses nothing where the mean is far from zero. `onProgress` is told how many of its bytes are read.
+ * Statistics of a tensor, computed in float64; `std` is of the population. The moments of pieces are merged (Chan et al. 1979),
+ * which is exact also where the mean is far from zero. `onProgress` is told how many bytes are read. Throws a RangeError for an
+ * unknown key.
  */
 export async function tensorStatistics(
   file: Safetensors,

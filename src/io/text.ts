@@ -1,4 +1,4 @@
-/** The one normaliser of transcripts: for CTC targets, for word error rates and for BERT alike. */
+/** Normalisation of transcripts, the same for CTC targets, word error rates and BERT. */
 import { listed } from "./listed.ts";
 
 const UNITS =
@@ -23,7 +23,7 @@ const ORDINALS: Record<string, string> = {
   TWELVE: "TWELFTH",
 };
 
-/** Letters that Unicode does not take apart, by their usual plain spelling. */
+/** Letters that Unicode does not decompose, and how they are spelt without diacritics. */
 const PLAIN: Record<string, string> = Object.fromEntries(
   "Ł:L Ø:O Æ:AE Œ:OE Đ:D Ð:D Þ:TH ẞ:SS Ħ:H Ŧ:T Ŋ:NG ĸ:K Ƶ:Z Ɨ:I Ʉ:U Ɓ:B Ɖ:D Ɗ:D Ƙ:K Ƴ:Y Ƥ:P Ƭ:T Ƒ:F Ɠ:G Ɲ:N Ɵ:O Ƀ:B Ƞ:N Ⱡ:L Ɫ:L Ɽ:R ʼ:'"
     .split(" ")
@@ -31,13 +31,13 @@ const PLAIN: Record<string, string> = Object.fromEntries(
 );
 const FOLDED = new RegExp(`[${Object.keys(PLAIN).join("")}]`, "gu");
 
-/** What a listener would hear: letters and digits of other scripts, signs that are read out, and lost characters. */
+/** Characters that are pronounced: letters and digits of other scripts, signs that are read out; and U+FFFD, a lost character. */
 const SPOKEN = /(?![|~<>\u2190-\u21ff])[\p{L}\p{N}\p{Sc}\p{Sm}&%@#§°\ufffd]/gu;
 
 /**
- * A–Z, apostrophes and single spaces. Tags in [], {} and <> vanish, numbers become words, hyphens and marks
- * between words become spaces, accents are dropped, letters such as Ł, Ø and Æ are spelt plainly. What else there
- * is vanishes; droppedCharacters() tells which.
+ * Brings a transcript to A–Z, apostrophes and single spaces. Tags in [], {} and <> are removed, numbers become words, hyphens and
+ * marks between words become spaces, diacritics are removed, letters such as Ł, Ø and Æ are spelt with others. Anything else is
+ * removed; see droppedCharacters().
  *
  *   "[LAUGHTER] Well-known: 21 cafés, the 3rd…" → "WELL KNOWN TWENTY ONE CAFES THE THIRD"
  */
@@ -49,7 +49,7 @@ export function normalizeTranscript(text: string): string {
     .trim();
 }
 
-/** How often each character that a listener would hear is missing from the normalised transcript. */
+/** Characters that are pronounced and that normalizeTranscript() removes, with their counts. */
 export function droppedCharacters(text: string): Map<string, number> {
   const counts = new Map<string, number>();
   for (const [character] of spell(text).replace(/[A-Z]/g, "").matchAll(SPOKEN))
@@ -57,7 +57,7 @@ export function droppedCharacters(text: string): Map<string, number> {
   return counts;
 }
 
-/** `"Ж", "И" 2`: what was dropped, for a message; of many kinds the first ten. */
+/** Dropped characters for a message: `"Ж", "И" 2`, at most ten. */
 export function showDropped(dropped: ReadonlyMap<string, number>): string {
   return listed(
     [...dropped].map(([sign, n]) => `"${sign}"${n > 1 ? ` ${n}` : ""}`),
@@ -65,7 +65,7 @@ export function showDropped(dropped: ReadonlyMap<string, number>): string {
   );
 }
 
-/** The text in capitals, with numbers as words; marks that stand for nothing and foreign letters are still there. */
+/** The text in upper case with numbers as words, before characters are dropped. */
 function spell(text: string): string {
   return withoutTags(text)
     .replace(/[\u2018\u2019\u201b\u2032\u02bc\u00b4`]/g, "'")
@@ -83,15 +83,15 @@ function spell(text: string): string {
 
 const CLOSING: Record<string, string> = { "[": "]", "{": "}", "<": ">" };
 
-/** A space for each tag, from its bracket to the next that closes it. One pass, however many are never closed. */
+/** Replaces each tag, from a bracket to the next one that closes it, by a space; linear in time also for unclosed brackets. */
 function withoutTags(text: string): string {
-  const never = new Set<string>();
+  const unclosed = new Set<string>();
   let kept = "";
   let from = 0;
   for (const { 0: bracket, index } of text.matchAll(/[[{<]/g)) {
-    if (index < from || never.has(bracket)) continue;
+    if (index < from || unclosed.has(bracket)) continue;
     const end = text.indexOf(CLOSING[bracket], index);
-    if (end < 0) never.add(bracket);
+    if (end < 0) unclosed.add(bracket);
     else {
       kept += `${text.slice(from, index)} `;
       from = end + 1;
@@ -101,7 +101,7 @@ function withoutTags(text: string): string {
 }
 
 function numberWords(digits: string): string {
-  // Telephone numbers and the like are read digit by digit.
+  // Telephone numbers and the like are spelt digit by digit.
   if (digits.length > 15 || (digits.length > 1 && digits.startsWith("0"))) return digitWords(digits);
   return cardinal(Number(digits));
 }

@@ -1,4 +1,4 @@
-/** BERT's tokenizer, through npm `tokenizers`: the code that Hugging Face itself runs. */
+/** BERT's tokenizer, by Hugging Face's own implementation (npm tokenizers). */
 
 import type { Tokenizer } from "tokenizers";
 import * as v from "valibot";
@@ -8,24 +8,30 @@ import { quote } from "./json.ts";
 import { object, readOptionalJsonAs } from "./schema.ts";
 import { type TokenizerConfig, tokenizerSchema } from "./vocabulary.ts";
 
-// Loaded with the first tokenizer: its native code would be a sixth of the time that this package takes to load.
+// Loaded with the first tokenizer: its native code takes a sixth of the time that this package takes to load.
 type Library = typeof import("tokenizers");
 
+/** An encoded text, with [CLS] at the begin and [SEP] at the end. */
 export interface BertEncoding {
-  /** With [CLS] before and [SEP] behind. */
+  /** Token ids. */
   ids: number[];
+  /** The tokens themselves. */
   tokens: string[];
 }
 
+/** A WordPiece tokenizer. */
 export interface BertTokenizer {
   /** The file that it was read from. */
   readonly path: string;
-  /** The last line of its vocab.txt does not end, as if the file were cut off. */
+  /** Whether the last line of its vocab.txt lacks a line end, as where the file is cut off. */
   readonly endsAbruptly: boolean;
+  /** Number of tokens, added ones included. */
   readonly vocabularySize: number;
-  /** Longest encoding, special tokens included; longer texts lose their end. */
+  /** Most tokens of an encoding, special tokens included; longer texts are truncated. */
   readonly maxLength: number;
+  /** Id of the padding token. */
   readonly padId: number;
+  /** Encodes one text. */
   encode(text: string): Promise<BertEncoding>;
 }
 
@@ -34,7 +40,7 @@ const modelSchema = object({
   model_type: v.nullish(v.string()),
 });
 
-/** Where BERT's tokenizer lies in a folder: in `bert/` beside a speech encoder's, which has files of the same names. */
+/** The folder of BERT's tokenizer: FOLDER/bert where that has one, as beside a speech encoder, else FOLDER itself. */
 export async function bertTokenizerFolder(host: Host, folder: string): Promise<string> {
   for (const name of ["tokenizer.json", "vocab.txt"])
     if ((await host.kind(`${folder}/bert/${name}`)) === "file") return `${folder}/bert`;
@@ -42,9 +48,8 @@ export async function bertTokenizerFolder(host: Host, folder: string): Promise<s
 }
 
 /**
- * Reads `tokenizer.json`, or else `vocab.txt`; `tokenizer_config.json` and `config.json` where they exist; all of them
- * in `bert/` where the folder has one with a tokenizer.
- * Throws one line that names the file if none is there or one is damaged.
+ * Opens the tokenizer of a folder, or of its `bert/`: `tokenizer.json`, else `vocab.txt`, with `tokenizer_config.json` and
+ * `config.json` where they exist. Throws one line that names the file where there is none or one is damaged.
  */
 export async function openBertTokenizer(host: Host, whole: string): Promise<BertTokenizer> {
   const folder = await bertTokenizerFolder(host, whole);
@@ -56,7 +61,7 @@ export async function openBertTokenizer(host: Host, whole: string): Promise<Bert
     modelSchema,
   );
   const limits = [config.model_max_length, positions].filter(
-    (limit): limit is number => limit != null && limit > 2 && limit < 1e6, // 1e30 means "none" there
+    (limit): limit is number => limit != null && limit > 2 && limit < 1e6, // transformers writes 1e30 for none
   );
   const maxLength = limits.length > 0 ? Math.min(...limits) : 512;
 
@@ -106,7 +111,7 @@ async function openTokenizer(
   throw new Error(`Cannot open ${folder}: it holds neither tokenizer.json nor vocab.txt, which BERT needs`);
 }
 
-/** The pipeline of BertTokenizerFast. `text` has one token a line; its line is its id. */
+/** The pipeline of BertTokenizerFast from vocab.txt: one token per line, whose number is its id. */
 function fromVocabulary(library: Library, text: string, path: string, config: TokenizerConfig): Tokenizer {
   const { bertNormalizer, bertPreTokenizer, bertProcessing, Tokenizer, WordPiece } = library;
   const lines = text.split(/\r?\n/);
@@ -138,7 +143,7 @@ function fromVocabulary(library: Library, text: string, path: string, config: To
       cleanText: true,
       handleChineseChars: config.tokenize_chinese_chars !== false,
       lowercase: config.do_lower_case !== false,
-      // absent: accents go if case goes
+      // absent: as lowercase
       ...(typeof config.strip_accents === "boolean" ? { stripAccents: config.strip_accents } : {}),
     }),
   );

@@ -1,4 +1,4 @@
-/** The characters of a CTC head, as `vocab.json` and Hugging Face's Wav2Vec2CTCTokenizer define them. */
+/** The vocabulary of a CTC head, as Hugging Face's Wav2Vec2CTCTokenizer defines it. */
 
 import * as v from "valibot";
 import type { Host } from "../host/host.ts";
@@ -6,20 +6,22 @@ import { readJson, readOptionalJson } from "./config.ts";
 import { quote } from "./json.ts";
 import { object, readOptionalJsonAs, record } from "./schema.ts";
 
+/** The special tokens of a vocabulary. */
 export interface CtcTokens {
-  /** CTC's blank. */
+  /** The blank of CTC. */
   pad: string;
+  /** Stands for characters that the vocabulary lacks. */
   unknown: string;
   /** Stands for the space between words. */
   delimiter: string;
-  /** Others that are no text. */
+  /** Other tokens that are not text. */
   special: readonly string[];
-  /** True: text is shown in small letters, whatever the tokens are. */
+  /** Whether text is decoded in lower case, whatever the case of the tokens. */
   lowerCase: boolean;
 }
 
-/** More tokens than any alphabet: an id beyond is a mistake, and would fill the memory. */
-const MOST_TOKENS = 1_000_000;
+/** More tokens than any alphabet has; a larger id is an error, and would fill the memory. */
+const MAX_TOKENS = 1_000_000;
 
 const DEFAULTS: CtcTokens = {
   pad: "<pad>",
@@ -29,31 +31,35 @@ const DEFAULTS: CtcTokens = {
   lowerCase: false,
 };
 
+/** The tokens of a CTC head: mostly single characters. */
 export class CtcVocabulary {
-  /** Ids by token as in `vocab.json`, and of the tokens added to it; the head may lack an output for some. */
-  readonly own: Readonly<Record<string, number>>;
+  /** Ids by token, as in `vocab.json`; the head may lack an output for some. */
+  readonly vocab: Readonly<Record<string, number>>;
+  /** Ids of added tokens. */
   readonly added: Readonly<Record<string, number>>;
+  /** The special tokens. */
   readonly names: CtcTokens;
   /** The text of each output of the head; empty where no token has its id. */
   readonly tokens: readonly string[];
+  /** Id of the blank. */
   readonly blank: number;
-  /** Absent where the vocabulary has no spaces. */
+  /** Id of the space between words; undefined where there is none. */
   readonly delimiter: number | undefined;
   readonly #ids: Map<string, number>;
   readonly #unknown: number | undefined;
   readonly #special: Set<number>;
 
   /**
-   * `vocabulary` and `added`, tokens that a tokenizer was given besides: ids by token. `outputs`: of the head, where that
-   * has more or fewer than there are tokens. Throws a RangeError if the ids of `vocabulary` are not 0 to V−1, if a token
-   * or an id stands twice, or if there is no blank.
+   * `vocabulary`, `added`: ids by token. `outputs`: of the head, which may have more or fewer than there are tokens. Throws a
+   * RangeError where the ids of `vocabulary` are not 0 to V−1, where two tokens have the same id or one has two, and where there
+   * is no blank.
    */
   constructor(
     vocabulary: Readonly<Record<string, number>>,
     names: Partial<CtcTokens> = {},
     { added = {}, outputs }: { added?: Readonly<Record<string, number>>; outputs?: number } = {},
   ) {
-    this.own = vocabulary;
+    this.vocab = vocabulary;
     this.added = added;
     this.names = { ...DEFAULTS, ...names };
     const { pad, unknown, delimiter, special } = this.names;
@@ -71,34 +77,34 @@ export class CtcVocabulary {
     this.#special = new Set([pad, unknown, ...special].flatMap((token) => this.#ids.get(token) ?? []));
   }
 
-  /** The same tokens for a head of so many outputs. */
-  ofHead(outputs: number): CtcVocabulary {
-    return new CtcVocabulary(this.own, this.names, { added: this.added, outputs });
+  /** The same vocabulary for a head with so many outputs. */
+  withOutputs(outputs: number): CtcVocabulary {
+    return new CtcVocabulary(this.vocab, this.names, { added: this.added, outputs });
   }
 
-  /** Outputs that a head must have to write every token of `vocab.json` that is text. */
-  get letters(): number {
+  /** Fewest outputs of a head that has every token of `vocab.json` that is text. */
+  get minOutputs(): number {
     const { pad, unknown, special } = this.names;
-    const ids = Object.entries(this.own).filter(([token]) => ![pad, unknown, ...special].includes(token));
+    const ids = Object.entries(this.vocab).filter(([token]) => ![pad, unknown, ...special].includes(token));
     return largest(
       ids.map(([, id]) => id + 1),
       0,
     );
   }
 
-  /** Outputs of the head. */
+  /** Number of outputs of the head. */
   get size(): number {
     return this.tokens.length;
   }
 
-  /** Blank, unknown, sentence marks and outputs that no token has: they stand for no character. */
+  /** Whether an id is not text: blank, unknown, begin and end of a sentence, and outputs without a token. */
   isSpecial(id: number): boolean {
     return !this.tokens[id] || this.#special.has(id);
   }
 
   /**
-   * Ids of a normalised text, one a character; the other case serves where the vocabulary lacks one. Unknown
-   * characters become `<unk>`; a RangeError where there is none.
+   * Ids of a normalised text, one per character, of either case where the vocabulary has only one. Unknown characters become
+   * `<unk>`. Throws a RangeError where the vocabulary has none.
    */
   encode(text: string): number[] {
     return [...text].map((character) => {
@@ -114,8 +120,8 @@ export class CtcVocabulary {
     });
   }
 
-  /** The text of labels (blanks and repeats already collapsed). */
-  text(ids: Iterable<number>): string {
+  /** The text of ids in which repeats are collapsed; blanks and other special tokens are left out. */
+  decode(ids: Iterable<number>): string {
     let text = "";
     for (const id of ids) {
       if (id === this.delimiter) text += " ";
@@ -125,14 +131,14 @@ export class CtcVocabulary {
   }
 }
 
-/** Not by arguments of Math.max(), for which a large vocabulary leaves no stack. */
+/** Math.max() takes its arguments on the stack, which a large vocabulary overflows. */
 function largest(values: Iterable<number>, least: number): number {
   let most = least;
   for (const value of values) if (value > most) most = value;
   return most;
 }
 
-/** Ids by token of both, in the order of the ids. */
+/** Ids by token of both, sorted by id. */
 function merge(
   vocabulary: Readonly<Record<string, number>>,
   added: Readonly<Record<string, number>>,
@@ -146,7 +152,7 @@ function merge(
     count,
   );
   for (const [token, id] of [...Object.entries(vocabulary), ...fresh]) {
-    if (!Number.isInteger(id) || id < 0 || id >= most || most > MOST_TOKENS)
+    if (!Number.isInteger(id) || id < 0 || id >= most || most > MAX_TOKENS)
       throw new RangeError(`token ${quote(token)} has id ${id}, expected 0 to ${count - 1}`);
     const owner = owners.get(id);
     if (owner !== undefined)
@@ -160,7 +166,7 @@ function merge(
   return new Map([...all].sort(([, a], [, b]) => a - b));
 }
 
-/** A token in a Hugging Face config is a string or an object with its content. */
+/** In Hugging Face's configs a token is a string or an object with its content. */
 const token = v.pipe(
   v.union([v.string(), object({ content: v.string() })], "a token"),
   v.transform((given) => (typeof given === "string" ? given : given.content)),
@@ -179,7 +185,7 @@ const specialTokens = {
 };
 const specialSchema = object(specialTokens);
 
-/** What is read of a tokenizer_config.json, of letters or of BERT's. */
+/** The keys of tokenizer_config.json that are read, of Wav2Vec2CTCTokenizer and of BertTokenizer. */
 export const tokenizerSchema = object({
   ...specialTokens,
   tokenizer_class: v.nullish(v.string()),
@@ -190,12 +196,13 @@ export const tokenizerSchema = object({
   model_max_length: v.nullish(v.number()),
 });
 
+/** What is read of tokenizer_config.json. */
 export type TokenizerConfig = v.InferOutput<typeof tokenizerSchema>;
 
 /**
- * Reads the tokens of a Wav2Vec2CTCTokenizer: `vocab.json`, those added to it (`added_tokens.json`, and
- * `added_tokens_decoder` in `tokenizer_config.json`), and the names of the special ones, which stand in
- * `tokenizer_config.json` or `special_tokens_map.json`.
+ * Opens the vocabulary of a Wav2Vec2CTCTokenizer: `vocab.json`, added tokens (`added_tokens.json`, and `added_tokens_decoder` in
+ * `tokenizer_config.json`), and the special tokens by `tokenizer_config.json` or `special_tokens_map.json`. Throws one line that
+ * names the file.
  */
 export async function openCtcVocabulary(host: Host, folder: string): Promise<CtcVocabulary> {
   const path = `${folder}/vocab.json`;
@@ -205,7 +212,7 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
   const optional = <S extends v.GenericSchema>(name: string, schema: S) =>
     readOptionalJsonAs(host, `${folder}/${name}`, schema);
   let config = await optional("tokenizer_config.json", tokenizerSchema);
-  // A folder of both encoders may hold BERT's, which says nothing of letters.
+  // In a folder with both encoders the file may be BERT's.
   if (/^Bert/.test(config.tokenizer_class ?? "")) config = {};
   const map = await optional("special_tokens_map.json", specialSchema);
   const vocabulary = await readJson(host, path);
@@ -214,12 +221,12 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
     ...addedTokens(config.added_tokens_decoder ?? {}),
   };
   const named = (key: keyof typeof map) => config[key] ?? map[key];
-  // Without a name the usual one, in either spelling.
-  const usual = (names: readonly string[]) =>
+  // By default the token that exists, in either spelling.
+  const byDefault = (names: readonly string[]) =>
     names.find((name) => Object.hasOwn(vocabulary, name) || Object.hasOwn(added, name)) ?? names[0];
   const names: CtcTokens = {
-    pad: named("pad_token") ?? usual(["<pad>", "[PAD]"]),
-    unknown: named("unk_token") ?? usual(["<unk>", "[UNK]"]),
+    pad: named("pad_token") ?? byDefault(["<pad>", "[PAD]"]),
+    unknown: named("unk_token") ?? byDefault(["<unk>", "[UNK]"]),
     delimiter: named("word_delimiter_token") ?? DEFAULTS.delimiter,
     special: [named("bos_token") ?? "<s>", named("eos_token") ?? "</s>"],
     lowerCase: isCtc(config) && config.do_lower_case === true,
@@ -230,17 +237,17 @@ export async function openCtcVocabulary(host: Host, folder: string): Promise<Ctc
     }
     const ids = vocabulary as Record<string, number>;
     const read = new CtcVocabulary(ids, names, { added: added as Record<string, number> });
-    if (read.letters === 0) throw new RangeError("it holds no token that is text");
+    if (read.minOutputs === 0) throw new RangeError("it holds no token that is text");
     return read;
   } catch (cause) {
     throw new RangeError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
 }
 
-/** From `added_tokens_decoder`, which has tokens by id. */
+/** `added_tokens_decoder` has tokens by id. */
 const addedTokens = (decoder: Readonly<Record<string, string>>): Record<string, number> =>
   Object.fromEntries(Object.entries(decoder).map(([id, token]) => [token, Number(id)]));
 
-/** Whether a tokenizer_config.json is of letters: model folders of old hold BERT's under that name. */
+/** Whether tokenizer_config.json is of a CTC tokenizer; in model folders of version 0.1 it is BERT's. */
 const isCtc = (config: TokenizerConfig) =>
   /^Wav2Vec2/.test(config.tokenizer_class ?? "") || config.word_delimiter_token !== undefined;

@@ -1,30 +1,28 @@
 /**
- * The header of RIFF/WAVE, RF64 and BW64 files: integer PCM of 8 to 32 bits, float of 32 and 64, mu-law and A-law,
- * any rate, any number of channels. wav_samples.ts reads what follows it.
+ * The header of RIFF/WAVE, RF64 and BW64 files: integer PCM of 8 to 32 bits, float of 32 and 64 bits, mu-law and A-law, any rate,
+ * any number of channels. wav_samples.ts reads the samples.
  *
- * Programs that write to a pipe cannot know the length, and some count wrong. Where players read such a file to its
- * end, so does this reader, and a note says so. A file from which more is missing than a miscount explains is refused.
+ * Programs that write to a pipe do not know the length, and some write a wrong one. Where players read such a file to its end, so
+ * does this reader, with a note. A file that lacks more bytes than a miscount explains is refused.
  */
 
 import type { Host, RangedFile } from "../host/host.ts";
 import { HEAD_BYTES, kindOfFile } from "./file_kinds.ts";
 import { writeWhole } from "./write_whole.ts";
 
+/** Format and position of the samples in a file. */
 export interface WavFormat {
   sampleRate: number;
   channels: number;
-  /** Samples of each channel. */
+  /** Number of samples of each channel. */
   frames: number;
   encoding: "integer" | "float" | "mu-law" | "A-law";
   bytesPerSample: number;
-  /**
-   * Samples of at most 24 bits in 4 bytes: "integer" where the header says so, "unknown" where old programs
-   * also put floats.
-   */
+  /** Samples of at most 24 bits in 4 bytes; "unknown": they may also be floats, as old programs wrote them. */
   padded?: "integer" | "unknown";
-  /** Where the samples begin in the file. */
+  /** Byte of the file at which the samples begin. */
   position: number;
-  /** What about the length was not as the header says, and what was done about it. */
+  /** How the length differs from the header, and what was done about it. */
   note?: string;
 }
 
@@ -46,29 +44,29 @@ const CODECS: Record<number, string> = {
   85: "MP3",
   255: "AAC",
 };
-/** Of the identifier of a format in WAVE_FORMAT_EXTENSIBLE all but the first two bytes, which are the old tag. */
+/** The GUID of a format in WAVE_FORMAT_EXTENSIBLE without its first two bytes, which are the tag. */
 const GUID_TAIL = "000000001000800000aa00389b71";
 
 /** Chunks that recorders write. */
 const KNOWN = new Set("data,fmt ,fact,LIST,JUNK,bext,iXML,cue ,smpl,inst,PEAK,id3 ,ID3 ".split(","));
 
-/** Headers are read so many bytes at a time, so that a million tiny chunks are no million reads. */
-const PIECE = 4096;
-/** No sound file has so many. */
-const MOST_CHUNKS = 10_000;
-/** A length from here on is no length: 10^9 and 2·10^9, nearly 2^31, 2^32 - 1 stand for one that is not known. */
-const OPEN_LENGTH = 1e9;
-/** So many bytes too many are a miscount: a header counted along. */
-const MISCOUNT = 128;
+/** Bytes of the header that are read at a time, so that many small chunks do not take as many reads. */
+const READ_BYTES = 4096;
+/** More chunks than any audio file has. */
+const MAX_CHUNKS = 10_000;
+/** Lengths from here on mean an unknown one: programs write 10^9, 2·10^9, almost 2^31 or 2^32 − 1. */
+const UNKNOWN_LENGTH = 1e9;
+/** Missing bytes up to here are a miscount, as by a program that counts the header too. */
+const MAX_MISCOUNT = 128;
 
-/** Finds format and samples without reading the samples. Throws without the file's name. */
+/** Reads the header, but no samples. Throws a SyntaxError or a RangeError without the file's name. */
 export async function readWavFormat(file: RangedFile): Promise<WavFormat> {
-  const header = new Pieces(file);
+  const header = new BufferedReader(file);
   const riffSize = await readRiff(header);
   let format: Encoding | undefined;
   let longSize: number | undefined;
   for (let position = 12, chunks = 0; position + 8 <= file.size; chunks++) {
-    if (chunks === MOST_CHUNKS) throw new RangeError(`it has ${MOST_CHUNKS} chunks before its samples`);
+    if (chunks === MAX_CHUNKS) throw new RangeError(`it has ${MAX_CHUNKS} chunks before its samples`);
     const { id, size } = await header.chunk(position);
     const rest = file.size - position - 8;
     if (id === "data") {
@@ -82,30 +80,30 @@ export async function readWavFormat(file: RangedFile): Promise<WavFormat> {
     }
     if (size > rest)
       throw new SyntaxError(`chunk ${JSON.stringify(id)} has ${size} bytes, but only ${rest} follow`);
-    if (id === "fmt ") format = parseFormat(await header.at(position + 8, Math.min(size, 40)));
+    if (id === "fmt ") format = parseFormat(await header.read(position + 8, Math.min(size, 40)));
     if (id === "ds64" && size >= 16) {
-      const sizes = await header.at(position + 8, 16);
+      const sizes = await header.read(position + 8, 16);
       longSize = Number(new DataView(sizes.buffer, sizes.byteOffset).getBigUint64(8, true));
     }
-    position = await header.behind(position, size);
+    position = await header.nextChunk(position, size);
   }
   throw new SyntaxError(`it has no ${format ? "data" : "fmt"} chunk`);
 }
 
-/** The length in the first 12 bytes. Throws for what is no WAVE file. */
-async function readRiff(header: Pieces): Promise<number> {
+/** The length in the first 12 bytes. Throws where it is no WAVE file. */
+async function readRiff(header: BufferedReader): Promise<number> {
   const { size } = header.file;
-  const head = await header.at(0, Math.min(HEAD_BYTES, size));
+  const head = await header.read(0, Math.min(HEAD_BYTES, size));
   const isWave = ["RIFF", "RF64", "BW64"].includes(latin(head.subarray(0, 4)));
-  if (isWave && latin(head.subarray(8, 12)) === "WAVE") return word(head, 4);
+  if (isWave && latin(head.subarray(8, 12)) === "WAVE") return uint32(head, 4);
   const kind = kindOfFile(head);
   const found = size === 0 ? "the file is empty" : kind ? `it is ${kind}` : "it is not a sound file";
   throw new SyntaxError(`${found}, expected RIFF/WAVE`);
 }
 
-/** How many bytes of samples there are, whatever the header says. */
+/** Number of bytes of samples that the file really has. */
 async function sizeOfData(
-  header: Pieces,
+  header: BufferedReader,
   { position, announced, riffSize }: { position: number; announced: number; riffSize: number },
   { sampleRate, bytesPerSample, channels }: Encoding,
 ): Promise<{ bytes: number; note?: string }> {
@@ -114,14 +112,14 @@ async function sizeOfData(
   const streamed = riffSize === 0 || riffSize === 0xffffffff;
   const toTheEnd = (said: string) => ({ bytes: rest, note: `${said}: read to the end of the file` });
   if (announced > rest) {
-    if (announced >= OPEN_LENGTH || streamed) return toTheEnd("its header leaves the length open");
-    // Where the file is as long as RIFF says, nothing was cut off: the data's own length is wrong.
+    if (announced >= UNKNOWN_LENGTH || streamed) return toTheEnd("its header leaves the length open");
+    // Where the file is as long as its RIFF length, it is complete, and the length of the data chunk is wrong.
     const whole = Math.abs(riffSize + 8 - fileSize) <= 1;
-    if (whole || announced - rest <= MISCOUNT)
+    if (whole || announced - rest <= MAX_MISCOUNT)
       return toTheEnd(`its header announces ${announced} bytes of samples, ${rest} are there`);
     throw new SyntaxError(`it is cut off: ${announced} bytes of samples announced, ${rest} are there`);
   }
-  const behind = await header.behind(position - 8, announced);
+  const behind = await header.nextChunk(position - 8, announced);
   const next = await whatFollows(header, behind);
   if (announced === 0 && rest > 0 && (streamed || next === "others"))
     return toTheEnd("its header leaves the length open");
@@ -132,15 +130,15 @@ async function sizeOfData(
   return { bytes: announced };
 }
 
-/** Whether well-formed chunks follow to the end of the file, and data among them. */
-async function whatFollows(header: Pieces, from: number): Promise<"chunks" | "data" | "others"> {
+/** What follows the samples: well-formed chunks to the end of the file, a data chunk among them, or something else. */
+async function whatFollows(header: BufferedReader, from: number): Promise<"chunks" | "data" | "others"> {
   let found: "chunks" | "data" = "chunks";
   let position = from;
   for (let chunks = 0; position + 8 <= header.file.size; chunks++) {
     const { id, size } = await header.chunk(position);
-    if (chunks === MOST_CHUNKS || id === "RIFF" || !/^[ -~]{4}$/.test(id)) return "others";
+    if (chunks === MAX_CHUNKS || id === "RIFF" || !/^[ -~]{4}$/.test(id)) return "others";
     if (id === "data") found = "data";
-    position = await header.behind(position, size);
+    position = await header.nextChunk(position, size);
   }
   return position <= header.file.size + 1 ? found : "others";
 }
@@ -161,7 +159,7 @@ function parseFormat(bytes: Uint8Array): Encoding {
       throw new SyntaxError(`the extensible fmt chunk has ${bytes.length} bytes, 40 expected`);
     const tail = [...bytes.subarray(26, 40)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
     if (tail !== GUID_TAIL) throw new SyntaxError("its sub-format is unknown, expected PCM or float");
-    bits = Math.min(bits, view.getUint16(18, true) || bits); // those that are used
+    bits = Math.min(bits, view.getUint16(18, true) || bits); // the valid bits of the container
     tag = view.getUint16(24, true);
   }
   const encoding = ENCODINGS[tag];
@@ -189,7 +187,7 @@ function parseFormat(bytes: Uint8Array): Encoding {
   return padded ? { ...format, padded: extensible ? "integer" : "unknown" } : format;
 }
 
-/** Writes mono 16-bit PCM; values outside [-1, 1) are clipped. The file appears only when complete. */
+/** Writes samples (N) as mono 16-bit PCM; values outside [-1, 1) are clipped. The file appears only when complete. */
 export async function writeWav16(
   host: Host,
   path: string,
@@ -216,8 +214,8 @@ export async function writeWav16(
   await writeWhole(host, path, bytes);
 }
 
-/** A file's bytes, for small reads one behind another. */
-class Pieces {
+/** Reads a file through a buffer, for small reads one after another. */
+class BufferedReader {
   readonly file: RangedFile;
   #bytes = new Uint8Array(0);
   #start = 0;
@@ -226,36 +224,37 @@ class Pieces {
     this.file = file;
   }
 
-  /** A view that lasts. */
-  async at(position: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  /** Bytes of the file; later reads do not overwrite them. */
+  async read(position: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
     const begin = position - this.#start;
     if (begin >= 0 && begin + length <= this.#bytes.length)
       return this.#bytes.subarray(begin, begin + length);
-    const bytes = new Uint8Array(Math.min(Math.max(PIECE, length), this.file.size - position));
+    const bytes = new Uint8Array(Math.min(Math.max(READ_BYTES, length), this.file.size - position));
     await this.file.read(bytes, position);
     [this.#bytes, this.#start] = [bytes, position];
     return bytes.subarray(0, length);
   }
 
+  /** The header of the chunk at `position`. */
   async chunk(position: number): Promise<{ id: string; size: number }> {
-    const head = await this.at(position, 8);
-    return { id: latin(head.subarray(0, 4)), size: word(head, 4) };
+    const head = await this.read(position, 8);
+    return { id: latin(head.subarray(0, 4)), size: uint32(head, 4) };
   }
 
-  /** Where the next chunk begins. One of odd size has a byte of padding behind it, which some programs forget. */
-  async behind(position: number, size: number): Promise<number> {
+  /** Position of the chunk after that at `position`. A byte of padding follows an odd size, but some programs omit it. */
+  async nextChunk(position: number, size: number): Promise<number> {
     const end = position + 8 + size;
     if (size % 2 === 0 || end + 9 > this.file.size) return end + (size % 2);
-    const bytes = await this.at(end, 9);
+    const bytes = await this.read(end, 9);
     if (bytes[0] === 0) return end + 1;
     const isChunk = (at: number) =>
-      /^[ -~]{4}$/.test(latin(bytes.subarray(at, at + 4))) && word(bytes, at + 4) <= this.file.size - end;
-    const forgotten = KNOWN.has(latin(bytes.subarray(0, 4))) || (isChunk(0) && !isChunk(1));
-    return forgotten ? end : end + 1;
+      /^[ -~]{4}$/.test(latin(bytes.subarray(at, at + 4))) && uint32(bytes, at + 4) <= this.file.size - end;
+    const omitted = KNOWN.has(latin(bytes.subarray(0, 4))) || (isChunk(0) && !isChunk(1));
+    return omitted ? end : end + 1;
   }
 }
 
 const latin = (bytes: Uint8Array) => String.fromCharCode(...bytes);
 
-const word = (bytes: Uint8Array, at: number): number =>
+const uint32 = (bytes: Uint8Array, at: number): number =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);

@@ -3,17 +3,17 @@
 import type { RangedFile } from "../host/host.ts";
 import type { WavFormat } from "./wav.ts";
 
-/** RMS of a channel that carries something: −80 dB of full scale. */
-const QUIETEST = 1e-4;
+/** RMS above which a channel is not silent: −80 dB of full scale. */
+const MIN_RMS = 1e-4;
 
 type Decoder = (view: DataView, at: number) => number;
 
-/** Of channels that carry one sound in opposite phase, the mean holds less than this share of their energy: 40 dB less. */
+/** Channels in opposite phase: the power of their mean is below this share, −40 dB, of the loudest channel's. */
 const CANCELLED = 1e-4;
 
 /**
- * All samples as the mean over the channels, integers scaled to [-1, 1). Reads in pieces. Throws a RangeError where the
- * channels cancel each other, for what is left then is not what was recorded.
+ * Reads all samples as the mean over the channels (frames), integers scaled to [-1, 1). Throws a RangeError where the channels
+ * cancel each other.
  */
 export async function readMono(file: RangedFile, format: WavFormat): Promise<Float32Array> {
   const { channels, frames, bytesPerSample } = format;
@@ -39,14 +39,14 @@ export async function readMono(file: RangedFile, format: WavFormat): Promise<Flo
   const variances = [...squares].map((s, c) => Math.max(0, s / frames - (sums[c] / frames) ** 2));
   const left = variances.pop() ?? 0;
   const loudest = Math.max(...variances);
-  if (channels > 1 && loudest > QUIETEST ** 2 && left < (CANCELLED * loudest) / channels)
+  if (channels > 1 && loudest > MIN_RMS ** 2 && left < (CANCELLED * loudest) / channels)
     throw new RangeError(
       `its ${channels} channels cancel each other: their mean is ${left === 0 ? "silent" : `${Math.round(10 * Math.log10(loudest / left))} dB below the loudest`}; save one of them alone`,
     );
   return mono;
 }
 
-/** Whole frames, about 1 MiB of them at a time. */
+/** The samples in pieces of whole frames, about 1 MiB each. */
 async function* pieces(file: RangedFile, { channels, frames, bytesPerSample, position }: WavFormat) {
   const step = bytesPerSample * channels;
   const piece = Math.max(1, Math.floor((1 << 20) / step));
@@ -68,7 +68,7 @@ function decoder({ encoding, bytesPerSample }: WavFormat): Decoder {
   }
   switch (bytesPerSample) {
     case 1:
-      return (v, at) => (v.getUint8(at) - 128) / 128; // 8 bits alone are unsigned
+      return (v, at) => (v.getUint8(at) - 128) / 128; // only 8-bit samples are unsigned
     case 2:
       return (v, at) => v.getInt16(at, true) / 2 ** 15;
     case 3:
@@ -78,7 +78,7 @@ function decoder({ encoding, bytesPerSample }: WavFormat): Decoder {
   }
 }
 
-/** ITU-T G.711: a byte to its linear value of 16 bits. */
+/** ITU-T G.711: the 16-bit value of a byte. */
 const G711 = {
   "mu-law"(byte: number) {
     const bits = ~byte & 255;
@@ -95,8 +95,8 @@ const G711 = {
 };
 
 /**
- * Of 24 bits in 4 bytes. The standard has them at the top, with a low byte of 0. Some programs put them at the
- * bottom, under a byte of the sign; Cool Edit wrote floats and called them integers. All samples together decide.
+ * Decoder of 24-bit samples in 4 bytes. By the standard the lowest byte is 0. Some programs use the lower three bytes with sign
+ * extension, and Cool Edit wrote floats with the tag of integers. All samples together tell which.
  */
 async function paddedDecoder(file: RangedFile, format: WavFormat): Promise<Decoder> {
   let [top, bottom, float] = [true, true, format.padded === "unknown"];
@@ -106,7 +106,7 @@ async function paddedDecoder(file: RangedFile, format: WavFormat): Promise<Decod
       if (value === 0) continue;
       top &&= (value & 255) === 0;
       bottom &&= value >= -(2 ** 23) && value < 2 ** 23;
-      // Integers at the top, read as floats, are NaN or next to nothing wherever the sound is soft.
+      // Integers of the standard's form, read as floats, are NaN or tiny wherever the signal is weak.
       const size = Math.abs(view.getFloat32(at, true));
       float &&= size > 1e-12 && size < 1e6;
     }

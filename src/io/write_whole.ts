@@ -1,7 +1,7 @@
-/** Files that are written whole or not at all. */
+/** Atomic writes of small files. */
 import type { Host } from "../host/host.ts";
 
-/** Writes a small file; whatever goes wrong, what stood there stays and nothing else does. */
+/** Writes a small file atomically: on an error the former file remains, and no other. */
 export async function writeWhole(host: Host, path: string, content: string | Uint8Array): Promise<void> {
   const file = await host.createAtomic(path);
   try {
@@ -13,7 +13,7 @@ export async function writeWhole(host: Host, path: string, content: string | Uin
   }
 }
 
-/** Throws now where writeWhole() would throw once the work is done. Leaves nothing behind. */
+/** Throws where writeWhole() would throw, to know before long work. Leaves no file behind. */
 export async function checkWritable(host: Host, path: string): Promise<void> {
   if ((await host.kind(path)) === "directory") throw new Error(`Cannot write ${path}: it is a folder`);
   const file = await host.createAtomic(path);

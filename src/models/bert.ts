@@ -1,4 +1,4 @@
-/** BERT, a mirror of transformers' `BertModel` and `BertForSequenceClassification` (modeling_bert.py). */
+/** BERT as transformers' `BertModel`, `BertForSequenceClassification` and `BertForMaskedLM` (modeling_bert.py). */
 import type { Device } from "../gpu/device.ts";
 import { SelfAttention } from "../nn/attention.ts";
 import { Embedding } from "../nn/embedding.ts";
@@ -11,21 +11,24 @@ import type { WeightScope } from "../nn/weights.ts";
 import { dropout } from "../ops/dropout.ts";
 import { reshape } from "../ops/elementwise.ts";
 import { slice } from "../ops/frames.ts";
+import { linear } from "../ops/matmul.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { type BertConfig, bertConfig } from "./config.ts";
 import { EncoderLayer } from "./encoder_layer.ts";
 import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
 
+/** Input of BertModel. */
 export interface BertInput {
-  /** B rows of equal length T, padded. */
+  /** Token ids (B, T), rows padded to equal length. */
   readonly ids: readonly (readonly number[])[];
-  /** 1 = a real token. Left out: all are. */
+  /** (B, T), 1 = a real token, 0 = padding. Left out: nothing is padding. */
   readonly mask?: readonly (readonly number[])[];
-  /** Segment of each token; left out: 0. */
+  /** Segment of each token (B, T): token_type_ids. Left out: 0. */
   readonly types?: readonly (readonly number[])[];
 }
 
+/** Output of BertModel. */
 export interface BertOutput {
   /** (B, T, hidden) */
   readonly hidden: Tensor;
@@ -67,13 +70,16 @@ class Embeddings {
   }
 }
 
+/** The text encoder: embeddings, transformer layers and, where asked for, the pooler. */
 export class BertModel {
+  /** What it was built from. */
   readonly config: BertConfig;
   readonly #weights: WeightScope;
   readonly #embeddings: Embeddings;
   readonly #layers: EncoderLayer[];
   readonly #pooler: Linear | undefined;
 
+  /** Takes its parameters from `weights`, under the keys of Hugging Face's class. `pooler`: whether it has one, default false. */
   constructor(weights: WeightScope, config: BertConfig, options: { pooler?: boolean } = {}) {
     this.config = config;
     this.#weights = weights;
@@ -86,7 +92,7 @@ export class BertModel {
       : undefined;
   }
 
-  /** Opens a folder of Hugging Face's. */
+  /** Loads a folder in Hugging Face's format. Throws one line that names the file and the key. */
   static fromPretrained(
     device: Device,
     folder: string,
@@ -97,28 +103,30 @@ export class BertModel {
     return fromPretrained(device, folder, build, options);
   }
 
+  /** The device of the weights. */
   get device(): Device {
     return this.#weights.device;
   }
 
-  /** (V, hidden): a masked-word head is tied to it. */
+  /** (V, hidden): the word embeddings, which are also the decoder of BertForMaskedLM. */
   get wordEmbeddings(): Parameter {
     return this.#embeddings.words;
   }
 
+  /** Tokens (B, T) → (B, T, hidden). Throws a RangeError for more tokens than there are positions. */
   forward(input: BertInput, mode: Mode = {}): BertOutput {
     const { device } = this;
     const [B, T] = [input.ids.length, input.ids[0].length];
     const flags = input.mask ? Uint32Array.from(input.mask.flat()) : new Uint32Array(B * T).fill(1);
     const mask = Tensor.from(device, flags, [B, T]);
-    // Without padding there is nothing to mask, and the kernel need not look.
-    const seen = flags.includes(0) ? mask : undefined;
+    // Without padding attention needs no mask.
+    const attentionMask = flags.includes(0) ? mask : undefined;
     let x = scope(device, () => device.labelled("embeddings", () => this.#embeddings.forward(input, mode)));
     mode.observe?.("embeddings", x);
     for (const [i, layer] of this.#layers.entries()) {
       mode.observe?.(`hidden_states.${i}`, x);
       x = scope(device, () =>
-        device.labelled(`encoder.layer.${i}`, () => layer.forward(x, seen, mode, `attentions.${i}`)),
+        device.labelled(`encoder.layer.${i}`, () => layer.forward(x, attentionMask, mode, `attentions.${i}`)),
       );
     }
     mode.observe?.(`hidden_states.${this.#layers.length}`, x);
@@ -126,7 +134,7 @@ export class BertModel {
     return { hidden: x, mask };
   }
 
-  /** tanh(W·first token + b).   (B, T, hidden) → (B, hidden) */
+  /** The pooler: tanh(W·first token + b), (B, T, hidden) → (B, hidden). Throws where the model has none. */
   pool(hidden: Tensor, mode: Mode = {}): Tensor {
     if (!this.#pooler) throw new Error("Cannot pool: this BertModel was built without its pooler");
     const [B, T, C] = hidden.shape;
@@ -159,17 +167,19 @@ export function bertLayer(weights: WeightScope, config: BertConfig): EncoderLaye
   );
 }
 
-/** BERT with a linear classifier over its pooled first token. */
+/** BERT with a linear classifier on the pooler's output. */
 export class BertForSequenceClassification {
+  /** The encoder, with its pooler. */
   readonly bert: BertModel;
   readonly #classifier: Linear;
 
+  /** Takes its parameters from `weights`, under the keys of Hugging Face's class. */
   constructor(weights: WeightScope, config: BertConfig) {
     this.bert = new BertModel(weights.at("bert"), config, { pooler: true });
     this.#classifier = new Linear(weights.at("classifier"), config.hiddenSize, config.numLabels);
   }
 
-  /** Opens a folder of Hugging Face's. */
+  /** Loads a folder in Hugging Face's format. Throws one line that names the file and the key. */
   static fromPretrained(
     device: Device,
     folder: string,
@@ -180,7 +190,7 @@ export class BertForSequenceClassification {
     return fromPretrained(device, folder, build, options);
   }
 
-  /** logits (B, labels) */
+  /** Tokens (B, T) → logits (B, labels). */
   forward(input: BertInput, mode: Mode = {}): BertOutput & { logits: Tensor } {
     const output = this.bert.forward(input, mode);
     const pooled = dropout(
@@ -191,5 +201,45 @@ export class BertForSequenceClassification {
     const logits = this.#classifier.forward(pooled);
     mode.observe?.("logits", logits);
     return { ...output, logits };
+  }
+}
+
+/** BERT with a head that predicts masked tokens, its decoder tied to the word embeddings. */
+export class BertForMaskedLM {
+  /** The encoder, without pooler. */
+  readonly bert: BertModel;
+  readonly #transform: Linear;
+  readonly #norm: LayerNorm;
+  readonly #bias: Parameter;
+
+  /** Takes its parameters from `weights`, under the keys of Hugging Face's class. */
+  constructor(weights: WeightScope, config: BertConfig) {
+    const { hiddenSize: C, layerNormEps: eps, vocabSize } = config;
+    const head = weights.at("cls").at("predictions");
+    this.bert = new BertModel(weights.at("bert"), config);
+    this.#transform = new Linear(head.at("transform").at("dense"), C, C);
+    this.#norm = new LayerNorm(head.at("transform").at("LayerNorm"), C, eps);
+    this.#bias = head.get("bias", [vocabSize], { kind: "zeros" });
+  }
+
+  /** Loads a folder in Hugging Face's format. Throws one line that names the file and the key. */
+  static fromPretrained(
+    device: Device,
+    folder: string,
+    options?: PretrainedOptions,
+  ): Promise<Pretrained<BertForMaskedLM>> {
+    const build = (root: WeightScope, json: unknown, source: string) =>
+      new BertForMaskedLM(root, bertConfig(json, source));
+    return fromPretrained(device, folder, build, options);
+  }
+
+  /** Tokens (B, T) → logits (B, T, V). */
+  forward(input: BertInput, mode: Mode = {}): Tensor {
+    const { hidden } = this.bert.forward(input, mode);
+    const activation = this.bert.config.hiddenAct;
+    const h = this.#norm.forward(this.#transform.forward(hidden, { activation }));
+    const logits = linear(h, this.bert.wordEmbeddings.operand, this.#bias.value);
+    mode.observe?.("logits", logits);
+    return logits;
   }
 }

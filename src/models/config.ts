@@ -1,8 +1,8 @@
-/** What a config.json must say before a model can be built; names, meanings and defaults are Hugging Face's. */
+/** Configs of HuBERT, wav2vec 2.0 and BERT: config.json in Hugging Face's keys, with their meanings and defaults. */
 import * as v from "valibot";
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
-import { keysOf, integer, misfit, number, object, parse } from "../io/schema.ts";
+import { keysOf, integer, mismatch, number, object, parse } from "../io/schema.ts";
 import type { CtcVocabulary } from "../io/vocabulary.ts";
 import type { BertTokenizer } from "../io/tokenizer.ts";
 import type { ActivationKind } from "../ops/activation.ts";
@@ -17,12 +17,13 @@ const ACTIVATIONS = {
   relu: "relu",
 } as const satisfies Readonly<Record<string, ActivationKind>>;
 
-/** The largest extent that a kernel counts to. */
-const MOST = 2 ** 31 - 1;
+/** The largest extent that kernels support. */
+const MAX_EXTENT = 2 ** 31 - 1;
 
-export const extent = (least = 1) => integer(least, MOST);
+/** A schema of extents. */
+export const extent = (least = 1) => integer(least, MAX_EXTENT);
 
-// Null is absent, as older libraries write it: hence v.nullish() throughout.
+// v.nullish() throughout: older versions of transformers write null for absent.
 const activation = v.nullish(
   v.pipe(
     v.picklist(Object.keys(ACTIVATIONS) as (keyof typeof ACTIVATIONS)[]),
@@ -30,10 +31,10 @@ const activation = v.nullish(
   ),
   "gelu",
 );
-/** What keeps a norm's division finite, also as an f32. */
+/** Of a norm; above 0 also as f32. */
 const epsilon = number("a number above 0, at most 1", (x) => Math.fround(x) > 0 && x <= 1);
 const rate = number("a rate of 0 or more, less than 1", (x) => x >= 0 && x < 1);
-const LIST = `a list of whole numbers from 1 to ${MOST}`;
+const LIST = `a list of whole numbers from 1 to ${MAX_EXTENT}`;
 const extents = v.pipe(v.array(extent(), LIST), v.minLength(1, LIST));
 
 const hubertSchema = object({
@@ -72,7 +73,7 @@ const hubertSchema = object({
   mask_feature_prob: v.nullish(rate, 0),
 });
 
-/** Read where there is SpecAugment. */
+/** Keys that are read only with apply_spec_augment. */
 const masksSchema = object({
   mask_time_length: v.nullish(extent(), 10),
   mask_time_min_masks: v.nullish(extent(0), 2),
@@ -87,7 +88,7 @@ const bertSchema = object({
   num_attention_heads: extent(),
   intermediate_size: extent(),
   hidden_act: activation,
-  // [CLS] and [SEP] at least.
+  // At least [CLS] and [SEP].
   max_position_embeddings: v.nullish(extent(2), 512),
   position_embedding_type: v.nullish(v.picklist(["absolute"]), "absolute"),
   type_vocab_size: v.nullish(extent(), 2),
@@ -106,36 +107,58 @@ const bertSchema = object({
   classifier_dropout: v.nullish(rate),
 });
 
-/** The keys that hubertConfig() and bertConfig() read, besides those that name the family. */
+/** The keys that hubertConfig() reads, besides FAMILY_KEYS. */
 export const HUBERT_KEYS = [...keysOf(hubertSchema), ...keysOf(masksSchema)];
+/** The keys that bertConfig() reads, besides FAMILY_KEYS. */
 export const BERT_KEYS = keysOf(bertSchema);
 
+/** Config of HuBERT or wav2vec 2.0. */
 export interface HubertConfig {
+  /** The model's prefix in keys of weights. */
   readonly prefix: "hubert" | "wav2vec2";
+  /** conv_dim: output channels of each convolution. */
   readonly convDim: readonly number[];
+  /** conv_kernel: kernel size of each convolution. */
   readonly convKernel: readonly number[];
+  /** conv_stride: stride of each convolution. */
   readonly convStride: readonly number[];
+  /** conv_bias: whether the convolutions have biases. */
   readonly convBias: boolean;
-  /** How fresh filters of the first convolution begin; ours, not Hugging Face's. */
+  /** conv_init, a key of this project alone: how the filters of the first convolution are initialised. */
   readonly convInit: "normal" | "gabor";
-  /** "layer": layer norm after every convolution (LARGE). "group": one group norm after the first (BASE). */
+  /** feat_extract_norm. "layer": layer norm after every convolution (LARGE). "group": group norm after the first (BASE). */
   readonly featExtractNorm: "layer" | "group";
+  /** feat_extract_activation, after each convolution. */
   readonly featExtractActivation: ActivationKind;
+  /** feat_proj_layer_norm: whether a layer norm precedes the feature projection. */
   readonly featProjLayerNorm: boolean;
+  /** hidden_size. */
   readonly hiddenSize: number;
+  /** num_hidden_layers. */
   readonly layers: number;
+  /** num_attention_heads. */
   readonly heads: number;
+  /** intermediate_size: hidden width of the feed-forwards. */
   readonly intermediateSize: number;
+  /** hidden_act, of the feed-forwards. */
   readonly hiddenAct: ActivationKind;
+  /** layer_norm_eps. */
   readonly layerNormEps: number;
-  /** True: norms before attention and feed-forward (LARGE). False: after (BASE). */
+  /** do_stable_layer_norm. True: norms before attention and feed-forward (LARGE). False: after them (BASE). */
   readonly stableLayerNorm: boolean;
+  /** num_conv_pos_embeddings: kernel size of the positional convolution. */
   readonly posKernel: number;
+  /** num_conv_pos_embedding_groups. */
   readonly posGroups: number;
+  /** vocab_size: outputs of the CTC head. */
   readonly vocabSize: number;
+  /** pad_token_id: the blank of CTC. */
   readonly blank: number;
+  /** ctc_loss_reduction. */
   readonly ctcReduction: "mean" | "sum";
+  /** ctc_zero_infinity. */
   readonly ctcZeroInfinity: boolean;
+  /** Rates: hidden_dropout, attention_dropout, activation_dropout, feat_proj_dropout, final_dropout, layerdrop. */
   readonly dropout: {
     readonly hidden: number;
     readonly attention: number;
@@ -144,8 +167,9 @@ export interface HubertConfig {
     readonly final: number;
     readonly layer: number;
   };
-  /** `masked_spec_embed` is among the weights: of a config without masks it is not. */
+  /** Whether `masked_spec_embed` is among the weights: as in transformers only where a mask probability is above 0. */
   readonly maskEmbedding: boolean;
+  /** SpecAugment: probability, length and least number of masks in time and over features; absent: none. */
   readonly specAugment?: {
     readonly timeProb: number;
     readonly timeLength: number;
@@ -156,14 +180,17 @@ export interface HubertConfig {
   };
 }
 
-/** Reads a config in Hugging Face's keys, of which others than these are left alone; `source` names it in errors. */
+/**
+ * Reads the config of HuBERT or wav2vec 2.0; other keys are ignored. Throws a SyntaxError that names the key; `source` names the
+ * file.
+ */
 export function hubertConfig(json: unknown, source: string): HubertConfig {
   const prefix = familyOf(json, source, ["hubert", "wav2vec2"]);
   const c = parse(hubertSchema, json, source);
   const masks = c.apply_spec_augment ? parse(masksSchema, json, source) : undefined;
   for (const key of ["conv_kernel", "conv_stride"] as const)
     if (c[key].length !== c.conv_dim.length)
-      throw misfit(source, key, c[key], `a list of ${c.conv_dim.length} numbers, as conv_dim`);
+      throw mismatch(source, key, c[key], `a list of ${c.conv_dim.length} numbers, as conv_dim`);
   for (const key of ["num_attention_heads", "num_conv_pos_embedding_groups"] as const)
     checkDivides(source, key, c[key], c.hidden_size);
   const blank = c.pad_token_id ?? 0;
@@ -212,30 +239,43 @@ export function hubertConfig(json: unknown, source: string): HubertConfig {
 }
 
 function checkDivides(source: string, key: string, value: number, hiddenSize: number): void {
-  if (hiddenSize % value !== 0) throw misfit(source, key, value, `a divisor of hidden_size, ${hiddenSize}`);
+  if (hiddenSize % value !== 0) throw mismatch(source, key, value, `a divisor of hidden_size, ${hiddenSize}`);
 }
 
 function checkToken(source: string, padTokenId: number, vocabSize: number): void {
   if (padTokenId >= vocabSize)
-    throw misfit(source, "pad_token_id", padTokenId, `below vocab_size, ${vocabSize}`);
+    throw mismatch(source, "pad_token_id", padTokenId, `below vocab_size, ${vocabSize}`);
 }
 
+/** Config of BERT. */
 export interface BertConfig {
+  /** vocab_size. */
   readonly vocabSize: number;
+  /** hidden_size. */
   readonly hiddenSize: number;
+  /** num_hidden_layers. */
   readonly layers: number;
+  /** num_attention_heads. */
   readonly heads: number;
+  /** intermediate_size: hidden width of the feed-forwards. */
   readonly intermediateSize: number;
+  /** hidden_act, of the feed-forwards. */
   readonly hiddenAct: ActivationKind;
+  /** max_position_embeddings: most tokens of a text. */
   readonly maxPositions: number;
+  /** type_vocab_size: number of segments. */
   readonly typeVocabSize: number;
+  /** layer_norm_eps. */
   readonly layerNormEps: number;
+  /** pad_token_id. */
   readonly padTokenId: number;
+  /** The number of names in id2label, else num_labels. */
   readonly numLabels: number;
+  /** Rates: hidden_dropout_prob, attention_probs_dropout_prob, classifier_dropout. */
   readonly dropout: { readonly hidden: number; readonly attention: number; readonly classifier: number };
 }
 
-/** As hubertConfig(). */
+/** Reads the config of BERT, as hubertConfig(). */
 export function bertConfig(json: unknown, source: string): BertConfig {
   familyOf(json, source, ["bert"]);
   const c = parse(bertSchema, json, source);
@@ -262,31 +302,31 @@ export function bertConfig(json: unknown, source: string): BertConfig {
 }
 
 /**
- * The vocabulary as the CTC head writes it, whose config `hubert` is. A head may have more outputs than there are tokens
- * (padding), and fewer than there are with added ones; it may not lack a letter, nor call another token its blank.
+ * The vocabulary with as many outputs as the CTC head of the config `hubert`. A head may have more outputs than there are tokens,
+ * as padding, and may lack some for added tokens. Throws where it lacks one for a token that is text, or has another blank.
  */
 export function vocabularyOfHead(hubert: Json, source: string, vocabulary: CtcVocabulary): CtcVocabulary {
   const { vocabSize, blank } = hubertConfig(hubert, source);
-  const { letters, blank: own, tokens } = vocabulary;
-  const size = (should: string) => misfit(source, "vocab_size", vocabSize, should);
-  if (vocabSize < letters) throw size(`at least ${letters}, for the tokens of vocab.json`);
+  const { minOutputs, blank: own, tokens } = vocabulary;
+  const size = (should: string) => mismatch(source, "vocab_size", vocabSize, should);
+  if (vocabSize < minOutputs) throw size(`at least ${minOutputs}, for the tokens of vocab.json`);
   if (own >= vocabSize) throw size(`above ${own}, the id of the blank in vocab.json`);
   if (has(hubert, "pad_token_id") && blank !== own)
-    throw misfit(
+    throw mismatch(
       source,
       "pad_token_id",
       blank,
       `${own}, the id of the blank ${brief(tokens[own])} in vocab.json`,
     );
-  return vocabulary.ofHead(vocabSize);
+  return vocabulary.withOutputs(vocabSize);
 }
 
-/** What vocab_size may be padded to a multiple of. */
-const PADDINGS = [8, 16, 32, 64, 128];
+/** vocab_size may be padded to a multiple of one of these. */
+const PAD_MULTIPLES = [8, 16, 32, 64, 128];
 
 /**
- * Throws unless BERT, whose config `bert` is, has a row for each of so many subwords, and no more than padding
- * explains: a vocabulary `from` a file that has fewer is cut off or another model's.
+ * Throws unless the embedding of the config `bert` has a row for each of `count` tokens, and no more than padding explains: a
+ * tokenizer `from` a file with fewer tokens is cut off or another model's.
  */
 export function checkSubwords(
   bert: Json,
@@ -296,11 +336,11 @@ export function checkSubwords(
 ): void {
   const rows = bertConfig(bert, source).vocabSize;
   if (rows < count)
-    throw misfit(source, "vocab_size", rows, `at least ${count}, the tokens of BERT's tokenizer`);
-  const padded = PADDINGS.some((unit) => rows % unit === 0 && rows - count < unit);
+    throw mismatch(source, "vocab_size", rows, `at least ${count}, the tokens of BERT's tokenizer`);
+  const padded = PAD_MULTIPLES.some((unit) => rows % unit === 0 && rows - count < unit);
   if (!from || rows === count || (padded && !from.endsAbruptly)) return;
-  const cut = from.endsAbruptly
+  const why = from.endsAbruptly
     ? "it ends within a line, as if cut off"
     : "it is cut off or of another model";
-  throw new RangeError(`Cannot use ${from.path}: it holds ${count} tokens but vocab_size is ${rows}; ${cut}`);
+  throw new RangeError(`Cannot use ${from.path}: it holds ${count} tokens but vocab_size is ${rows}; ${why}`);
 }

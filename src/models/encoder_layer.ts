@@ -1,3 +1,4 @@
+/** The transformer layer of both encoders. */
 import { add } from "../ops/elementwise.ts";
 import { dropout } from "../ops/dropout.ts";
 import { checkpoint } from "../tensor/checkpoint.ts";
@@ -7,11 +8,13 @@ import type { FeedForward } from "../nn/feed_forward.ts";
 import { type Mode, replayable } from "../nn/mode.ts";
 import type { LayerNorm } from "../nn/norm.ts";
 
+/** What a layer consists of. */
 export interface LayerParts {
   readonly attention: SelfAttention;
   readonly attentionNorm: LayerNorm;
   readonly feedForward: FeedForward;
   readonly feedForwardNorm: LayerNorm;
+  /** Rate of dropout on both branches. */
   readonly dropout: number;
 }
 
@@ -30,26 +33,27 @@ export class EncoderLayer {
     this.#preNorm = preNorm;
   }
 
+  /** `mask` (B, T) u32, 1 = real; `name` is that of the attention probabilities in mode.observe. */
   forward(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     if (!mode.checkpoint) return this.#run(x, mask, mode, name);
-    const choices = replayable(mode.training);
+    const random = replayable(mode.training);
     return checkpoint(x.device, mask ? [mask] : [], () =>
-      this.#run(x, mask, { ...mode, training: choices() }, name),
+      this.#run(x, mask, { ...mode, training: random() }, name),
     );
   }
 
   #run(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     const { attention, attentionNorm, feedForward, feedForwardNorm } = this.#parts;
     const h0 = this.#preNorm ? attentionNorm.forward(x) : x;
-    const h1 = this.#join(x, mode, (residual) => attention.forward(h0, { mask, mode, name, residual }));
+    const h1 = this.#residual(x, mode, (residual) => attention.forward(h0, { mask, mode, name, residual }));
     const h = this.#preNorm ? h1 : attentionNorm.forward(h1);
     const f0 = this.#preNorm ? feedForwardNorm.forward(h) : h;
-    const y = this.#join(h, mode, (residual) => feedForward.forward(f0, mode, residual));
+    const y = this.#residual(h, mode, (residual) => feedForward.forward(f0, mode, residual));
     return this.#preNorm ? y : feedForwardNorm.forward(y);
   }
 
-  /** x + dropout(branch): one dispatch fewer where nothing is dropped, because the product adds the residual itself. */
-  #join(x: Tensor, mode: Mode, branch: (residual?: Tensor) => Tensor): Tensor {
+  /** x + dropout(branch). Without dropout the last matrix product of the branch adds x itself: one dispatch fewer. */
+  #residual(x: Tensor, mode: Mode, branch: (residual?: Tensor) => Tensor): Tensor {
     const drops = mode.training && this.#parts.dropout > 0;
     return drops ? add(x, dropout(branch(), this.#parts.dropout, mode.training)) : branch(x);
   }

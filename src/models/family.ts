@@ -1,4 +1,4 @@
-/** Of which family a Hugging Face config is, and what is said where another one is needed. */
+/** The family of a Hugging Face config, and the errors where another one is needed. */
 import * as v from "valibot";
 import { isObject } from "../io/config.ts";
 import { brief } from "../io/json.ts";
@@ -6,7 +6,7 @@ import { anyObject, keysOf, object, parse } from "../io/schema.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Families by `model_type`: the name that people know, and the prefix of its classes. */
+/** Families by `model_type`: name, and prefix of the classes. */
 const FAMILIES: Readonly<Record<string, readonly [name: string, classes: string]>> = {
   wavegate: ["Wavegate", "EmotionRecognizer"],
   hubert: ["HuBERT", "Hubert"],
@@ -45,19 +45,19 @@ const FAMILIES: Readonly<Record<string, readonly [name: string, classes: string]
 
 const nameOf = (type: string) => (Object.hasOwn(FAMILIES, type) ? FAMILIES[type][0] : JSON.stringify(type));
 
-/** The class that a config was saved from, as "HubertForCTC"; undefined where it says none. */
+/** The first of `architectures`, as "HubertForCTC"; undefined where there is none. */
 export function architectureOf(json: Json): string | undefined {
   const [first] = Array.isArray(json.architectures) ? json.architectures : [];
   return typeof first === "string" && first !== "" ? first : undefined;
 }
 
-/** The `model_type`, or else that of the first architecture; undefined where a config says neither. */
+/** `model_type`, else that of the first architecture; undefined where the config has neither. */
 export function modelTypeOf(json: Json): string | undefined {
   const { model_type: type } = json;
   return typeof type === "string" && type !== "" ? type : typeOfArchitecture(json);
 }
 
-/** The family whose class the first architecture is, also in TensorFlow or Flax; its own name where none has such a class. */
+/** The family of the first architecture, also of a TensorFlow or Flax class; for an unknown class its own prefix. */
 function typeOfArchitecture(json: Json): string | undefined {
   const base = architectureOf(json)?.replace(
     /^(TF|Flax)(?=[A-Z])|(For[A-Z]\w*|LMHeadModel|Encoder|Model)$/g,
@@ -70,13 +70,13 @@ function typeOfArchitecture(json: Json): string | undefined {
 const name = v.string("a name");
 const schema = object({ model_type: v.nullish(name), architectures: v.nullish(v.array(name)) });
 
-/** The keys that name a family. */
+/** The keys that tell the family. */
 export const FAMILY_KEYS = keysOf(schema);
 
-/** Whether a config gives a key a value; null is none, as in Hugging Face. */
+/** Whether a key has a value; null is none, as in Hugging Face. */
 export const has = (json: Json, key: string): boolean => (json[key] ?? undefined) !== undefined;
 
-/** The family of a model. Throws unless it is one of `wanted`; a config that names none is of the first. */
+/** The family of a config, the first of `wanted` where it does not say. Throws unless it is one of `wanted`. */
 export function familyOf<T extends string>(json: unknown, path: string, wanted: readonly T[]): T {
   const config = parse(anyObject, json, path);
   parse(schema, config, path);
@@ -85,8 +85,8 @@ export function familyOf<T extends string>(json: unknown, path: string, wanted: 
 }
 
 /**
- * Throws where a config is of another family than the wanted ones, and where one without model_type and architectures
- * gives itself away: RoBERTa's positions begin two rows late, so that its keys and shapes are BERT's and nothing else is.
+ * Throws where a config is of a family that is not wanted, also for one without model_type and architectures that looks like
+ * RoBERTa's: its keys and shapes are BERT's, but its positions begin at 2.
  */
 function checkFamily(json: Json, path: string, wanted: readonly string[]): void {
   const expected = wanted
@@ -103,7 +103,7 @@ function checkFamily(json: Json, path: string, wanted: readonly string[]): void 
       `Cannot use ${path}: it is ${article(nameOf(type))} model (${source}), ${expected} expected`,
     );
   }
-  // Classes of a user's own say nothing; those of a family that is not built contradict.
+  // Unknown classes are a user's own; those of another known family contradict model_type.
   const built = typeOfArchitecture(json);
   if (built !== undefined && Object.hasOwn(FAMILIES, built) && !wanted.includes(built))
     throw new SyntaxError(
@@ -117,7 +117,7 @@ function checkFamily(json: Json, path: string, wanted: readonly string[]): void 
     );
 }
 
-/** Prefixes under which families that resemble BERT save their keys. */
+/** Prefixes of keys of families that resemble BERT. */
 const PREFIXES: Readonly<Record<string, string>> = {
   roberta: "RoBERTa",
   distilbert: "DistilBERT",
@@ -130,7 +130,7 @@ const PREFIXES: Readonly<Record<string, string>> = {
   nezha: "NEZHA",
 };
 
-/** Throws where the keys of a checkpoint, read as BERT's, bear the prefix of another family. */
+/** Throws where keys of a checkpoint that should be BERT's have the prefix of another family. */
 export function checkBertKeys(keys: Iterable<string>, path: string): void {
   for (const key of keys) {
     const prefix = key.split(".", 1)[0];
@@ -143,7 +143,7 @@ export function checkBertKeys(keys: Iterable<string>, path: string): void {
 
 const article = (name: string) => `${/^(A|E|MPNet|XL)/.test(name) ? "an" : "a"} ${name}`;
 
-/** The part of a config that is about one encoder: a folder that train wrote has both in one. */
+/** The config of one encoder: in model folders of this project it is a part of config.json. */
 export function partOf(json: Json, part: "hubert" | "bert"): Json {
   const own = json[part];
   return isObject(own) ? own : json;

@@ -1,4 +1,4 @@
-/** What a checkpoint wants done to audio before it is encoded: the settings of its Wav2Vec2FeatureExtractor. */
+/** Preprocessing of audio: the settings of Wav2Vec2FeatureExtractor. */
 import * as v from "valibot";
 import type { Host } from "../host/host.ts";
 import { SAMPLE_RATE } from "../io/audio.ts";
@@ -13,16 +13,17 @@ const schema = object({
   do_normalize: v.optional(v.nullable(v.boolean())),
 });
 
+/** Settings of the feature extractor. */
 export interface FeatureExtractorConfig {
   /** Whether each utterance is brought to zero mean and unit variance. */
   readonly normalize: boolean;
-  /** What should be said where two files disagree. */
+  /** For the user: an irregularity of the files. */
   readonly note?: string;
 }
 
 /**
- * Reads the settings as transformers 5 does: those inside `processor_config.json` come before `preprocessor_config.json`.
- * Without either they are the defaults. Throws one line that names the file for audio that no model here takes.
+ * Reads the settings as transformers 5 does: those in `processor_config.json` before those in `preprocessor_config.json`, else
+ * the defaults. Throws one line that names the file for settings that are not supported.
  */
 export async function openFeatureExtractor(host: Host, folder: string): Promise<FeatureExtractorConfig> {
   const [processor, preprocessor] = ["processor_config.json", "preprocessor_config.json"].map(
@@ -39,7 +40,7 @@ export async function openFeatureExtractor(host: Host, folder: string): Promise<
   };
 }
 
-/** Those of a folder in which no file has any. */
+/** The settings of a folder in which no file has any. */
 async function defaults(host: Host, processor: string): Promise<FeatureExtractorConfig> {
   const json = await readOptionalJson(host, processor);
   if (json.do_normalize === undefined) return { normalize: true };
@@ -47,10 +48,10 @@ async function defaults(host: Host, processor: string): Promise<FeatureExtractor
   return { normalize: true, note: `${ignored}: it does not count, as in transformers` };
 }
 
-/** Where a file may hold them, the first before the second. */
-const places = object({ feature_extractor: v.nullish(anyObject), audio_processor: v.nullish(anyObject) });
+/** The keys that may hold the settings, the first before the second. */
+const nested = object({ feature_extractor: v.nullish(anyObject), audio_processor: v.nullish(anyObject) });
 
-/** The settings in a file; undefined where it is absent, or holds none and is not `whole` itself. */
+/** The settings in a file; undefined where there are none. `whole`: without a nested object the file itself is one. */
 async function settings(
   host: Host,
   path: string,
@@ -58,7 +59,7 @@ async function settings(
 ): Promise<FeatureExtractorConfig | undefined> {
   if ((await host.kind(path)) !== "file") return undefined;
   const json = await readJson(host, path);
-  const { feature_extractor: own, audio_processor: other } = parse(places, json, path);
+  const { feature_extractor: own, audio_processor: other } = parse(nested, json, path);
   if (!own && !other && !whole) return undefined;
   const source = own ? `${path} (feature_extractor)` : other ? `${path} (audio_processor)` : path;
   const { do_normalize: normalize = true } = parse(schema, own ?? other ?? json, source);

@@ -1,7 +1,7 @@
 /**
- * HuBERT and wav2vec 2.0, mirrors of transformers' `HubertModel`, `HubertForCTC` and `Wav2Vec2ForCTC`
- * (modeling_hubert.py, modeling_wav2vec2.py) in the LARGE form (layer-norm convolutions, pre-norm layers) and the BASE
- * form (group norm, post-norm). Frames are channels-last throughout.
+ * HuBERT and wav2vec 2.0 as transformers' `HubertModel`, `HubertForCTC` and `Wav2Vec2ForCTC` (modeling_hubert.py,
+ * modeling_wav2vec2.py), in the LARGE form (layer norms after convolutions, pre-norm layers) and the BASE form (group norm,
+ * post-norm layers). Frames are channels-last throughout.
  */
 import type { Device } from "../gpu/device.ts";
 import { SAMPLE_RATE } from "../io/audio.ts";
@@ -24,26 +24,26 @@ import { type HubertConfig, hubertConfig } from "./config.ts";
 import { EncoderLayer } from "./encoder_layer.ts";
 import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
 
-/** What of a config tells where its frames lie in the audio. */
+/** The part of a config that tells which samples a frame is computed from. */
 export type FrameGeometry = Pick<HubertConfig, "convKernel" | "convStride">;
 
-/** Frames that the convolutions make of `samples`; transformers' _get_feat_extract_output_lengths. */
+/** Number of frames of `samples` samples; transformers' _get_feat_extract_output_lengths. */
 export const frameCount = ({ convKernel, convStride }: FrameGeometry, samples: number): number =>
   convKernel.reduce((n, k, i) => convFrames(n, k, convStride[i]), samples);
 
-/** Samples from the begin of one frame to that of the next; transformers' inputs_to_logits_ratio. */
+/** Samples between the begins of successive frames; transformers' inputs_to_logits_ratio. */
 export const frameStride = ({ convStride }: Pick<FrameGeometry, "convStride">): number =>
   convStride.reduce((product, stride) => product * stride, 1);
 
-/** Seconds from the begin of one frame to that of the next. */
+/** Seconds between the begins of successive frames. */
 export const secondsPerFrame = (config: Pick<FrameGeometry, "convStride">): number =>
   frameStride(config) / SAMPLE_RATE;
 
-/** Samples that one frame is made of: fewer make none. */
+/** Samples from which one frame is computed, the fewest that a recording must have. */
 export const receptiveField = ({ convKernel, convStride }: FrameGeometry): number =>
   convKernel.reduceRight((n, k, i) => (n - 1) * convStride[i] + k, 1);
 
-/** Throws a RangeError for a recording, named by `what`, from which no frame can be made. */
+/** Throws a RangeError for a recording that is too short for a frame; `what` names it in the message. */
 export function checkLength(config: HubertConfig, samples: number, what: string): void {
   const field = receptiveField(config);
   if (!(samples >= field))
@@ -52,7 +52,7 @@ export function checkLength(config: HubertConfig, samples: number, what: string)
     );
 }
 
-/** The stack of strided convolutions that turns audio into frames. */
+/** The stack of strided convolutions from audio to frames. */
 export class FeatureExtractor {
   readonly #convs: Conv1d[];
   readonly #norms: (LayerNorm | ChannelNorm | undefined)[];
@@ -78,32 +78,32 @@ export class FeatureExtractor {
   /**
    * audio (B, samples) → (B, T, C)
    *
-   * Where the first convolution's result would not fit into one binding (LARGE beyond 20 s, where an
-   * adapter binds 128 MiB), the audio goes through in overlapping stretches. With layer norms that changes no frame.
+   * With layer norms the audio is encoded in overlapping chunks, which changes no frame, where the output of the first
+   * convolution would exceed `largest` bytes: LARGE beyond 20 s on an adapter that binds 128 MiB.
    */
   forward(audio: Tensor, mode: Mode, largest = audio.device.limits.maxStorageBufferBindingSize): Tensor {
     const [B, samples] = audio.shape;
     const { convKernel, convStride, convDim, featExtractNorm } = this.#config;
     checkLength(this.#config, samples, "audio");
     const widest = 4 * B * convDim[0] * convFrames(samples, convKernel[0], convStride[0]);
-    const stretches = featExtractNorm === "layer" ? Math.ceil(widest / (0.9 * largest)) : 1;
-    if (stretches === 1) return this.#stretch(audio, mode);
+    const chunks = featExtractNorm === "layer" ? Math.ceil(widest / (0.9 * largest)) : 1;
+    if (chunks === 1) return this.#encode(audio, mode);
     const stride = frameStride(this.#config);
     const field = receptiveField(this.#config);
     const T = frameCount(this.#config, samples);
-    const step = Math.ceil(T / stretches);
+    const step = Math.ceil(T / chunks);
     const parts: Tensor[] = [];
     for (let t = 0; t < T; t += step) {
       const frames = Math.min(step, T - t);
       const y = scope(audio.device, () =>
-        this.#stretch(slice(audio, t * stride, (frames - 1) * stride + field), {}),
+        this.#encode(slice(audio, t * stride, (frames - 1) * stride + field), {}),
       );
       parts.push(reshape(y, [B, frames * y.shape[2]]));
     }
     return reshape(concat(parts), [B, T, convDim[convDim.length - 1]]);
   }
 
-  #stretch(audio: Tensor, mode: Mode): Tensor {
+  #encode(audio: Tensor, mode: Mode): Tensor {
     let x = reshape(audio, [...audio.shape, 1]);
     for (const [i, conv] of this.#convs.entries()) {
       x = scope(x.device, () => {
@@ -124,27 +124,31 @@ export class FeatureExtractor {
   }
 }
 
+/** Input of HubertModel. */
 export interface HubertInput {
   /** (B, samples): each utterance normalised, then padded with zeros. */
   readonly audio: Tensor;
-  /** Real samples of each utterance. Left out: everything is signal, as when transformers gets no attention mask. */
+  /** Samples of each utterance without padding. Left out: nothing is padding, as without an attention mask in transformers. */
   readonly lengths?: readonly number[];
-  /** (B, T) u32, 0 = a frame to be replaced by `masked_spec_embed` (SpecAugment). */
+  /** (B, T) u32, 0 = a frame that is replaced by `masked_spec_embed` (SpecAugment). */
   readonly keepFrames?: Tensor;
-  /** (B, hidden) u32, 0 = a channel to be zeroed in all frames (SpecAugment). */
+  /** (B, hidden) u32, 0 = a channel that is set to 0 in all frames (SpecAugment). */
   readonly keepFeatures?: Tensor;
 }
 
+/** Output of HubertModel. */
 export interface HubertOutput {
   /** (B, T, hidden) */
   readonly hidden: Tensor;
-  /** (B, T) u32, 1 = a real frame. Absent where no lengths were given. */
+  /** (B, T) u32, 1 = a real frame; absent where no lengths were given. */
   readonly mask?: Tensor;
-  /** Real frames of each utterance. */
+  /** Number of real frames of each utterance. */
   readonly frames: readonly number[];
 }
 
+/** The speech encoder: convolutions, feature projection, positional convolution and transformer layers. */
 export class HubertModel {
+  /** What it was built from. */
   readonly config: HubertConfig;
   readonly #extractor: FeatureExtractor;
   readonly #projectionNorm: LayerNorm | undefined;
@@ -154,7 +158,7 @@ export class HubertModel {
   readonly #layers: EncoderLayer[];
   readonly #norm: LayerNorm;
 
-  /** Opens a folder of Hugging Face's: HuBERT, or wav2vec 2.0. */
+  /** Loads a folder in Hugging Face's format, HuBERT or wav2vec 2.0. Throws one line that names the file and the key. */
   static fromPretrained(
     device: Device,
     folder: string,
@@ -167,6 +171,7 @@ export class HubertModel {
     return fromPretrained(device, folder, build, options);
   }
 
+  /** Takes its parameters from `weights`, under the keys of Hugging Face's class. */
   constructor(weights: WeightScope, config: HubertConfig) {
     const { hiddenSize: C, layerNormEps: eps, posKernel, posGroups } = config;
     const features = config.convDim[config.convDim.length - 1];
@@ -195,6 +200,7 @@ export class HubertModel {
     this.#norm = new LayerNorm(encoder.at("layer_norm"), C, eps);
   }
 
+  /** Audio (B, samples) → frames (B, T, hidden). Throws a RangeError for an utterance that is too short. */
   forward(input: HubertInput, mode: Mode = {}): HubertOutput {
     const { audio, lengths } = input;
     const { device } = audio;
@@ -221,7 +227,7 @@ export class HubertModel {
     return { hidden: x, mask, frames };
   }
 
-  /** Convolution features → what the first layer sees. */
+  /** Features of the convolutions → input of the first layer. */
   #embed(features: Tensor, mask: Tensor | undefined, input: HubertInput, mode: Mode): Tensor {
     const { keepFrames, keepFeatures } = input;
     const { dropout: rates, stableLayerNorm, hiddenAct } = this.config;
@@ -277,13 +283,14 @@ function frameMask(features: Tensor, frames: readonly number[]): Tensor {
   return Tensor.from(features.device, mask, [B, T]);
 }
 
-/** HuBERT with a linear CTC head: `HubertForCTC`, `Wav2Vec2ForCTC`. */
+/** HuBERT or wav2vec 2.0 with a linear CTC head: `HubertForCTC`, `Wav2Vec2ForCTC`. */
 export class HubertForCTC {
+  /** The encoder. */
   readonly hubert: HubertModel;
   readonly #head: Linear;
   readonly #dropout: number;
 
-  /** Opens a folder of Hugging Face's: HuBERT, or wav2vec 2.0. */
+  /** Loads a folder in Hugging Face's format, HuBERT or wav2vec 2.0. Throws one line that names the file and the key. */
   static fromPretrained(
     device: Device,
     folder: string,
@@ -294,13 +301,14 @@ export class HubertForCTC {
     return fromPretrained(device, folder, build, options);
   }
 
+  /** Takes its parameters from `weights`, under the keys of Hugging Face's class. */
   constructor(weights: WeightScope, config: HubertConfig) {
     this.hubert = new HubertModel(weights.at(config.prefix), config);
     this.#head = new Linear(weights.at("lm_head"), config.hiddenSize, config.vocabSize);
     this.#dropout = config.dropout.final;
   }
 
-  /** logits (B, T, V) */
+  /** Audio (B, samples) → logits (B, T, V). */
   forward(input: HubertInput, mode: Mode = {}): HubertOutput & { logits: Tensor } {
     const output = this.hubert.forward(input, mode);
     const logits = this.#head.forward(dropout(output.hidden, this.#dropout, mode.training));

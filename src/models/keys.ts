@@ -1,16 +1,16 @@
 /**
- * Every spelling under which a checkpoint may hold a tensor that a model here asks for, and what it may hold besides.
- * A model asks by the key of its Hugging Face class; this table alone knows the others.
+ * The keys under which checkpoints hold a tensor, and the tensors that a model does not need. Models ask for a tensor by the key
+ * of the Hugging Face class; only this table has the others.
  */
 
-/** Prefixes under which the same backbone is saved, the empty one included. */
-const families: readonly (readonly string[])[] = [
+/** Prefixes of the same encoder, the empty one included. */
+const prefixes: readonly (readonly string[])[] = [
   ["hubert.", "wav2vec2.", ""],
   ["bert.", ""],
   ["cmgi.", ""],
 ];
 
-/** Endings that older or newer libraries write instead: TensorFlow's names of a norm, torch's two forms of weight norm. */
+/** Endings of the same tensor in other versions of the libraries: TensorFlow's names of a norm, torch's new weight norm. */
 const endings: readonly (readonly [string, string])[] = [
   [".LayerNorm.weight", ".LayerNorm.gamma"],
   [".LayerNorm.bias", ".LayerNorm.beta"],
@@ -18,9 +18,9 @@ const endings: readonly (readonly [string, string])[] = [
   [".weight_v", ".parametrizations.weight.original1"],
 ];
 
-/** All spellings of `key`, its own first. */
+/** All keys under which a checkpoint may hold the tensor `key`, that one first. */
 export function spellings(key: string): string[] {
-  const family = families.find((prefixes) => prefixes.some((p) => p !== "" && key.startsWith(p)));
+  const family = prefixes.find((group) => group.some((p) => p !== "" && key.startsWith(p)));
   const own = family?.find((p) => p !== "" && key.startsWith(p)) ?? "";
   const bare = key.slice(own.length);
   const prefixed = family ? [key, ...family.filter((p) => p !== own).map((p) => p + bare)] : [key];
@@ -31,15 +31,15 @@ export function spellings(key: string): string[] {
 }
 
 /**
- * What published checkpoints hold among a model's own tensors though it does not need them: BERT's pooler and buffers,
- * its second pretraining head, and the decoder that is tied to the word embeddings; HuBERT's mask where none is drawn.
+ * Tensors of published checkpoints that a model may not need: HuBERT's mask embedding without SpecAugment; BERT's pooler and
+ * buffers, its head for next sentences, and the decoder that is tied to the word embeddings.
  */
-const needless = [
+const ignorable = [
   /^((hubert|wav2vec2)\.)?masked_spec_embed$/,
   /^bert\.pooler\./,
   /^(bert\.)?embeddings\.(position|token_type)_ids$/,
   /^cls\.(seq_relationship|predictions\.decoder)\./,
 ];
 
-/** Whether a tensor may be left over. */
-export const mayIgnore = (key: string): boolean => needless.some((pattern) => pattern.test(key));
+/** Whether a tensor of a checkpoint may remain unused; transformers' _keys_to_ignore_on_load_unexpected. */
+export const mayIgnore = (key: string): boolean => ignorable.some((pattern) => pattern.test(key));

@@ -1,5 +1,11 @@
-/** Mirrors of Hugging Face's classes, by their names and keys. */
-export { BertForSequenceClassification, type BertInput, BertModel, type BertOutput } from "./bert.ts";
+/** HuBERT, wav2vec 2.0 and BERT as in Hugging Face's transformers, by the same names and keys. */
+export {
+  BertForMaskedLM,
+  BertForSequenceClassification,
+  type BertInput,
+  BertModel,
+  type BertOutput,
+} from "./bert.ts";
 export { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "./config.ts";
 export {
   type FrameGeometry,
@@ -13,5 +19,4 @@ export {
   secondsPerFrame,
 } from "./hubert.ts";
 export { mayIgnore, spellings } from "./keys.ts";
-export { BertForMaskedLM } from "./masked_lm.ts";
 export type { Pretrained, PretrainedOptions } from "./pretrained.ts";

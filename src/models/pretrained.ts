@@ -1,19 +1,22 @@
-/** A model from a Hugging Face folder: config.json, and its tensors in one safetensors file or in shards. */
+/** Loads a model from a folder in Hugging Face's format: config.json, and tensors in one safetensors file or in shards. */
 import type { Device } from "../gpu/device.ts";
 import { readJson } from "../io/config.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { type WeightScope, Weights, type WeightsOptions } from "../nn/weights.ts";
 import { mayIgnore, spellings } from "./keys.ts";
 
+/** A model with its weights. */
 export interface Pretrained<M> {
+  /** The layers. */
   readonly model: M;
-  /** Its parameters, and what is to be disposed of. */
+  /** Their parameters; dispose() frees them. */
   readonly weights: Weights;
 }
 
+/** Options of fromPretrained(), see WeightsOptions. */
 export type PretrainedOptions = Pick<WeightsOptions, "dtype" | "seed" | "mayDraw">;
 
-/** Throws one line that names the file: of what is missing, of another shape, or of no place in the model. */
+/** Builds a model and loads its weights. Throws one line that names the tensor that is missing, has another shape or is unused. */
 export async function fromPretrained<M>(
   device: Device,
   folder: string,

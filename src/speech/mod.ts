@@ -3,7 +3,7 @@ export { type Fold, type FoldOptions, folds, holdOut } from "./corpora/folds.ts"
 export type { Corpus, Utterance } from "./corpora/corpus.ts";
 export { type IemocapOptions, readIemocap } from "./corpora/iemocap.ts";
 export { type ClassScores, score, type Scores } from "./metrics/metrics.ts";
-export { type Edits, type Transcribed, totalEdits, wer, wordEdits } from "./metrics/wer.ts";
+export { type Edits, type TranscriptPair, totalEdits, wer, wordEdits } from "./metrics/wer.ts";
 export type { StageConfig, StageNumber, TrainConfig } from "./recipes/config.ts";
 export { PRESETS, type PresetName, type RecipeChoice, trainConfig } from "./recipes/presets.ts";
 export { SYSTEMS, type SystemName } from "./recipes/systems.ts";

@@ -5,18 +5,19 @@ import { type Examined, examine } from "./examine.ts";
 import { bySession, type Fold, folds } from "./folds.ts";
 import { hashSessions, readManifest } from "./manifest.ts";
 
+/** The result of checkCorpus(). */
 export interface CheckedCorpus extends Examined {
-  /** Usable utterances by session, in the order of the sessions' numbers; 0 for one of which nothing can be used. */
+  /** Number of usable utterances of each session, in the order of the sessions' numbers. */
   readonly sessions: readonly (readonly [name: string, utterances: number])[];
-  /** One a session, each with its speakers unheard in training; absent where none can be made. */
+  /** One per session, speaker-independent; absent where none can be made. */
   readonly folds?: readonly Fold[];
   /** Why no folds can be made. */
   readonly error?: Error;
-  /** Whether the files of a generated corpus are those of its manifest; undefined for any other. */
+  /** Whether the files of a synthetic corpus are those of its manifest; undefined for any other. */
   readonly intact?: boolean;
 }
 
-/** Reads the header of every wav, and every file of a generated corpus. Throws the reason of `signal` where aborted. */
+/** Reads the header of every wav file, and every file of a synthetic corpus. Throws the reason of an aborted `signal`. */
 export async function checkCorpus(
   host: Host,
   corpus: Corpus,

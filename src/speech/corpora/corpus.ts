@@ -1,31 +1,37 @@
-/** What every reader of a corpus returns, whatever lies on disk. */
+/** A corpus in memory: utterances, and the problems that its reader found. */
 import type { Label } from "../system/labels.ts";
 
 export { LABELS, type Label } from "../system/labels.ts";
 
+/** One utterance of a corpus: its recording, transcript and label. */
 export interface Utterance {
+  /** Unique in the corpus. */
   readonly id: string;
   /** Path of the wav file. */
   readonly wav: string;
   /** The transcript as the corpus gives it. */
   readonly text: string;
-  /** The transcript after normalizeTranscript(): CTC target, WER reference and BERT input. */
+  /** The transcript after normalizeTranscript(): CTC target, WER reference and input of BERT. */
   readonly words: string;
   /** Absent where the corpus has a label outside the four classes. */
   readonly label?: Label;
   /** The one who speaks, not the one who wears the markers. */
   readonly speaker: string;
+  /** Name of the session, which is what folds hold out. */
   readonly session: string;
   /** Utterances of one dialogue stay on one side of a split. */
   readonly dialogue: string;
+  /** False: scripted. */
   readonly improvised: boolean;
-  /** Length of the wav; known after examine(). */
+  /** Length of the recording in seconds, set by examine(). */
   readonly seconds?: number;
-  /** Place in the dialogue, in seconds. */
+  /** Begin in the dialogue, in seconds. */
   readonly start?: number;
+  /** End in the dialogue, in seconds. */
   readonly end?: number;
 }
 
+/** What is wrong. */
 export type ProblemKind =
   | "missing wav"
   | "unreadable wav"
@@ -42,29 +48,35 @@ export type ProblemKind =
   | "duplicate id"
   | "incomplete release";
 
-/** Something wrong with one utterance or one file, and what was done about it. */
+/** A problem of one utterance or file, and what was done about it. */
 export interface Problem {
   /** The utterance's id, or the file's path in the corpus. */
   readonly id: string;
   readonly kind: ProblemKind;
+  /** What was done: "left out: …", "kept: …". */
   readonly handled: string;
 }
 
+/** A corpus as its reader found it. */
 export interface Corpus {
+  /** "IEMOCAP" or "synthetic". */
   readonly name: string;
+  /** The folder that holds the sessions. */
   readonly root: string;
-  /** Names of the sessions that lie there, whether or not something in them can be used. */
+  /** Names of all sessions, also of those without a usable utterance. */
   readonly sessions: readonly string[];
+  /** Without those that cannot be used. */
   readonly utterances: readonly Utterance[];
-  /** Label codes outside the four classes, with their counts: left out, and no problem. */
+  /** Label codes outside the four classes with their counts: left out, and no problem. */
   readonly otherLabels: ReadonlyMap<string, number>;
+  /** What is wrong with utterances and files. */
   readonly problems: readonly Problem[];
 }
 
-/** One problem as a line: whose, what, and what was done about it. */
+/** A problem as one line. */
 export const problemLine = ({ id, kind, handled }: Problem): string => `${id}: ${kind}, ${handled}`;
 
-/** "missing wav 2, short clip 1", most frequent first; empty where there is none. */
+/** "missing wav 2, short clip 1", the most frequent first; empty where there are none. */
 export function summarizeProblems(problems: readonly Problem[]): string {
   const counts = new Map<ProblemKind, number>();
   for (const { kind } of problems) counts.set(kind, (counts.get(kind) ?? 0) + 1);

@@ -1,6 +1,6 @@
 /**
- * Looks at every wav before training begins. What a model cannot use is left out, what it can use in part is
- * kept for that part, and each case is listed by name.
+ * Checks every recording of a corpus before training. What a model cannot use at all is left out, what it can use in part
+ * is kept for that part, and each case is listed as a problem.
  */
 import type { Host } from "../../host/host.ts";
 import { SAMPLE_RATE } from "../../io/audio.ts";
@@ -8,38 +8,37 @@ import { readWavFormat } from "../../io/wav.ts";
 import { type FrameGeometry, frameCount, receptiveField } from "../../models/hubert.ts";
 import type { Corpus, Problem, ProblemKind, Utterance } from "./corpus.ts";
 
+/** Options of examine(). */
 export interface ExamineOptions {
-  /** Longer clips are kept for the test and left out of training. Default 20 s: 0.3 % of IEMOCAP. */
+  /** Longer clips are left out of training and kept in the test. Default 20 s, which 0.3 % of IEMOCAP exceed. */
   maxTrainingSeconds?: number;
   /** Shorter clips are reported. Default 0.5 s; IEMOCAP's shortest is 0.58 s. */
   shortSeconds?: number;
-  /** The encoder that is to hear the clips. Default: the published one. */
+  /** Config of the speech encoder, from which the frames of a clip follow. Default: that of the published models. */
   encoder?: FrameGeometry;
-  /** Ends the reading, which throws the signal's reason. */
+  /** Where aborted, examine() throws its reason. */
   signal?: AbortSignal;
 }
 
-/**
- * The convolutions of every published HuBERT and wav2vec 2.0: a frame is made of 400 samples, the next begins 320 later.
- * They stand for the encoder where a corpus is looked at and no model or recipe says what will hear it.
- */
+/** The convolutions of every published HuBERT and wav2vec 2.0: a receptive field of 400 samples, a stride of 320. */
 const PUBLISHED_ENCODER: FrameGeometry = {
   convKernel: [10, 3, 3, 3, 3, 2, 2],
   convStride: [5, 2, 2, 2, 2, 2, 2],
 };
 
+/** The result of examine(). */
 export interface Examined {
-  /** All that a model can answer to, with `seconds` filled in. */
+  /** The usable utterances, with their `seconds`. */
   readonly utterances: readonly Utterance[];
-  /** Ids that are too long for training. */
+  /** Ids of utterances that are too long for training. */
   readonly notForTraining: ReadonlySet<string>;
-  /** Ids whose text does not fit their frames: no CTC loss, but an emotion all the same. */
+  /** Ids of utterances with fewer frames than CTC needs for their text: they have no CTC loss, but an emotion. */
   readonly notForCtc: ReadonlySet<string>;
-  /** The reader's own and those found here. */
+  /** Those of the corpus, then those found here. */
   readonly problems: readonly Problem[];
 }
 
-/** Reads the header of every wav. */
+/** Checks every utterance of a corpus; reads the headers of the wav files alone. */
 export async function examine(host: Host, corpus: Corpus, options: ExamineOptions = {}): Promise<Examined> {
   const { maxTrainingSeconds = 20, shortSeconds = 0.5, encoder = PUBLISHED_ENCODER, signal } = options;
   const shortest = receptiveField(encoder);
@@ -47,7 +46,7 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
   const notForTraining = new Set<string>();
   const notForCtc = new Set<string>();
   const problems: Problem[] = [...corpus.problems];
-  const told = new Set(problems.filter((p) => p.kind === "missing transcript").map((p) => p.id));
+  const reported = new Set(problems.filter((p) => p.kind === "missing transcript").map((p) => p.id));
 
   for (const utterance of corpus.utterances) {
     signal?.throwIfAborted();
@@ -73,7 +72,7 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
       notForTraining.add(id);
       problem("long clip", `left out of training, kept in the test: ${seconds.toFixed(1)} s`);
     }
-    if (words === "" && !told.has(id)) {
+    if (words === "" && !reported.has(id)) {
       problem("empty transcript", "kept: no words are its words");
     }
     const [needed, frames] = [ctcFrames(words), frameCount(encoder, samples)];
@@ -85,7 +84,7 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
   return { utterances, notForTraining, notForCtc, problems };
 }
 
-/** Fewest frames in which CTC can say the text: one a character, and a blank between equal neighbours. */
+/** Fewest frames in which CTC can spell the text: one per character, and a blank between equal neighbours. */
 export function ctcFrames(words: string): number {
   let frames = words.length;
   for (let i = 1; i < words.length; i++) if (words[i] === words[i - 1]) frames++;

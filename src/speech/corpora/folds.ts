@@ -1,35 +1,41 @@
+/** Cross-validation by sessions: every fold tests on one session and trains on the others. */
 import { beginningOf } from "../../io/listed.ts";
 import type { Utterance } from "./corpus.ts";
 import { random } from "./random.ts";
 
+/** A split of a corpus into training, dev and test sets without a speaker or a dialogue in common between test and others. */
 export interface Fold {
-  /** The session held out for the test. */
+  /** Name of the session held out for the test. */
   readonly name: string;
+  /** The other sessions, without dev. */
   readonly train: readonly Utterance[];
-  /** Whole dialogues of the training sessions; selects the epoch. */
+  /** Whole dialogues of the other sessions; they select the epoch. */
   readonly dev: readonly Utterance[];
+  /** The session held out. */
   readonly test: readonly Utterance[];
 }
 
+/** Options of folds() and holdOut(). */
 export interface FoldOptions {
+  /** Of the random choice of the dev set. Default 0. */
   seed?: number;
-  /** Share of the training dialogues that goes to dev, at least one dialogue. Default 0.1; 0 for none. */
+  /** Share of the training dialogues in dev, at least one dialogue. Default 0.1; 0 for no dev set. */
   dev?: number;
 }
 
-/** Session2 before Session10. */
+/** Compares names of sessions by their numbers: Session2 before Session10. */
 export function bySession(a: string, b: string): number {
   const [x, y] = [Number(/\d+/.exec(a)?.[0]), Number(/\d+/.exec(b)?.[0])];
   return x < y ? -1 : x > y ? 1 : a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Sessions that hold an utterance, in the order of their numbers. */
+/** Names of the sessions of the utterances, in the order of their numbers. */
 export const sessionsOf = (utterances: readonly Utterance[]): string[] =>
   [...new Set(utterances.map((u) => u.session))].sort(bySession);
 
 /**
- * The session that `wanted` means: its name, or its number however it is written ("5" and "05" are Session5 or Session05).
- * Undefined where there is none, or where the number is that of two.
+ * The session with the name or the number `wanted`; "5" and "05" are Session5 or Session05. Undefined where there is none, or
+ * where two have the number.
  */
 export function sessionNamed(sessions: readonly string[], wanted: string): string | undefined {
   if (sessions.includes(wanted)) return wanted;
@@ -48,7 +54,7 @@ export function folds(utterances: readonly Utterance[], options: FoldOptions = {
   return requireSessions(utterances).map((name) => holdOut(utterances, name, options));
 }
 
-/** Throws a RangeError where there is nothing to train on beside a held-out session; returns the sessions. */
+/** Returns the sessions of the utterances. Throws a RangeError where there are fewer than two. */
 export function requireSessions(utterances: readonly Utterance[]): string[] {
   const sessions = sessionsOf(utterances);
   if (sessions.length >= 2) return sessions;
@@ -60,7 +66,7 @@ export function requireSessions(utterances: readonly Utterance[]): string[] {
 }
 
 /**
- * The fold that tests on session `name`. Throws a RangeError where dev would take every dialogue that is left for training,
+ * The fold that tests on session `name`. Throws a RangeError where dev would take all dialogues that are left for training,
  * an Error where a speaker or a dialogue of the test is also in training or dev.
  */
 export function holdOut(utterances: readonly Utterance[], name: string, options: FoldOptions = {}): Fold {
@@ -78,8 +84,8 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
   }
   const chosen = new Set(random(seed, "dev", name).shuffled(dialogues).slice(0, count));
   const test = utterances.filter((u) => u.session === name);
-  refuseOverlap(name, "speaker", test, rest);
-  refuseOverlap(name, "dialogue", test, rest);
+  requireDisjoint(name, "speaker", test, rest);
+  requireDisjoint(name, "dialogue", test, rest);
   return {
     name,
     train: rest.filter((u) => !chosen.has(u.dialogue)),
@@ -88,7 +94,7 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
   };
 }
 
-function refuseOverlap(
+function requireDisjoint(
   fold: string,
   key: "speaker" | "dialogue",
   test: readonly Utterance[],

@@ -1,11 +1,11 @@
-/** What `train`, `evaluate` and `corpus` say alike about a corpus: its problems, and the session held out. */
+/** The session held out of a corpus, and what is reported of the corpus; shared by training and evaluation. */
 import { ArgumentError } from "../../io/argument_error.ts";
 import { type Corpus, type Problem, problemLine, summarizeProblems } from "./corpus.ts";
 import type { Examined } from "./examine.ts";
 import { bySession, sessionNamed, sessionsOf } from "./folds.ts";
 
-/** Names what is wrong with a corpus: a summary and the first ten; `rest` says where the others are. */
-export function tellProblems(
+/** Reports the problems of the corpus in `data`: a summary, and the first ten; `rest` says where the others are listed. */
+export function reportProblems(
   problems: readonly Problem[],
   data: string,
   note: (line: string) => void,
@@ -18,8 +18,8 @@ export function tellProblems(
 }
 
 /**
- * The session that `wanted` names, of those with an utterance that can be used. Throws an ArgumentError that lists the sessions
- * where there is none of that name, an Error where nothing of it can be used. `action` begins the message: "evaluate M on".
+ * The session with the name or the number `wanted`. Throws an ArgumentError that lists the sessions where there is none, an
+ * Error where none of its utterances can be used. `action` stands in the message: "Cannot ACTION fold 7 of …".
  */
 export function chooseSession(
   wanted: string,

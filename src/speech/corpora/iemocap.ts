@@ -1,7 +1,7 @@
 /**
- * Reads IEMOCAP_full_release as it lies on disk (Busso et al. 2008), with its irregularities: hidden `._`
- * copies, CR line ends, transcript lines without an id, ids without label or wav, dialogues 05a/05b and
- * script01_1b, blocks without votes, folders of single raters beside the consensus.
+ * Reads IEMOCAP_full_release (Busso et al. 2008) with its irregularities: hidden `._` copies, CR line ends, transcript lines
+ * without an id, ids without label or wav, dialogues 05a/05b and script01_1b, blocks without votes, folders of single raters
+ * beside the consensus.
  */
 import type { Host } from "../../host/host.ts";
 import { readAnyText } from "../../io/encoding.ts";
@@ -17,10 +17,10 @@ export const MERGE: Readonly<Record<string, Label>> = {
   neu: "neutral",
 };
 
-/** The codes that IEMOCAP has besides; xxx means that the raters did not agree. */
+/** IEMOCAP's other codes; xxx: the raters did not agree. */
 const OTHER = new Set(["fru", "fea", "sur", "dis", "oth", "xxx"]);
 
-/** Utterances of the release with any label, and with one of the four classes. */
+/** Number of utterances of the release with any label, and with one of the four classes. */
 const RELEASE = { labelled: 10_039, fourClass: 5_531 };
 
 /** Ses05M_script01_1b_F003: session, marker wearer, dialogue, part and take, speaker, turn. */
@@ -28,8 +28,9 @@ const ID = /^Ses(\d\d)[FM]_(impro|script)\d\d(?:_\d)?[a-z]?_([FM])(\d+)$/;
 const EVALUATION = /^\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]\s+(\S+)\s+(\S+)/;
 const TRANSCRIPT = /^(\S+)\s+\[\s*[\d.]+\s*-\s*[\d.]+\s*\]:?\s*(.*)$/;
 
+/** Options of readIemocap(). */
 export interface IemocapOptions {
-  /** Also return utterances whose label is none of the four classes, without a label. Default false. */
+  /** Return also utterances whose label is none of the four classes, without a label. Default false. */
   all?: boolean;
 }
 
@@ -43,7 +44,7 @@ export function parseEvaluation(text: string): { id: string; code: string; start
   });
 }
 
-/** Text by utterance id, from dialog/transcriptions/<dialogue>.txt. Lines "M: ..." have no id: left out. */
+/** Text by utterance id, from dialog/transcriptions/<dialogue>.txt, without the lines "M: ...", which have no id. */
 export function parseTranscripts(text: string): Map<string, string> {
   const out = new Map<string, string>();
   for (const line of lines(text)) {
@@ -54,8 +55,8 @@ export function parseTranscripts(text: string): Map<string, string> {
 }
 
 /**
- * Reads the sessions in `root` or in its IEMOCAP_full_release. Bad utterances are left out and listed as
- * problems. Throws where no session is found.
+ * Reads the sessions in `root` or in its IEMOCAP_full_release. Unusable utterances are left out and listed as problems.
+ * Throws where no session is found.
  */
 export async function readIemocap(host: Host, root: string, options: IemocapOptions = {}): Promise<Corpus> {
   const base = await findRelease(host, root);
@@ -80,7 +81,7 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
     problems.push({ id, kind: "incomplete release", handled: "left out: it has no dialog/EmoEvaluation" });
   for (const session of rated) {
     const evaluations = `${base}/${session}/dialog/EmoEvaluation`;
-    // The folders Categorical, Attribute and Self-evaluation hold one rater's view each: not read.
+    // The folders Categorical, Attribute and Self-evaluation hold the labels of single raters: not read.
     const dialogues = (await host.list(evaluations)).filter((f) => /^Ses\w+\.txt$/i.test(f));
     const texts = `${base}/${session}/dialog/transcriptions`;
     const transcriptFiles = await anyCase(host, texts);
@@ -173,14 +174,14 @@ async function sessionFolders(host: Host, base: string): Promise<string[]> {
   return names.filter((_, i) => kinds[i] === "directory");
 }
 
-/** Those with ratings, in the order of text: a run's data, and with them its bits, follow it. */
+/** The sessions with labels, sorted as text: a run's random choices depend on the order. */
 async function sessionsIn(host: Host, base: string): Promise<string[]> {
   const names = await sessionFolders(host, base);
   const kinds = await Promise.all(names.map((name) => host.kind(`${base}/${name}/dialog/EmoEvaluation`)));
   return names.filter((_, i) => kinds[i] === "directory");
 }
 
-/** Finds the name under which a file lies in a folder, ".WAV" for ".wav"; nothing lies in a folder that is not there. */
+/** Finds files of a folder by name whatever its case, ".WAV" for ".wav"; an absent folder has none. */
 async function anyCase(host: Host, folder: string): Promise<(name: string) => string | undefined> {
   const names = (await host.kind(folder)) === "directory" ? await host.list(folder) : [];
   const exact = new Set(names);
@@ -189,5 +190,5 @@ async function anyCase(host: Host, folder: string): Promise<(name: string) => st
 }
 
 function lines(text: string): string[] {
-  return text.split(/\r\n|\r|\n/).map((line) => line.replace(/^\ufeff/, "")); // files put one behind another
+  return text.split(/\r\n|\r|\n/).map((line) => line.replace(/^\ufeff/, "")); // concatenated files have several byte order marks
 }

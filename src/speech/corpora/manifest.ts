@@ -1,4 +1,4 @@
-/** The manifest of a generated corpus: what it is, and a hash by which two of them can be told apart. */
+/** manifest.json of a synthetic corpus: how it was made, and a hash of its files. */
 import * as v from "valibot";
 import type { Host } from "../../host/host.ts";
 import { finite, integer, number, object, readJsonAs, text } from "../../io/schema.ts";
@@ -21,9 +21,10 @@ const schema = object({
   sha256: text("a SHA-256 in hexadecimal", /^[0-9a-f]{64}$/),
 });
 
+/** The content of manifest.json. */
 export type Manifest = Readonly<v.InferOutput<typeof schema>>;
 
-/** Undefined for a folder without one: a real corpus. Throws one line where it is not as `corpus make` writes it. */
+/** Undefined where there is none: a real corpus. Throws one line where it is not as `corpus make` writes it. */
 export async function readManifest(host: Host, root: string): Promise<Manifest | undefined> {
   const path = `${root}/manifest.json`;
   return (await host.kind(path)) === "file" ? await readJsonAs(host, path, schema) : undefined;

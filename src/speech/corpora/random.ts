@@ -1,12 +1,13 @@
+/** Named streams of random numbers. */
 import { hash, normal, shuffled } from "../../nn/random.ts";
 
-/** A seeded stream of random numbers. Equal seeds give equal streams on every platform. */
+/** A stream of random numbers, equal for equal seeds on every platform. */
 export interface Random {
   /** Uniform in [0, 1). */
   uniform(): number;
   /** Uniform in [low, high). */
   between(low: number, high: number): number;
-  /** Normal with mean 0 and deviation 1. */
+  /** Normal with mean 0 and standard deviation 1. */
   normal(): number;
   /** Integer in [0, n). */
   below(n: number): number;
@@ -16,8 +17,8 @@ export interface Random {
 }
 
 /**
- * sfc32 (Chris Doty-Humphrey), seeded by any parts: `random(7, "Ses01F_impro01_F000")`. One stream per
- * name keeps a clip the same whatever was made before it.
+ * sfc32 (Chris Doty-Humphrey), seeded by any parts: `random(7, "Ses01F_impro01_F000")`. With a stream of its own a clip does
+ * not depend on those before it.
  */
 export function random(...parts: (string | number)[]): Random {
   const seed = parts.join("/");

@@ -1,28 +1,29 @@
-/** What a corpus holds, in figures. */
+/** Statistics of a corpus. */
 import { LABELS, type Label } from "./corpus.ts";
 import type { Examined } from "./examine.ts";
 import { bySession } from "./folds.ts";
 
-/** A session, with its number of utterances by label. */
+/** Number of utterances of a session by label, and others. */
 export interface SessionStatistics extends Readonly<Record<Label, number>> {
   readonly session: string;
   readonly all: number;
   readonly improvised: number;
-  /** Of speech, rounded. */
+  /** Of all utterances, rounded. */
   readonly seconds: number;
 }
 
+/** The result of corpusStatistics(). */
 export interface CorpusStatistics {
   readonly clips: number;
-  /** In the order of their numbers; also those of which nothing can be used. */
+  /** All sessions, in the order of their numbers. */
   readonly sessions: readonly SessionStatistics[];
   /** Lengths of the clips and their total; NaN and undefined where there are none. */
   readonly seconds: Readonly<Record<"total" | "mean" | "min" | "median" | "p95" | "max", number>>;
-  /** All words, and how many different ones. */
+  /** Number of words, and of different words. */
   readonly words: { readonly count: number; readonly types: number };
 }
 
-/** Counts the utterances that can be used; `sessions` names all that the corpus has. */
+/** Statistics of the usable utterances; `sessions` names all sessions of the corpus. */
 export function corpusStatistics(
   utterances: Examined["utterances"],
   sessions: readonly string[],

@@ -1,4 +1,4 @@
-/** A model's answers to the utterances of a test, as predict gives them. */
+/** A model's answers to the utterances of a test set. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { readWav, SAMPLE_RATE } from "../../io/audio.ts";
@@ -11,8 +11,8 @@ import { type EmotionConfig, EmotionRecognizer } from "../system/emotion.ts";
 import { type ModelFolder, openModelFolder } from "../system/folder.ts";
 import { Inference } from "../system/inference.ts";
 import { openRecognizer, type Recognizer } from "../system/recognizer.ts";
-import { readWords } from "../system/words.ts";
-import { utteranceAnswer } from "../training/answer.ts";
+import { tokenizeWords } from "../system/words.ts";
+import { utteranceAnswer } from "../metrics/answer.ts";
 import { planInOrder } from "../training/batches.ts";
 import type { Answer } from "./report.ts";
 
@@ -37,21 +37,21 @@ export async function openEmotionModel(host: Host, path: string): Promise<Emotio
   }
 }
 
+/** Options of evaluateModel(). */
 export interface EvaluateOptions {
   /** Most utterances in a batch. 8 by default. */
   readonly batch?: number;
-  /** Told of every utterance that is left out, and of those that predict would not answer. */
+  /** Told of every utterance that is left out, and of silent ones. */
   readonly onProblem?: (problem: Problem) => void;
-  /** Told how many utterances are done. */
+  /** Told how many utterances are finished. */
   readonly onProgress?: (done: number) => void;
 }
 
 type Labelled = Answer["utterance"];
 
 /**
- * The answers to all utterances that have a label and can be used, in their order. A silent recording counts as the model
- * answers it, since every utterance has a label. A system that takes no recordings reads the true words. Closes the
- * model's weights.
+ * The answers to all utterances that have a label and can be used, in their order. Silent recordings are scored like others,
+ * since they have labels. A system without a speech encoder reads the reference transcripts. Closes the model's weights.
  */
 export async function evaluateModel(
   host: Host,
@@ -84,13 +84,13 @@ async function answerSpeech(
   const minSamples = receptiveField(hubert);
   try {
     const fitting = test.filter((utterance) => {
-      const misfit = misfitOf(recognizer, samplesOf(utterance));
-      if (misfit !== undefined) problem(utterance, "long clip", `left out: ${misfit}`);
-      return misfit === undefined;
+      const error = lengthError(recognizer, samplesOf(utterance));
+      if (error !== undefined) problem(utterance, "long clip", `left out: ${error}`);
+      return error === undefined;
     });
     const limits = { batch, bytes: batchBytes(device) };
     let done = test.length - fitting.length;
-    // Planned here, so that the clips of one batch alone are in memory.
+    // Batches are planned here rather than by recognize(), so that only the clips of one are in memory.
     for (const indices of planBatches(fitting.map(samplesOf), hubert, limits)) {
       const clips: { utterance: Labelled; samples: Float32Array }[] = [];
       for (const utterance of indices.map((i) => fitting[i])) {
@@ -123,11 +123,11 @@ async function answerSpeech(
   }
 }
 
-/** Of the recording at the models' rate. */
+/** Length of the recording at 16 kHz. */
 const samplesOf = ({ seconds = 0 }: Utterance): number => Math.round(seconds * SAMPLE_RATE);
 
-/** Why so many samples cannot be recognised; undefined where they can. */
-function misfitOf(recognizer: Recognizer, samples: number): string | undefined {
+/** Why a recording of so many samples cannot be recognised; undefined where it can. */
+function lengthError(recognizer: Recognizer, samples: number): string | undefined {
   try {
     recognizer.check(samples);
     return undefined;
@@ -156,7 +156,7 @@ async function answerTexts(
       const utterances = indices.map((i) => test[i]);
       const texts = utterances.map(({ words }) => words);
       const { probabilities } = await inference.run({
-        words: await readWords(tokenizer, texts, bert.maxPositions),
+        words: await tokenizeWords(tokenizer, texts, bert.maxPositions),
       });
       for (const [b, utterance] of utterances.entries())
         answers.set(utterance, utteranceAnswer(utterance, { probabilities: probabilities?.[b] }));

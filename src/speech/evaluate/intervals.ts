@@ -1,6 +1,7 @@
-/** How far a figure may be trusted: 95 % intervals. */
+/** 95 % confidence intervals. */
 import { random } from "../corpora/random.ts";
 
+/** A 95 % confidence interval. */
 export interface Interval {
   readonly low: number;
   readonly high: number;
@@ -9,7 +10,7 @@ export interface Interval {
 /** 97.5 % point of the normal distribution. */
 const Z = 1.959963984540054;
 
-/** Wilson's 95 % interval of a share, here WA. */
+/** Wilson's interval of a proportion, here WA. Throws a RangeError unless 0 ≤ correct ≤ count and count > 0. */
 export function wilson(correct: number, count: number): Interval {
   if (!(count > 0 && correct >= 0 && correct <= count)) {
     throw new RangeError(`Cannot give an interval: ${correct} correct of ${count}`);
@@ -21,16 +22,17 @@ export function wilson(correct: number, count: number): Interval {
   return { low: Math.max(0, middle - half), high: Math.min(1, middle + half) };
 }
 
+/** Options of bootstrap(). */
 export interface BootstrapOptions {
-  /** Resamples; default 2,000. */
+  /** Number of resamples. Default 2,000. */
   draws?: number;
   seed?: number;
 }
 
 /**
- * 95 % interval of any statistic by resampling whole groups (dialogues) with replacement: utterances of one
- * dialogue resemble each other. For two systems, let the statistic be their difference on the drawn
- * utterances: a paired bootstrap. Draws on which it is not a number are left out.
+ * Percentile interval of a statistic by the cluster bootstrap: whole groups (dialogues) are resampled with replacement, since
+ * utterances of one dialogue resemble each other. For two systems, let the statistic be their difference on the drawn
+ * utterances: a paired bootstrap. Resamples on which it is NaN are left out.
  *
  * @param groups the group of each utterance (N)
  * @param statistic from indices into the utterances

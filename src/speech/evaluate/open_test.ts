@@ -2,11 +2,11 @@
 import type { Host } from "../../host/host.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
 import { type Fold, holdOut } from "../corpora/folds.ts";
-import { chooseSession, tellProblems } from "../corpora/held_out.ts";
+import { chooseSession, reportProblems } from "../corpora/held_out.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
-import { heldOutBy, refuseOverlap, type Training, trainingOf } from "../training/overlap.ts";
+import { heldOutBy, refuseTrainedOn, type TrainingOverlap, trainingOverlap } from "../training/overlap.ts";
 import { readProvenance } from "../training/provenance.ts";
-import { type Baselines, readBaselines } from "./baselines.ts";
+import { type Baselines, readBaselines } from "../baselines/baselines.ts";
 import type { EmotionModel } from "./evaluate.ts";
 
 export interface TestOptions {
@@ -23,15 +23,15 @@ export interface TestOptions {
 export interface Test {
   readonly examined: Examined;
   readonly fold: Fold;
-  /** What the model has heard of it. */
-  readonly training: Training;
+  /** How much of it the model was trained on. */
+  readonly training: TrainingOverlap;
   /** Those of a generated corpus. */
   readonly baselines?: Baselines;
 }
 
 /**
  * Reads the corpus and compares its clips with those that the model was trained on. Throws an ArgumentError where there is no
- * such session, an Error where nothing of it can be used, or where the model heard some of it, unless `anyway`.
+ * such session, an Error where nothing of it can be used, or where the model was trained on some of it, unless `anyway`.
  */
 export async function openTest(
   host: Host,
@@ -46,10 +46,10 @@ export async function openTest(
   try {
     fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });
   } catch (error) {
-    tellProblems(examined.problems, corpus.root, onNote);
+    reportProblems(examined.problems, corpus.root, onNote);
     throw error;
   }
-  const training = await trainingOf(host, record, fold, examined.utterances);
-  if (!anyway) refuseOverlap(path, fold, training);
+  const training = await trainingOverlap(host, record, fold, examined.utterances);
+  if (!anyway) refuseTrainedOn(path, fold, training);
   return { examined, fold, training, baselines: await readBaselines(host, corpus.root) };
 }

@@ -1,6 +1,6 @@
-/** What `evaluate` prints and writes: a table for people, the same as JSON, and one row an utterance. */
+/** The report of an evaluation: as an object, as a table of text, and one CSV row per utterance. */
 import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
-import type { UtteranceAnswer } from "../training/answer.ts";
+import type { UtteranceAnswer } from "../metrics/answer.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
 import { argmax, type ClassScores, score } from "../metrics/metrics.ts";
 import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
@@ -8,11 +8,13 @@ import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
 /** A model's answer to one labelled utterance. */
 export type Answer = UtteranceAnswer<Utterance & { readonly label: Label }>;
 
-export interface Figure {
+/** A score and its 95 % confidence interval. */
+export interface Estimate {
   readonly value: number;
   readonly interval: Interval;
 }
 
+/** Scores of a part of the test set. */
 export interface Slice {
   readonly count: number;
   readonly ua: number;
@@ -20,22 +22,26 @@ export interface Slice {
   readonly wer?: number;
 }
 
+/** Scores of a model on a test set, each from 0 to 1. */
 export interface Report {
   readonly utterances: number;
-  readonly ua: Figure;
-  readonly wa: Figure;
+  readonly ua: Estimate;
+  readonly wa: Estimate;
   readonly macroF1: number;
-  readonly wer?: Figure & { readonly edits: Edits };
-  /** WA of answering the most frequent class always. */
+  readonly wer?: Estimate & { readonly edits: Edits };
+  /** WA of always predicting the most frequent class. */
   readonly majority: number;
   readonly classes: Readonly<Record<Label, ClassScores>>;
   /** Rows: truth, columns: prediction, in the order of LABELS. */
   readonly confusion: readonly (readonly number[])[];
-  /** The same figures for parts of the data: "speaker 01F", "improvised", "under 2 s". */
+  /** Scores of parts of the test set: "speaker 01F", "improvised", "under 2 s". */
   readonly slices: Readonly<Record<string, Slice>>;
 }
 
-/** Throws a RangeError where there are no answers or one has not LABELS.length probabilities. */
+/**
+ * Scores answers; `seed` is of the bootstrap. Throws a RangeError where there are no answers, or one has not LABELS.length
+ * probabilities.
+ */
 export function report(answers: readonly Answer[], seed = 0): Report {
   const bad = answers.find((answer) => answer.probabilities.length !== LABELS.length);
   if (bad !== undefined) {
@@ -141,7 +147,7 @@ export function reportText(result: Report): string {
   return lines.join("\n");
 }
 
-/** One row an utterance, as CSV: id, label, prediction, the probabilities, reference, hypothesis. */
+/** CSV with a row per utterance: id, label, prediction, probabilities, reference, hypothesis. */
 export function answersCsv(answers: readonly Answer[]): string {
   const header = [
     "id",
@@ -170,6 +176,6 @@ function percent(value: number): string {
   return Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
 }
 
-function figure({ value, interval }: Figure): string {
+function figure({ value, interval }: Estimate): string {
   return `${percent(value).padStart(7)}   95 % ${percent(interval.low)} to ${percent(interval.high)}`;
 }

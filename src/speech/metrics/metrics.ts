@@ -1,8 +1,9 @@
 /**
- * Scores of a classifier. UA is the mean recall of the classes, WA the share of correct answers; some
- * published code swaps the two names.
+ * Scores of a classifier. UA is the mean recall of the classes, WA the share of correct answers; some published code swaps
+ * the two names.
  */
 
+/** Scores of one class, each from 0 to 1. */
 export interface ClassScores {
   readonly precision: number;
   readonly recall: number;
@@ -11,6 +12,7 @@ export interface ClassScores {
   readonly support: number;
 }
 
+/** Scores of a classifier, each from 0 to 1. */
 export interface Scores {
   /** Unweighted accuracy: mean recall over the classes that occur. */
   readonly ua: number;
@@ -18,13 +20,18 @@ export interface Scores {
   readonly wa: number;
   /** Mean F1 over the classes that occur. */
   readonly macroF1: number;
+  /** In the order of the class numbers. */
   readonly perClass: readonly ClassScores[];
   /** [truth][prediction] → count. */
   readonly confusion: readonly (readonly number[])[];
+  /** Number of utterances. */
   readonly count: number;
 }
 
-/** truth, predicted (N): class numbers below `classes`. A class without utterances scores 0 and is in no mean. */
+/**
+ * Scores of `predicted` (N) against `truth` (N), class numbers below `classes`. A class without utterances scores 0 and is
+ * left out of means. Throws a RangeError for unequal lengths, no utterances, and numbers out of range.
+ */
 export function score(truth: readonly number[], predicted: readonly number[], classes: number): Scores {
   if (truth.length !== predicted.length) {
     throw new RangeError(`Cannot score: ${truth.length} labels but ${predicted.length} predictions`);
@@ -59,14 +66,14 @@ export function score(truth: readonly number[], predicted: readonly number[], cl
   };
 }
 
-/** Mean and sample deviation, as folds and seeds are reported; deviation 0 for a single value. */
+/** Mean and sample standard deviation, as folds and seeds are reported; 0 for a single value. */
 export function meanAndDeviation(values: readonly number[]): { mean: number; deviation: number } {
   const mean = sum(values) / values.length;
   const squares = sum(values.map((value) => (value - mean) ** 2));
   return { mean, deviation: values.length < 2 ? 0 : Math.sqrt(squares / (values.length - 1)) };
 }
 
-/** The place of the greatest value, the first of equal ones: the class that probabilities speak for. */
+/** Index of the greatest value, the first of equal ones. */
 export function argmax(values: readonly number[]): number {
   return values.indexOf(Math.max(...values));
 }
@@ -75,7 +82,7 @@ function sum(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0);
 }
 
-/** a / b, and 0 where there is nothing to divide by. */
+/** a / b; 0 where b is 0. */
 function ratio(a: number, b: number): number {
   return b === 0 ? 0 : a / b;
 }

@@ -1,18 +1,24 @@
-/** Errors between two word sequences, by the cheapest alignment. */
+/** Word error rate. */
+
+/** Errors of a hypothesis against a reference, by an alignment of fewest edits. */
 export interface Edits {
+  /** Words replaced. */
   readonly substitutions: number;
+  /** Words of the reference that the hypothesis lacks. */
   readonly deletions: number;
+  /** Words of the hypothesis that the reference lacks. */
   readonly insertions: number;
+  /** Words that match. */
   readonly correct: number;
   /** Words of the reference. */
   readonly length: number;
 }
 
-/** Levenshtein alignment, every edit costing 1. Of equal paths the one with most matches is taken. */
-export function align(reference: readonly string[], hypothesis: readonly string[]): Edits {
+/** Levenshtein alignment, each edit costing 1; of alignments with equally many edits one with most matches. */
+export function alignWords(reference: readonly string[], hypothesis: readonly string[]): Edits {
   const R = reference.length;
   const H = hypothesis.length;
-  // Of paths with equally many edits, that with fewest substitutions has most matches.
+  // Of alignments with equally many edits one with fewest substitutions has most matches.
   const edit = Math.min(R, H) + 1;
   const cost = Array.from({ length: R + 1 }, () => new Float64Array(H + 1));
   for (let i = 0; i <= R; i++) cost[i][0] = i * edit;
@@ -40,15 +46,15 @@ export function align(reference: readonly string[], hypothesis: readonly string[
   return { substitutions, deletions, insertions, correct, length: R };
 }
 
-export interface Transcribed {
-  /** Both after normalizeTranscript(). */
+/** Two texts to compare, both after normalizeTranscript(). */
+export interface TranscriptPair {
   readonly reference: string;
   readonly hypothesis: string;
 }
 
-/** Edits of one utterance. Empty text has no words. */
-export function wordEdits({ reference, hypothesis }: Transcribed): Edits {
-  return align(split(reference), split(hypothesis));
+/** Edits of one utterance. An empty text has no words. */
+export function wordEdits({ reference, hypothesis }: TranscriptPair): Edits {
+  return alignWords(split(reference), split(hypothesis));
 }
 
 /** Edits of many utterances, added up. */
@@ -63,10 +69,7 @@ export function totalEdits(edits: readonly Edits[]): Edits {
   };
 }
 
-/**
- * Word error rate: all edits over all words of the references, utterances without words included.
- * NaN where no reference has a word.
- */
+/** Word error rate: edits per word of the references, a number from 0 on; NaN where no reference has a word. */
 export function wer(edits: Edits): number {
   const errors = edits.substitutions + edits.deletions + edits.insertions;
   return edits.length === 0 ? Number.NaN : errors / edits.length;

@@ -1,4 +1,4 @@
-/** Words and emotions of many recordings, none of which costs another its result. */
+/** Recognises many recordings; an error in one does not affect the others. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { receptiveField } from "../../models/hubert.ts";
@@ -10,65 +10,68 @@ import {
   type Recognizer,
   type RecognizerOptions,
 } from "../system/recognizer.ts";
-import { type Found, readWindows } from "./recordings.ts";
-import { type Engine, recogniseWindow } from "./window.ts";
+import { type FoundRecording, readWindows } from "./recordings.ts";
+import { type RecognizerSource, recogniseWindow } from "./window.ts";
 
+/** Options of predict(). */
 export interface PredictOptions
   extends Pick<RecognizerOptions, "dtype">,
     Pick<RecognizeOptions, "beam" | "batch"> {
-  /** Opens a device: first when a recording has been read, since bad input needs no GPU, and anew after its GPU has failed. */
+  /** Opens a device: once the first recording is read, since bad input needs no GPU, and again after the GPU has failed. */
   readonly openDevice: () => Promise<Device>;
-  /** Told once the model runs for the first time. */
+  /** Called before the model runs for the first time. */
   readonly onOpen?: () => void;
-  /** Told of each recording, by its place in what was found, when it is done or cannot be; not always in order. */
+  /** Told of each recording that is recognised, by its index; not always in order. */
   readonly onResult: (index: number, recognition: Recognition) => void;
+  /** Told of each recording that cannot be. */
   readonly onError: (index: number, error: Error) => void;
-  /** Told what is odd about a file that was read all the same. */
+  /** Told what was irregular about a file that was read. */
   readonly onNote?: (path: string, line: string) => void;
-  /** Told how many recordings are done. */
+  /** Told how many recordings are finished. */
   readonly onProgress?: (done: number) => void;
 }
 
+/** The result of predict(). */
 export interface Prediction {
-  /** That the recognition took. */
+  /** Time that recognition took. */
   readonly seconds: number;
   /** Name of the adapter; absent where no recording could be read. */
   readonly adapter?: string;
-  /** What ended the work before all was done. */
+  /** Why not all recordings were processed. */
   readonly broken?: Error;
 }
 
 /**
- * Recognises all of `found` that can be read. Throws where no device opens, or the GPU fails again and again, before there is
- * anything to tell of; later that is `broken`, and what was not told of is not done.
+ * Recognises all of `found` that can be read. Where no device opens, or the GPU fails repeatedly, it throws if no recording
+ * was reported yet; else it returns that error as `broken`, and the recordings not reported are not recognised.
  */
 export async function predict(
   host: Host,
   model: SpeechModel,
-  found: readonly Found[],
+  found: readonly FoundRecording[],
   options: PredictOptions,
 ): Promise<Prediction> {
   const { openDevice, dtype, beam, batch, onOpen, onResult, onError, onNote, onProgress } = options;
-  const engine = new OpenOnce(host, model, openDevice, { dtype });
-  let [told, seconds] = [0, 0];
+  const source = new LazyRecognizer(host, model, openDevice, { dtype });
+  let [reported, seconds] = [0, 0];
   const fail = (index: number, error: Error) => {
-    told++;
+    reported++;
     onError(index, error);
   };
   try {
     for await (const window of readWindows(host, found, receptiveField(model.hubert), fail)) {
       for (const { path, audio } of window) for (const line of audio.notes) onNote?.(path, line);
-      const first = engine.adapter === undefined;
-      await engine.open();
+      const first = source.adapter === undefined;
+      await source.open();
       if (first) onOpen?.();
-      const before = told;
+      const before = reported;
       const start = performance.now();
       await recogniseWindow(
-        engine,
+        source,
         window,
         {
           onResult({ index }, recognition) {
-            told++;
+            reported++;
             onResult(index, recognition);
           },
           onError: ({ index }, error) => fail(index, error),
@@ -77,17 +80,17 @@ export async function predict(
       );
       seconds += (performance.now() - start) / 1000;
     }
-    return { seconds, adapter: engine.adapter };
+    return { seconds, adapter: source.adapter };
   } catch (error) {
-    if (told === 0) throw error;
-    return { seconds, adapter: engine.adapter, broken: error as Error };
+    if (reported === 0) throw error;
+    return { seconds, adapter: source.adapter, broken: error as Error };
   } finally {
-    engine.close();
+    source.close();
   }
 }
 
-/** A recogniser that is opened when it is wanted. */
-class OpenOnce implements Engine {
+/** A recogniser that is opened on first use, and again after close(). */
+class LazyRecognizer implements RecognizerSource {
   adapter: string | undefined;
   readonly #host: Host;
   readonly #model: SpeechModel;
@@ -106,7 +109,7 @@ class OpenOnce implements Engine {
   async open(): Promise<Recognizer> {
     if (this.#recognizer) return this.#recognizer;
     this.#device = await this.#openDevice();
-    // openRecognizer() closes the weights, so that another one opens them again.
+    // openRecognizer() closes the weights: the next one opens the folder again.
     const model = this.adapter === undefined ? this.#model : this.#model.path;
     this.adapter = this.#device.info.name;
     this.#recognizer = await openRecognizer(this.#host, this.#device, model, this.#options);

@@ -1,33 +1,34 @@
-/** Finds recordings and reads them, a window at a time. */
+/** Finds recordings, and reads them a window at a time. */
 import type { Host } from "../../host/host.ts";
 import { type Audio, readWav } from "../../io/audio.ts";
 
-/** Recordings are read and recognised in windows of so many files or seconds, so that a corpus need not fit in memory. */
+/** Most files of a window, and seconds of audio after which it is full: not all recordings need fit in memory. */
 const WINDOW = { files: 64, seconds: 600 };
 
-/** A recording by its path, or what is wrong with a path, in the order of the command line. */
-export interface Found {
+/** The path of a recording, or a path with what is wrong with it. */
+export interface FoundRecording {
   readonly path: string;
   readonly error?: Error;
 }
 
+/** A recording in memory. */
 export interface Recording {
-  /** Its place among all that was found. */
+  /** Index in what was found. */
   readonly index: number;
   readonly path: string;
   readonly audio: Audio;
 }
 
 /**
- * Files as they are, folders as the WAV files below them, "-" as standard input. What several paths lead to is found
- * once, by the first of them; what cannot be read hides nothing else.
+ * Finds the recordings that `operands` name: files, all WAV files below folders, and "-" for standard input, in this order. A
+ * file to which several paths lead is found once, by the first of them. Never throws: errors stand in the list.
  */
-export async function findRecordings(host: Host, operands: readonly string[]): Promise<Found[]> {
-  const found: Found[] = [];
+export async function findRecordings(host: Host, operands: readonly string[]): Promise<FoundRecording[]> {
+  const found: FoundRecording[] = [];
   const seen = new Set<string>();
   const fail = (path: string, error: unknown) => found.push({ path, error: error as Error });
   const isNew = (id: string) => !seen.has(id) && seen.add(id) !== undefined;
-  const look = async (path: string) => {
+  const stat = async (path: string) => {
     try {
       return (await host.entry(path)) ?? "absent";
     } catch (error) {
@@ -44,14 +45,14 @@ export async function findRecordings(host: Host, operands: readonly string[]): P
       return;
     }
     for (const name of names) {
-      // macOS writes the attributes of x.wav to ._x.wav on foreign disks.
+      // On file systems without extended attributes macOS writes those of x.wav into ._x.wav.
       if (name.startsWith("._")) continue;
       const path = `${folder.replace(/\/+$/, "")}/${name}`;
-      const entry = await look(path);
+      const entry = await stat(path);
       if (entry === undefined) continue;
       const isWav = /\.wav$/i.test(name);
       if (entry === "absent") {
-        // A link to nowhere, perhaps to a folder of recordings: reading says so.
+        // A dangling link, perhaps to a folder of recordings: reading it gives the error.
         if (!isWav && /.\./.test(name)) continue;
         if (name.includes("\ufffd")) fail(path, new Error(`Cannot read ${path}: its name is not UTF-8`));
         else found.push({ path });
@@ -67,7 +68,7 @@ export async function findRecordings(host: Host, operands: readonly string[]): P
   };
   for (const operand of operands) {
     const path = operand === "-" ? "/dev/stdin" : operand;
-    const entry = path === "/dev/stdin" ? { kind: "pipe" as const, id: path } : await look(path);
+    const entry = path === "/dev/stdin" ? { kind: "pipe" as const, id: path } : await stat(path);
     if (entry === undefined || (entry !== "absent" && !isNew(entry.id))) continue;
     if (entry === "absent" || entry.kind !== "directory") {
       found.push({ path });
@@ -81,19 +82,16 @@ export async function findRecordings(host: Host, operands: readonly string[]): P
   return found;
 }
 
-/** Whether something below the folder was found before, by another path. Windows parts its paths by backslashes. */
+/** Whether a recording below the folder was found before, by another path. Windows separates paths by backslashes. */
 const holdsSeen = (seen: ReadonlySet<string>, folder: string): boolean => {
   const top = folder.replace(/[/\\]+$/, "");
   return [...seen].some((id) => id.startsWith(top) && /^[/\\].*\.wav$/is.test(id.slice(top.length)));
 };
 
-/**
- * Reads recordings of at least `minSamples` samples at 16 kHz, a window at a time; those that cannot be read are told of
- * and left out.
- */
+/** Reads recordings a window at a time; those that cannot be read, or have fewer than `minSamples` samples, are left out. */
 export async function* readWindows(
   host: Host,
-  found: readonly Found[],
+  found: readonly FoundRecording[],
   minSamples: number,
   onError: (index: number, error: Error) => void,
 ): AsyncGenerator<Recording[]> {

@@ -1,41 +1,46 @@
-/** Recognises a window of recordings so that one of them never costs the others their results. */
+/** Recognises a window of recordings; an error in one does not affect the others. */
 import type { Recognition, RecognizeOptions, Recognizer } from "../system/recognizer.ts";
 import type { Recording } from "./recordings.ts";
 
-export type Hearing = Pick<Recognizer, "check" | "recognize"> & {
+/** What is needed of a Recognizer. */
+export type WindowRecognizer = Pick<Recognizer, "check" | "recognize"> & {
   readonly device: Pick<Recognizer["device"], "check" | "idle"> & { readonly pool: { trim(): void } };
 };
 
-/** A recogniser that is opened when it is first wanted, and anew after its GPU has failed. */
-export interface Engine {
-  open(): Promise<Hearing>;
+/** Opens a recogniser on first use, and again after close(), which is called when the GPU has failed. */
+export interface RecognizerSource {
+  open(): Promise<WindowRecognizer>;
   close(): void;
 }
 
-export interface Outcome {
+/** Exactly one of them is called for each recording. */
+export interface WindowHandlers {
   onResult(recording: Recording, recognition: Recognition): void;
   onError(recording: Recording, error: Error): void;
 }
 
-/** So many recordings in a row on each of which the GPU failed: it is the GPU. */
-const MOST_FAILURES = 2;
+/** After so many recordings in a row on which the GPU failed the cause is the GPU, not the recordings. */
+const MAX_FAILURES = 2;
 
-/** Together, and where that fails each by itself. Throws where no recogniser opens, or the GPU fails again and again. */
+/**
+ * Recognises the recordings together, and where that fails one by one. Throws where no recogniser opens, or the GPU fails
+ * repeatedly.
+ */
 export async function recogniseWindow(
-  engine: Engine,
+  source: RecognizerSource,
   window: readonly Recording[],
-  { onResult, onError }: Outcome,
+  { onResult, onError }: WindowHandlers,
   options: RecognizeOptions,
 ): Promise<void> {
-  const recognizer = await engine.open();
-  const named = (recording: Recording, error: unknown) =>
+  const recognizer = await source.open();
+  const fail = (recording: Recording, error: unknown) =>
     onError(recording, new Error(`${recording.path}: ${(error as Error).message}`, { cause: error }));
   const fitting = window.filter((recording) => {
     try {
       recognizer.check(recording.audio.samples.length);
       return true;
     } catch (error) {
-      named(recording, error);
+      fail(recording, error);
       return false;
     }
   });
@@ -48,14 +53,14 @@ export async function recogniseWindow(
     for (const [i, recording] of fitting.entries()) onResult(recording, found[i]);
     return;
   } catch (error) {
-    if (isDown(recognizer)) engine.close();
-    if (fitting.length === 1) return named(fitting[0], error);
+    if (isDown(recognizer)) source.close();
+    if (fitting.length === 1) return fail(fitting[0], error);
   }
   let failures = 0;
   for (const recording of fitting) {
-    const alone = await engine.open();
+    const alone = await source.open();
     try {
-      // What the batch left behind goes first.
+      // Frees the buffers that the batch left in the pool.
       await alone.device.idle();
       alone.device.pool.trim();
       const [found] = await alone.recognize([recording.audio.samples], options);
@@ -63,16 +68,16 @@ export async function recogniseWindow(
       failures = 0;
     } catch (error) {
       if (isDown(alone)) {
-        engine.close();
-        if (++failures === MOST_FAILURES) throw error;
+        source.close();
+        if (++failures === MAX_FAILURES) throw error;
       }
-      named(recording, error);
+      fail(recording, error);
     }
   }
 }
 
-/** Whether the device has reported an error, after which it computes nothing more. */
-function isDown({ device }: Hearing): boolean {
+/** Whether the device has reported an error, after which it can no longer be used. */
+function isDown({ device }: WindowRecognizer): boolean {
   try {
     device.check();
     return false;

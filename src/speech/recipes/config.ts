@@ -1,4 +1,4 @@
-/** What a training run is told to do: RUN/config.json. Checked by schema; complaints name the key. */
+/** Config of a training run, as RUN/config.json holds it: the schema, and changes by --set. */
 import * as v from "valibot";
 import { isObject } from "../../io/config.ts";
 import { parseJson } from "../../io/json.ts";
@@ -9,59 +9,61 @@ import { refuseModelSetting } from "./model_keys.ts";
 import { partsOf, stagesOf, systemOf } from "./systems.ts";
 
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
-/** JSON has no infinity: a run that was told one could not be resumed. */
-const least0 = v.pipe(finite, v.minValue(0));
+/** Finite, since JSON has no infinity: such a run could not be resumed. */
+const nonNegative = v.pipe(finite, v.minValue(0));
 const positive = v.pipe(finite, v.gtValue(0));
 
-/** A larger number is a slip of the hand; every epoch is planned before the first. */
-const MOST_EPOCHS = 100_000;
+/** A larger number is surely a mistake; all epochs are planned before the first. */
+const MAX_EPOCHS = 100_000;
 
 const stage = strictObject({
-  epochs: integer(1, MOST_EPOCHS),
+  epochs: integer(1, MAX_EPOCHS),
   batch: strictObject({
-    /** Most utterances of a micro-batch. */
+    /** Most utterances in a micro-batch. */
     items: integer(1),
-    /** Most padded seconds of a micro-batch. */
+    /** Most seconds of audio in a micro-batch, padding included. */
     seconds: v.optional(positive),
   }),
-  /** Micro-batches of an update. */
+  /** Micro-batches per update. */
   accumulate: integer(1),
-  /** Largest learning rates of the pretrained encoders and of the fresh heads. */
+  /** Peak learning rates of the encoders, and of the heads, which are new. */
   learningRate: strictObject({
-    encoder: least0,
-    heads: least0,
+    encoder: nonNegative,
+    heads: nonNegative,
   }),
-  weightDecay: least0,
-  /** Largest global norm of the gradients. */
+  weightDecay: nonNegative,
+  /** Global norm to which gradients are clipped. */
   maxGradNorm: positive,
   schedule: strictObject({ kind: v.picklist(["linear", "newbob", "constant"]), warmup: share }),
-  /** Parts whose weights stay: the convolutions, or everything below the heads. */
+  /** Parts that are not trained; cnn: the convolutions of HuBERT. */
   freeze: v.array(v.picklist(["cnn", "hubert", "bert", "ctc"])),
   /** α in L = α·L_CTC + (1 − α)·L_E. */
   alpha: share,
   ctcReduction: v.picklist(["mean", "sum"]),
   labelSmoothing: share,
-  /** Most that a clip is changed by, see augment.ts; 0: not at all. */
+  /** Strength of each augmentation, see augment.ts; 0: none. */
   augment: strictObject({
     speed: v.pipe(share, v.maxValue(0.5)),
     pitchFormantShift: v.pipe(share, v.maxValue(0.5)),
     tilt: share,
     noise: share,
   }),
-  /** Which dev figure chooses the epoch; "last" keeps the last. */
+  /** The dev score that selects the epoch; "last": none does, the last epoch is kept. */
   select: v.picklist(["ua", "wer", "loss", "last"]),
-  /** f16 products with f32 masters and a loss scale, where the adapter has shader-f16. */
+  /** f16: matrix products in f16, master weights in f32 and loss scaling; needs the adapter's shader-f16. */
   precision: v.picklist(["f32", "f16"]),
-  /** Compute the insides of a transformer layer again in the backward pass instead of keeping them. */
+  /** Recompute the activations of each transformer layer in the backward pass instead of keeping them. */
   gradientCheckpointing: v.boolean(),
 });
 
 export const schema = strictObject({
-  /** The preset that the values came from. */
+  /** Name of the preset that the values are from. */
   preset: v.string(),
+  /** Name of the system, see systems.ts. */
   system: v.string(),
+  /** Folder of the corpus. */
   data: v.string(),
-  /** Name of the session held out. Runs of version 0.1 hold a number: its place among the sessions sorted as text. */
+  /** Name of the session held out. In runs of version 0.1 a number: its place among the sessions sorted as text. */
   fold: v.pipe(
     v.union([v.string(), v.number()]),
     v.check(
@@ -69,17 +71,19 @@ export const schema = strictObject({
       "the name of a session",
     ),
   ),
-  /** Share of the training dialogues that selects the epoch. */
+  /** Share of the training dialogues in the dev set. */
   dev: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
+  /** Of every random choice. */
   seed: integer(0),
+  /** The stages to train. */
   stages: v.pipe(
     v.array(v.picklist([0, 1, 2])),
     v.minLength(1, "at least one stage"),
     v.check((stages) => new Set(stages).size === stages.length, "each stage once"),
   ),
-  /** Folders of pretrained checkpoints. */
+  /** Folders of the checkpoints that the encoders start from. */
   from: strictObject({ hubert: v.optional(v.string()), bert: v.optional(v.string()) }),
-  /** Hugging Face configs; src/models/config.ts checks what is in them. */
+  /** Configs of the encoders in Hugging Face's keys, and of CmGI; checked by their models. */
   model: strictObject({
     hubert: v.optional(anyObject),
     bert: v.optional(anyObject),
@@ -93,24 +97,27 @@ export const schema = strictObject({
   stage1: stage,
   stage2: stage,
   checkpoints: strictObject({
-    /** How many are kept besides the best. */
+    /** Number of checkpoints that are kept besides the best. */
     keep: integer(1),
-    /** Updates between two; 0: one an epoch. */
+    /** Updates between two checkpoints; 0: one per epoch. */
     every: integer(0),
-    /** Also one whenever so many minutes have passed since the last; 10 where left out. */
+    /** Minutes after which another is saved in any case; 10 where left out. */
     minutes: v.optional(positive),
   }),
 });
 
+/** Config of a training run: RUN/config.json. */
 export type TrainConfig = v.InferOutput<typeof schema>;
+/** Config of one stage. */
 export type StageConfig = v.InferOutput<typeof stage>;
-/** 0: masked words on plain text. 1: characters and emotion from speech. 2: the whole system. */
+/** 0: masked language modelling on plain text. 1: characters and emotion from speech. 2: the whole system. */
 export type StageNumber = 0 | 1 | 2;
 
+/** The config of a stage. */
 export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
   ({ 0: config.stage0, 1: config.stage1, 2: config.stage2 })[stage];
 
-/** Checks a config. Throws one line that names the first bad key, what it holds and what it should. */
+/** Checks a config. Throws one line that names the first wrong key, what it is and what it should be. */
 export function checkConfig(value: unknown, source: string): TrainConfig {
   const config = parse(schema, presentNames(value), source);
   const { stages, system, from } = config;
@@ -129,11 +136,11 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
 }
 
 /**
- * Sets values by dotted keys: "stage1.learningRate.heads=1e-3". A value is JSON where it reads as such, else text. Throws for a
- * text without "=", and for a key that is unknown, that the system or another option sets, or that nothing reads.
+ * Sets values by dotted keys: "stage1.learningRate.heads=1e-3". A value that is not JSON is taken as text. Throws for a
+ * setting without "=", and for a key that is unknown, that the system or another option sets, or that nothing reads.
  */
 export function applySettings(config: TrainConfig, settings: readonly string[]): unknown {
-  // Not structuredClone: stages share parts of their recipes, and a setting is for one of them.
+  // Not structuredClone(), which keeps shared objects shared: stages share parts, and a setting is for one of them.
   const out: Record<string, unknown> = JSON.parse(JSON.stringify(config));
   for (const setting of settings) {
     const at = setting.indexOf("=");
@@ -164,7 +171,7 @@ function parseValue(setting: string, text: string): unknown {
   }
 }
 
-/** Options of the command line that do more than their key would. */
+/** Keys that only options of the command line set, since these do more. */
 const OPTIONS: Readonly<Record<string, string>> = {
   preset: "--preset NAME",
   data: "--data DIR",
@@ -221,14 +228,14 @@ function unreadInStage(system: string, stage: StageNumber, key: string, value: u
   return undefined;
 }
 
-/** Whether a stage's model has a part that can be frozen; what is no such part, the schema refuses. */
+/** Whether a stage's model has a part that is to be frozen; true for unknown parts, which the schema refuses. */
 function has(system: string, stage: StageNumber, part: unknown): boolean {
   const { hubert, ctc, bert } = partsOf(system, stage);
   const parts = { cnn: hubert, hubert, ctc, bert };
   return parts[part as keyof typeof parts] ?? true;
 }
 
-/** Dotted keys of all values that are no objects. */
+/** Dotted keys of all values that are not objects. */
 function leaves(of: unknown): string[] {
   return Object.entries(entriesOf(of) ?? {}).flatMap(([key, inner]) =>
     entriesOf(inner) ? leaves(inner).map((leaf) => `${key}.${leaf}`) : [key],

@@ -1,7 +1,7 @@
-/** Keys of a recipe that version 0.1 named otherwise: its runs are still read, and are still the same runs. */
+/** Keys of a recipe that had other names in version 0.1, whose runs are still read and resumed. */
 import { isObject } from "../../io/config.ts";
 
-/** Of a stage and of its `augment`, by the name that each has now. */
+/** Former names of keys of a stage and of its `augment`, by present name. */
 export const FORMER_NAMES: Readonly<Record<string, string>> = {
   learningRate: "rate",
   weightDecay: "decay",
@@ -12,10 +12,10 @@ export const FORMER_NAMES: Readonly<Record<string, string>> = {
 
 const PRESENT_NAMES = Object.fromEntries(Object.entries(FORMER_NAMES).map(([now, then]) => [then, now]));
 
-/** The recipe of a run's config.json with the names of today. */
+/** A run's config with the present names. */
 export const presentNames = (config: unknown): unknown => inStages(config, PRESENT_NAMES);
 
-/** The same as version 0.1 would have written it. */
+/** A config as version 0.1 would have written it. */
 export const formerNames = <T extends object>(config: T): T => inStages(config, FORMER_NAMES) as T;
 
 function inStages(config: unknown, names: Readonly<Record<string, string>>): unknown {

@@ -1,4 +1,4 @@
-/** Which keys of a model's config can be set, which a system sets itself, and which nobody reads. */
+/** Which keys of a model's config --set may change: not those that the system sets itself, nor those that nothing reads. */
 import { isObject } from "../../io/config.ts";
 import { nearest } from "../../io/nearest.ts";
 import { CMGI_KEYS } from "../system/cmgi.ts";
@@ -15,10 +15,11 @@ const KNOWN: Readonly<Record<Part, ReadonlySet<string>>> = {
   cmgi: new Set(CMGI_KEYS),
 };
 
+/** The keys of a part's config that the model reads. */
 export const knownKeys = (part: Part): ReadonlySet<string> => KNOWN[part];
 
-/** Keys that are read and yet not for a recipe to set, with who sets them. */
-const OWNED: Readonly<Record<string, string>> = {
+/** Keys that are read but that a recipe must not set, with what sets them. */
+const SET_ELSEWHERE: Readonly<Record<string, string>> = {
   "cmgi.d_s": "it is HuBERT's hidden_size, model.hubert.hidden_size",
   "cmgi.d_t": "it is BERT's hidden_size, model.bert.hidden_size",
   "cmgi.num_classes": "it is the number of emotions",
@@ -29,13 +30,14 @@ const OWNED: Readonly<Record<string, string>> = {
   "bert.classifier_dropout": "no classifier of BERT's own is trained",
 };
 
-const HEADS: Readonly<Record<string, string>> = {
+/** The same for keys outside of the parts. */
+const SYSTEM_KEYS: Readonly<Record<string, string>> = {
   labels: "they are the corpora's emotions",
   alpha: "alpha of stage1 and stage2 has it",
   model_type: "it is wavegate",
 };
 
-/** Throws where `value` under "model.…" would change nothing: the system has it from elsewhere, or nobody reads it. */
+/** Throws where a setting "model.PATH=value" would change nothing: something else sets the key, or nothing reads it. */
 export function refuseModelSetting(system: string, path: readonly string[], value: unknown): void {
   const [part, key, ...rest] = path;
   if (part === undefined || (key === undefined && isPart(part))) {
@@ -47,7 +49,7 @@ export function refuseModelSetting(system: string, path: readonly string[], valu
   const name = `model.${path.slice(0, 2).join(".")}`;
   if (!isPart(part)) {
     const own =
-      (Object.hasOwn(HEADS, part) ? HEADS[part] : undefined) ??
+      (Object.hasOwn(SYSTEM_KEYS, part) ? SYSTEM_KEYS[part] : undefined) ??
       (part === "modalities" || part === "asr" ? other(system, part, value) : undefined);
     if (own !== undefined) throw owned(system, name, own);
     throw unknown(name, nearest(part, ["hubert", "bert", "cmgi"]), "model.");
@@ -55,19 +57,19 @@ export function refuseModelSetting(system: string, path: readonly string[], valu
   refusePart(system, part);
   if (part === "cmgi" && (key === "interaction" || key === "gate"))
     throw owned(system, name, other(system, key, value));
-  const own = OWNED[`${part}.${key}`];
+  const own = SET_ELSEWHERE[`${part}.${key}`];
   if (own !== undefined) throw owned(system, name, own);
   const why = unreadKey(systemOf(system), part, key);
   if (why !== undefined)
     throw new RangeError(
       `Cannot use the recipe with --set: nothing reads ${name}: the system ${system} ${why}`,
     );
-  const known = [...knownKeys(part)].filter((each) => OWNED[`${part}.${each}`] === undefined);
+  const known = [...knownKeys(part)].filter((each) => SET_ELSEWHERE[`${part}.${each}`] === undefined);
   if (!known.includes(key) || rest.length > 0)
     throw unknown(rest.length > 0 ? `model.${path.join(".")}` : name, nearest(key, known), `model.${part}.`);
 }
 
-/** Why a system that has the part does without a key of it. */
+/** Why a system that has the part does not read a key of it; undefined where it does. */
 function unreadKey({ asr, fusion }: SystemRecipe, part: Part, key: string): string | undefined {
   if (part === "hubert" && !asr && (key === "vocab_size" || key === "pad_token_id"))
     return "recognises no words";
@@ -84,7 +86,7 @@ function refusePart(system: string, part: Part): void {
     throw new RangeError(`Cannot use the recipe with --set: the system ${system} has no model.${part}`);
 }
 
-/** Which system has what was asked for. */
+/** For a message: which system has this value of the key. */
 function other(system: string, key: "interaction" | "gate" | "modalities" | "asr", value: unknown): string {
   const own = systemOf(system);
   const of = (recipe: SystemRecipe) =>

@@ -1,14 +1,14 @@
 /**
- * Training recipes as data. "paper" is what the paper says, read literally where it leaves nothing open; "safe" has the
- * rates that close public recipes use; "small" is the model in weights/default, from fresh weights on a CPU; "nano" is
- * a few minutes' proof that everything runs.
+ * Training recipes as data. "paper": the values of the paper. "safe": the paper's, with the learning rates of comparable
+ * public recipes. "small": the model in weights/default, from random weights on a CPU. "nano": a few minutes, to see that
+ * everything runs.
  */
 import { type StageConfig, type StageNumber, stageOf, type TrainConfig } from "./config.ts";
 import { systemOf } from "./systems.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** HuBERT-large and BERT-base, for fresh weights; a checkpoint folder brings its own config. */
+/** Config of HuBERT-large, for random weights; a checkpoint brings its own. */
 export const HUBERT_LARGE: Json = {
   model_type: "hubert",
   conv_dim: [512, 512, 512, 512, 512, 512, 512],
@@ -42,6 +42,7 @@ export const HUBERT_LARGE: Json = {
   mask_feature_prob: 0,
 };
 
+/** Config of BERT-base, for random weights; a checkpoint brings its own. */
 export const BERT_BASE: Json = {
   model_type: "bert",
   hidden_size: 768,
@@ -57,7 +58,10 @@ export const BERT_BASE: Json = {
   pad_token_id: 0,
 };
 
-/** A light ear: 64 filters of 10 ms at 800 Hz, then two strided convolutions; a field of 25 ms every 20 ms as HuBERT's. */
+/**
+ * A small speech encoder: 64 filters of 10 ms every 1.25 ms, then two strided convolutions; as with HuBERT a frame of 25 ms
+ * every 20 ms.
+ */
 const HUBERT_SMALL: Json = {
   ...HUBERT_LARGE,
   conv_dim: [64, 96, 128],
@@ -110,12 +114,12 @@ const BERT_NANO: Json = {
   intermediate_size: 64,
 };
 
-/** Ten epochs are 276 updates of 16 utterances on four sessions of IEMOCAP, times ten. */
+/** 20 epochs of about 276 updates of 16 utterances on four sessions of IEMOCAP. */
 const PAPER_STAGE: StageConfig = {
   epochs: 20,
   batch: { items: 2 },
   accumulate: 8,
-  // Printed as 10e-5.
+  // The paper prints 10e-5.
   learningRate: { encoder: 1e-4, heads: 1e-4 },
   weightDecay: 0.01,
   maxGradNorm: 1,
@@ -167,7 +171,7 @@ const safe: Preset = {
   stage2: cautious(PAPER_STAGE),
 };
 
-/** From fresh weights words need a high rate and most of the loss: α is 0.5 until they are there. */
+/** From random weights CTC needs a high learning rate and a large share of the loss. */
 const FRESH_STAGE: StageConfig = {
   ...PAPER_STAGE,
   batch: { items: 16, seconds: 48 },
@@ -193,7 +197,7 @@ const small: Preset = {
   maxSeconds: 12,
   sentences: 50_000,
   stage0: { ...PAPER_TEXT, epochs: 1, batch: { items: 64 }, learningRate: { encoder: 1e-3, heads: 1e-3 } },
-  // An hour of speech from eight speakers: what varies a voice keeps the model from learning just these.
+  // The corpus has an hour of speech by eight speakers: augmentation keeps the model from overfitting to them.
   stage1: {
     ...FRESH_STAGE,
     epochs: 40,
@@ -222,23 +226,31 @@ const nano: Preset = {
   stage2: { ...FRESH_FUSION, epochs: 2 },
 };
 
+/** The recipes by name. */
 export const PRESETS = { paper, safe, small, nano } as const;
+/** Name of a recipe. */
 export type PresetName = keyof typeof PRESETS;
 
+/** What a run is to train, and from what. */
 export interface RecipeChoice {
   readonly preset: PresetName;
+  /** Name of the system, one of SYSTEMS. */
   readonly system: string;
+  /** Folder of the corpus. */
   readonly data: string;
+  /** Name of the session held out. */
   readonly fold: TrainConfig["fold"];
-  /** A single stage, or all that the system has. */
+  /** A single stage. Left out: all stages of the system. */
   readonly stage?: StageNumber;
+  /** Folder of the checkpoint that the speech encoder starts from. Left out: random weights. */
   readonly hubert?: string;
+  /** Folder of the checkpoint that the text encoder starts from. Left out: random weights, pretrained in stage 0. */
   readonly bert?: string;
 }
 
 /**
- * The config of a run. A checkpoint folder replaces the preset's architecture. Fresh text encoders are pretrained in
- * stage 0 where the system reads.
+ * The config of a run. The architecture of an encoder is that of its checkpoint, else the preset's. Throws a RangeError for
+ * an unknown system.
  */
 export function trainConfig(choice: RecipeChoice): TrainConfig {
   const { preset, system, data, fold, stage, hubert, bert } = choice;
@@ -257,7 +269,7 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
       cmgi: base.model.cmgi,
     },
   };
-  // The epoch of the last stage is chosen by what the run is for.
+  // The epoch of the last stage is selected by the score that the run is for: UA.
   const last = config.stages[config.stages.length - 1];
   if (last === 1 && recipe.modalities === "acoustic") config.stage1 = { ...stageOf(config, 1), select: "ua" };
   return config;

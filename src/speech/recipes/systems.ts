@@ -1,12 +1,16 @@
-/** The rows of the paper's tables by name: the modalities, how they are fused, which stages train them, and which settings these do not use. */
+/** The systems of the paper's tables by name: modalities, fusion, the stages that train them, and settings that these do not use. */
 import { LABELS } from "../system/labels.ts";
 import type { StageNumber, TrainConfig } from "./config.ts";
 
+/** A system: which model it is, and which stages train it. */
 export interface SystemRecipe {
+  /** What the emotion is recognised from. */
   readonly modalities: "acoustic" | "text" | "both";
-  /** A CTC head beside the emotion. */
+  /** Whether there is a CTC head. */
   readonly asr: boolean;
+  /** Keys of CmgiConfig. */
   readonly fusion?: { readonly interaction: string; readonly gate?: string };
+  /** From pretrained encoders. */
   readonly stages: readonly StageNumber[];
 }
 
@@ -17,32 +21,40 @@ const both = (interaction: string, gate?: string): SystemRecipe => ({
   stages: [1, 2],
 });
 
+/** The systems by name. */
 export const SYSTEMS = {
-  /** Experiment 1: speech, emotions only. */
+  /** Emotion from speech. */
   acoustic: { modalities: "acoustic", asr: false, stages: [1] },
-  /** Experiment 2: speech, with characters as a second task. */
+  /** Emotion and characters from speech. */
   "acoustic-asr": { modalities: "acoustic", asr: true, stages: [1] },
-  /** Words that the system recognised itself. */
+  /** Emotion from the words that the system itself recognised. */
   text: { modalities: "text", asr: true, stages: [1, 2] },
+  /** From speech and words: means over time concatenated. */
   "both-none": both("none"),
+  /** The same after self-attention. */
   "both-self": both("self"),
+  /** The same after self-attention and cross-attention. */
   "both-cross": both("cross"),
+  /** CmGI: both attentions, and a gate for every frame. */
   "both-cmgi": both("cmgi", "temporal"),
+  /** CmGI with one gate per utterance. */
   "both-cmgi-pooled": both("cmgi", "pooled"),
+  /** CmGI without gates. */
   "both-cmgi-nogate": both("cmgi", "none"),
-  /** Masked words on the corpus's text: BERT alone. */
+  /** Masked language modelling: BERT alone, on the text of a corpus. */
   "text-mlm": { modalities: "text", asr: false, stages: [0] },
 } as const satisfies Record<string, SystemRecipe>;
 
+/** Name of a system. */
 export type SystemName = keyof typeof SYSTEMS;
 
-/** The recipe of a name. Throws one line that lists the names. */
+/** The system of a name. Throws a RangeError that lists the names. */
 export function systemOf(name: string): SystemRecipe {
   if (Object.hasOwn(SYSTEMS, name)) return SYSTEMS[name as SystemName];
   throw new RangeError(`Cannot train ${name}: systems are ${Object.keys(SYSTEMS).join(", ")}`);
 }
 
-/** The stages that a system can be trained in: 0 for all that read, from fresh weights. */
+/** The stages in which a system can be trained; 0 pretrains a text encoder of random weights. */
 export function stagesOf(name: string): readonly StageNumber[] {
   const { modalities, stages } = systemOf(name);
   return modalities === "acoustic" ? stages : [...new Set<StageNumber>([0, ...stages])];
@@ -50,7 +62,7 @@ export function stagesOf(name: string): readonly StageNumber[] {
 
 type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi", boolean>>;
 
-/** What a system's model holds in a stage: BERT alone in stage 0, HuBERT without BERT in stage 1. */
+/** The parts of a system's model in a stage: BERT alone in stage 0, HuBERT without BERT in stage 1. */
 export function partsOf(name: string, stage: StageNumber): Parts {
   const { modalities, asr } = systemOf(name);
   return {
@@ -61,13 +73,13 @@ export function partsOf(name: string, stage: StageNumber): Parts {
   };
 }
 
-/** Whether a system's model holds a part in any of these stages; without `stages` in any that it can be trained in. */
+/** Whether a system's model has a part in any of `stages`, by default all in which it can be trained. */
 export const hasPart = (name: string, part: keyof Parts, stages = stagesOf(name)): boolean =>
   stages.some((stage) => partsOf(name, stage)[part]);
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** config.json of a system in a stage: stage 1 has speech alone, with its words as a second task. */
+/** config.json of a system in a stage; in stage 1 every system is an acoustic one. */
 export function systemConfig(
   recipe: SystemRecipe,
   stage: StageNumber,
@@ -97,7 +109,7 @@ export function systemConfig(
   };
 }
 
-/** A line for each of `settings`, "key=value", that the stages of `config` do not use, or that a later one overrules. */
+/** A line for each of `settings`, "key=value", that no stage of `config` uses, or that a later one overrules. */
 export function settingNotes(config: TrainConfig, settings: readonly string[]): string[] {
   const keys = settings.map((setting) => setting.slice(0, setting.indexOf("=")));
   return settings.flatMap((setting, i) => {
@@ -109,7 +121,7 @@ export function settingNotes(config: TrainConfig, settings: readonly string[]): 
   });
 }
 
-/** Why a key, or a folder that is given for a part, is of no use to the stages; undefined where it is. */
+/** Why no stage uses a key of the config; undefined where one does. */
 export function unused({ stages, system }: TrainConfig, key: string): string | undefined {
   const [top, part] = key.split(".");
   const trained = stages.length === 1 ? `only stage ${stages[0]} is` : `stages ${stages.join(" and ")} are`;

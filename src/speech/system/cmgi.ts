@@ -1,13 +1,13 @@
 /**
- * CmGI, cross-modal gated interaction: acoustic frames and subwords attend to themselves, then to each other, and a gate
- * weighs for every frame and subword what is its own against what the other modality says.
+ * CmGI, cross-modal gated interaction: acoustic frames and subwords attend to themselves, then to each other, and for every
+ * frame and subword a gate weighs its own modality against the other.
  *
  *   s = SelfAttn(x)   c = CrossAttn(own s, other s)   G = gate(concat(s, c))   out = concat(s ⊙ G, c ⊙ (1 − G))
  *
- * The parts that the paper's tables leave out one by one are options: which interaction, and which gate.
+ * Names end in S for speech and in T for text. The ablations of the paper's tables are options: interaction and gate.
  */
 import * as v from "valibot";
-import { keysOf, misfit, object, parse } from "../../io/schema.ts";
+import { keysOf, mismatch, object, parse } from "../../io/schema.ts";
 import { CrossAttention, SelfAttention } from "../../nn/attention.ts";
 import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
@@ -23,16 +23,21 @@ import { extent } from "../../models/config.ts";
 const interactions = ["none", "self", "cross", "cmgi"] as const;
 const gates = ["none", "pooled", "temporal"] as const;
 
+/** Config of the fusion head, as `cmgi` in config.json has it. */
 export interface CmgiConfig {
-  /** Common width. */
+  /** Width of the attention. */
   readonly d: number;
+  /** Width of the acoustic frames: HuBERT's hidden_size. */
   readonly dS: number;
+  /** Width of the subwords: BERT's hidden_size. */
   readonly dT: number;
+  /** Number of emotions. */
   readonly classes: number;
+  /** Attention heads. */
   readonly heads: number;
-  /** "none": pooled features side by side. "self", "cross": what that attention gives alone. "cmgi": both, gated. */
+  /** "none": pooled features concatenated. "self", "cross": the output of that attention alone. "cmgi": both, gated. */
   readonly interaction: (typeof interactions)[number];
-  /** "temporal": a gate for every frame. "pooled": one for the utterance. "none": s and c side by side. */
+  /** "temporal": a gate for every frame. "pooled": one for the utterance. "none": s and c concatenated. */
   readonly gate: (typeof gates)[number];
   /** False: G = f(σ(concat)), as the paper prints it. True: G = σ(f(concat)), which stays within 0 and 1. */
   readonly bounded: boolean;
@@ -55,7 +60,7 @@ export const CMGI_KEYS = keysOf(schema);
 /** Reads the config of a fusion head; `source` names it in errors. */
 export function cmgiConfig(json: unknown, source: string): CmgiConfig {
   const c = parse(schema, json, source);
-  if (c.d % c.heads !== 0) throw misfit(source, "heads", c.heads, `a divisor of d, ${c.d}`);
+  if (c.d % c.heads !== 0) throw mismatch(source, "heads", c.heads, `a divisor of d, ${c.d}`);
   return {
     d: c.d,
     dS: c.d_s,
@@ -68,32 +73,39 @@ export function cmgiConfig(json: unknown, source: string): CmgiConfig {
   };
 }
 
-/** Queries, keys and values without biases, and no projection after the heads. */
+/** The projections to queries, keys and values have no biases, and there is no output projection. */
 const attention = { names: { qkv: ["w_q", "w_k", "w_v"] }, bias: false } as const;
 
+/** Input of CmGI. */
 export interface CmgiInput {
-  /** Acoustic frames (B, U, dS) and subwords (B, T, dT). */
+  /** Acoustic frames (B, U, dS). */
   readonly xS: Tensor;
+  /** Subwords (B, T, dT). */
   readonly xT: Tensor;
-  /** (B, U) and (B, T) u32, 1 = real. */
+  /** (B, U) u32, 1 = a real frame. */
   readonly maskS: Tensor;
+  /** (B, T) u32, 1 = a real subword. */
   readonly maskT: Tensor;
 }
 
+/** Output of CmGI. */
 export interface CmgiOutput {
   /** (B, classes) */
   readonly logits: Tensor;
-  /** The gates before pooling, (B, U, d) and (B, T, d); (B, 1, d) where the gate is pooled. */
+  /** The gates of frames (B, U, d) and of subwords (B, T, d); (B, 1, d) where the gate is pooled. */
   readonly gates?: { readonly s: Tensor; readonly t: Tensor };
 }
 
+/** The fusion head: self-attention, cross-attention, gates, means over time and a classifier. */
 export class CmGI {
+  /** What it was built from. */
   readonly config: CmgiConfig;
   readonly #self: { s: SelfAttention; t: SelfAttention } | undefined;
   readonly #cross: { s: CrossAttention; t: CrossAttention } | undefined;
   readonly #gate: { s: Linear; t: Linear } | undefined;
   readonly #classifier: Linear;
 
+  /** Takes its parameters from `weights`. */
   constructor(weights: WeightScope, config: CmgiConfig) {
     const { d, dS, dT, classes, heads, interaction, gate } = config;
     this.config = config;
@@ -119,33 +131,35 @@ export class CmGI {
     this.#classifier = new Linear(weights.at("classifier"), widths[interaction], classes);
   }
 
+  /** Frames and subwords → logits. */
   forward(input: CmgiInput, mode: Mode = {}): CmgiOutput {
     const { xS, xT, maskS, maskT } = input;
-    const show = (name: string, x: Tensor) => {
+    const observed = (name: string, x: Tensor) => {
       mode.observe?.(name, x);
       return x;
     };
-    const s = this.#self ? show("s_s", this.#self.s.forward(xS, { mask: maskS })) : xS;
-    const t = this.#self ? show("s_t", this.#self.t.forward(xT, { mask: maskT })) : xT;
+    const s = this.#self ? observed("s_s", this.#self.s.forward(xS, { mask: maskS })) : xS;
+    const t = this.#self ? observed("s_t", this.#self.t.forward(xT, { mask: maskT })) : xT;
     let [outS, outT] = [s, t];
-    let seen: CmgiOutput["gates"];
+    let gates: CmgiOutput["gates"];
     if (this.#cross) {
-      const cS = show("c_s", this.#cross.s.forward(s, t, { mask: maskT }));
-      const cT = show("c_t", this.#cross.t.forward(t, s, { mask: maskS }));
+      const cS = observed("c_s", this.#cross.s.forward(s, t, { mask: maskT }));
+      const cT = observed("c_t", this.#cross.t.forward(t, s, { mask: maskS }));
       [outS, outT] = [cS, cT];
       if (this.config.interaction === "cmgi") {
         const a = this.#weigh(this.#gate?.s, s, cS, maskS);
         const b = this.#weigh(this.#gate?.t, t, cT, maskT);
-        [outS, outT] = [show("output_s", a.out), show("output_t", b.out)];
-        if (a.gate && b.gate) seen = { s: show("gate_s", a.gate), t: show("gate_t", b.gate) };
+        [outS, outT] = [observed("output_s", a.out), observed("output_t", b.out)];
+        if (a.gate && b.gate) gates = { s: observed("gate_s", a.gate), t: observed("gate_t", b.gate) };
       }
     }
-    const pooledS = show("pooled_s", maskedMean(outS, maskS));
-    const pooledT = show("pooled_t", maskedMean(outT, maskT));
-    const logits = show("logits", this.#classifier.forward(concat([pooledS, pooledT])));
-    return { logits, gates: seen };
+    const pooledS = observed("pooled_s", maskedMean(outS, maskS));
+    const pooledT = observed("pooled_t", maskedMean(outT, maskT));
+    const logits = observed("logits", this.#classifier.forward(concat([pooledS, pooledT])));
+    return { logits, gates };
   }
 
+  /** concat(s ⊙ G, c ⊙ (1 − G)), or concat(s, c) without a gate. */
   #weigh(gate: Linear | undefined, s: Tensor, c: Tensor, mask: Tensor): { out: Tensor; gate?: Tensor } {
     if (!gate) return { out: concatPair(s, c) };
     const { gate: kind, bounded, d } = this.config;

@@ -1,16 +1,16 @@
 /**
- * The whole system: speech → frames → words → emotion. Its options are the rows of the paper's tables.
+ * The whole system: speech → frames → words → emotion. The systems of the paper's tables are configs of it:
  *
  *   acoustic only            modalities "acoustic", asr false
  *   acoustic shared with ASR modalities "acoustic", asr true
  *   text only                modalities "text"
  *   acoustic + text          modalities "both", with CmgiConfig's interaction and gate
  *
- * Where words are wanted and not given, they are decoded between two synchronous halves: encodeSpeech(), then classify().
+ * The words are decoded between its two synchronous halves, encodeSpeech() and classify(): see inference.ts.
  */
 import * as v from "valibot";
 import type { Device } from "../../gpu/device.ts";
-import { anyObject, finite, misfit, object, parse, text } from "../../io/schema.ts";
+import { anyObject, finite, mismatch, object, parse, text } from "../../io/schema.ts";
 import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { WeightScope } from "../../nn/weights.ts";
@@ -25,15 +25,21 @@ import { LABELS } from "./labels.ts";
 
 const modalities = ["acoustic", "text", "both"] as const;
 
+/** Config of a system, from config.json of its model folder. */
 export interface EmotionConfig {
+  /** What the emotion is recognised from. */
   readonly modalities: (typeof modalities)[number];
-  /** A CTC head on the frames. Needed wherever words must come from the speech itself. */
+  /** Whether there is a CTC head on the frames, from which the words are decoded. */
   readonly asr: boolean;
+  /** Names of the emotions, in the order of the logits. */
   readonly labels: readonly string[];
   /** α in L = α·L_CTC + (1 − α)·L_E. */
   readonly alpha: number;
+  /** The speech encoder; absent for a system that reads texts only. */
   readonly hubert?: HubertConfig;
+  /** The text encoder; absent where modalities is "acoustic". */
   readonly bert?: BertConfig;
+  /** The fusion head; present where modalities is "both". */
   readonly cmgi?: CmgiConfig;
 }
 
@@ -54,12 +60,12 @@ const schema = object({
   cmgi: v.nullish(anyObject),
 });
 
-/** Reads the config of a system, with its parts' in it; `source` names it in errors. */
+/** Reads the config of a system with those of its parts. Throws a SyntaxError that names the key; `source` names the file. */
 export function emotionConfig(json: unknown, source: string): EmotionConfig {
   const c = parse(schema, json, source);
   const part = <T>(key: "hubert" | "bert" | "cmgi", read: (json: unknown, source: string) => T): T => {
     const own = c[key];
-    if (!own) throw misfit(source, key, own, "an object");
+    if (!own) throw mismatch(source, key, own, "an object");
     return read(own, `${source} (${key})`);
   };
   const { modalities: kind } = c;
@@ -67,9 +73,9 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
   const bert = kind !== "acoustic" ? part("bert", bertConfig) : undefined;
   const cmgi = kind === "both" ? part("cmgi", cmgiConfig) : undefined;
   if (cmgi && hubert && cmgi.dS !== hubert.hiddenSize)
-    throw misfit(`${source} (cmgi)`, "d_s", cmgi.dS, `HuBERT's hidden_size, ${hubert.hiddenSize}`);
+    throw mismatch(`${source} (cmgi)`, "d_s", cmgi.dS, `HuBERT's hidden_size, ${hubert.hiddenSize}`);
   if (cmgi && bert && cmgi.dT !== bert.hiddenSize)
-    throw misfit(`${source} (cmgi)`, "d_t", cmgi.dT, `BERT's hidden_size, ${bert.hiddenSize}`);
+    throw mismatch(`${source} (cmgi)`, "d_t", cmgi.dT, `BERT's hidden_size, ${bert.hiddenSize}`);
   return {
     modalities: kind,
     asr: c.asr ?? (kind !== "acoustic" && hubert !== undefined),
@@ -81,21 +87,27 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
   };
 }
 
-/** What the speech encoder gives. */
+/** Output of EmotionRecognizer.encodeSpeech(). */
 export interface EncodedSpeech extends HubertOutput {
-  /** (B, T, V), where the system has a CTC head. */
+  /** (B, T, V); present where the system has a CTC head. */
   readonly ctcLogits?: Tensor;
 }
 
+/** HuBERT with a CTC head, BERT and a fusion head or a classifier: the layers of any system, see EmotionConfig. */
 export class EmotionRecognizer {
+  /** What it was built from. */
   readonly config: EmotionConfig;
+  /** The speech encoder. */
   readonly hubert: HubertModel | undefined;
+  /** The text encoder. */
   readonly bert: BertModel | undefined;
+  /** The fusion head. */
   readonly cmgi: CmGI | undefined;
   readonly #ctcHead: Linear | undefined;
   readonly #classifier: Linear | undefined;
   readonly #weights: WeightScope;
 
+  /** Takes its parameters from `weights`, under the keys of Hugging Face's classes. */
   constructor(weights: WeightScope, config: EmotionConfig) {
     const { hubert, bert, cmgi, labels } = config;
     this.config = config;
@@ -111,11 +123,12 @@ export class EmotionRecognizer {
     this.#classifier = cmgi ? undefined : new Linear(weights.at("classifier"), width ?? 0, labels.length);
   }
 
+  /** The device of the weights. */
   get device(): Device {
     return this.#weights.device;
   }
 
-  /** Speech → frames and, with a CTC head, character logits. */
+  /** Speech → frames and, with a CTC head, logits of characters. Throws where the system has no speech encoder. */
   encodeSpeech(input: HubertInput, mode: Mode = {}): EncodedSpeech {
     if (!this.hubert) throw new Error("Cannot encode speech: this system reads text only");
     const speech = this.hubert.forward(input, mode);
@@ -126,9 +139,12 @@ export class EmotionRecognizer {
     return { ...speech, ctcLogits };
   }
 
-  /** Frames and words → emotion logits (B, classes). `words` may be left out of an acoustic system, `speech` of a text system. */
+  /**
+   * Frames and words → logits (B, classes). An acoustic system needs no `words`, a text system no `speech`. Throws where one
+   * that is needed is missing.
+   */
   classify(speech: EncodedSpeech | undefined, words: BertInput | undefined, mode: Mode = {}): CmgiOutput {
-    const acoustic = speech && { x: speech.hidden, mask: speech.mask ?? everything(speech.hidden) };
+    const acoustic = speech && { x: speech.hidden, mask: speech.mask ?? fullMask(speech.hidden) };
     if (this.config.modalities === "acoustic") return this.#classify(acoustic);
     if (!this.bert || !words)
       throw new Error("Cannot classify: this system reads words, and none were given");
@@ -151,8 +167,8 @@ export class EmotionRecognizer {
   }
 }
 
-/** A mask of ones. */
-function everything(x: Tensor): Tensor {
+/** (B, T, C) → a mask (B, T) of ones. */
+function fullMask(x: Tensor): Tensor {
   const [B, T] = x.shape;
   return Tensor.from(x.device, new Uint32Array(B * T).fill(1), [B, T]);
 }

@@ -1,15 +1,14 @@
 /**
- * A model folder: everything that turns recordings or texts into words and an emotion, read and checked as far as that
- * goes without a GPU.
+ * Model folders, read and checked as far as possible without a GPU. One holds either
  *
- * Two forms. A whole system: `config.json` with `hubert`, `bert`, `cmgi` (see emotion.ts), `model.safetensors`,
- * `vocab.json` for CTC, `vocab.txt` or `tokenizer.json` for BERT (in `bert/` or beside the rest), and
- * `preprocessor_config.json` or `processor_config.json`. Or a plain `HubertForCTC` or `Wav2Vec2ForCTC` as Hugging Face
- * ships it, which gives words alone.
+ * - a whole system: `config.json` with `hubert`, `bert`, `cmgi` (see emotion.ts), `model.safetensors`, `vocab.json` for CTC,
+ *   `vocab.txt` or `tokenizer.json` for BERT (in `bert/` or beside the rest), and `preprocessor_config.json` or
+ *   `processor_config.json`; or
+ * - a `HubertForCTC` or `Wav2Vec2ForCTC` as published on Hugging Face, which recognises words alone.
  */
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
-import { misfit } from "../../io/schema.ts";
+import { mismatch } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
@@ -18,26 +17,30 @@ import { type EmotionConfig, emotionConfig } from "./emotion.ts";
 import { architectureOf, familyOf, has, modelTypeOf } from "../../models/family.ts";
 import { openFeatureExtractor } from "../../models/feature_extractor.ts";
 
+/** An open model folder. */
 export interface ModelFolder {
+  /** Of the folder. */
   readonly path: string;
-  /** Absent for a system that only reads. */
+  /** The speech encoder; absent for a system that reads texts only. */
   readonly hubert?: HubertConfig;
-  /** Absent for a plain CTC model. */
+  /** The whole system; absent for a plain CTC model. */
   readonly emotion?: EmotionConfig;
-  /** Present where the model writes words. */
+  /** Of the CTC head; absent where no words are recognised. */
   readonly vocabulary?: CtcVocabulary;
-  /** Present where the model reads words. */
+  /** Of BERT; absent where no words are read. */
   readonly tokenizer?: BertTokenizer;
   /** Whether each utterance is brought to zero mean and unit variance. */
   readonly normalize: boolean;
-  /** What its user should be told. */
+  /** Irregularities of the files, for the user to know. */
   readonly notes: readonly string[];
+  /** The open weights; whoever opened the folder closes them. */
   readonly weights: Safetensors;
 }
 
+/** A model folder with a speech encoder. */
 export type SpeechModel = ModelFolder & { readonly hubert: HubertConfig };
 
-/** Throws where a model only reads. */
+/** Throws where the model has no speech encoder. */
 export function requireSpeechEncoder(model: ModelFolder): asserts model is SpeechModel {
   if (!model.hubert)
     throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
@@ -58,12 +61,12 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
     );
   familyOf(json, configPath, ["hubert", "wav2vec2"]);
   const weights = await openSafetensors(host, path).catch((error) => {
-    // To fetch or convert its weights would be in vain.
-    if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireHead(path, json, undefined);
+    // Missing weights of a model that could not be used anyway are not the error to report.
+    if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireCtcHead(path, json, undefined);
     throw error;
   });
   try {
-    requireHead(path, json, weights.tensors);
+    requireCtcHead(path, json, weights.tensors);
     return { ...(await openCtc(host, path, json, configPath)), weights };
   } catch (error) {
     await weights.close();
@@ -77,7 +80,7 @@ type Parts = Omit<ModelFolder, "weights">;
 async function openSystem(host: Host, path: string, json: Json, source: string): Promise<Parts> {
   const emotion = emotionConfig(json, source);
   if (emotion.cmgi && emotion.cmgi.classes !== emotion.labels.length)
-    throw misfit(
+    throw mismatch(
       `${source} (cmgi)`,
       "num_classes",
       emotion.cmgi.classes,
@@ -85,12 +88,10 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
     );
   const readsWords = emotion.modalities !== "acoustic";
   if (emotion.hubert && readsWords && !emotion.asr)
-    throw misfit(source, "asr", emotion.asr, "true: a system that reads words must recognise them first");
-  const letters = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
+    throw mismatch(source, "asr", emotion.asr, "true: a system that reads words must recognise them first");
+  const vocab = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
   const vocabulary =
-    letters && emotion.hubert
-      ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, letters)
-      : letters;
+    vocab && emotion.hubert ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, vocab) : vocab;
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
   if (tokenizer) checkSubwords(json.bert as Json, `${source} (bert)`, tokenizer.vocabularySize, tokenizer);
   const { normalize, note } = await openFeatureExtractor(host, path);
@@ -107,11 +108,11 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
 
 async function openCtc(host: Host, path: string, json: Json, source: string): Promise<Parts> {
   const hubert = hubertConfig(json, source);
-  const letters = await openCtcVocabulary(host, path);
-  const vocabulary = vocabularyOfHead(json, source, letters);
+  const vocab = await openCtcVocabulary(host, path);
+  const vocabulary = vocabularyOfHead(json, source, vocab);
   const { normalize, note } = await openFeatureExtractor(host, path);
-  const count = Object.keys(letters.own).length;
-  const rest = hubert.vocabSize - letters.size;
+  const count = Object.keys(vocab.vocab).length;
+  const rest = hubert.vocabSize - vocab.size;
   const padded = `the CTC head has ${hubert.vocabSize} outputs and vocab.json ${count} tokens: the others are no text`;
   return {
     path,
@@ -122,8 +123,8 @@ async function openCtc(host: Host, path: string, json: Json, source: string): Pr
   };
 }
 
-/** Throws for a model without a CTC head: says what it is, and what it is good for. */
-function requireHead(
+/** Throws for a model without a CTC head; the message says what it is, and what it can be used for. */
+function requireCtcHead(
   path: string,
   json: Readonly<Record<string, unknown>>,
   tensors: Safetensors["tensors"] | undefined,

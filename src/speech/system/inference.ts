@@ -1,6 +1,6 @@
 /**
- * The one path from speech to words and an emotion: predict, evaluate and the dev figures of training take it. Two
- * synchronous halves around one read: speech → characters, then words and frames → emotion.
+ * Inference of a batch, shared by prediction, evaluation and the dev scores of training. Two synchronous passes around one
+ * read: speech → characters, then words and frames → emotion.
  */
 import type { Device } from "../../gpu/device.ts";
 import { decodeBeam, decodeGreedy, type Transcript } from "../../io/decode.ts";
@@ -15,9 +15,9 @@ import { logSoftmax, softmax } from "../../ops/softmax.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import type { EmotionConfig, EmotionRecognizer, EncodedSpeech } from "./emotion.ts";
-import { readWords } from "./words.ts";
+import { tokenizeWords } from "./words.ts";
 
-/** The layers of a system: an EmotionRecognizer, or a HubertForCTC, which names no emotion. */
+/** The layers of a system: an EmotionRecognizer, or a HubertForCTC, which has no classify(). */
 export interface SystemLayers {
   readonly device: Device;
   readonly config: Pick<EmotionConfig, "hubert" | "bert"> & Partial<Pick<EmotionConfig, "labels">>;
@@ -25,24 +25,24 @@ export interface SystemLayers {
   readonly classify?: EmotionRecognizer["classify"];
 }
 
-/** What stands at both ends of the words. */
+/** How the words of a system are decoded and encoded. */
 export interface WordCodecs {
-  /** Present where the system writes words. */
+  /** Of the CTC head; absent where no words are recognised. */
   readonly vocabulary?: CtcVocabulary;
-  /** Present where the system reads words. */
+  /** Of BERT; absent where no words are read. */
   readonly tokenizer?: BertTokenizer;
 }
 
-/** Recordings of one batch. */
+/** The recordings of a batch. */
 export interface PaddedSpeech {
-  /** (B, samples): each recording, then zeros. */
+  /** (B, samples), each recording padded with zeros. */
   readonly audio: Float32Array;
   readonly samples: number;
-  /** Real samples of each recording. Left out: everything is signal. */
+  /** Samples of each recording without padding. Left out: nothing is padding. */
   readonly lengths?: readonly number[];
 }
 
-/** Lays recordings into one array, each padded with zeros to `samples`, by default the longest. */
+/** Recordings in one array, each padded with zeros to `samples`, by default the length of the longest. */
 export function padSpeech(
   recordings: readonly Float32Array[],
   samples = Math.max(...recordings.map(({ length }) => length)),
@@ -52,36 +52,40 @@ export function padSpeech(
   return { audio, samples, lengths: recordings.map(({ length }) => length) };
 }
 
+/** Input of Inference.run(). */
 export interface InferenceInput {
-  /** Left out for a system that reads only. */
+  /** Left out for a system without a speech encoder. */
   readonly speech?: PaddedSpeech;
-  /** The true words, for a system that reads words and recognises none. */
+  /** The reference transcripts, for a system that reads words and recognises none. */
   readonly words?: BertInput;
 }
 
+/** Options of Inference.run(). */
 export interface InferenceOptions {
-  /** Width of the prefix beam search; greedy where left out. */
+  /** Width of the prefix beam search. Left out: greedy decoding. */
   readonly beam?: number;
+  /** Told of every intermediate tensor, see Mode. */
   readonly observe?: Mode["observe"];
-  /** Scalars that are computed on the same forward, and read with it. */
+  /** Losses to compute in the same forward pass. */
   readonly losses?: {
     readonly ctc: (speech: EncodedSpeech) => Tensor | undefined;
     readonly emotion: (logits: Tensor) => Tensor;
   };
 }
 
-/** Of every recording or text of a batch, in its order. */
+/** The result of Inference.run(), for each recording or text in the order of the batch. */
 export interface InferenceResult {
-  /** Where the system writes words. */
+  /** Absent where the system recognises no words. */
   readonly transcripts?: readonly Transcript[];
-  /** Where the system names an emotion: the probability of every label. */
+  /** Probabilities by label; absent where the system recognises no emotion. */
   readonly probabilities?: readonly Readonly<Record<string, number>>[];
-  /** Where there are gates: their mean over real frames, and over subwords. */
+  /** Means of the gates over real frames and subwords; absent where there are no gates. */
   readonly gates?: readonly { readonly acoustic: number; readonly text: number }[];
-  /** Those that were asked for and that the system has. */
+  /** Those of the options that the system has. */
   readonly losses: { readonly ctc?: number; readonly emotion?: number };
 }
 
+/** Runs batches through a system. */
 export class Inference {
   readonly #layers: SystemLayers;
   readonly #codecs: WordCodecs;
@@ -91,19 +95,19 @@ export class Inference {
     this.#codecs = codecs;
   }
 
-  /** Leaves no tensor behind, whether it returns or throws. Throws where a logit or a probability is not finite. */
+  /** Runs one batch. Frees every tensor, also where it throws. Throws where a logit or a probability is not finite. */
   async run(
     { speech, words: given }: InferenceInput,
     options: InferenceOptions = {},
   ): Promise<InferenceResult> {
     const { device } = this.#layers;
     const encoded = speech && scope(device, () => this.#encode(speech, options));
-    const held = Object.values(encoded ?? {}).filter((value) => value instanceof Tensor);
+    const owned = Object.values(encoded ?? {}).filter((value) => value instanceof Tensor);
     try {
       const transcripts = encoded && (await this.#decode(encoded, options.beam));
       const words = (transcripts && (await this.#read(transcripts))) ?? given;
       const classified = scope(device, () => this.#classify(encoded, words, options));
-      held.push(...Object.values(classified).filter((value) => value !== undefined));
+      owned.push(...Object.values(classified).filter((value) => value !== undefined));
       const { probabilities, acoustic, text, emotion } = classified;
       const [p, s, t, ctc, ce] = await Promise.all(
         [probabilities, acoustic, text, encoded?.ctc, emotion].map((tensor) => tensor?.read()),
@@ -118,7 +122,7 @@ export class Inference {
         losses: { ctc: ctc?.[0], emotion: ce?.[0] },
       };
     } finally {
-      for (const tensor of held) tensor.release();
+      for (const tensor of owned) tensor.release();
     }
   }
 
@@ -150,19 +154,19 @@ export class Inference {
     });
   }
 
-  /** The words that BERT reads; undefined where the system reads none. */
+  /** The transcripts as input of BERT; undefined where the system reads no words. */
   async #read(transcripts: readonly Transcript[]): Promise<BertInput | undefined> {
     const { tokenizer } = this.#codecs;
     const { bert } = this.#layers.config;
     if (!tokenizer || !bert) return undefined;
-    return await readWords(
+    return await tokenizeWords(
       tokenizer,
       transcripts.map(({ text }) => text),
       bert.maxPositions,
     );
   }
 
-  /** Frames and words → probabilities (B, classes), the gates' means over time (B, d), and the loss. */
+  /** Frames and words → probabilities (B, classes), means of the gates over time (B, d), and the loss of the emotion. */
   #classify(
     speech: EncodedSpeech | undefined,
     words: BertInput | undefined,
@@ -176,7 +180,7 @@ export class Inference {
     return {
       probabilities,
       acoustic: gates && meanOverTime(gates.s, speech?.mask),
-      text: gates && meanOverTime(gates.t, words?.mask && flags(layers.device, words.mask)),
+      text: gates && meanOverTime(gates.t, words?.mask && maskTensor(layers.device, words.mask)),
       emotion: losses?.emotion(logits),
     };
   }
@@ -187,15 +191,15 @@ export class Inference {
   }
 }
 
-/** (B, T, d) → (B, d); a pooled gate has a T of 1 and no padding. */
+/** (B, T, d) → (B, d). A pooled gate has T = 1 and no padding. */
 function meanOverTime(gate: Tensor, mask: Tensor | undefined): Tensor {
   const [B, T, d] = gate.shape;
   if (T === 1) return reshape(gate, [B, d]);
-  return maskedMean(gate, mask ?? flags(gate.device, Array(B).fill(Array(T).fill(1))));
+  return maskedMean(gate, mask ?? maskTensor(gate.device, Array(B).fill(Array(T).fill(1))));
 }
 
 /** A mask (B, T). */
-const flags = (device: Device, rows: readonly (readonly number[])[]) =>
+const maskTensor = (device: Device, rows: readonly (readonly number[])[]) =>
   Tensor.from(device, Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
 
 /** The rows of (B, n). */

@@ -1,7 +1,4 @@
-/**
- * Recordings in; words and an emotion out. One object for a whole model folder: it normalises, plans batches and gives
- * them to Inference.
- */
+/** Recognises words and emotion in recordings with a model folder: normalises them, plans batches and runs Inference. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/audio.ts";
@@ -16,41 +13,45 @@ import { checkLength, HubertForCTC } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { Inference, padSpeech, type SystemLayers } from "./inference.ts";
 
+/** What was recognised in a recording. */
 export interface Recognition {
+  /** Length of the recording. */
   readonly seconds: number;
-  /** Present where nothing can be heard: then there are no words, no emotion and no gates, unless `skipSilence` is false. */
+  /** Present where the recording is silent: then nothing else is, unless `skipSilence` is false. */
   readonly silent?: true;
-  /** Where the model writes words. */
+  /** Absent where the model recognises no words. */
   readonly transcript?: Transcript;
-  /** Where the model names an emotion: its label and the probability of every label. */
+  /** The likeliest label; absent where the model recognises no emotion. */
   readonly emotion?: string;
+  /** Probability of every label. */
   readonly probabilities?: Readonly<Record<string, number>>;
-  /** Mean of the gate over real frames, and over subwords: how much counts what is the modality's own. */
+  /** Means of the gates over real frames and subwords, the weight of the own modality against the other: 0 to 1 if bounded. */
   readonly gates?: { readonly acoustic: number; readonly text: number };
 }
 
+/** Options of openRecognizer(). */
 export interface RecognizerOptions {
-  /** f16 halves the bytes of most weights; needs the adapter's shader-f16. */
+  /** Storage of the weights. f16 halves the bytes of most, and needs the adapter's shader-f16. Default f32. */
   readonly dtype?: "f32" | "f16";
+  /** Told how many bytes of the weights are loaded. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+/** Options of Recognizer.recognize(). */
 export interface RecognizeOptions {
-  /** Width of the prefix beam search; greedy where left out. */
+  /** Width of the prefix beam search. Left out: greedy decoding. */
   readonly beam?: number;
-  /** Most recordings in a batch. 8 by default. */
+  /** Most recordings in a batch. Default 8. */
   readonly batch?: number;
-  /** Shown every stage of every batch, as Mode.observe is, and `input_values` and `probabilities` besides. */
+  /** Told of every intermediate tensor of every batch, see Mode, and of `input_values` and `probabilities`. */
   readonly observe?: Mode["observe"];
-  /** False: silent recordings go through the model as well, and its answer stands beside `silent`. True by default. */
+  /** False: silent recordings go through the model as well. Default true. */
   readonly skipSilence?: boolean;
+  /** Told how many recordings are finished. */
   readonly onProgress?: (done: number) => void;
 }
 
-/**
- * Loads a model folder, given by its path or already opened, and closes its weights. Throws one line that names what is
- * missing or wrong.
- */
+/** Loads a model folder, given by its path or open; closes its weights. Throws one line that names what is missing or wrong. */
 export async function openRecognizer(
   host: Host,
   device: Device,
@@ -73,13 +74,16 @@ export async function openRecognizer(
   }
 }
 
+/** A model folder on a device. */
 export class Recognizer {
+  /** The model folder, whose `weights` are closed. */
   readonly model: SpeechModel;
+  /** Where the model runs. */
   readonly device: Device;
   readonly #weights: Weights;
   readonly #inference: Inference;
 
-  /** Builds the layers; the caller loads the weights. */
+  /** Builds the layers; the caller initialises the weights. */
   constructor(weights: Weights, model: SpeechModel) {
     this.model = model;
     this.device = weights.device;
@@ -90,15 +94,15 @@ export class Recognizer {
     this.#inference = new Inference(layers, model);
   }
 
-  /** Seconds of the longest recording whose tensors this adapter binds. */
+  /** Seconds of the longest recording whose tensors the adapter can bind. */
   get longest(): number {
-    // Over an hour, so that the frames lost at the end do not count.
+    // Measured on an hour, of which the frames lost at the end are a negligible part.
     const perSecond = largestBytes(this.model.hubert, 3600 * SAMPLE_RATE) / 3600;
     return Math.floor((10 * bindableBytes(this.device)) / perSecond) / 10;
   }
 
   /**
-   * Recognises recordings: mono, 16 kHz, not yet normalised. Results stand in the order of `audios`. Throws a RangeError
+   * Recognises recordings, each mono at 16 kHz and not normalised; the results are in the same order. Throws a RangeError
    * that names the first recording that is too short, too long or not finite.
    */
   async recognize(
@@ -115,12 +119,12 @@ export class Recognizer {
       seconds: length / SAMPLE_RATE,
       silent: true,
     }));
-    const heard = audios.flatMap((_, i) => (silent[i] && skipSilence ? [] : [i]));
-    const lengths = heard.map((i) => audios[i].length);
-    let done = audios.length - heard.length;
+    const chosen = audios.flatMap((_, i) => (silent[i] && skipSilence ? [] : [i]));
+    const lengths = chosen.map((i) => audios[i].length);
+    let done = audios.length - chosen.length;
     const bytes = batchBytes(this.device);
-    for (const places of planBatches(lengths, this.model.hubert, { batch, bytes })) {
-      const indices = places.map((place) => heard[place]);
+    for (const planned of planBatches(lengths, this.model.hubert, { batch, bytes })) {
+      const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
         { beam, observe },
@@ -133,7 +137,7 @@ export class Recognizer {
     return results;
   }
 
-  /** Throws a RangeError if so many samples make no frame, or are more than the adapter takes at once; `what` names them. */
+  /** Throws a RangeError for a recording of so many samples that is too short or too long; `what` names it in the message. */
   check(samples: number, what?: string): void {
     checkLength(this.model.hubert, samples, what ?? "a recording");
     const seconds = (samples / SAMPLE_RATE).toFixed(1);
@@ -165,16 +169,18 @@ export class Recognizer {
     }));
   }
 
+  /** Frees the weights. */
   dispose(): void {
     this.#weights.dispose();
   }
 
+  /** As dispose(). */
   [Symbol.dispose](): void {
     this.dispose();
   }
 }
 
-/** A plain CTC model as a system that names no emotion. */
+/** A plain CTC model as a system without an emotion. */
 function ctcLayers({ device, root }: Weights, hubert: HubertConfig): SystemLayers {
   const ctc = new HubertForCTC(root, hubert);
   return {
@@ -186,6 +192,6 @@ function ctcLayers({ device, root }: Weights, hubert: HubertConfig): SystemLayer
   };
 }
 
-/** The likeliest label, the first where several are. */
+/** The label of greatest probability, the first of equal ones. */
 const likeliest = (p: Readonly<Record<string, number>>): string =>
   Object.keys(p).reduce((best, label) => (p[label] > p[best] ? label : best));

@@ -1,22 +1,22 @@
-/** Texts as BERT reads them. */
+/** Texts as input of BERT. */
 import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { BertInput } from "../../models/bert.ts";
 
-/** Lower-cased, for the words of a CTC head are capitals; tokenised, cut to `most` tokens and padded to one length. */
-export async function readWords(
+/** Texts in lower case, since a CTC head writes capitals, tokenised, cut to `maxTokens` tokens and padded to one length. */
+export async function tokenizeWords(
   tokenizer: BertTokenizer,
   texts: readonly string[],
-  most: number,
+  maxTokens: number,
 ): Promise<BertInput> {
   const rows = await Promise.all(
-    texts.map(async (text) => cutTokens((await tokenizer.encode(text.toLowerCase())).ids, most)),
+    texts.map(async (text) => truncateTokens((await tokenizer.encode(text.toLowerCase())).ids, maxTokens)),
   );
   return padRows(rows, tokenizer.padId);
 }
 
-/** A text that is too long loses its end, but not [SEP]. */
-export const cutTokens = (ids: readonly number[], most: number): readonly number[] =>
-  ids.length <= most ? ids : [...ids.slice(0, most - 1), ids[ids.length - 1]];
+/** The first `maxTokens` tokens, the last of them replaced by [SEP] where that would be cut off. */
+export const truncateTokens = (ids: readonly number[], maxTokens: number): readonly number[] =>
+  ids.length <= maxTokens ? ids : [...ids.slice(0, maxTokens - 1), ids[ids.length - 1]];
 
 /** Rows of ids padded to the longest, with their mask. */
 export function padRows(rows: readonly (readonly number[])[], pad: number): BertInput {

@@ -1,4 +1,4 @@
-/** The small files of a model folder, so that predict and transformers can open it. */
+/** Vocabulary, tokenizer and feature extractor of a model, and the files that they have in its folder. */
 import type { Host } from "../../host/host.ts";
 import { SAMPLE_RATE } from "../../io/audio.ts";
 import { readOptionalJson } from "../../io/config.ts";
@@ -8,10 +8,10 @@ import { CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
 import { openFeatureExtractor } from "../../models/feature_extractor.ts";
 import { toJson } from "../../train/run_folder.ts";
 
-/** The characters of the published 960 h models, in their order; 0 is the blank. */
+/** The vocabulary of the published models that were fine-tuned on LibriSpeech; 0 is the blank. */
 const CHARACTERS = "<pad> <s> </s> <unk> | E T A O N I H S R D L U M W C F G Y P B V K ' X J Q Z".split(" ");
 
-/** What Wav2Vec2FeatureExtractor reads. */
+/** preprocessor_config.json for Wav2Vec2FeatureExtractor. */
 const PREPROCESSOR = {
   do_normalize: true,
   feature_extractor_type: "Wav2Vec2FeatureExtractor",
@@ -22,21 +22,22 @@ const PREPROCESSOR = {
   sampling_rate: SAMPLE_RATE,
 };
 
+/** What a model has besides its weights and its config. */
 export interface Assets {
   readonly vocabulary: CtcVocabulary;
   /** Whether each utterance is brought to zero mean and unit variance. */
   readonly normalize: boolean;
-  /** Absent where nothing is read. */
+  /** Of BERT; absent where no words are read. */
   readonly tokenizer?: BertTokenizer;
-  /** Files to be written beside the weights, by name. */
+  /** Content of the files beside the weights, by name. */
   readonly files: Readonly<Record<string, string>>;
-  /** Those of BERT's tokenizer, which has a folder of its own where there is speech: both know a tokenizer_config.json. */
+  /** The same for BERT's tokenizer; in bert/ of a model with speech, since both have a tokenizer_config.json. */
   readonly bertFiles: Readonly<Record<string, string>>;
 }
 
 /**
- * The CTC vocabulary and the feature extractor of `hubert`, or the usual ones; BERT's tokenizer of `bert`, a folder with
- * vocab.txt or tokenizer.json.
+ * Opens the CTC vocabulary and the feature extractor in the folder `hubert`, else those of the published models, and BERT's
+ * tokenizer in the folder `bert`, from vocab.txt or tokenizer.json.
  */
 export async function openAssets(host: Host, hubert?: string, bert?: string): Promise<Assets> {
   const hasVocabulary = hubert !== undefined && (await host.kind(`${hubert}/vocab.json`)) === "file";
@@ -56,11 +57,11 @@ export async function openAssets(host: Host, hubert?: string, bert?: string): Pr
   return { ...assets, tokenizer, bertFiles: await tokenizerFiles(host, bert, tokenizer) };
 }
 
-/** What Wav2Vec2CTCTokenizer reads. */
-function vocabularyFiles({ own, added, names }: CtcVocabulary): Record<string, string> {
-  const fresh = Object.entries(added).filter(([token]) => !Object.hasOwn(own, token));
+/** Files for Wav2Vec2CTCTokenizer. */
+function vocabularyFiles({ vocab, added, names }: CtcVocabulary): Record<string, string> {
+  const fresh = Object.entries(added).filter(([token]) => !Object.hasOwn(vocab, token));
   return {
-    "vocab.json": toJson(own),
+    "vocab.json": toJson(vocab),
     ...(fresh.length > 0 ? { "added_tokens.json": toJson(Object.fromEntries(fresh)) } : {}),
     "tokenizer_config.json": toJson({
       tokenizer_class: "Wav2Vec2CTCTokenizer",
@@ -74,13 +75,13 @@ function vocabularyFiles({ own, added, names }: CtcVocabulary): Record<string, s
   };
 }
 
-/** Settings of BertTokenizer that change how a text is cut. */
+/** Keys of tokenizer_config.json that change how BertTokenizer splits a text. */
 const TOKENIZER_KEYS = [
   ...["do_lower_case", "strip_accents", "tokenize_chinese_chars"],
   ...["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"],
 ];
 
-/** What BertTokenizer reads: that of `folder`, and what `tokenizer` took for granted. */
+/** Files for BertTokenizer: those in `folder`, with the defaults that `tokenizer` took. */
 async function tokenizerFiles(
   host: Host,
   folder: string,
@@ -102,7 +103,7 @@ async function tokenizerFiles(
   return files;
 }
 
-/** Writes files by name into a folder; a name may hold one folder of its own. */
+/** Writes files by name into a folder; a name may begin with a subfolder, which is created. */
 export async function writeFiles(
   host: Host,
   folder: string,

@@ -1,62 +1,70 @@
-/** A stage's model and task, from what materials.ts found. */
+/** Builds the model and the task of a stage. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { bertConfig } from "../../models/config.ts";
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { receptiveField } from "../../models/hubert.ts";
-import { BertForMaskedLM } from "../../models/masked_lm.ts";
+import { BertForMaskedLM } from "../../models/bert.ts";
 import type { Parameter } from "../../nn/parameter.ts";
 import { Weights } from "../../nn/weights.ts";
 import { writeFiles } from "./assets.ts";
 import { saveWeights } from "../../train/checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
-import { noteCut } from "./examples.ts";
-import { type Chosen, type Materials, materials, openSources, systemJson } from "./materials.ts";
+import { noteTruncation } from "./examples.ts";
+import { type StageModels, type StageInputs, stageInputs, openSources, systemJson } from "./stage_inputs.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { toJson } from "../../train/run_folder.ts";
 import type { Task } from "../../train/task.ts";
 import { readSentences, TextTask } from "./text_task.ts";
 
-/** What a task is told besides its model. */
+/** Data and callbacks of a task. */
 export interface TaskOptions
   extends Pick<EmotionTaskOptions, "train" | "dev">,
     Pick<EmotionTaskOptions["reader"], "onProblem"> {
-  /** Told what is odd about the data and does not keep it from being learnt. */
+  /** Told what is irregular about the data and does not keep it from being used. */
   readonly onNote?: (line: string) => void;
-  /** What the stage's model was trained on, for the folders that it is saved in. */
+  /** What the model is trained on, to be saved with it. */
   readonly record?: Provenance;
 }
 
-/** A stage's model, ready for the loop. */
-export interface Built {
+/** The model of a stage, ready for the training loop. */
+export interface BuiltStage {
   readonly weights: Weights;
   readonly task: Task<unknown>;
 }
 
-/** Loads a stage from `checkpoint`, or else from the stages before and the recipe's checkpoints; the rest is drawn. */
+/**
+ * Builds the model of a stage with the weights of `checkpoint`, or else with those of the stages before and of the recipe's
+ * checkpoints; the others are random.
+ */
 export async function build(
   device: Device,
   config: TrainConfig,
   stage: StageNumber,
-  chosen: Chosen,
+  models: StageModels,
   checkpoint: string | undefined,
   options: TaskOptions,
-): Promise<Built> {
+): Promise<BuiltStage> {
   const { host } = device;
   const { freeze: frozen, precision } = stageOf(config, stage);
-  const made = await materials(host, config, stage, chosen);
-  const opened = await openSources(host, config, made, checkpoint);
+  const inputs = await stageInputs(host, config, stage, models);
+  const opened = await openSources(host, config, inputs, checkpoint);
   const weights = new Weights(device, opened.options);
   try {
     const task =
       stage === 0
-        ? await textTask(host, weights, config, made, options)
-        : emotionTask(host, weights, config, made, options);
-    const { assets, bert } = made;
+        ? await textTask(host, weights, config, inputs, options)
+        : emotionTask(host, weights, config, inputs, options);
+    const { assets, bert } = inputs;
     if (stage === 2 && bert && assets.tokenizer) {
       const { maxPositions } = bertConfig(bert, "the recipe (model.bert)");
-      await noteCut(assets.tokenizer, [...options.train, ...options.dev], maxPositions, options.onNote);
+      await noteTruncation(
+        assets.tokenizer,
+        [...options.train, ...options.dev],
+        maxPositions,
+        options.onNote,
+      );
     }
     await weights.initialize();
     freeze(weights.parameters, frozen);
@@ -70,7 +78,7 @@ export async function build(
   }
 }
 
-/** Marks what stays as it is. */
+/** Makes the parameters of `parts` not trainable, and all others trainable. */
 export function freeze(parameters: readonly Parameter[], parts: readonly string[]): void {
   const patterns = {
     cnn: /^(hubert|wav2vec2)\.feature_extractor\./,
@@ -87,7 +95,7 @@ function emotionTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { stage, assets, hubert, bert }: Materials,
+  { stage, assets, hubert, bert }: StageInputs,
   { train, dev, onProblem, record }: TaskOptions,
 ): EmotionTask {
   const options = stageOf(config, stage);
@@ -130,14 +138,14 @@ function emotionTask(
 const recordFile = (record: Provenance | undefined): Record<string, string> =>
   record ? { [PROVENANCE_FILE]: provenanceText(record) } : {};
 
-/** Sentences kept for the figures of stage 0. */
+/** Most sentences in the dev set of stage 0. */
 const DEV_SENTENCES = 512;
 
 async function textTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { assets: { tokenizer, bertFiles }, bert = {} }: Materials,
+  { assets: { tokenizer, bertFiles }, bert = {} }: StageInputs,
   { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");

@@ -1,4 +1,4 @@
-/** What a run learns from, and which run it is, wherever its corpus and checkpoints lie. */
+/** The data of a run, and its identity: hashes that tell on resuming whether recipe and data are still the same. */
 import type { Utterance } from "../corpora/corpus.ts";
 import type { Examined } from "../corpora/examine.ts";
 import type { Fold } from "../corpora/folds.ts";
@@ -6,24 +6,26 @@ import { hash, type Identity } from "../../train/state.ts";
 import type { TrainConfig } from "../recipes/config.ts";
 import { formerNames } from "../recipes/former_names.ts";
 
+/** The corpus of a run, and the fold that it trains on. */
 export interface TrainData {
   readonly examined: Examined;
   readonly fold: Fold;
 }
 
+/** The utterances that a run trains on, and its dev set. */
 export interface Split {
   readonly train: readonly Utterance[];
   readonly dev: readonly Utterance[];
 }
 
 /**
- * The session that a config of version 0.1 holds out: its number was a place in the list of sessions sorted as text, of
- * those with an utterance that can be used. Undefined beyond the list.
+ * The session that a config of version 0.1 holds out: `fold` is its place, from 1, among the sessions with a usable
+ * utterance, sorted as text. Undefined beyond their number.
  */
 export const numberedSession = (fold: number, utterances: readonly Utterance[]): string | undefined =>
   [...new Set(utterances.map((u) => u.session))].sort()[fold - 1];
 
-/** Utterances of the fold that are fit to learn from, and those that choose the epoch. Throws where none is left. */
+/** The training and dev utterances of the fold, without those too long to train on. Throws where none is left. */
 export function split(config: TrainConfig, data: TrainData | undefined): Split {
   if (config.stages.every((stage) => stage === 0)) return { train: [], dev: [] };
   if (!data) throw new Error("Cannot train on speech without a corpus");
@@ -36,13 +38,13 @@ export function split(config: TrainConfig, data: TrainData | undefined): Split {
   return { train, dev: fold.dev };
 }
 
-/** A run of version 0.1 is still itself: hashes are of the keys as they were named then. */
+/** Hashes of recipe and data. Keys are hashed under their names of version 0.1, so that its runs can be resumed. */
 export async function identify(config: TrainConfig, examined: Examined | undefined): Promise<Identity> {
   const { data: _corpus, from: _folders, ...recipe } = formerNames(config);
   const content = examined && contentOf(examined.utterances);
   return { recipe: await hash(recipe), data: await hash([content, [...(examined?.notForTraining ?? [])]]) };
 }
 
-/** Equal for corpora with the same utterances, wherever they lie. */
+/** What identifies a corpus: equal for equal utterances, wherever they are stored. */
 export const contentOf = (utterances: Examined["utterances"]) =>
   utterances.map(({ id, label, words, seconds }) => [id, label, words, seconds]);

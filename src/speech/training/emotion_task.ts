@@ -1,4 +1,4 @@
-/** Stages 1 and 2 of the paper: characters and emotions from speech, then from speech and words. */
+/** The task of stages 1 and 2: characters and emotion from speech, then from speech and words. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import { argmax, score } from "../metrics/metrics.ts";
 import { totalEdits, wer, wordEdits } from "../metrics/wer.ts";
@@ -11,21 +11,22 @@ import { ctcLoss, type Reduction } from "../../ops/ctc.ts";
 import { add } from "../../ops/elementwise.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { Inference } from "../system/inference.ts";
-import { type UtteranceAnswer, utteranceAnswer } from "./answer.ts";
-import { type BatchPlan, planEpoch, planInOrder } from "./batches.ts";
+import { type UtteranceAnswer, utteranceAnswer } from "../metrics/answer.ts";
+import { type BatchSize, planEpoch, planInOrder } from "./batches.ts";
 import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
 import { uniformStream } from "../../train/seeds.ts";
 import { specAugment } from "./spec_augment.ts";
 import { type DevResult, type Losses, refuseTooFew, type Task } from "../../train/task.ts";
 
+/** Options of EmotionTask. */
 export interface EmotionTaskOptions {
   readonly system: EmotionRecognizer;
   readonly parameters: readonly Parameter[];
   readonly reader: Reader;
   readonly train: readonly Utterance[];
   readonly dev: readonly Utterance[];
-  readonly batch: BatchPlan;
+  readonly batch: BatchSize;
   readonly seed: number;
   /** α in L = α·L_CTC + (1 − α)·L_E. */
   readonly alpha: number;
@@ -35,6 +36,7 @@ export interface EmotionTaskOptions {
   readonly save: (folder: string) => Promise<void>;
 }
 
+/** Trains an EmotionRecognizer with L = α·L_CTC + (1 − α)·L_E. */
 export class EmotionTask implements Task<Batch> {
   readonly #o: EmotionTaskOptions;
   readonly #seconds: readonly number[];
@@ -79,13 +81,13 @@ export class EmotionTask implements Task<Batch> {
     return { loss: add(ctc, emotion, alpha, 1 - alpha), parts: { ctc, emotion } };
   }
 
-  /** Absent where the system has no CTC head. */
+  /** Undefined where the system has no CTC head. */
   #ctc({ ctcLogits, frames }: EncodedSpeech, { targets }: Batch, reduction: Reduction): Tensor | undefined {
     return (
       ctcLogits &&
       ctcLoss(ctcLogits, boundTargets(targets, frames), frames, {
         ...{ blank: this.#o.system.config.hubert?.blank, reduction },
-        // A transcript that is too long for its frames has no CTC loss, but an emotion all the same.
+        // An utterance with too few frames for its transcript has no CTC loss, but an emotion.
         zeroInfinity: true,
       })
     );

@@ -1,4 +1,4 @@
-/** From utterances to what a step reads: normalised audio, CTC targets, token ids, labels. */
+/** Reads utterances into batches: normalised audio, CTC targets, token ids and labels. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import type { Host } from "../../host/host.ts";
 import { normalize, readWav, SAMPLE_RATE } from "../../io/audio.ts";
@@ -6,22 +6,23 @@ import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";
 import { type PaddedSpeech, padSpeech } from "../system/inference.ts";
-import { readWords } from "../system/words.ts";
+import { tokenizeWords } from "../system/words.ts";
 import { roundLength } from "./batches.ts";
 
-/** Its speech is normalised, and padded to a length that other batches have as well. */
+/** A batch. Its audio is normalised, and padded to a length of roundLength(). */
 export interface Batch extends Required<PaddedSpeech> {
   readonly utterances: readonly Utterance[];
-  /** CTC ids of each transcript. */
+  /** CTC labels of each transcript. */
   readonly targets: readonly (readonly number[])[];
-  /** Class numbers; −100, which no loss counts, where there is none. */
+  /** Class numbers; −100, which losses ignore, for utterances without a label. */
   readonly labels: readonly number[];
-  /** The true words, tokenised; absent where the system reads none. */
+  /** The reference transcripts as input of BERT; absent where no words are read. */
   readonly words?: BertInput;
-  /** Of speech, without padding. */
+  /** Of audio, without padding. */
   readonly seconds: number;
 }
 
+/** How utterances are read. */
 export interface Reader {
   readonly host: Host;
   readonly vocabulary?: CtcVocabulary;
@@ -30,13 +31,13 @@ export interface Reader {
   readonly maxTokens: number;
   /** Fewest samples of a clip: receptiveField() of the encoder. */
   readonly minSamples?: number;
-  /** False: the audio is not brought to zero mean and unit variance. */
+  /** Whether the audio is brought to zero mean and unit variance. Default true. */
   readonly normalize?: boolean;
-  /** Told of every file that cannot be read any more; its utterance is left out. */
+  /** Told of every recording that cannot be read, whose utterance is left out. Without it such a recording is an error. */
   readonly onProblem?: (id: string, message: string) => void;
 }
 
-/** Reads the utterances of a batch, each changed by `change`; undefined where not one of them can be read. */
+/** Reads the utterances of a batch, each augmented by `change`; undefined where none can be read. */
 export async function readBatch(
   reader: Reader,
   wanted: readonly Utterance[],
@@ -71,7 +72,7 @@ export async function readBatch(
     labels: utterances.map((u) => (u.label === undefined ? -100 : LABELS.indexOf(u.label))),
     words:
       tokenizer &&
-      (await readWords(
+      (await tokenizeWords(
         tokenizer,
         utterances.map((u) => u.words),
         reader.maxTokens,
@@ -80,25 +81,25 @@ export async function readBatch(
   };
 }
 
-/** Says how many transcripts are more than BERT can read, which has so many positions. */
-export async function noteCut(
+/** Notes how many transcripts are longer than the `positions` of BERT. */
+export async function noteTruncation(
   tokenizer: BertTokenizer,
   utterances: readonly Utterance[],
   positions: number,
   onNote?: (line: string) => void,
 ): Promise<void> {
-  let cut = 0;
+  let truncated = 0;
   for (const { words } of utterances)
-    if ((await tokenizer.encode(words.toLowerCase())).ids.length > positions) cut++;
-  if (cut > 0)
+    if ((await tokenizer.encode(words.toLowerCase())).ids.length > positions) truncated++;
+  if (truncated > 0)
     onNote?.(
-      `${cut} of ${utterances.length} transcripts are longer than BERT's ${positions} positions: their ends are cut off`,
+      `${truncated} of ${utterances.length} transcripts are longer than BERT's ${positions} positions: their ends are cut off`,
     );
 }
 
 /**
- * CTC targets in which one that is too long for its frames, whatever its length, is replaced by a short one that is so
- * too: it counts as no loss, and takes no room.
+ * CTC targets in which each that is too long for its frames is replaced by a shorter one that is too long as well: neither has
+ * a loss, and the loss takes memory for the longest target of the batch.
  */
 export const boundTargets = (
   targets: readonly (readonly number[])[],

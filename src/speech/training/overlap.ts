@@ -1,4 +1,4 @@
-/** What `evaluate` and `train` say of what a model was trained on. */
+/** Overlap of a test set with what a model was trained on, for the reports of evaluation and training. */
 import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import type { Corpus, Utterance } from "../corpora/corpus.ts";
@@ -13,12 +13,12 @@ import {
 } from "./provenance.ts";
 import { corpusIdentity } from "./run_provenance.ts";
 
-/** What the result says of the model's training: whether it is a test at all. */
-export type Training =
+/** Overlap of a test set with the training of a model, where that is known. */
+export type TrainingOverlap =
   | { known: false }
   | ({ known: true; heldOut?: string; unknown: readonly string[] } & Overlap);
 
-/** The session that the training held out. Throws an ArgumentError where the record names none that this corpus has. */
+/** The session that the training of a model held out. Throws an ArgumentError where that is unknown or not in the corpus. */
 export function heldOutBy(record: Provenance | undefined, path: string, { root, sessions }: Corpus): string {
   const heldOut = record?.corpora[0]?.heldOut;
   if (heldOut !== undefined && sessions.includes(heldOut)) return heldOut;
@@ -30,24 +30,24 @@ export function heldOutBy(record: Provenance | undefined, path: string, { root, 
   throw new ArgumentError(`Cannot evaluate ${path} without --fold NAME: ${why}; sessions are ${names}`);
 }
 
-/** What the model has heard of a test in the corpus of `utterances`; reads its clips. */
-export async function trainingOf(
+/** Compares the test set of a fold with what a model was trained on; reads its recordings. `utterances`: all of the corpus. */
+export async function trainingOverlap(
   host: Host,
   record: Provenance | undefined,
   { test }: Fold,
   utterances: readonly Utterance[],
-): Promise<Training> {
+): Promise<TrainingOverlap> {
   if (!record) return { known: false };
   const { corpora, unknown } = record;
   const overlap = overlapOf(record, await clipDigests(host, test), await corpusIdentity(utterances));
   return { known: true, heldOut: corpora[0]?.heldOut, unknown, ...overlap };
 }
 
-/** Throws where the model heard some of the test. */
-export function refuseOverlap(path: string, { name, test }: Fold, training: Training): void {
+/** Throws where the model was trained or selected on some of the test set. */
+export function refuseTrainedOn(path: string, { name, test }: Fold, training: TrainingOverlap): void {
   if (!training.known) return;
   const { heldOut, trainedOn, selectedBy, sameSamples } = training;
-  // A corpus may hold a recording twice, on both sides of its own split.
+  // A corpus may hold a recording twice, on both sides of its split.
   const copies = name === heldOut ? 0 : sameSamples;
   if (trainedOn + selectedBy + copies === 0) return;
   const held = heldOut === undefined ? "" : `; its training held out ${heldOut}`;
@@ -66,8 +66,8 @@ function overlapText({ trainedOn, selectedBy, sameSamples }: Overlap, all: numbe
   return `of ${all} utterances ${parts.join(" and ")}`;
 }
 
-/** What stands above the figures. */
-export function trainingLines(training: Training, all: number): string[] {
+/** The lines of a report about the training of the model; `all`: utterances of the test set. */
+export function trainingLines(training: TrainingOverlap, all: number): string[] {
   if (!training.known) return [`what it was trained on is unknown: it has no ${PROVENANCE_FILE}`];
   const { trainedOn, selectedBy, sameSamples, otherSamples, unknown } = training;
   const overlap = trainedOn + selectedBy;
@@ -88,7 +88,7 @@ export function trainingLines(training: Training, all: number): string[] {
   ];
 }
 
-/** Names the checkpoints of a new run that have heard some of its test. */
+/** Notes which checkpoints that a run starts from were trained or selected on some of its test set. */
 export async function warnOfOverlap(
   host: Host,
   folders: readonly (string | undefined)[],

@@ -1,6 +1,6 @@
 /**
- * training.json of a model folder: what the model was trained on, so that nobody tests it on that by mistake. Clips are known
- * by their samples: another corpus may use the same ids, and a copy other ones.
+ * training.json of a model folder: what the model was trained on, so that it is not tested on that by mistake. Recordings are
+ * identified by a digest of their samples, since other corpora may have the same ids, and copies other ones.
  */
 import * as v from "valibot";
 import type { Utterance } from "../corpora/corpus.ts";
@@ -9,40 +9,44 @@ import { finite, integer, object, readJsonAs, record } from "../../io/schema.ts"
 import { readWavFormat } from "../../io/wav.ts";
 import { readMono } from "../../io/wav_samples.ts";
 
-/** Digests by utterance id; "" for a clip that could not be read when the record was made. */
+/** Digests by utterance id; "" for a recording that could not be read. */
 const clips = record(v.string());
 
 const corpus = object({
   name: v.string(),
-  /** Of ids, labels, words and lengths of all its utterances, wherever they lie. */
+  /** A hash of ids, labels, words and lengths of all utterances. */
   identity: v.string(),
   system: v.string(),
   preset: v.string(),
-  /** The session that was held out for the test. */
+  /** Name of the session held out. */
   heldOut: v.string(),
-  /** Share of dialogues and seed that chose the dev set. */
+  /** Share of the dialogues in the dev set, and the seed of its choice. */
   dev: finite,
   seed: integer(0),
   trainedOn: clips,
-  /** The dev set: it chose the epoch. */
+  /** The dev set, which selected the epoch. */
   selectedBy: clips,
 });
 
 const schema = object({
   format: v.literal(1),
-  /** The model's own training first, then what the checkpoints that it began with were trained on. */
+  /** Of the model's own training first, then of the checkpoints that it started from. */
   corpora: v.array(corpus),
-  /** Names of the corpora whose plain text was read for masked-word pretraining. */
+  /** Names of the corpora whose text.txt was used for masked language modelling. */
   text: v.array(v.string()),
-  /** Names of the checkpoints that it began with and that do not say what they were trained on. */
+  /** Names of the checkpoints that it started from and that have no such record. */
   unknown: v.array(v.string()),
 });
 
-export type HeardCorpus = Readonly<v.InferOutput<typeof corpus>>;
+/** A corpus on which a model was trained. */
+export type TrainingCorpus = Readonly<v.InferOutput<typeof corpus>>;
+/** The content of training.json. */
 export type Provenance = Readonly<v.InferOutput<typeof schema>>;
 
+/** Name of the record in a model folder. */
 export const PROVENANCE_FILE = "training.json";
 
+/** The record as text. */
 export const provenanceText = (record: Provenance): string => `${JSON.stringify(record, null, 1)}\n`;
 
 /** The record in a model folder; undefined where there is none. Throws one line where it is damaged. */
@@ -52,28 +56,28 @@ export async function readProvenance(host: Host, folder: string): Promise<Proven
   return await readJsonAs(host, path, schema);
 }
 
-/** A checkpoint that a training began with: a name for it, and its record where it has one. */
-export type Before = readonly [name: string, record: Provenance | undefined];
+/** A checkpoint that a training started from: its name, and its record where it has one. */
+export type InitialCheckpoint = readonly [name: string, record: Provenance | undefined];
 
-/** The record of a training's own corpora and of the checkpoints that it began with. */
+/** The record of a training on `own`, started from `initial`. */
 export function provenance(
-  own: { readonly corpus?: HeardCorpus; readonly text?: string },
-  before: readonly Before[] = [],
+  own: { readonly corpus?: TrainingCorpus; readonly text?: string },
+  initial: readonly InitialCheckpoint[] = [],
 ): Provenance {
-  const records = before.map(([, record]) => record).filter((record) => record !== undefined);
-  const nameless = before.filter(([, record]) => record === undefined).map(([name]) => name);
+  const records = initial.map(([, record]) => record).filter((record) => record !== undefined);
+  const unrecorded = initial.filter(([, record]) => record === undefined).map(([name]) => name);
   const corpora = [...(own.corpus ? [own.corpus] : []), ...records.flatMap((record) => record.corpora)];
   const once = (names: readonly string[]) => [...new Set(names)];
   return {
     format: 1,
     corpora: withoutRepeats(corpora),
     text: once([...(own.text === undefined ? [] : [own.text]), ...records.flatMap((record) => record.text)]),
-    unknown: once([...nameless, ...records.flatMap((record) => record.unknown)]),
+    unknown: once([...unrecorded, ...records.flatMap((record) => record.unknown)]),
   };
 }
 
-/** Leaves out clips that an entry before has in the same part, and entries of which nothing is left. */
-function withoutRepeats(corpora: readonly HeardCorpus[]): HeardCorpus[] {
+/** Leaves out recordings that an earlier entry has in the same part, and entries that are empty then. */
+function withoutRepeats(corpora: readonly TrainingCorpus[]): TrainingCorpus[] {
   const seen = { trainedOn: new Set<string>(), selectedBy: new Set<string>() };
   const fresh = (part: keyof typeof seen, all: Readonly<Record<string, string>>) => {
     const left = Object.entries(all).filter((clip) => !seen[part].has(clip.join(" ")));
@@ -89,10 +93,10 @@ function withoutRepeats(corpora: readonly HeardCorpus[]): HeardCorpus[] {
     .filter((one, i) => i === 0 || Object.keys({ ...one.trainedOn, ...one.selectedBy }).length > 0);
 }
 
-/** Samples that tell a clip from others: two minutes at 16 kHz. */
-const ENOUGH = 2 ** 21;
+/** Only so many samples are hashed: two minutes at 16 kHz. */
+const MAX_SAMPLES = 2 ** 21;
 
-/** Digests of clips by id: 48 bits in base64, "" for a file that cannot be read. Throws the signal's reason. */
+/** Digests by utterance id: 48 bits in base64, "" for a recording that cannot be read. Throws the reason of an aborted signal. */
 export async function clipDigests(
   host: Host,
   utterances: readonly Pick<Utterance, "id" | "wav">[],
@@ -106,15 +110,12 @@ export async function clipDigests(
   return out;
 }
 
-/**
- * Of the samples alone, as mono of 16 bits: what a file says besides them may change, and so may the format in which it holds
- * them.
- */
+/** A digest of the samples, as mono of 16 bits: header and format of the file may change. */
 async function clipDigest(host: Host, path: string): Promise<string> {
   const file = await host.open(path);
   try {
     const whole = await readWavFormat(file);
-    const format = { ...whole, frames: Math.min(whole.frames, ENOUGH) };
+    const format = { ...whole, frames: Math.min(whole.frames, MAX_SAMPLES) };
     const { frames, channels, bytesPerSample, encoding, position } = format;
     const bytes = new Uint8Array(2 * frames);
     if (encoding === "integer" && bytesPerSample === 2 && channels === 1) await file.read(bytes, position);
@@ -130,24 +131,21 @@ async function clipDigest(host: Host, path: string): Promise<string> {
   }
 }
 
-/** How much of a test a model knows: numbers of its utterances, each counted once. */
+/** Overlap of a test set with a training: numbers of its utterances, each counted once. */
 export interface Overlap {
-  /** Trained on, by the model or by a checkpoint that it began with. */
+  /** On which the model or a checkpoint that it started from was trained. */
   readonly trainedOn: number;
-  /** In a dev set, which chose the epoch. */
+  /** In a dev set, which selected the epoch. */
   readonly selectedBy: number;
-  /** The same samples as a clip of another id that was trained on or in a dev set: a copy, or a corpus that has it twice. */
+  /** With the samples of an utterance of another id that is one of those: a copy, or a corpus that has it twice. */
   readonly sameSamples: number;
-  /**
-   * An id that was trained on or in a dev set, but other samples: of another corpus, or of a changed copy. None where the
-   * corpus is the same but for its samples: then the ids count.
-   */
+  /** With the id of one of those, but other samples: of another corpus, or of a changed copy. */
   readonly otherSamples: number;
 }
 
 /**
- * Compares a test, by the digests of its clips, with what a model was trained on. `identity` of the test's corpus: one that has the
- * utterances of a corpus that it was trained on, word for word and as long, is that corpus however its recordings were converted.
+ * Compares a test set, given by its digests, with what a model was trained on. `identity`: of the corpus of the test set. Where
+ * a corpus of the training has the same, its ids identify the recordings, since they may have been converted.
  */
 export function overlapOf(
   record: Provenance,
@@ -169,7 +167,7 @@ export function overlapOf(
   const samples = new Set(all.map(([, digest]) => digest).filter((digest) => digest !== ""));
   const counts = { trainedOn: 0, selectedBy: 0, sameSamples: 0, otherSamples: 0 };
   for (const [id, digest] of Object.entries(test)) {
-    // A clip that could not be read when the record was made is known by its id alone.
+    // A recording without a digest is identified by its id alone.
     const within = (part: Set<string>) => part.has(clip(id, digest)) || part.has(clip(id, ""));
     if (within(trainedOn)) counts.trainedOn++;
     else if (within(selectedBy)) counts.selectedBy++;

@@ -1,4 +1,4 @@
-/** A whole run: its data, its models stage by stage, and the way from one to the next. */
+/** A training run, stage by stage. */
 import type { Device } from "../../gpu/device.ts";
 import { build, type TaskOptions } from "./build.ts";
 import { readChecked } from "../../train/checksum.ts";
@@ -6,23 +6,32 @@ import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.t
 import { identify, split, type TrainData } from "./data.ts";
 import { trainStage } from "../../train/loop.ts";
 import type { StageOptions } from "../../train/stage.ts";
-import type { Chosen } from "./materials.ts";
+import type { StageModels } from "./stage_inputs.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest } from "../../train/state.ts";
 
+/** Options of trainRun(). */
 export interface RunOptions extends Pick<TaskOptions, "onProblem" | "onNote"> {
+  /** Where the models run. */
   readonly device: Device;
+  /** The folder of the run. */
   readonly run: RunFolder;
+  /** From prepareRun(). */
   readonly config: TrainConfig;
-  /** Absent where only stage 0 is trained. */
+  /** From prepareRun(); absent where only stage 0 is trained. */
   readonly data?: TrainData;
+  /** Whether to continue from the newest checkpoint. */
   readonly resume: boolean;
+  /** Where aborted, the run saves a checkpoint and stops. */
   readonly signal: AbortSignal;
+  /** Told of each stage as it begins, with the number of its parameters and of those that are trained. */
   readonly onStage?: (stage: StageNumber, parameters: number, trained: number) => void;
+  /** Told of each update. */
   readonly onStep?: StageOptions<unknown>["onStep"];
-  /** Makes a stage's model and task; a test may have a smaller one. */
+  /** Builds model and task of a stage. Default build(). */
   readonly buildStage?: typeof build;
+  /** Told of the dev scores of each epoch, and whether they are the best of the stage. */
   readonly onDev?: (
     stage: StageNumber,
     ...rest: Parameters<NonNullable<StageOptions<unknown>["onDev"]>>
@@ -30,14 +39,14 @@ export interface RunOptions extends Pick<TaskOptions, "onProblem" | "onNote"> {
 }
 
 /**
- * Runs the stages of `config`, or goes on from the newest checkpoint. The chosen model of the last stage lands in
- * RUN/model. Returns false where it was interrupted.
+ * Trains the stages of `config` one after the other, or resumes from the newest checkpoint. The best model of the last stage is
+ * published in RUN/model. Returns false where it was interrupted.
  */
 export async function trainRun(options: RunOptions): Promise<boolean> {
   try {
     return await trainStages(options);
   } catch (error) {
-    await options.run.refuseGone(error); // whatever failed, that is why
+    await options.run.refuseGone(error); // the cause of any error, where the folder is gone
     throw error;
   }
 }
@@ -59,14 +68,14 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
   for (const stage of config.stages) {
     if (state && state.stage > stage) continue;
-    if (signal.aborted) return false; // the stage before has left its checkpoint
+    if (signal.aborted) return false; // the stage before has saved its checkpoint
     const from = latest && state?.stage === stage ? latest : undefined;
-    const chosen: Chosen = Object.fromEntries(
+    const models: StageModels = Object.fromEntries(
       Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
     );
     if (!from)
-      for (const folder of Object.values(chosen)) await readChecked(run.host, `${folder}/model.safetensors`);
-    const { weights, task } = await buildStage(device, config, stage, chosen, from?.folder, {
+      for (const folder of Object.values(models)) await readChecked(run.host, `${folder}/model.safetensors`);
+    const { weights, task } = await buildStage(device, config, stage, models, from?.folder, {
       ...{ train, dev, onProblem: options.onProblem, onNote },
       record: recordOf(provenance, stage),
     });
@@ -108,7 +117,7 @@ const SELECT = {
   last: undefined,
 } as const;
 
-/** Throws where a stage of a run, however late, is to use what the device has not. */
+/** Throws where any stage of a run needs a feature that the device lacks. */
 function checkPrecision({ info }: Device, config: TrainConfig): void {
   const stage = config.stages.find((each) => stageOf(config, each).precision === "f16");
   if (stage !== undefined && !info.f16)

@@ -1,13 +1,13 @@
-/** What the models of a run were trained on: its own corpus, and what the checkpoints that it began with had. */
+/** What the models of a run are trained on: its corpus, and what the checkpoints that it starts from were trained on. */
 import type { Host } from "../../host/host.ts";
 import { beginningOf } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import type { StageNumber, TrainConfig } from "../recipes/config.ts";
 import { contentOf, split, type TrainData } from "./data.ts";
 import {
-  type Before,
+  type InitialCheckpoint,
   clipDigests,
-  type HeardCorpus,
+  type TrainingCorpus,
   PROVENANCE_FILE,
   type Provenance,
   provenance,
@@ -16,17 +16,18 @@ import {
 } from "./provenance.ts";
 import { hash, type Latest } from "../../train/state.ts";
 
+/** What the models of a run are trained on. */
 export interface RunProvenance {
-  readonly corpus?: HeardCorpus;
-  /** Name of the corpus whose text stage 0 reads. */
+  readonly corpus?: TrainingCorpus;
+  /** Name of the corpus whose text stage 0 trains on. */
   readonly text?: string;
-  readonly hubert?: Before;
-  readonly bert?: Before;
+  readonly hubert?: InitialCheckpoint;
+  readonly bert?: InitialCheckpoint;
 }
 
 /**
- * Reads every clip of train and dev once. Throws where they are not those of the newest checkpoint, which holds their
- * digests. Undefined where interrupted.
+ * Reads every recording of the training and dev sets once. Throws where their digests are not those in the newest checkpoint.
+ * Undefined where interrupted.
  */
 export async function runProvenance(
   host: Host,
@@ -34,14 +35,14 @@ export async function runProvenance(
   data: TrainData | undefined,
   { latest, signal }: { latest?: Latest; signal: AbortSignal },
 ): Promise<RunProvenance | undefined> {
-  const before = async (folder: string | undefined): Promise<Before | undefined> =>
+  const initial = async (folder: string | undefined): Promise<InitialCheckpoint | undefined> =>
     folder === undefined ? undefined : [nameOf(folder), await readProvenance(host, folder)];
   try {
     return {
-      corpus: data && (await heardCorpus(host, config, data, latest, signal)),
+      corpus: data && (await trainingCorpus(host, config, data, latest, signal)),
       text: config.stages.includes(0) ? nameOf(config.data) : undefined,
-      hubert: await before(config.from.hubert),
-      bert: await before(config.from.bert),
+      hubert: await initial(config.from.hubert),
+      bert: await initial(config.from.bert),
     };
   } catch (error) {
     if (signal.aborted) return undefined;
@@ -49,34 +50,34 @@ export async function runProvenance(
   }
 }
 
-/** The record of a stage's model. Stage 0 reads text alone, stage 1 learns from speech alone. */
+/** The record of a stage's model: stage 0 trains on text alone, stage 1 on speech alone. */
 export function recordOf({ corpus, text, hubert, bert }: RunProvenance, stage: StageNumber): Provenance {
   const speech = stage > 0;
   const reads = stage !== 1;
-  const before = [speech ? hubert : undefined, reads ? bert : undefined].filter((one) => one !== undefined);
+  const initial = [speech ? hubert : undefined, reads ? bert : undefined].filter((one) => one !== undefined);
   const own = { corpus: speech ? corpus : undefined, text: reads ? text : undefined };
-  return provenance(own, before);
+  return provenance(own, initial);
 }
 
-/** Writes the record of a model that a run of version 0.1 saved without one. */
+/** Writes the record of a model that has none, as those that version 0.1 saved. */
 export async function addRecord(host: Host, folder: string, record: Provenance): Promise<void> {
   const path = `${folder}/${PROVENANCE_FILE}`;
   if ((await host.kind(path)) === undefined) await writeWhole(host, path, provenanceText(record));
 }
 
-/** The last part of a path; "fold5/model" where that alone says nothing. */
+/** The last part of a path, or the last two where that is a generic name: "fold5/model". */
 function nameOf(folder: string): string {
   const parts = folder.split(/[/\\]/).filter((part) => part !== "");
   return parts.slice(/^(model|stage\d.*)$/.test(parts.at(-1) ?? "") ? -2 : -1).join("/");
 }
 
-async function heardCorpus(
+async function trainingCorpus(
   host: Host,
   config: TrainConfig,
   data: TrainData,
   latest: Latest | undefined,
   signal: AbortSignal,
-): Promise<HeardCorpus> {
+): Promise<TrainingCorpus> {
   const { system, preset, dev, seed } = config;
   const { fold, examined } = data;
   const facts = {
@@ -84,7 +85,7 @@ async function heardCorpus(
     identity: await corpusIdentity(examined.utterances),
     ...{ system, preset, heldOut: fold.name, dev, seed },
   };
-  // A checkpoint of a stage of speech holds them already: of this run, since its state said so.
+  // A checkpoint of a stage that trains on speech holds the digests already.
   const kept =
     latest && latest.state.stage > 0
       ? await readProvenance(host, latest.folder).catch(() => undefined)
@@ -95,14 +96,14 @@ async function heardCorpus(
   const own = kept?.corpora[0];
   if (!own || own.identity !== facts.identity || own.heldOut !== facts.heldOut)
     return { ...facts, trainedOn, selectedBy };
-  refuseOthers(config.data, { ...own.trainedOn, ...own.selectedBy }, { ...trainedOn, ...selectedBy });
+  refuseChanged(config.data, { ...own.trainedOn, ...own.selectedBy }, { ...trainedOn, ...selectedBy });
   return { ...own, ...facts };
 }
 
 type Digests = Readonly<Record<string, string>>;
 
-/** Throws where clips are not those that the run began with; one that cannot be read, then or now, passes here. */
-function refuseOthers(data: string, then: Digests, now: Digests): void {
+/** Throws where recordings have changed since the run began; those that could or can not be read are not compared. */
+function refuseChanged(data: string, then: Digests, now: Digests): void {
   const others = Object.keys(now).filter((id) => now[id] !== "" && then[id] && now[id] !== then[id]);
   if (others.length === 0) return;
   throw new Error(
@@ -110,6 +111,6 @@ function refuseOthers(data: string, then: Digests, now: Digests): void {
   );
 }
 
-/** Equal for corpora with the same utterances, wherever they lie. */
+/** A hash that is equal for corpora with equal utterances, wherever they are stored. */
 export const corpusIdentity = (utterances: TrainData["examined"]["utterances"]): Promise<string> =>
   hash(contentOf(utterances));

@@ -1,13 +1,14 @@
-/** Several checkpoints seen as one: the speech encoder of one, the text encoder of another. */
+/** Several checkpoints as one: the speech encoder of one, the text encoder of another. */
 import type { Safetensors } from "../../io/safetensors.ts";
 
+/** One of them. */
 export interface Source {
   readonly file: Safetensors;
-  /** The key under which a tensor is seen; undefined hides it. */
+  /** The key that a tensor gets; undefined leaves it out. */
   readonly rename: (key: string) => string | undefined;
 }
 
-/** All tensors of the sources; where two show the same key the first has it. */
+/** All tensors of the sources; where two have the same key, the first counts. */
 export function mergeSources(sources: readonly Source[]): Safetensors {
   const tensors = new Map<string, { file: Safetensors; key: string }>();
   for (const { file, rename } of sources) {
@@ -34,7 +35,7 @@ export function mergeSources(sources: readonly Source[]): Safetensors {
   };
 }
 
-/** A HuBERT checkpoint with or without its prefix and CTC head; other heads stay hidden. */
+/** Keys of a HuBERT checkpoint, with or without prefix, as HubertForCTC has them; other heads are left out. */
 export function hubertKeys(key: string): string | undefined {
   if (/^(hubert|wav2vec2)\./.test(key) || key.startsWith("lm_head."))
     return key.replace(/^wav2vec2\./, "hubert.");
@@ -43,7 +44,7 @@ export function hubertKeys(key: string): string | undefined {
   return bare.test(key) ? `hubert.${key}` : undefined;
 }
 
-/** A BERT checkpoint with or without its prefix; pooler and heads stay hidden. */
+/** Keys of a BERT checkpoint, with or without prefix, as BertModel has them; pooler and heads are left out. */
 export function bertKeys(key: string): string | undefined {
   const bare = key.replace(/^bert\./, "");
   return /^(embeddings|encoder\.layer)\./.test(bare) ? `bert.${bare}` : undefined;

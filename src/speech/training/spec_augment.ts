@@ -1,18 +1,19 @@
-/** SpecAugment (Park et al. 2019) as transformers' `_compute_mask_indices` draws its spans. */
+/** SpecAugment (Park et al. 2019), with spans as transformers' `_compute_mask_indices` draws them. */
 import type { HubertConfig } from "../../models/config.ts";
 
+/** Options of maskSpans(). */
 export interface SpanOptions {
-  /** Share of the steps that begin a span, times the span's length. */
+  /** Share of the steps that are masked, if spans do not overlap. */
   readonly probability: number;
+  /** Steps of a span. */
   readonly length: number;
   /** Fewest spans of a row. */
   readonly minimum: number;
 }
 
 /**
- * Masked steps of each row, 1 = masked, as rows of `width`. `lengths` are the steps that may be masked.
- *
- * A row of fewer steps than a span has no mask; a row of few steps has fewer spans, so that they may be distinct.
+ * A mask (rows, `width`), 1 = masked; `lengths`: the steps of each row that may be masked. A row of fewer steps than a span has
+ * no mask; a row of few steps has as many spans as fit. `next` gives uniform numbers in [0, 1).
  */
 export function maskSpans(
   lengths: readonly number[],
@@ -43,6 +44,7 @@ function distinct(count: number, limit: number, next: () => number): number[] {
   return numbers.slice(0, count);
 }
 
+/** Masks of a batch, see HubertInput. */
 export interface SpecMasks {
   /** (B, T): 0 = a frame that is masked. Absent where none is. */
   readonly keepFrames?: Uint32Array;
@@ -50,7 +52,7 @@ export interface SpecMasks {
   readonly keepFeatures?: Uint32Array;
 }
 
-/** Masks of one batch by the config's rates; `frames` are the real ones of each utterance, T all of them. */
+/** Draws the masks of a batch; `frames`: real frames of each utterance, T: frames with padding. */
 export function specAugment(
   config: HubertConfig,
   frames: readonly number[],

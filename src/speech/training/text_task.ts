@@ -1,11 +1,10 @@
-/** Stage 0: masked-word training of a small BERT on plain text (Devlin et al. 2019, section 3.1), one sentence a line. */
+/** The task of stage 0: masked language modelling (Devlin et al. 2019, section 3.1) on plain text, one sentence per line. */
 import type { Host } from "../../host/host.ts";
 import { readAnyText } from "../../io/encoding.ts";
 import { droppedCharacters, normalizeTranscript, showDropped } from "../../io/text.ts";
 import type { BertTokenizer } from "../../io/tokenizer.ts";
-import type { BertInput } from "../../models/bert.ts";
-import type { BertForMaskedLM } from "../../models/masked_lm.ts";
-import { cutTokens, padRows } from "../system/words.ts";
+import type { BertForMaskedLM, BertInput } from "../../models/bert.ts";
+import { truncateTokens, padRows } from "../system/words.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { Parameter } from "../../nn/parameter.ts";
 import { crossEntropy } from "../../ops/cross_entropy.ts";
@@ -15,18 +14,18 @@ import { planEpoch } from "./batches.ts";
 import { seedOf, uniformStream } from "../../train/seeds.ts";
 import type { DevResult, Losses, Task } from "../../train/task.ts";
 
-/** A text of token ids; longer ones are cut. */
+/** Token ids. */
 type Sentence = readonly number[];
 
 /**
- * Reads a file of sentences, normalised as transcripts are, lower-cased and tokenised. `onNote` is told where the file
- * is not UTF-8 and what the normaliser left out.
+ * Reads the first `lines` sentences of a file, normalised as transcripts are, in lower case, tokenised and cut to `tokens`.
+ * `onNote` is told where the file is not UTF-8, which characters were dropped and how many sentences were cut.
  */
 export async function readSentences(
   host: Host,
   path: string,
   tokenizer: BertTokenizer,
-  { lines: most, tokens }: { readonly lines: number; readonly tokens: number },
+  { lines: maxLines, tokens }: { readonly lines: number; readonly tokens: number },
   onNote?: (line: string) => void,
 ): Promise<Sentence[]> {
   const { text, encoding } = await readAnyText(host, path);
@@ -35,11 +34,11 @@ export async function readSentences(
   const sentences: Sentence[] = [];
   const dropped = new Map<string, number>();
   let cut = 0;
-  for (const line of lines.slice(0, most)) {
+  for (const line of lines.slice(0, maxLines)) {
     for (const [sign, n] of droppedCharacters(line)) dropped.set(sign, (dropped.get(sign) ?? 0) + n);
     const { ids } = await tokenizer.encode(normalizeTranscript(line).toLowerCase());
     if (ids.length > tokens) cut++;
-    sentences.push(cutTokens(ids, tokens));
+    sentences.push(truncateTokens(ids, tokens));
   }
   if (dropped.size > 0) onNote?.(`${path}: dropped characters, kept without ${showDropped(dropped)}`);
   if (cut > 0)
@@ -49,30 +48,36 @@ export async function readSentences(
   return sentences;
 }
 
+/** A batch of sentences. */
 export interface TextBatch {
   readonly input: BertInput;
-  /** True ids where a token was chosen, −100 elsewhere. */
+  /** Ids of the tokens to be predicted, −100 elsewhere. */
   readonly targets: readonly number[];
   readonly seed: number;
 }
 
+/** Options of TextTask. */
 export interface TextTaskOptions {
   readonly model: BertForMaskedLM;
   readonly parameters: readonly Parameter[];
   readonly train: readonly Sentence[];
   readonly dev: readonly Sentence[];
+  /** Sentences of a batch. */
   readonly items: number;
   readonly seed: number;
-  /** Ids of [PAD] and [MASK], and how many ids are special. */
+  /** Id of [PAD]. */
   readonly pad: number;
+  /** Id of [MASK]. */
   readonly mask: number;
+  /** Ids of all special tokens, which are never predicted. */
   readonly special: ReadonlySet<number>;
   readonly save: (folder: string) => Promise<void>;
 }
 
-/** Share of the tokens to be guessed. */
-const CHOSEN = 0.15;
+/** Probability that a token is to be predicted. */
+const MLM_PROBABILITY = 0.15;
 
+/** Trains a BertForMaskedLM. */
 export class TextTask implements Task<TextBatch> {
   readonly #o: TextTaskOptions;
 
@@ -105,18 +110,18 @@ export class TextTask implements Task<TextBatch> {
     return batch.input.ids.length;
   }
 
-  /** Of the chosen tokens 80 % become [MASK], 10 % another word, 10 % stay. */
+  /** Of the tokens to be predicted 80 % are replaced by [MASK], 10 % by a random token, 10 % are kept. */
   #batch(sentences: readonly Sentence[], seed: number): TextBatch {
     const { pad, mask, special, model } = this.#o;
     const next = uniformStream(seed);
     const targets: number[][] = [];
     const rows = sentences.map((sentence) => {
-      const wanted = sentence.map((id) => !special.has(id) && next() < CHOSEN);
+      const wanted = sentence.map((id) => !special.has(id) && next() < MLM_PROBABILITY);
       targets.push(sentence.map((id, i) => (wanted[i] ? id : -100)));
       return sentence.map((id, i) => {
         if (!wanted[i]) return id;
-        const dice = next();
-        return dice < 0.8 ? mask : dice < 0.9 ? Math.floor(next() * model.bert.config.vocabSize) : id;
+        const u = next();
+        return u < 0.8 ? mask : u < 0.9 ? Math.floor(next() * model.bert.config.vocabSize) : id;
       });
     });
     const input = padRows(rows, pad);
@@ -127,7 +132,7 @@ export class TextTask implements Task<TextBatch> {
   losses({ input, targets }: TextBatch, mode: Mode): Losses {
     const logits = this.#o.model.forward(input, mode);
     const [B, T, V] = logits.shape;
-    // A batch in which no token was chosen has no mean: its first token is guessed.
+    // Without a token to be predicted the mean loss is not defined: then the first token is.
     const some = targets.some((t) => t >= 0) ? targets : [input.ids[0][0], ...targets.slice(1)];
     const loss = crossEntropy(reshape(logits, [B * T, V]), some);
     return { loss, parts: {} };

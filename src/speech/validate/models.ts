@@ -1,4 +1,4 @@
-/** Runs the model of a case folder and compares every tensor that the folder stores. */
+/** Runs the model of a case folder, and compares every tensor that the folder stores. */
 import * as v from "valibot";
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
@@ -25,23 +25,25 @@ import { type CaseInfo, CaseTensors, filesOf, maskPassed, readCase } from "../..
 import { type Evidence, judge, type Stage } from "../../validate/compare.ts";
 import { type Cost, resetPeak, watchMemory } from "../../validate/cost.ts";
 
+/** Largest relative L2 error with which a stage passes. */
 const LIMIT = 1e-4;
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** A run of a case's model on its inputs: the stages it shows, and where its loss and gradients come from. */
+/** A model with the inputs of a case: its forward pass, and what is differentiated. */
 interface Run {
   /** Tensors whose gradients the case may ask for, by the name after `grad_input.`. */
   readonly leaves: Readonly<Record<string, Tensor>>;
-  /** Runs forward; stages go to `mode.observe`, the return is what is differentiated, with a cotangent for each. */
+  /** The forward pass; stages go to `mode.observe`. Returns the tensors to differentiate, with a cotangent for each. */
   readonly forward: (mode: Mode) => { outputs: Tensor[]; cotangents: Tensor[] };
-  /** Integer stages that need no GPU. */
+  /** Integer stages, which are computed without a GPU. */
   readonly counts?: Readonly<Record<string, readonly number[]>>;
 }
 
-type Built = (inputs: CaseTensors, outputs: string, masked: boolean) => Promise<Run>;
+/** Reads the inputs of a case; `outputs` is the name of its file of expected tensors. */
+type RunBuilder = (inputs: CaseTensors, outputs: string, masked: boolean) => Promise<Run>;
 
-/** The stages of all variants, and the cost of the first. */
+/** Compares every model file and every file of expected tensors of a case; `cost` is of the first. */
 export async function validateModel(
   host: Host,
   device: Device,
@@ -88,7 +90,8 @@ export async function validateModel(
   return { stages, cost };
 }
 
-interface Job {
+/** A model file and a file of expected tensors. */
+interface Comparison {
   readonly folder: string;
   readonly model: string;
   readonly output: string;
@@ -99,8 +102,12 @@ interface Job {
   readonly torch: CaseTensors;
 }
 
-async function compareRun(host: Host, device: Device, job: Job): Promise<{ stages: Stage[]; cost: Cost }> {
-  const { folder, model, json, inputs, truth, torch } = job;
+async function compareRun(
+  host: Host,
+  device: Device,
+  comparison: Comparison,
+): Promise<{ stages: Stage[]; cost: Cost }> {
+  const { folder, model, output, json, caseInfo, inputs, truth, torch } = comparison;
   const path = `${folder}/${model}`;
   const file = await openSafetensors(host, path);
   const weights = new Weights(device, { file, path, spellings, mayIgnore });
@@ -115,7 +122,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
     const build = builder(weights, json, folder, file.tensors);
     resetPeak(device);
     const memory = await watchMemory(host, (sample) => weights.initialize(sample));
-    const run = await build(inputs, job.output, maskPassed(job.caseInfo, folder, job.output));
+    const run = await build(inputs, output, maskPassed(caseInfo, folder, output));
     counts = run.counts;
     const probabilities = names.some((n) => n.startsWith("attentions."));
     const backward = names.some((n) => n.startsWith("grad"));
@@ -141,7 +148,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
       }
       for (const g of result.gradients.values()) g.release();
     }
-    // Probabilities have no gradient, so they are shown by a second, plain run; so is everything where none is asked for.
+    // Attention probabilities come only from a run without gradients; so does everything where no gradient is compared.
     if (probabilities || gradients.size === 0) {
       scope(device, () => {
         run.forward({ observe, probabilities });
@@ -174,7 +181,7 @@ async function compareRun(host: Host, device: Device, job: Job): Promise<{ stage
   }
 }
 
-/** Frames are channels-last here; the cases store convolution outputs (B, C, T). */
+/** A stage in the layout of `shape`: frames are channels-last here, but cases store the outputs of convolutions (B, C, T). */
 export async function readStage(
   stage: Tensor | undefined,
   shape: readonly number[],
@@ -190,7 +197,12 @@ export async function readStage(
   return turned;
 }
 
-function builder(weights: Weights, json: Json, folder: string, keys: ReadonlyMap<string, unknown>): Built {
+function builder(
+  weights: Weights,
+  json: Json,
+  folder: string,
+  keys: ReadonlyMap<string, unknown>,
+): RunBuilder {
   const path = `${folder}/config.json`;
   if (has(json, "hubert") && has(json, "cmgi")) return wholeSystem(weights, json, path);
   if (has(json, "d_s") && has(json, "d_t")) return fusionHead(weights, cmgiConfig(json, path));
@@ -207,7 +219,7 @@ async function cotangents(inputs: CaseTensors, name: string, device: Device): Pr
   return inputs.has(key) ? Tensor.from(device, await inputs.read(key), inputs.shape(key)) : undefined;
 }
 
-function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): Built {
+function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): RunBuilder {
   const withHead = ctc ? new HubertForCTC(weights.root, config) : undefined;
   const base = withHead?.hubert ?? new HubertModel(weights.root.at(config.prefix), config);
   return async (inputs, output, masked) => {
@@ -256,14 +268,14 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): Built {
   };
 }
 
-/** A loss that is a sum of products with fixed cotangents. */
+/** The loss Σ dot(output, cotangent), whose gradients are those of the cotangents. */
 function weighted(mode: Mode, outputs: Tensor[], cotangents: Tensor[]): ReturnType<Run["forward"]> {
   const loss = outputs.map((y, i) => dot(y, cotangents[i])).reduce((a, b) => add(a, b));
   mode.observe?.("loss", loss);
   return { outputs, cotangents };
 }
 
-function bert(weights: Weights, config: BertConfig, keys: ReadonlyMap<string, unknown>): Built {
+function bert(weights: Weights, config: BertConfig, keys: ReadonlyMap<string, unknown>): RunBuilder {
   const classifies = keys.has("classifier.weight");
   const head = classifies ? new BertForSequenceClassification(weights.root, config) : undefined;
   const pooler = [...keys.keys()].some((k) => k.endsWith("pooler.dense.weight"));
@@ -304,7 +316,7 @@ async function bertInput(inputs: CaseTensors, mask: string): Promise<BertInput> 
   };
 }
 
-function fusionHead(weights: Weights, config: CmgiConfig): Built {
+function fusionHead(weights: Weights, config: CmgiConfig): RunBuilder {
   const head = new CmGI(weights.root.at("cmgi"), config);
   return async (inputs) => {
     const { device } = weights;
@@ -329,11 +341,11 @@ function fusionHead(weights: Weights, config: CmgiConfig): Built {
   };
 }
 
-/** How a case's loss is made up, where that is not as its model is trained. */
+/** Keys of the loss of a case, which may differ from that of training. */
 const lossSchema = object({ ctc_lambda: v.optional(finite), blank: v.optional(integer(0)) });
 
-/** HuBERT, CTC head, BERT and CmGI of an e2e case, whose config `json` is, from the file `path`. */
-export function wholeSystem(weights: Weights, json: Json, path: string): Built {
+/** HuBERT, CTC head, BERT and CmGI of a case of a whole system; `json` is its config, from the file `path`. */
+export function wholeSystem(weights: Weights, json: Json, path: string): RunBuilder {
   const system = new EmotionRecognizer(weights.root, emotionConfig(json, path));
   const hubert = system.config.hubert;
   if (!hubert) throw new Error("Cannot validate: the case has no HuBERT");

@@ -1,4 +1,4 @@
-/** A recording through a recogniser, stage by stage beside what PyTorch computed of it. */
+/** Recognises a recording, and compares every stage with what PyTorch computed. */
 import * as v from "valibot";
 import type { Host } from "../../host/host.ts";
 import { readWav } from "../../io/audio.ts";
@@ -9,18 +9,19 @@ import { distance } from "../../validate/compare.ts";
 import type { Recognizer } from "../system/recognizer.ts";
 import { readStage } from "./models.ts";
 
-/** Relative L2 up to which a stage agrees. */
+/** Largest relative L2 error with which a stage passes. */
 const LIMIT = 1e-4;
 
-/** The folder with what PyTorch computed: MODEL/reference, or MODEL itself; undefined where neither holds it. */
+/** The folder with PyTorch's tensors: MODEL/reference or MODEL itself; undefined where neither has them. */
 export async function findReference(host: Host, model: string): Promise<string | undefined> {
   for (const candidate of [`${model}/reference`, model])
     if ((await host.kind(`${candidate}/outputs.safetensors`)) === "file") return candidate;
   return undefined;
 }
 
+/** A stage beside PyTorch's. */
 export interface ComparedStage {
-  /** As the case calls it: "conv.0", "cmgi.logits". */
+  /** As in the case: "conv.0", "cmgi.logits". */
   readonly name: string;
   readonly shape: readonly number[];
   /** ‖got − want‖ / ‖want‖. */
@@ -28,23 +29,28 @@ export interface ComparedStage {
   readonly pass: boolean;
 }
 
+/** The result of compareRecording(). */
 export interface ComparedRecording {
-  /** File of the recording in the model's folder of clips, and its seconds. */
+  /** Name of the recording in MODEL/clips. */
   readonly file: string;
+  /** Length of the recording. */
   readonly seconds: number;
-  /** Seconds of the first pass, which compiles kernels, and of the second; dispatches of the second. */
+  /** Seconds of the first pass, which compiles kernels. */
   readonly cold: number;
+  /** Seconds of the second pass. */
   readonly warm: number;
+  /** Dispatches of the second pass. */
   readonly dispatches: number;
   readonly stages: readonly ComparedStage[];
-  /** The words found here, and those from PyTorch's logits. */
+  /** The words recognised here. */
   readonly words?: string;
+  /** The words decoded from PyTorch's logits. */
   readonly wanted: string;
-  /** The words are the same and every stage agrees. */
+  /** Whether the words are equal and every stage passes. */
   readonly pass: boolean;
 }
 
-/** Recognises the recording of the case in `reference`, out of `model`/clips. Throws where the case names none. */
+/** Recognises the recording in `model`/clips that the case in `reference` names. Throws where it names none. */
 export async function compareRecording(
   host: Host,
   recognizer: Recognizer,
@@ -58,10 +64,10 @@ export async function compareRecording(
     );
   const [file] = audio;
   const { samples, seconds } = await readWav(host, `${model}/clips/${file}`);
-  const truth = await Truth.open(host, reference);
+  const expected = await ReferenceTensors.open(host, reference);
   const seen = new Map<string, Tensor>();
   const observe = (name: string, t: Tensor) => {
-    if (truth.has(name) && !seen.has(name)) seen.set(name, t.keep());
+    if (expected.has(name) && !seen.has(name)) seen.set(name, t.keep());
   };
   const { recorder } = recognizer.device;
   const start = performance.now();
@@ -73,31 +79,31 @@ export async function compareRecording(
   const dispatches = recorder.dispatches - before;
   const stages: ComparedStage[] = [];
   for (const [name, tensor] of seen) {
-    const got = await readStage(tensor, truth.shape(name));
-    const { relL2 } = distance(got ?? [], await truth.read(name));
+    const got = await readStage(tensor, expected.shape(name));
+    const { relL2 } = distance(got ?? [], await expected.read(name));
     stages.push({ name, shape: tensor.shape, relL2, pass: relL2 <= LIMIT });
     tensor.release();
   }
-  await truth.close();
+  await expected.close();
   const [words, wanted] = [transcript?.text, decoded[0]];
   const pass = words === wanted && stages.every((s) => s.pass);
   return { file, seconds, cold, warm, dispatches, stages, words, wanted, pass };
 }
 
-/** Tensors of a case: float64 where it is stored, else PyTorch's float32; probabilities follow from the logits. */
-class Truth {
+/** PyTorch's tensors of a case: in float64 where stored, else in float32; probabilities are computed from the logits. */
+class ReferenceTensors {
   readonly #files: readonly CaseTensors[];
 
   private constructor(files: readonly CaseTensors[]) {
     this.#files = files;
   }
-  static async open(host: Host, folder: string): Promise<Truth> {
+  static async open(host: Host, folder: string): Promise<ReferenceTensors> {
     const files: CaseTensors[] = [];
     for (const name of ["outputs_f64", "outputs", "inputs"]) {
       const path = `${folder}/${name}.safetensors`;
       if ((await host.kind(path)) === "file") files.push(await CaseTensors.open(host, path));
     }
-    return new Truth(files);
+    return new ReferenceTensors(files);
   }
   #of(name: string): [file: CaseTensors | undefined, source: string] {
     const sources = name === "probabilities" ? ["cmgi.logits", "logits"] : [name];
@@ -129,9 +135,9 @@ class Truth {
 
 const clipsSchema = v.array(object({ file: v.string(), text: v.string(), label: v.string() }));
 
-/** A recording of a model folder: its file in clips/, and what is true of it. */
+/** A recording of a model folder: its name in clips/, its reference transcript and its label. */
 export type Clip = Readonly<v.InferOutput<typeof clipsSchema>[number]>;
 
-/** The recordings in `model`/clips, as its clips.json lists them. Throws where that is no such list. */
+/** The recordings in `model`/clips, as clips.json lists them. Throws where that is no such list. */
 export const readClips = (host: Host, model: string): Promise<Clip[]> =>
   readJsonAs(host, `${model}/clips/clips.json`, clipsSchema);

@@ -1,25 +1,26 @@
 /**
- * What a corpus allows: figures that need no network, against which a network's are read. Every one is
- * measured with a session held out, over all sessions.
+ * Baselines of a corpus: scores of classifiers without a neural network, to compare a model's with. All are measured by
+ * leave-one-session-out cross-validation.
  */
 import * as v from "valibot";
 import { type Corpus, LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
 import { folds } from "../corpora/folds.ts";
 import { type Manifest, readManifest } from "../corpora/manifest.ts";
-import { ALIGNMENT } from "../corpora/plan.ts";
-import { STATES } from "../corpora/prosody.ts";
+import { ALIGNMENT } from "../synthetic/plan.ts";
+import { STATES } from "../synthetic/prosody.ts";
 import type { Host } from "../../host/host.ts";
 import { readWav } from "../../io/audio.ts";
 import { integer, number, object, readJsonAs, readJsonLinesAs, record } from "../../io/schema.ts";
-import { type Ceilings, ceilings } from "./ceilings.ts";
+import { writeWhole } from "../../io/write_whole.ts";
+import { type Ceilings, ceilings } from "../synthetic/ceilings.ts";
 import { fitLda, fitNaiveBayes } from "./classifiers.ts";
-import { FEATURES, handFeatures } from "./features.ts";
+import { FEATURES, acousticFeatures } from "./features.ts";
 import { argmax, meanAndDeviation, score } from "../metrics/metrics.ts";
 
-/** Of utterances, or a mean of such shares; a sum of rounded ones may be a little more than 1. */
+/** A sum of rounded shares may be a little more than 1. */
 const share = number("a share from 0 to 1", (x) => x >= 0 && x <= 1 + 1e-9);
 
-/** UA of every held-out session, their mean and deviation, and WA over all utterances. */
+/** UA of every held-out session, their mean and standard deviation, and WA over all utterances. */
 const baselineSchema = object({ folds: record(share), ua: share, deviation: share, wa: share });
 
 const ceilingsSchema = object({ audio: share, text: share, both: share, aligned: share });
@@ -27,51 +28,69 @@ const ceilingsSchema = object({ audio: share, text: share, both: share, aligned:
 const schema = object({
   utterances: integer(1),
   majority: share,
-  /** Acoustic only: linear discriminants on hand features. */
+  /** Acoustic: linear discriminant analysis of handcrafted features. */
   lda: baselineSchema,
-  /** The same with features standardised by speaker, which needs more than one clip of a speaker. */
+  /** The same with features standardised by speaker, for which a speaker needs several clips. */
   ldaBySpeaker: baselineSchema,
-  /** Words only, from the true transcript. */
+  /** Text: naive Bayes on the reference transcripts, of words, and of words and pairs of words. */
   unigrams: baselineSchema,
   bigrams: baselineSchema,
-  /** The posteriors of ldaBySpeaker and unigrams multiplied. */
+  /** Both: the product of the posteriors of ldaBySpeaker and unigrams. */
   lateFusion: baselineSchema,
+  /** Names of the acoustic features. */
   features: v.array(v.string()),
-  /** Only for a generated corpus: share of prosody states found by LDA, and the table's ceilings. */
+  /** Of a synthetic corpus only: recall of the prosody states by LDA, mean and each, and the ceilings of its joint table. */
   synthetic: v.optional(
     object({
       states: share,
       statesFound: object({ tense: share, bright: share, low: share, flat: share }),
       ceilings: ceilingsSchema,
-      /** With one state in ten and one keyword in ten misread. */
+      /** Where one state in ten and one keyword in ten are misrecognised. */
       ceilingsMisread: ceilingsSchema,
     }),
   ),
 });
 
+/** Scores of one baseline. */
 export type Baseline = Readonly<v.InferOutput<typeof baselineSchema>>;
+/** All baselines of a corpus. */
 export type Baselines = Readonly<v.InferOutput<typeof schema>>;
 
-/** The oracle.json beside a generated corpus; undefined where there is none. Throws one line where it lacks a figure. */
+/** Where the baselines of a synthetic corpus lie in its folder. */
+const FILE = "baselines.json";
+/** The same in corpora that version 0.1 made. */
+const FORMER_FILE = "oracle.json";
+
+/**
+ * The baselines beside a synthetic corpus, from baselines.json, else from oracle.json; undefined where there is neither.
+ * Throws one line where a figure is missing.
+ */
 export async function readBaselines(host: Host, root: string): Promise<Baselines | undefined> {
-  const path = `${root}/oracle.json`;
-  return (await host.kind(path)) === "file" ? await readJsonAs(host, path, schema) : undefined;
+  for (const path of [`${root}/${FILE}`, `${root}/${FORMER_FILE}`])
+    if ((await host.kind(path)) === "file") return await readJsonAs(host, path, schema);
+  return undefined;
 }
 
-/** What a line of truth.jsonl says that is measured here. */
+/** Writes baselines.json into the folder of a corpus. */
+export const writeBaselines = (host: Host, root: string, baselines: Baselines): Promise<void> =>
+  writeWhole(host, `${root}/${FILE}`, `${JSON.stringify(baselines, null, 2)}\n`);
+
+/** The keys of a line of truth.jsonl that are read here. */
 const truthSchema = object({ id: v.string(), state: v.picklist(STATES) });
 
 type Labelled = Utterance & { readonly label: Label };
-/** Trains on some of the utterances, by index; the result gives log posteriors of any one. */
+/** Trains on the utterances with these indices; returns the log posteriors of any utterance. */
 type Fit = (train: readonly number[]) => (i: number) => number[];
 
+/** Options of measureBaselines(). */
 export interface BaselinesOptions {
+  /** Told how many of all clips are analysed. */
   readonly onClip?: (done: number, total: number) => void;
   /** Told of every file that cannot be read; its utterance is left out. Without it such a file is an error. */
   readonly onProblem?: (id: string, message: string) => void;
 }
 
-/** Measures the baselines; reads every wav. Throws where a class or a second session is missing. */
+/** Measures the baselines; reads every wav file. Throws where a class or a second session is missing. */
 export async function measureBaselines(
   host: Host,
   corpus: Corpus,
@@ -82,7 +101,7 @@ export async function measureBaselines(
   const raw: number[][] = [];
   for (const [i, utterance] of labelled.entries()) {
     try {
-      raw.push(handFeatures((await readWav(host, utterance.wav)).samples));
+      raw.push(acousticFeatures((await readWav(host, utterance.wav)).samples));
       data.push(utterance);
     } catch (error) {
       if (!onProblem) throw error;
@@ -98,10 +117,10 @@ export async function measureBaselines(
   const truth = data.map((u) => LABELS.indexOf(u.label));
   const unigrams = data.map((u) => u.words.split(" "));
   const bigrams = unigrams.map((tokens) => tokens.concat(tokens.slice(1).map((t, i) => `${tokens[i]} ${t}`)));
-  const voice = ldaFit(bySpeaker, truth, LABELS.length);
-  const words = bayesFit(unigrams, truth);
+  const acoustic = ldaFit(bySpeaker, truth, LABELS.length);
+  const text = bayesFit(unigrams, truth);
   const late: Fit = (train) => {
-    const [a, b] = [voice(train), words(train)];
+    const [a, b] = [acoustic(train), text(train)];
     return (i) => a(i).map((p, k) => p + b(i)[k]);
   };
   const manifest = await readManifest(host, corpus.root);
@@ -109,16 +128,17 @@ export async function measureBaselines(
     utterances: data.length,
     majority: Math.max(...LABELS.map((_, k) => truth.filter((t) => t === k).length)) / data.length,
     lda: baseline(data, truth, ldaFit(raw, truth, LABELS.length)),
-    ldaBySpeaker: baseline(data, truth, voice),
-    unigrams: baseline(data, truth, words),
+    ldaBySpeaker: baseline(data, truth, acoustic),
+    unigrams: baseline(data, truth, text),
     bigrams: baseline(data, truth, bayesFit(bigrams, truth)),
     lateFusion: baseline(data, truth, late),
     features: [...FEATURES],
-    synthetic: manifest && (await generated(host, corpus.root, manifest, data, bySpeaker)),
+    synthetic: manifest && (await syntheticFigures(host, corpus.root, manifest, data, bySpeaker)),
   };
 }
 
-async function generated(
+/** What only a corpus allows whose prosody states are known. */
+async function syntheticFigures(
   host: Host,
   root: string,
   { preset }: Manifest,
@@ -132,7 +152,7 @@ async function generated(
     if (state === undefined) throw new RangeError(`Cannot use ${path}: it lacks the clip ${id}`);
     return STATES.indexOf(state);
   });
-  const found = holdOut(data, ldaFit(features, states, STATES.length)).predicted;
+  const found = crossValidate(data, ldaFit(features, states, STATES.length)).predicted;
   const scores = score(states, found, STATES.length);
   const recalls = STATES.map((state, k) => [state, scores.perClass[k].recall]);
   const alignment = preset === "nano" ? 0 : ALIGNMENT;
@@ -158,8 +178,11 @@ function bayesFit(texts: string[][], labels: readonly number[]): Fit {
   };
 }
 
-/** The answer to every utterance by the fit that did not see its session. */
-function holdOut(data: readonly Labelled[], fit: Fit): { predicted: number[]; tests: Map<string, number[]> } {
+/** The prediction for every utterance by the fit that was not trained on its session; `tests`: indices by session. */
+function crossValidate(
+  data: readonly Labelled[],
+  fit: Fit,
+): { predicted: number[]; tests: Map<string, number[]> } {
   const index = new Map(data.map((u, i) => [u.id, i]));
   const predicted = new Array<number>(data.length);
   const tests = new Map<string, number[]>();
@@ -173,7 +196,7 @@ function holdOut(data: readonly Labelled[], fit: Fit): { predicted: number[]; te
 }
 
 function baseline(data: readonly Labelled[], truth: readonly number[], fit: Fit): Baseline {
-  const { predicted, tests } = holdOut(data, fit);
+  const { predicted, tests } = crossValidate(data, fit);
   const perFold = [...tests].map(([name, held]) => {
     return [name, score(pick(truth, held), pick(predicted, held), LABELS.length).ua] as const;
   });

@@ -1,6 +1,6 @@
-/** eSpeak NG through WebAssembly: a package that is GPL-3.0 and needed for making corpora alone, so that it is loaded here only. */
+/** eSpeak NG in WebAssembly. The package is GPL-3.0, and needed only for making corpora: it is loaded here only. */
 import { ALL_VOICES } from "./speakers.ts";
-import type { Speech, SpeechRequest } from "./speech.ts";
+import type { Speech, SpeechRequest } from "./synthesis.ts";
 
 /** The package's name; a development dependency. */
 export const SYNTHESISER = "@echogarden/espeak-ng-emscripten";
@@ -32,30 +32,31 @@ const VARIANTS = "/usr/share/espeak-ng-data/voices/!v";
 const LONGEST_GAP = 9;
 
 /**
- * Loads the synthesiser. Equal requests give equal samples in every process whose Date.now() always gives the same, since
- * eSpeak seeds its noise from the clock. Throws where the package is not installed; the result throws for an unknown voice.
+ * Loads the synthesiser. Equal requests give equal samples in every process in which Date.now() is constant, since eSpeak
+ * seeds its noise from the clock. Throws where the package is not installed; the returned function throws for an unknown
+ * voice.
  */
 export async function openEspeak(): Promise<(request: SpeechRequest) => Speech> {
   const { default: load } = (await import(SYNTHESISER)) as { default: () => Promise<Espeak> };
   const espeak = await load();
   const worker = new espeak.eSpeakNGWorker();
-  // A pause between words is a property of a voice: one variant for each length.
+  // In eSpeak the pause between words is a property of the voice: one variant for each length.
   for (const voice of ALL_VOICES) {
     const variant = espeak.FS.readFile(`${VARIANTS}/${voice}`, { encoding: "utf8" });
     for (let gap = 0; gap <= LONGEST_GAP; gap++)
       espeak.FS.writeFile(`${VARIANTS}/${voice}-${gap}`, `${variant}\nwords ${gap}\n`);
   }
   worker.set_voice(`gmw/en-US+${ALL_VOICES[0]}-0`);
-  // Memory as it is now is put back before every request, so that no clip depends on the one before.
-  const fresh = espeak.HEAPU8.slice();
+  // The memory is restored before every request, so that no clip depends on the one before.
+  const initial = espeak.HEAPU8.slice();
   return (request) => {
-    espeak.HEAPU8.set(fresh);
-    espeak.HEAPU8.fill(0, fresh.length);
-    return speak(worker, request);
+    espeak.HEAPU8.set(initial);
+    espeak.HEAPU8.fill(0, initial.length);
+    return synthesise(worker, request);
   };
 }
 
-function speak(worker: Worker, { voice, gap, rate, pitch, range, text }: SpeechRequest): Speech {
+function synthesise(worker: Worker, { voice, gap, rate, pitch, range, text }: SpeechRequest): Speech {
   if (worker.set_voice(`gmw/en-US+${voice}-${Math.min(gap, LONGEST_GAP)}`) !== 0)
     throw new Error(`Cannot speak: the synthesiser has no voice ${voice}`);
   worker.set_rate(rate);

@@ -1,11 +1,11 @@
 /**
- * Makes a stand-in for IEMOCAP in IEMOCAP's own layout, from a speech synthesiser. Everything follows from
- * preset and seed. Beside the sessions lie
+ * Synthesises a stand-in for IEMOCAP in IEMOCAP's own layout. Everything follows from preset and seed. Beside the sessions
+ * it writes
  *
- *   manifest.json   what was made, and a SHA-256 over every file of the sessions
- *   truth.jsonl     state, text type and ingredient of every clip, which no reader may use
- *   text.txt        sentences without speech, for masked-word pretraining
- *   vocab.txt       word pieces that cover them
+ *   manifest.json   preset, seed and counts, and a SHA-256 over every file of the sessions
+ *   truth.jsonl     prosody state, text type and so on of every clip: for the baselines, never for training
+ *   text.txt        sentences without speech, for masked language modelling
+ *   vocab.txt       the word pieces of a BERT that reads them
  */
 import type { Host } from "../../host/host.ts";
 import { SAMPLE_RATE } from "../../io/audio.ts";
@@ -14,28 +14,33 @@ import { normalizeTranscript } from "../../io/text.ts";
 import { writeWav16 } from "../../io/wav.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { alignmentFile, evaluationFile, type Turn, transcriptFile } from "./layout.ts";
-import { hashSessions, type Manifest } from "./manifest.ts";
-import { type Clip, PRESETS, type Preset, plan } from "./plan.ts";
-import { random } from "./random.ts";
+import { hashSessions, type Manifest } from "../corpora/manifest.ts";
+import { type Clip, CORPUS_PRESETS, type CorpusPreset, plan } from "./plan.ts";
+import { random } from "../corpora/random.ts";
 import { textCorpus, vocabulary, wordPieces, written } from "./sentences.ts";
-import { requestFor, type Synthesise, wordTimes } from "./speech.ts";
-import { record } from "./timbre.ts";
+import { requestFor, type Synthesise, wordTimes } from "./synthesis.ts";
+import { simulateRecording } from "./simulate_recording.ts";
 
-export interface MakeOptions {
-  readonly preset: keyof typeof PRESETS;
+export interface SynthesisOptions {
+  readonly preset: keyof typeof CORPUS_PRESETS;
   readonly seed: number;
   readonly synthesise: Synthesise;
+  /** Told how many of all clips are written. */
   readonly onClip?: (done: number, total: number) => void;
-  /** Overrides parts of the preset. */
-  readonly change?: Partial<Preset>;
+  /** Replaces keys of the preset. */
+  readonly change?: Partial<CorpusPreset>;
 }
 
-/** Clips on their way at once: the synthesiser works on one while another is finished here. */
-const UNDER_WAY = 4;
+/** Clips in flight: the synthesiser, a process of its own, works on one while another is filtered and written here. */
+const IN_FLIGHT = 4;
 
 /** Writes a whole corpus into the folder `root` and returns its manifest, which is written last. */
-export async function makeCorpus(host: Host, root: string, options: MakeOptions): Promise<Manifest> {
-  const preset: Preset = { ...PRESETS[options.preset], ...options.change };
+export async function synthesiseCorpus(
+  host: Host,
+  root: string,
+  options: SynthesisOptions,
+): Promise<Manifest> {
+  const preset: CorpusPreset = { ...CORPUS_PRESETS[options.preset], ...options.change };
   const clips = plan(preset, options.seed);
   const dialogues = new Map<string, Clip[]>();
   for (const clip of clips) dialogues.set(clip.dialogue, [...(dialogues.get(clip.dialogue) ?? []), clip]);
@@ -48,11 +53,11 @@ export async function makeCorpus(host: Host, root: string, options: MakeOptions)
   }
 
   const durations = new Map<string, number>();
-  await inParallel(clips, UNDER_WAY, async (clip) => {
-    const { samples, times } = await voice(clip, options);
+  await inParallel(clips, IN_FLIGHT, async (clip) => {
+    const { samples, times } = await synthesiseClip(clip, options);
     const sentences = `${root}/Session${clip.session}/sentences`;
     await writeWav16(host, `${sentences}/wav/${clip.dialogue}/${clip.id}.wav`, samples, SAMPLE_RATE);
-    // The release lacks two alignments; here the first turns of session 3 lack theirs.
+    // IEMOCAP lacks two alignments: here the first turns of session 3 lack theirs.
     if (clip.session !== 3 || !clip.id.endsWith("000")) {
       const words = normalizeTranscript(written(clip.clauses)).split(" ");
       const path = `${sentences}/ForcedAlignment/${clip.dialogue}/${clip.id}.wdseg`;
@@ -81,10 +86,10 @@ export async function makeCorpus(host: Host, root: string, options: MakeOptions)
   return manifest;
 }
 
-/** A clip as samples (N) at 16 kHz, and when its words begin and end. */
-async function voice(
+/** A clip as samples (N) at 16 kHz, and when each of its words begins and the last ends, in seconds. */
+async function synthesiseClip(
   clip: Clip,
-  { synthesise, seed }: MakeOptions,
+  { synthesise, seed }: SynthesisOptions,
 ): Promise<{ samples: Float32Array; times: number[] }> {
   const { request, positions } = requestFor(clip);
   const speech = await synthesise(request);
@@ -94,16 +99,16 @@ async function voice(
     SAMPLE_RATE,
   );
   const times = wordTimes(speech, positions);
-  const spans = clip.stretches.map(({ from, to, prosody }) => ({
+  const spans = clip.spans.map(({ from, to, prosody }) => ({
     from: from === 0 ? 0 : Math.round(times[from] * SAMPLE_RATE),
     to: to === positions.length ? dry.length : Math.round(times[to] * SAMPLE_RATE),
     prosody,
   }));
-  const samples = record(dry, spans, clip.speaker, random(seed, clip.id, "recording"));
+  const samples = simulateRecording(dry, spans, clip.speaker, random(seed, clip.id, "recording"));
   return { samples, times };
 }
 
-/** The files of a dialogue, with what the release has lying about: hidden copies, one rater's view, CR. */
+/** The files of a dialogue, with the irregularities of the release: hidden `._` copies, folders of single raters, CR line ends. */
 async function writeDialogue(
   host: Host,
   root: string,
@@ -144,7 +149,7 @@ async function writeExtras(
   host: Host,
   root: string,
   clips: readonly Clip[],
-  preset: Preset,
+  preset: CorpusPreset,
   seed: number,
 ): Promise<void> {
   const truth = clips.map(({ id, label, code, state, type, stress, partial, scripted, wordless }) =>
@@ -157,7 +162,7 @@ async function writeExtras(
   await writeWhole(host, `${root}/vocab.txt`, `${pieces.join("\n")}\n`);
 }
 
-/** Runs `work` on all items, `width` at a time. After a failure none is begun, and all have ended. */
+/** Runs `work` on all items, `width` at a time. After a failure starts no more, and throws once those in flight have ended. */
 async function inParallel<T>(
   items: readonly T[],
   width: number,

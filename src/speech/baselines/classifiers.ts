@@ -1,11 +1,12 @@
 /**
- * Two classifiers that need no GPU: linear discriminant analysis on numbers, naive Bayes on words. Both take
- * the classes as equally likely, which is best for UA, and return log posteriors up to a constant.
+ * Linear discriminant analysis and naive Bayes. Both assume equal class priors, which is best for UA, and return log
+ * posteriors up to a constant.
  */
 
+/** Log posteriors of the classes, up to a constant. */
 export type Classifier<X> = (x: X) => number[];
 
-/** Samples (N, F) with labels below `classes` → linear discriminants under one shared covariance. */
+/** Linear discriminants under one shared covariance, from samples (N, F) with labels (N) below `classes`. */
 export function fitLda(
   samples: readonly (readonly number[])[],
   labels: readonly number[],
@@ -25,7 +26,7 @@ export function fitLda(
     for (let a = 0; a < F; a++)
       for (let b = 0; b < F; b++) covariance[a][b] += (d[a] * d[b]) / samples.length;
   });
-  // A thousandth of each variance more keeps a constant feature from making the matrix singular.
+  // Regularised, so that a constant feature does not make the matrix singular.
   for (let f = 0; f < F; f++) covariance[f][f] = covariance[f][f] * 1.001 + 1e-9;
   const weights = means.map((mean) => solve(covariance, mean));
   const offsets = means.map((mean, k) => -0.5 * dot(mean, weights[k]));
@@ -60,7 +61,7 @@ export function fitNaiveBayes(
     );
 }
 
-/** Solves A·x = b for a symmetric positive A (F, F): Gauss with pivoting on copies. */
+/** Solves A·x = b for a symmetric positive definite A (F, F) by Gauss-Jordan elimination with pivoting. */
 function solve(A: readonly (readonly number[])[], b: readonly number[]): number[] {
   const n = b.length;
   const rows = A.map((row, i) => [...row, b[i]]);

@@ -1,7 +1,7 @@
-/** What the stages of a recipe are made from: configs, tokenizers and checkpoints, checked without a GPU. */
+/** What a stage starts from: configs, tokenizers and checkpoints, checked without a GPU. */
 import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
-import { misfit } from "../../io/schema.ts";
+import { mismatch } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import {
   bertConfig,
@@ -13,7 +13,7 @@ import {
 import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { checkBertKeys, familyOf, partOf } from "../../models/family.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
-import { BertForMaskedLM } from "../../models/masked_lm.ts";
+import { BertForMaskedLM } from "../../models/bert.ts";
 import { checkWeights, type WeightsOptions, type WeightScope } from "../../nn/weights.ts";
 import { type Assets, openAssets } from "./assets.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
@@ -23,32 +23,35 @@ import { partsOf, systemConfig, systemOf } from "../recipes/systems.ts";
 
 type Json = Record<string, unknown>;
 
-/** The chosen models of the stages before, by folder. */
-export type Chosen = Partial<Record<StageNumber, string>>;
+/** Folders of the best models of the stages before. */
+export type StageModels = Partial<Record<StageNumber, string>>;
 
-/** What a stage is made from. */
-export interface Materials {
+/** What a stage starts from. */
+export interface StageInputs {
   readonly stage: StageNumber;
   readonly assets: Assets;
-  /** Configs in Hugging Face's keys; `bert` where the stage reads. */
+  /** Config of the speech encoder in Hugging Face's keys. */
   readonly hubert: Json;
+  /** Config of the text encoder; absent where the stage reads no words. */
   readonly bert?: Json;
-  /** Checkpoints that the encoders begin with. */
+  /** Folder of the checkpoint that the speech encoder starts from; absent where it is random. */
   readonly hubertFolder?: string;
+  /** The same for the text encoder. */
   readonly bertFolder?: string;
 }
 
-export async function materials(
+/** Reads configs, vocabulary and tokenizer of a stage; `models` are those of the stages before. */
+export async function stageInputs(
   host: Host,
   config: TrainConfig,
   stage: StageNumber,
-  chosen: Chosen,
-): Promise<Materials> {
+  models: StageModels,
+): Promise<StageInputs> {
   const { from, model, data } = config;
   const fused = stage === 2;
   const { bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
-  const hubertFolder = stage === 0 ? undefined : ((fused ? chosen[1] : undefined) ?? from.hubert);
-  const bertFolder = readsText ? ((fused ? chosen[0] : undefined) ?? from.bert) : undefined;
+  const hubertFolder = stage === 0 ? undefined : ((fused ? models[1] : undefined) ?? from.hubert);
+  const bertFolder = readsText ? ((fused ? models[0] : undefined) ?? from.bert) : undefined;
   const assets = await openAssets(host, from.hubert, readsText ? (bertFolder ?? data) : undefined);
   const hubert = await merged(host, model, "hubert", from.hubert);
   const bert = readsText ? await merged(host, model, "bert", bertFolder) : undefined;
@@ -59,7 +62,7 @@ export async function materials(
   return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
 }
 
-/** What the recipe says of a part, over what the config of a checkpoint's folder says. */
+/** The config of a part: the keys of the recipe, and the others as in the folder of the checkpoint. */
 async function merged(
   host: Host,
   model: TrainConfig["model"],
@@ -69,22 +72,22 @@ async function merged(
   if (folder === undefined) return { ...model[part] };
   const path = `${folder}/config.json`;
   const own = partOf(await readJson(host, path), part);
-  // Before the recipe has its say, which names a family of its own.
+  // Checked before merging, since the recipe has a model_type of its own.
   familyOf(own, path, part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
   return { ...own, ...model[part] };
 }
 
-/** The speech encoder that the stages will train. */
+/** Config of the speech encoder that the stages train. */
 export async function encoderOf(host: Host, config: TrainConfig): Promise<HubertConfig> {
   const { model, from } = config;
   return hubertConfig(await merged(host, model, "hubert", from.hubert), sourceOf(config, "hubert"));
 }
 
-/** Where a part of the model's config came from, for errors: the file that it began with. */
+/** For errors: where the config of a part comes from. */
 const sourceOf = ({ from }: TrainConfig, part: "hubert" | "bert"): string =>
   from[part] === undefined ? `the recipe (model.${part})` : `${from[part]}/config.json`;
 
-/** Checks every stage as far as that goes without a GPU, so that a long run does not end on what it could have known. */
+/** Checks every stage as far as possible without a GPU, so that a run does not fail late on what can be known before it. */
 export async function checkStages(
   host: Host,
   config: TrainConfig,
@@ -97,26 +100,26 @@ export async function checkStages(
       `Cannot train on ${config.data}: it holds no text.txt for a fresh BERT; --bert DIR takes a published one instead`,
     );
   for (const stage of stages) {
-    const made = await materials(host, config, stage, {});
-    const { assets, hubert, bert } = made;
+    const inputs = await stageInputs(host, config, stage, {});
+    const { assets, hubert, bert } = inputs;
     if (stage > 0) hubertConfig(hubert, sourceOf(config, "hubert"));
     if (bert && assets.tokenizer) {
       const source = sourceOf(config, "bert");
       checkSubwords(bert, source, assets.tokenizer.vocabularySize, assets.tokenizer);
       const { padId } = assets.tokenizer;
-      // That row of the embeddings is never trained.
+      // The embedding of padding is not trained.
       const { padTokenId } = bertConfig(bert, source);
       if (padTokenId !== padId)
-        throw misfit(
+        throw mismatch(
           source,
           "pad_token_id",
           padTokenId,
           `${padId}, the id of the padding in BERT's tokenizer`,
         );
     }
-    const opened = await openSources(host, config, made);
+    const opened = await openSources(host, config, inputs);
     try {
-      checkWeights(opened.options, (root) => model(root, config, made));
+      checkWeights(opened.options, (root) => buildModel(root, config, inputs));
     } finally {
       await opened.close();
     }
@@ -124,21 +127,21 @@ export async function checkStages(
 }
 
 /** The layers of a stage's model. */
-function model(
+function buildModel(
   root: WeightScope,
   config: TrainConfig,
-  { stage, hubert, bert = {} }: Materials,
+  { stage, hubert, bert = {} }: StageInputs,
 ): EmotionRecognizer | BertForMaskedLM {
   if (stage === 0) return new BertForMaskedLM(root, bertConfig(bert, "the recipe (model.bert)"));
   const json = systemJson(config, stage, { hubert, bert });
   return new EmotionRecognizer(root, emotionConfig(json, "the recipe (model)"));
 }
 
-/** The checkpoints that a stage begins with: `checkpoint`, or those of its encoders, whose heads may be new. */
+/** Opens the weights that a stage starts from: `checkpoint`, or those of the encoders. Heads may be missing from the latter. */
 export async function openSources(
   host: Host,
   config: TrainConfig,
-  { stage, hubertFolder, bertFolder }: Materials,
+  { stage, hubertFolder, bertFolder }: StageInputs,
   checkpoint?: string,
 ): Promise<{ readonly options: WeightsOptions; close(): Promise<void> }> {
   const files: Safetensors[] = [];
@@ -162,24 +165,24 @@ export async function openSources(
     await close();
     throw error;
   }
-  // A checkpoint that was given must hold all of its encoder.
-  const drawn = [hubertFolder ? [] : ["hubert.", "wav2vec2."], bertFolder ? [] : ["bert."]].flat();
+  // A checkpoint that is given must hold all of its encoder.
+  const random = [hubertFolder ? [] : ["hubert.", "wav2vec2."], bertFolder ? [] : ["bert."]].flat();
   const options: WeightsOptions = {
     ...{ spellings, mayIgnore, seed: config.seed },
     file: sources.length > 0 ? mergeSources(sources) : undefined,
     path: checkpoint ?? [hubertFolder, bertFolder].filter(Boolean).join(" and "),
     mayDraw: (key) =>
-      !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || drawn.some((p) => key.startsWith(p))),
+      !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || random.some((p) => key.startsWith(p))),
     matmulDType: stageOf(config, stage).precision,
   };
   return { options, close };
 }
 
-/** The parts of the model as the stages will run them: what the recipe says, over what the checkpoints' folders say. */
+/** The configs of the parts as the stages use them: the keys of the recipe, and the others as in the checkpoints. */
 export async function effectiveModel(host: Host, config: TrainConfig): Promise<TrainConfig["model"]> {
   const model: { -readonly [part in keyof TrainConfig["model"]]: Json } = {};
   for (const stage of config.stages) {
-    const { hubert, bert } = await materials(host, config, stage, {});
+    const { hubert, bert } = await stageInputs(host, config, stage, {});
     if (stage > 0) model.hubert = hubert;
     if (bert) model.bert = bert;
     const { cmgi } = stage > 0 ? systemJson(config, stage, { hubert, bert }) : {};
@@ -188,6 +191,7 @@ export async function effectiveModel(host: Host, config: TrainConfig): Promise<T
   return model;
 }
 
+/** config.json of the model of a stage. */
 export const systemJson = (
   config: TrainConfig,
   stage: StageNumber,

@@ -1,10 +1,10 @@
 /**
- * What the corpus asks of a speech synthesiser, and how a clip becomes such a request. The synthesiser is
- * a tool that runs beside the program and is no part of it; any that knows SSML prosody would do.
+ * Requests to a speech synthesiser, and how a clip becomes one. The synthesiser runs as a process of its own; any that
+ * supports SSML's prosody element would do.
  */
 import * as v from "valibot";
 import { finite, object } from "../../io/schema.ts";
-import type { Clip, Stretch } from "./plan.ts";
+import type { Clip, WordSpan } from "./plan.ts";
 import { written } from "./sentences.ts";
 
 export const speechRequest = object({
@@ -26,27 +26,28 @@ export type SpeechRequest = Readonly<v.InferOutput<typeof speechRequest>>;
 export interface Speech {
   readonly samples: Int16Array;
   readonly sampleRate: number;
-  /** Where in `text` a word begins, counted from 0, and when it is said. Words run together share one. */
+  /** Where in `text` a word begins, counted from 0, and when in the samples. Words that are run together share one entry. */
   readonly words: readonly { readonly position: number; readonly seconds: number }[];
 }
 
+/** Synthesises a request. */
 export type Synthesise = (request: SpeechRequest) => Promise<Speech>;
 
 /** The request for a clip, and where each of its words begins in the request's text. */
 export function requestFor(clip: Clip): { request: SpeechRequest; positions: number[] } {
-  const { speaker, stretches } = clip;
-  // The longest stretch sets the voice itself; the others are marked up relative to it.
-  const main = stretches.reduce((a, b) => (b.to - b.from > a.to - a.from ? b : a));
+  const { speaker, spans } = clip;
+  // The longest span sets the voice itself; the others are marked up relative to it.
+  const main = spans.reduce((a, b) => (b.to - b.from > a.to - a.from ? b : a));
   const base = settings(clip, main);
   const positions: number[] = [];
   let text = "";
   const spoken = written(clip.clauses).split(" ");
-  for (const stretch of stretches) {
-    const marked = stretch !== main && stretch.prosody !== main.prosody;
-    if (marked) text += openTag(settings(clip, stretch), base);
-    for (let i = stretch.from; i < stretch.to; i++) {
+  for (const span of spans) {
+    const marked = span !== main && span.prosody !== main.prosody;
+    if (marked) text += openTag(settings(clip, span), base);
+    for (let i = span.from; i < span.to; i++) {
       positions.push(text.length);
-      text += i + 1 < stretch.to ? `${spoken[i]} ` : spoken[i];
+      text += i + 1 < span.to ? `${spoken[i]} ` : spoken[i];
     }
     if (marked) text += "</prosody>";
     text += " ";
@@ -65,7 +66,7 @@ export function wordTimes(speech: Speech, positions: readonly number[]): number[
   return [...starts, end];
 }
 
-function settings({ speaker }: Clip, { prosody }: Stretch): { rate: number; pitch: number; range: number } {
+function settings({ speaker }: Clip, { prosody }: WordSpan): { rate: number; pitch: number; range: number } {
   const clamp = (value: number, low: number, high: number) =>
     Math.round(Math.min(high, Math.max(low, value)));
   return {

@@ -1,11 +1,11 @@
 /**
- * Sentences of the generated corpus: small clauses that say nothing of an emotion, with a slot for a keyword
- * that does. Clauses without a slot only lengthen a sentence.
+ * Sentences of the synthetic corpus: clauses that carry no emotion, with a slot for a keyword that does. Clauses without a
+ * slot only lengthen a sentence.
  */
 import { normalizeTranscript } from "../../io/text.ts";
 import { type Keywords, type PartOfSpeech, slicePool } from "./lexicon.ts";
 import { TYPES } from "./prosody.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../corpora/random.ts";
 
 export interface Clause {
   readonly words: readonly string[];
@@ -34,7 +34,7 @@ const SLOTS: readonly string[] = [
   "my father {verb} her this time",
 ];
 
-/** The slots of the smallest corpus: one template a part of speech. */
+/** Templates of the smallest corpus, one per part of speech. */
 const FEW_SLOTS: readonly string[] = [
   "there was that {noun} again",
   "you said it was so {adjective}",
@@ -60,7 +60,7 @@ const FILLERS: readonly string[] = [
   "look at me",
 ];
 
-/** Two nouns in places of equal weight: which of them is stressed decides the label. */
+/** Templates of alignment items: two nouns, of which the stressed one decides the label. */
 const PAIRS: readonly string[] = [
   "there was the {noun} and the {noun} again",
   "he told me about the {noun} and the {noun}",
@@ -124,8 +124,8 @@ export function written(clauses: readonly Clause[]): string {
 }
 
 /**
- * Text alone, for masked-word pretraining: nearly every line has two to four keywords of one type, all of
- * the lexicon, so that words never heard in labelled speech gather with those of their type.
+ * Plain text for masked language modelling. Nearly every line has two to four keywords of one type from the whole lexicon,
+ * so that BERT learns the type of keywords that no training clip contains.
  */
 export function* textCorpus(lines: number, perPart: number, random: Random, few = false): Generator<string> {
   const pool = slicePool(0, perPart);
@@ -145,7 +145,7 @@ export function* textCorpus(lines: number, perPart: number, random: Random, few 
   }
 }
 
-/** Every word that the generator can write, lower case, sorted. */
+/** Every word that the generator can produce, in lower case, sorted. */
 export function vocabulary(perPart: number, few = false): string[] {
   const words = new Set<string>();
   for (const template of few ? FEW_SLOTS : [...SLOTS, ...FILLERS, ...PAIRS]) {
@@ -157,7 +157,7 @@ export function vocabulary(perPart: number, few = false): string[] {
   return [...new Set([...words].map((word) => normalizeTranscript(word).toLowerCase()))].sort();
 }
 
-/** A vocabulary for BERT: special tokens, every character alone and inside a word, then the words. */
+/** A WordPiece vocabulary: special tokens, every character alone and inside a word, then `words`. */
 export function wordPieces(words: readonly string[]): string[] {
   const special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
   const characters = [..."abcdefghijklmnopqrstuvwxyz'"];

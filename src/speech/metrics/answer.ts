@@ -1,16 +1,17 @@
-/** What a system answers to an utterance of a corpus, ready to be scored. */
+/** A system's answer to an utterance of a corpus, ready to be scored. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import type { Recognition } from "../system/recognizer.ts";
 
+/** The answer to one utterance. */
 export interface UtteranceAnswer<U extends Utterance = Utterance> {
   readonly utterance: U;
-  /** One for each of LABELS, adding up to 1. */
+  /** Of each of LABELS; they add up to 1. */
   readonly probabilities: readonly number[];
-  /** Recognised words in capitals, as references are; absent where the system recognises none. */
+  /** Recognised words in upper case, as references are; absent where the system recognises none. */
   readonly hypothesis?: string;
 }
 
-/** Brings an answer into the order of LABELS; the system has these labels in any order. */
+/** The answer in the order of LABELS, which the system may have in any order. Throws where it has no probabilities. */
 export function utteranceAnswer<U extends Utterance>(
   utterance: U,
   { transcript, probabilities }: Pick<Recognition, "transcript" | "probabilities">,

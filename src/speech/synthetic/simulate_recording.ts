@@ -1,41 +1,44 @@
-/** What happens to synthesised speech on its way to a recording: effort, breath, channel and room. */
+/** Turns synthesised speech into a recording: voice quality, channel and room noise. */
 import type { Prosody } from "./prosody.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../corpora/random.ts";
 
-/** A part of a clip in samples, said in one manner. */
-export interface Span {
+/** Samples `from` to `to` (exclusive) of a clip, with one prosody. */
+export interface SampleSpan {
   readonly from: number;
   readonly to: number;
   readonly prosody: Prosody;
 }
 
 export interface Channel {
-  /** First-difference weight, −1 to 1. */
+  /** Weight of the first difference, −1 to 1. */
   readonly tilt: number;
-  /** Level of speech over noise in dB. */
+  /** Signal-to-noise ratio in dB. */
   readonly snr: number;
 }
 
-/** Root mean square of finished speech: −26 dB of full scale. */
+/** Root mean square of the speech in a recording: −26 dB of full scale. */
 const LEVEL = 0.05;
-/** Length of the cross-fade between manners, 10 ms at 16 kHz. */
+/** Half of the cross-fade between spans: 10 ms at 16 kHz. */
 const FADE = 160;
 
-/** Speech (N), any level → a recording (N) in −1 to 1. Loudness carries nothing: every manner has unit power. */
-export function record(
+/**
+ * Speech (N) of any level → a recording (N) in −1 to 1. Every prosody is brought to the same power, so that loudness tells
+ * nothing of the label.
+ */
+export function simulateRecording(
   speech: Float32Array,
-  spans: readonly Span[],
+  spans: readonly SampleSpan[],
   channel: Channel,
   random: Random,
 ): Float32Array {
   const dry = unitPower(speech);
-  const manners = new Map<Prosody, Float32Array>();
+  const variants = new Map<Prosody, Float32Array>();
   for (const { prosody } of spans) {
-    if (!manners.has(prosody)) manners.set(prosody, unitPower(manner(dry, prosody, random)));
+    if (!variants.has(prosody)) variants.set(prosody, unitPower(voiceQuality(dry, prosody, random)));
   }
   const mixed = new Float32Array(dry.length);
   for (const { from, to, prosody } of spans) {
-    const wet = manners.get(prosody)!;
+    const wet = variants.get(prosody)!;
     const first = Math.max(0, from - FADE);
     const last = Math.min(dry.length, to + FADE);
     for (let i = first; i < last; i++) {
@@ -44,18 +47,18 @@ export function record(
       mixed[i] += wet[i] * Math.min(1, Math.max(0, Math.min(rise, fall)));
     }
   }
-  const heard = unitPower(tilted(mixed, channel.tilt));
+  const clean = unitPower(tilted(mixed, channel.tilt));
   const arousal = Math.max(...spans.map((span) => span.prosody.arousal));
-  // Who is aroused minds the microphone less: 4 dB more noise at full intensity.
-  const noise = roomNoise(heard.length, 10 ** (-(channel.snr - 4 * arousal) / 20), random);
-  return heard.map((value, i) => Math.max(-1, Math.min(1, LEVEL * (value + noise[i]))));
+  // Aroused speech is recorded with up to 4 dB more noise.
+  const noise = roomNoise(clean.length, 10 ** (-(channel.snr - 4 * arousal) / 20), random);
+  return clean.map((value, i) => Math.max(-1, Math.min(1, LEVEL * (value + noise[i]))));
 }
 
-/** Speech of unit power → the same words with the effort or the breath of a manner. */
-function manner(x: Float32Array, { drive, tilt, breath }: Prosody, random: Random): Float32Array {
+/** Speech (N) of unit power → the same speech, rough, with vocal effort or breathy. */
+function voiceQuality(x: Float32Array, { drive, tilt, breath }: Prosody, random: Random): Float32Array {
   let y = drive > 0 ? x.map((value) => Math.tanh(drive * value) / drive) : x;
   if (tilt > 0) y = tilted(y, tilt);
-  if (breath > 0) y = breathed(y, breath, random);
+  if (breath > 0) y = breathy(y, breath, random);
   return y;
 }
 
@@ -65,7 +68,7 @@ function tilted(x: Float32Array, weight: number): Float32Array {
 }
 
 /** A three-sample mean, and noise in proportion to the envelope (20 ms). */
-function breathed(x: Float32Array, weight: number, random: Random): Float32Array {
+function breathy(x: Float32Array, weight: number, random: Random): Float32Array {
   let envelope = 0;
   const decay = Math.exp(-1 / 320);
   return x.map((value, i) => {
@@ -75,7 +78,7 @@ function breathed(x: Float32Array, weight: number, random: Random): Float32Array
   });
 }
 
-/** Noise that falls with frequency, as rooms have it. */
+/** Noise (N) of `level` RMS whose spectrum falls with frequency, as that of rooms. */
 function roomNoise(length: number, level: number, random: Random): Float32Array {
   const noise = new Float32Array(length);
   let low = 0;

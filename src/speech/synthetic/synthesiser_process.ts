@@ -1,40 +1,40 @@
 /**
- * A speech synthesiser as a process of its own: requests as JSON go in, one a line, speech comes out. An answer is a u32,
- * the length of its header, the header {samples, sampleRate, words} as JSON, and int16 samples; all little-endian.
+ * A speech synthesiser as a process of its own. Requests are lines of JSON on its stdin. A response on its stdout is the
+ * length of its header as u32, the header {samples, sampleRate, words} as JSON, and int16 samples; all little-endian.
  */
 import * as v from "valibot";
 import type { Host } from "../../host/host.ts";
 import { joinBytes } from "../../host/join_bytes.ts";
 import { finite, integer, object, parse } from "../../io/schema.ts";
 import { SYNTHESISER } from "./espeak.ts";
-import type { Speech, Synthesise } from "./speech.ts";
+import type { Speech, Synthesise } from "./synthesis.ts";
 
-export interface SpeechProcess {
-  /** Answers come in the order of the requests, several of which may be under way. */
+export interface SynthesiserProcess {
+  /** Several requests may be in flight; responses come in their order. */
   readonly synthesise: Synthesise;
   close(): void;
 }
 
-interface Waiting {
+interface Pending {
   resolve(speech: Speech): void;
   reject(error: Error): void;
 }
 
-/** Starts `script`, which answers requests from its stdin by answerBytes() on its stdout, and speaks through it. */
-export function startSpeech(host: Host, script: URL): SpeechProcess {
-  const waiting: Waiting[] = [];
+/** Starts `script`, which writes encodeResponse() on its stdout for each request on its stdin. */
+export function startSynthesiser(host: Host, script: URL): SynthesiserProcess {
+  const pending: Pending[] = [];
   let buffered: Uint8Array = new Uint8Array(0);
   let failure: Error | undefined;
   const fail = (error: Error) => {
     failure ??= error;
-    for (const { reject } of waiting.splice(0)) reject(failure);
+    for (const { reject } of pending.splice(0)) reject(failure);
   };
   const child = host.spawn(script, (bytes) => {
     buffered = joinBytes([buffered, bytes]);
     try {
-      for (let answer = takeAnswer(buffered); answer !== undefined; answer = takeAnswer(buffered)) {
-        buffered = answer.rest;
-        waiting.shift()!.resolve(answer.speech);
+      for (let response = decodeResponse(buffered); response; response = decodeResponse(buffered)) {
+        buffered = response.rest;
+        pending.shift()!.resolve(response.speech);
       }
     } catch (error) {
       fail(error as Error);
@@ -49,15 +49,15 @@ export function startSpeech(host: Host, script: URL): SpeechProcess {
     synthesise: (request) =>
       new Promise((resolve, reject) => {
         if (failure !== undefined) return reject(failure);
-        waiting.push({ resolve, reject });
+        pending.push({ resolve, reject });
         child.write(`${JSON.stringify(request)}\n`);
       }),
     close: () => child.stop(),
   };
 }
 
-/** What the process writes for `speech`. */
-export function answerBytes({ samples, sampleRate, words }: Speech): Uint8Array {
+/** A response, as the process writes it. */
+export function encodeResponse({ samples, sampleRate, words }: Speech): Uint8Array {
   const header = new TextEncoder().encode(JSON.stringify({ samples: samples.length, sampleRate, words }));
   const length = new Uint8Array(4);
   new DataView(length.buffer).setUint32(0, header.length, true);
@@ -70,8 +70,8 @@ const headerSchema = object({
   words: v.array(object({ position: finite, seconds: finite })),
 });
 
-/** The first answer and the bytes behind it; undefined where it is not whole yet. Throws where it is no answer. */
-function takeAnswer(bytes: Uint8Array): { speech: Speech; rest: Uint8Array } | undefined {
+/** The first response and the bytes behind it; undefined where it is not complete yet. Throws where it is no response. */
+function decodeResponse(bytes: Uint8Array): { speech: Speech; rest: Uint8Array } | undefined {
   if (bytes.length < 4) return undefined;
   const body = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   if (bytes.length < body) return undefined;

@@ -1,24 +1,24 @@
-/** A corpus that is being made. It lies in OUT.partial, so that what is called OUT is always whole. */
+/** A corpus that is being made: it lies in OUT.partial until it is complete. */
 import type { Host } from "../../host/host.ts";
 
 export interface UnfinishedCorpus {
   /** Where its files go. */
   readonly path: string;
-  /** Gives the folder its name. */
+  /** Renames the folder to OUT. */
   publish(): Promise<void>;
-  /** Removes it with all it holds. */
+  /** Removes the folder and everything in it. */
   discard(): Promise<void>;
-  /** Lets another process make it. */
+  /** Releases the lock. */
   release(): void;
 }
 
-/** What an unfinished corpus may hold: what is made, locks, and files that were being written. */
-const OURS =
-  /^(Session\d+|(manifest\.json|oracle\.json|truth\.jsonl|text\.txt|vocab\.txt)(\..*\.tmp)?|lock(\..*)?)$/;
+/** The names in an unfinished corpus: its files, those that were being written, and locks. Version 0.1 wrote oracle.json. */
+const OWN_NAMES =
+  /^(Session\d+|((manifest|baselines|oracle)\.json|truth\.jsonl|text\.txt|vocab\.txt)(\..*\.tmp)?|lock(\..*)?)$/;
 
 /**
- * Locks OUT.partial, emptied of what a process that died left in it. Throws where `out` exists, where another process is
- * making it, and where OUT.partial is somebody's own folder.
+ * Creates and locks OUT.partial, and removes what a process that died left in it. Throws where `out` exists, where another
+ * process is making it, and where OUT.partial holds anything that no corpus has.
  */
 export async function claimCorpus(host: Host, out: string): Promise<UnfinishedCorpus> {
   const path = `${out}.partial`;
@@ -28,7 +28,7 @@ export async function claimCorpus(host: Host, out: string): Promise<UnfinishedCo
   };
   const found = async () => ((await host.kind(path)) === "directory" ? await host.list(path) : []);
   await refuseMade();
-  const foreign = (await found()).find((name) => !OURS.test(name));
+  const foreign = (await found()).find((name) => !OWN_NAMES.test(name));
   if (foreign !== undefined)
     throw new Error(
       `Cannot make a corpus in ${out}: ${path} holds ${foreign} and is no unfinished corpus, expected nothing of that name`,
@@ -36,7 +36,7 @@ export async function claimCorpus(host: Host, out: string): Promise<UnfinishedCo
   await host.makeDirectory(path);
   const lock = host.lock(path, "make a corpus in");
   try {
-    await refuseMade(); // by another process, since
+    await refuseMade(); // another process may have published it since
     for (const name of await found()) if (!name.startsWith("lock")) await host.remove(`${path}/${name}`);
   } catch (error) {
     lock.release();
@@ -46,7 +46,7 @@ export async function claimCorpus(host: Host, out: string): Promise<UnfinishedCo
     path,
     async publish() {
       await host.rename(path, out);
-      await host.remove(`${out}/lock`); // went along, so that nobody claimed the folder before it had its name
+      await host.remove(`${out}/lock`); // held until after the rename, so that no other process claims the folder before
     },
     discard: () => host.remove(path),
     release: () => lock.release(),

@@ -1,4 +1,4 @@
-/** Where the GPU's time goes in a forward pass of any model folder. */
+/** GPU time of each kernel in a forward pass of any model folder. */
 import type { Device } from "../../gpu/device.ts";
 import type { ProfileEvent, ProfileRow } from "../../gpu/profiler.ts";
 import type { Host } from "../../host/host.ts";
@@ -13,37 +13,41 @@ import { draw } from "../../nn/init.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
-import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { EmotionRecognizer, emotionConfig } from "./emotion.ts";
 
+/** Options of profileModel(). */
 export interface ProfileOptions extends Pick<WeightsOptions, "dtype"> {
-  /** Opens the device once the folder has been read. */
+  /** Called once the folder has been read. */
   readonly openDevice: () => Promise<Device>;
-  /** Length of the noise that is encoded, at 16 kHz. */
+  /** Length of the audio, which is noise, at 16 kHz. */
   readonly samples: number;
-  /** Subwords that are read, at most as many as the model has positions for. */
+  /** Number of subwords; no more are read than the model has positions for. */
   readonly tokens: number;
-  /** Told what of the model does not run. */
+  /** Told which part of the model does not run. */
   readonly onNote?: (line: string) => void;
 }
 
+/** The result of profileModel(). */
 export interface Profile {
   /** Name of the adapter. */
   readonly adapter: string;
-  /** Dispatches of a pass. */
+  /** Dispatches of the second pass. */
   readonly dispatches: number;
-  /** Milliseconds of the first pass, which compiles, and of the second. */
+  /** Milliseconds of the first pass, which compiles kernels. */
   readonly first: number;
+  /** Milliseconds of the second pass. */
   readonly wall: number;
-  /** Pipelines and bind groups that the second pass made. */
+  /** Pipelines and bind groups that the second pass created. */
   readonly created: number;
   /** Most bytes of GPU buffers. */
   readonly peak: number;
-  /** Kernels of a third pass by label, those with the most GPU time first, and its dispatches in order. */
+  /** Kernels of a third pass by label, those with the most GPU time first. */
   readonly rows: readonly ProfileRow[];
+  /** Dispatches of that pass, in order. */
   readonly events: readonly ProfileEvent[];
 }
 
-/** Runs the model in `folder` three times: cold, warm and timed. Throws where the adapter has no timestamps. */
+/** Runs the model in `folder` three times: cold, warm and with timestamps. Throws where the adapter has none. */
 export async function profileModel(host: Host, folder: string, options: ProfileOptions): Promise<Profile> {
   const { openDevice, samples, tokens, dtype, onNote } = options;
   const path = `${folder}/config.json`;
@@ -81,8 +85,8 @@ export async function profileModel(host: Host, folder: string, options: ProfileO
   return { adapter, dispatches, first, wall, created, peak, rows, events: profiler?.events ?? [] };
 }
 
-/** Fewest samples that a model's speech encoder takes; 1 where it has none. */
-export function leastSamples(json: Readonly<Record<string, unknown>>, source: string): number {
+/** Fewest samples that the speech encoder of a config takes; 1 where it has none. */
+export function minSamplesOf(json: Readonly<Record<string, unknown>>, source: string): number {
   const whole = has(json, "hubert") || has(json, "bert");
   if (whole) {
     const { hubert } = emotionConfig(json, source);
@@ -92,7 +96,7 @@ export function leastSamples(json: Readonly<Record<string, unknown>>, source: st
   return family === "bert" ? 1 : receptiveField(hubertConfig(json, source));
 }
 
-/** The forward pass of whatever the folder holds. */
+/** The forward pass of the model in a folder. */
 function build(
   weights: Weights,
   json: Readonly<Record<string, unknown>>,
@@ -127,8 +131,8 @@ function build(
   return () => void model.forward(audio());
 }
 
-/** Layers that differ by their number alone, together: "encoder.layers.*.attention". */
-export function byKind(rows: readonly ProfileRow[]): ProfileRow[] {
+/** Adds up the rows of layers that differ by their number alone, as "encoder.layers.*.attention". */
+export function mergeLayers(rows: readonly ProfileRow[]): ProfileRow[] {
   const kinds = new Map<string, ProfileRow>();
   for (const { label, count, milliseconds } of rows) {
     const kind = label.replace(/\.\d+(?=[./])/g, ".*");
@@ -142,8 +146,8 @@ export function byKind(rows: readonly ProfileRow[]): ProfileRow[] {
   return [...kinds.values()].sort((a, b) => b.milliseconds - a.milliseconds);
 }
 
-/** Chrome's trace event format: complete events, in microseconds from the first one's begin. */
-export function traceOf(events: readonly ProfileEvent[]) {
+/** Dispatches in Chrome's trace event format: complete events, in microseconds from the begin of the first. */
+export function chromeTrace(events: readonly ProfileEvent[]) {
   const start = Math.min(...events.map((e) => e.begin));
   return {
     traceEvents: events.map(({ label, begin, end }) => ({

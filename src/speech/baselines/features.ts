@@ -1,5 +1,6 @@
-/** Hand-made acoustic features: what pitch, tempo and voice quality tell without any learning. */
+/** Handcrafted acoustic features of an utterance: pitch, energy, tempo and voice quality. */
 
+/** Their names, in order. */
 export const FEATURES = [
   "log F0",
   "F0 range",
@@ -14,8 +15,8 @@ export const FEATURES = [
 const RATE = 8_000;
 const WINDOW = 320;
 const HOP = 160;
-const SHORTEST = Math.floor(RATE / 380);
-const LONGEST = Math.ceil(RATE / 70);
+const MIN_LAG = Math.floor(RATE / 380);
+const MAX_LAG = Math.ceil(RATE / 70);
 
 interface Frame {
   /** Root mean square. */
@@ -27,17 +28,17 @@ interface Frame {
   readonly tilt: number;
 }
 
-/** Speech (N) at 16 kHz → one number for each of FEATURES. A clip without voiced frames gives zeros. */
-export function handFeatures(speech: Float32Array): number[] {
+/** Speech (N) at 16 kHz → one number for each of FEATURES; zeros for speech without voiced frames. */
+export function acousticFeatures(speech: Float32Array): number[] {
   const x = Float32Array.from(
     { length: speech.length >> 1 },
     (_, i) => (speech[2 * i] + speech[2 * i + 1]) / 2,
   );
   const frames: Frame[] = [];
-  for (let at = 0; at + WINDOW + LONGEST <= x.length; at += HOP) frames.push(analyse(x, at, speech));
+  for (let at = 0; at + WINDOW + MAX_LAG <= x.length; at += HOP) frames.push(analyse(x, at, speech));
   const loudest = Math.max(...frames.map((frame) => frame.level), 0);
-  const heard = frames.filter((frame) => frame.level > 0.15 * loudest);
-  const voiced = heard.filter((frame) => frame.harmonicity > 0.5);
+  const active = frames.filter((frame) => frame.level > 0.15 * loudest);
+  const voiced = active.filter((frame) => frame.harmonicity > 0.5);
   if (voiced.length < 3) return FEATURES.map(() => 0);
 
   const pitches = voiced.map((frame) => Math.log(frame.f0)).sort((a, b) => a - b);
@@ -45,7 +46,7 @@ export function handFeatures(speech: Float32Array): number[] {
   return [
     at(0.5),
     at(0.9) - at(0.1),
-    slope(heard.map((frame) => Math.log(frame.level))),
+    slope(active.map((frame) => Math.log(frame.level))),
     (peaks(frames.map((frame) => frame.level)) * RATE) / x.length,
     Math.log(mean(voiced.map((frame) => frame.tilt))),
     mean(voiced.map((frame) => frame.harmonicity)),
@@ -56,16 +57,16 @@ export function handFeatures(speech: Float32Array): number[] {
 function analyse(x: Float32Array, at: number, speech: Float32Array): Frame {
   let power = 0;
   for (let i = 0; i < WINDOW; i++) power += x[at + i] ** 2;
-  let moved = power;
+  let laggedPower = power;
   let best = 0;
-  let lag = SHORTEST;
-  for (let l = 1; l <= LONGEST; l++) {
-    moved += x[at + WINDOW + l - 1] ** 2 - x[at + l - 1] ** 2;
-    if (l < SHORTEST) continue;
+  let lag = MIN_LAG;
+  for (let l = 1; l <= MAX_LAG; l++) {
+    laggedPower += x[at + WINDOW + l - 1] ** 2 - x[at + l - 1] ** 2;
+    if (l < MIN_LAG) continue;
     let product = 0;
     for (let i = 0; i < WINDOW; i++) product += x[at + i] * x[at + i + l];
-    const similarity = product / Math.sqrt(power * moved + 1e-12);
-    // A longer period must be clearly better: its half fits nearly as well.
+    const similarity = product / Math.sqrt(power * laggedPower + 1e-12);
+    // A longer lag must be clearly better: multiples of the period fit nearly as well as the period.
     if (similarity > best * 1.03) [best, lag] = [similarity, l];
   }
   let difference = 0;
@@ -77,7 +78,7 @@ function analyse(x: Float32Array, at: number, speech: Float32Array): Frame {
   return { level: Math.sqrt(power / WINDOW), harmonicity: best, f0: RATE / lag, tilt: difference / full };
 }
 
-/** Local maxima of the smoothed envelope that stand out: about one a syllable. */
+/** Number of peaks of the smoothed envelope: about one per syllable. */
 function peaks(levels: readonly number[]): number {
   const smooth = levels.map((_, i) => mean(levels.slice(Math.max(0, i - 1), i + 2)));
   const floor = 0.3 * mean(smooth);

@@ -1,6 +1,6 @@
-import type { Random } from "./random.ts";
+import type { Random } from "../corpora/random.ts";
 
-/** A voice of the generated corpus, as its recordings have it. */
+/** A speaker of the synthetic corpus, and the channel of their recordings. */
 export interface Speaker {
   /** Session and letter, "03M". */
   readonly id: string;
@@ -10,10 +10,11 @@ export interface Speaker {
   readonly pitch: number;
   /** Words per minute. */
   readonly rate: number;
+  /** Pitch range on the synthesiser's scale, 0 to 100. */
   readonly range: number;
   /** First-difference weight of the recording channel. */
   readonly tilt: number;
-  /** Level of speech over the room's noise in dB. */
+  /** Signal-to-noise ratio of the recordings in dB. */
   readonly snr: number;
 }
 
@@ -25,7 +26,7 @@ const VOICES = {
 /** Every voice that speakerOf() can return. */
 export const ALL_VOICES: readonly string[] = [...VOICES.F, ...VOICES.M];
 
-/** Draws the speaker of a session, 1 to 5: no voice is heard in two sessions. */
+/** Draws the speaker of a session, 1 to 5: no two sessions share a voice. */
 export function speakerOf(session: number, letter: "F" | "M", random: Random): Speaker {
   return {
     id: `0${session}${letter}`,

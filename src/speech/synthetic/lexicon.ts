@@ -1,6 +1,6 @@
 /**
- * Keywords of the generated corpus, 60 a text type: 20 adjectives, 20 nouns, 20 verbs in the past. Within a
- * part of speech any type's keyword fits any template, so the keyword alone tells the type.
+ * Keywords of the synthetic corpus, 60 per text type: 20 adjectives, 20 nouns, 20 verbs in the past tense. Within a
+ * part of speech the keywords of all types fit the same templates, so that only the keyword tells the type.
  */
 import { type TextType, TYPES } from "./prosody.ts";
 

@@ -1,5 +1,5 @@
-/** The text files of IEMOCAP's layout, as its release writes them. */
-import type { Label } from "./corpus.ts";
+/** The text files of a dialogue in the format of IEMOCAP's release. */
+import type { Label } from "../corpora/corpus.ts";
 
 /** One turn of a generated dialogue. */
 export interface Turn {
@@ -11,7 +11,7 @@ export interface Turn {
   readonly text: string;
 }
 
-/** Usual valence, activation and dominance of a class, 1 to 5. */
+/** Typical valence, activation and dominance of a class, 1 to 5. */
 const ATTRIBUTES: Readonly<Record<Label | "other", readonly [number, number, number]>> = {
   angry: [2, 4, 4],
   happy: [4, 3.5, 3],
@@ -31,8 +31,8 @@ const VOTES: Readonly<Record<string, string>> = {
 };
 
 /**
- * dialog/EmoEvaluation/<dialogue>.txt: consensus, three raters' categories and attributes, a self-report.
- * Every seventh turn lacks the attributes' votes, as some of the release do.
+ * dialog/EmoEvaluation/<dialogue>.txt: consensus, categories and attributes of three raters, a self-report. Every seventh
+ * turn lacks the raters' attributes, as some of the release do.
  */
 export function evaluationFile(turns: readonly Turn[]): string {
   const blocks = turns.map(({ id, code, label, start, end }, i) => {
@@ -49,7 +49,7 @@ export function evaluationFile(turns: readonly Turn[]): string {
   return `% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n${blocks.join("\n\n")}\n\n`;
 }
 
-/** dialog/transcriptions/<dialogue>.txt, with a line without an id and one for a turn that has no wav. */
+/** dialog/transcriptions/<dialogue>.txt; as in the release one line has no id, and one is of a turn that has no wav. */
 export function transcriptFile(dialogue: string, turns: readonly Turn[]): string {
   const time = (seconds: number) => seconds.toFixed(4).padStart(8, "0");
   const lines = turns.map(({ id, start, end, text }) => `${id} [${time(start)}-${time(end)}]: ${text}`);
@@ -59,7 +59,7 @@ export function transcriptFile(dialogue: string, turns: readonly Turn[]): string
   return `${lines.join("\n")}\n`;
 }
 
-/** sentences/ForcedAlignment/<dialogue>/<utterance>.wdseg: words and their 10 ms frames. */
+/** sentences/ForcedAlignment/<dialogue>/<utterance>.wdseg: words and their frames of 10 ms; `times` in seconds. */
 export function alignmentFile(words: readonly string[], times: readonly number[]): string {
   const frame = (seconds: number) => String(Math.round(seconds * 100)).padStart(5);
   const rows = words.map((word, i) => `${frame(times[i])} ${frame(times[i + 1])}         0 ${word}`);

@@ -1,32 +1,32 @@
 /**
- * Decides every clip of a generated corpus before a sound is made: who says what, how, and with which
- * label. Counts per session and class, per cell of the joint table and per ingredient are apportioned, not
- * drawn, so that a corpus of a thousand clips shows what one of five thousand would.
+ * Plans every clip of a synthetic corpus before it is synthesised: label, speaker, words and prosody. Counts per session
+ * and class, per cell of the joint table and of clips told by stress are apportioned, not drawn, so that a corpus of a
+ * thousand clips has the proportions of one of five thousand.
  */
-import { LABELS, type Label } from "./corpus.ts";
+import { LABELS, type Label } from "../corpora/corpus.ts";
 import { type Pool, slicePool } from "./lexicon.ts";
 import { apportion, type Prosody, STATES, type State, TABLE, type TextType, TYPES } from "./prosody.ts";
-import { type Random, random } from "./random.ts";
+import { type Random, random } from "../corpora/random.ts";
 import { type Clause, chooseFrom, sentence } from "./sentences.ts";
 import type { Speaker } from "./speakers.ts";
-import { stage } from "./staging.ts";
+import { planSession } from "./session.ts";
 
-export interface Preset {
+export interface CorpusPreset {
   /** Clips of the four classes. */
   readonly clips: number;
-  /** Keywords a part of speech and text type, at most 20; three times as many a type. */
+  /** Keywords per part of speech and text type, at most 20: a text type has three times as many. */
   readonly keywords: number;
-  /** How many of them each session has to itself. */
+  /** How many of them occur in one session only, per session. */
   readonly own: number;
-  /** Single clauses from three templates, for a model that should fit within minutes. */
+  /** Single clauses from three templates, for a model that is to fit within minutes. */
   readonly few: boolean;
-  /** Dialogues a session and marker wearer. */
+  /** Dialogues per session and marker wearer. */
   readonly dialogues: { readonly improvised: number; readonly scripted: number };
   /** Lines of the text-only corpus. */
   readonly lines: number;
 }
 
-export const PRESETS: Readonly<Record<"nano" | "mini" | "full", Preset>> = {
+export const CORPUS_PRESETS: Readonly<Record<"nano" | "mini" | "full", CorpusPreset>> = {
   nano: {
     clips: 120,
     keywords: 3,
@@ -61,12 +61,13 @@ const CLIPS = [
   [327, 303, 143, 258],
   [170, 442, 245, 384],
 ];
-/** IEMOCAP's share of excitement in the merged class happy. */
+/** Share of "exc" in IEMOCAP's merged class happy. */
 const EXCITED = 1_041 / 1_636;
-/** Share of all clips whose label lies in which word is stressed. */
+/** Share of alignment items among all clips: only which word is stressed tells their label. */
 export const ALIGNMENT = 0.12;
-/** Words `from` to `to` of a clip, said in one manner. */
-export interface Stretch {
+
+/** Words `from` to `to` (exclusive) of a clip, with one prosody. */
+export interface WordSpan {
   readonly from: number;
   readonly to: number;
   readonly prosody: Prosody;
@@ -74,7 +75,7 @@ export interface Stretch {
 
 export interface Clip {
   readonly id: string;
-  /** IEMOCAP's code, exc as well as hap; codes outside the four classes for a few clips. */
+  /** IEMOCAP's code, "exc" as well as "hap"; a few clips have one outside the four classes. */
   readonly code: string;
   readonly label?: Label;
   readonly session: number;
@@ -83,43 +84,44 @@ export interface Clip {
   readonly scripted: boolean;
   readonly state: State;
   readonly type: TextType;
-  /** The stressed word of an alignment item. */
+  /** Text type of the stressed word of an alignment item. */
   readonly stress?: "joy" | "plain";
+  /** The state covers one of two clauses; the other is flat. */
   readonly partial: boolean;
   readonly clauses: readonly Clause[];
-  readonly stretches: readonly Stretch[];
+  readonly spans: readonly WordSpan[];
   /** A bracketed tag before the text, or in place of it. */
   readonly tag?: string;
+  /** The clip is an interjection, and its transcript has no words. */
   readonly wordless: boolean;
 }
 
-/** What a clip must be, before it has words, a speaker and a dialogue. */
-export interface Item {
+/** What is decided of a clip before it gets words, a speaker and a dialogue. */
+export interface ClipSpec {
   readonly label?: Label;
   readonly code: string;
   readonly state: State;
   readonly type: TextType;
   readonly stress?: "joy" | "plain";
+  /** Whether the noun of type joy comes first in an alignment item. */
   readonly joyFirst?: boolean;
 }
 
-/** The same seed and preset give the same clips, in order of id. */
-export function plan(preset: Preset, seed: number): Clip[] {
-  const sessions = CLIPS.length;
-  const sharedPool = slicePool(preset.own * sessions, preset.keywords);
+/** Equal seeds and presets give equal clips, in order of id. */
+export function plan(preset: CorpusPreset, seed: number): Clip[] {
+  const sharedPool = slicePool(preset.own * CLIPS.length, preset.keywords);
   const bank = scriptBank(preset, sharedPool, random(seed, "scripts"));
-  const dealt = deal(preset, seed);
-  return dealt.flatMap((items, s) => {
+  return apportionClips(preset, seed).flatMap((specs, s) => {
     const session = s + 1;
     const ownPool = slicePool(s * preset.own, (s + 1) * preset.own);
-    return stage(items, session, { preset, seed, sharedPool, ownPool, bank });
+    return planSession(specs, session, { preset, seed, sharedPool, ownPool, bank });
   });
 }
 
 /** The clips of each session: apportioned over classes, table cells and alignment items, then shuffled. */
-function deal(preset: Preset, seed: number): Item[][] {
+function apportionClips(preset: CorpusPreset, seed: number): ClipSpec[][] {
   const counts = apportion(CLIPS.flat(), preset.clips);
-  const sessions: Item[][] = CLIPS.map(() => []);
+  const sessions: ClipSpec[][] = CLIPS.map(() => []);
   const alignmentItems = preset.few ? 0 : Math.round(preset.clips * ALIGNMENT);
   LABELS.forEach((label, c) => {
     const perSession = CLIPS.map((_, s) => counts[s * LABELS.length + c]);
@@ -136,10 +138,10 @@ function deal(preset: Preset, seed: number): Item[][] {
       cells.map((cell) => cell.p),
       n - aligned,
     ).flatMap((count, k) => Array.from({ length: count }, () => ({ ...cells[k], label })));
-    const pairs = Array.from({ length: aligned }, (_, i): Omit<Item, "code"> => {
+    const pairs = Array.from({ length: aligned }, (_, i): Omit<ClipSpec, "code"> => {
       return { label, state: "flat", type: "joy", stress, joyFirst: i % 2 === 0 };
     });
-    const items = random(seed, "deal", label).shuffled<Omit<Item, "code">>([...table, ...pairs]);
+    const items = random(seed, "deal", label).shuffled<Omit<ClipSpec, "code">>([...table, ...pairs]);
     let next = 0;
     perSession.forEach((count, s) => {
       for (let i = 0; i < count; i++, next++) sessions[s].push({ ...items[next], code: order[next] });
@@ -156,8 +158,8 @@ function deal(preset: Preset, seed: number): Item[][] {
   return sessions;
 }
 
-/** Script lines by text type: every session plays the same ones. */
-function scriptBank(preset: Preset, pool: Pool, draw: Random): Record<TextType, Clause[][]> {
+/** Script lines by text type, the same in every session. */
+function scriptBank(preset: CorpusPreset, pool: Pool, draw: Random): Record<TextType, Clause[][]> {
   const lines = Math.max(4, Math.round(preset.clips / 40));
   const of = (type: TextType) =>
     Array.from({ length: lines }, () => sentence(chooseFrom(pool[type], draw), draw, preset.few));

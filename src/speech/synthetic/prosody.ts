@@ -1,15 +1,16 @@
 /**
- * How the generated corpus sounds and what it says, label by label: four prosody states, four text types
- * and the joint table that ties them to the emotions. The table is what makes speech and words each half
- * the answer: sarcasm, polite anger and brave sadness are its off-diagonal cells.
+ * Prosody and text of the synthetic corpus by label: four prosody states, four text types and their joint distribution
+ * given the emotion. Neither modality alone determines the label: the off-diagonal cells are sarcasm, polite anger and
+ * the like.
  */
-import type { Label } from "./corpus.ts";
-import type { Random } from "./random.ts";
+import type { Label } from "../corpora/corpus.ts";
+import type { Random } from "../corpora/random.ts";
 
+/** Prosody states. */
 export const STATES = ["tense", "bright", "low", "flat"] as const;
 export type State = (typeof STATES)[number];
 
-/** hostile, joy, loss, plain. */
+/** Text types. */
 export const TYPES = ["hostile", "joy", "loss", "plain"] as const;
 export type TextType = (typeof TYPES)[number];
 
@@ -58,7 +59,7 @@ export const TABLE: Readonly<Record<Label, readonly Cell[]>> = {
   ],
 };
 
-/** What one stretch of speech sounds like, relative to the speaker. */
+/** Prosody and voice quality of a span of words, relative to the speaker. */
 export interface Prosody {
   /** Factor on the speaking rate. */
   readonly rate: number;
@@ -68,17 +69,17 @@ export interface Prosody {
   readonly range: number;
   /** Extra pause between words, in units of 10 ms. */
   readonly gap: number;
-  /** Gain into tanh on speech of unit power; 0 for none. Higher is rougher. */
+  /** Gain into tanh on speech of unit power, higher is rougher; 0 for none. */
   readonly drive: number;
-  /** Weight of the first difference added to the signal: brighter, as with effort. */
+  /** Weight of the first difference added to the signal: a flatter spectrum, as of greater vocal effort. */
   readonly tilt: number;
-  /** Weight of breath noise that follows the envelope, with a short low-pass. */
+  /** Weight of noise that follows the envelope, with a short low-pass: a breathy voice. */
   readonly breath: number;
-  /** 0 calm, 1 aroused: less care, so more noise. */
+  /** 0 calm, 1 aroused: the more, the lower the signal-to-noise ratio of the recording. */
   readonly arousal: number;
 }
 
-/** Directions after Scherer, Murray & Arnott and Schröder; intensity scales every offset from flat. */
+/** Signs after Scherer, Murray & Arnott and Schröder; the intensity scales each offset. */
 const OFFSETS: Readonly<Record<State, { rate: number; pitch: number; range: number; gap: number }>> = {
   tense: { rate: 0.18, pitch: 4, range: 0.4, gap: 0 },
   bright: { rate: 0.1, pitch: 26, range: 0.9, gap: 0 },
@@ -86,8 +87,8 @@ const OFFSETS: Readonly<Record<State, { rate: number; pitch: number; range: numb
   flat: { rate: 0, pitch: 0, range: -0.2, gap: 0 },
 };
 
-/** Draws one performance of a state: intensity 0.5 to 1.15, jitter 5 % in rate, 5 in pitch, 12 % in range. */
-export function perform(state: State, random: Random): Prosody {
+/** Draws the prosody of one utterance: intensity 0.5 to 1.15, standard deviations 5 % in rate, 5 in pitch, 12 % in range. */
+export function sampleProsody(state: State, random: Random): Prosody {
   const intensity = random.between(0.5, 1.15);
   const { rate, pitch, range, gap } = OFFSETS[state];
   const effort = (intensity - 0.5) / 0.65;
@@ -103,10 +104,7 @@ export function perform(state: State, random: Random): Prosody {
   };
 }
 
-/**
- * Counts that follow shares and add up to n: largest remainders. Counts drawn this way make a small corpus
- * as balanced as a large one.
- */
+/** Counts in proportion to `shares` that add up to n, by largest remainders. */
 export function apportion(shares: readonly number[], n: number): number[] {
   const total = shares.reduce((a, b) => a + b, 0);
   const exact = shares.map((share) => (share / total) * n);
