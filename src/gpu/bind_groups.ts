@@ -1,6 +1,6 @@
 /**
  * Bind groups made so far, by pipeline and buffers. A repeated step finds all of its own; steps of mixed shapes, or with
- * layers dropped at random, pair their buffers anew each time, so the least recently used ones are let go.
+ * layers dropped at random, pair their buffers anew each time, so the least recently used ones are dropped.
  *
  * WebGPU cannot destroy a bind group: the driver's memory returns once the runtime has collected the object. Those that
  * wait for that are counted, and Device.tidy() asks for a collection where they are many: on Linux a CPU adapter spends a
@@ -21,10 +21,10 @@ const MOST_WAITING = 8_192;
 export class BindGroups {
   readonly #half: number;
   readonly #mostWaiting: number;
-  /** Used since the last turn, and used in the turn before: least recently used by halves, at the cost of one look-up. */
+  /** LRU in two halves: once `recent` is full it becomes `older`, which is dropped. What is found in `older` moves over. */
   #recent = new Map<string, Entry>();
   #older = new Map<string, Entry>();
-  /** Let go since the last collection. */
+  /** Dropped since the last collection. */
   #waiting = 0;
 
   constructor(most = MOST, mostWaiting = MOST_WAITING) {
@@ -37,7 +37,7 @@ export class BindGroups {
     return this.#recent.size + this.#older.size;
   }
 
-  /** Most bind groups whose memory the driver may still hold: the kept ones, and those let go since the last collection. */
+  /** Most bind groups whose memory the driver may still hold: the kept ones, and those dropped since the last collection. */
   get alive(): number {
     return this.size + this.#waiting;
   }
@@ -79,7 +79,7 @@ export class BindGroups {
     }
   }
 
-  /** Where many were let go, waits for `collect`, which is to run the runtime's garbage collector. */
+  /** Where many were dropped, waits for `collect`, which is to run the runtime's garbage collector. */
   async tidy(collect: () => Promise<void>): Promise<void> {
     if (this.#waiting <= this.#mostWaiting) return;
     this.#waiting = 0; // waits overlap: one asks

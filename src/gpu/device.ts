@@ -125,7 +125,7 @@ function choosePath(wish: Path | undefined, name: string, cpu: boolean, lanes: n
 
 /**
  * Texts of all kernels of the package and of what they include, by file name inside kernels/: operators that are imported
- * later find theirs, and kernels of a stranger's own find what they include.
+ * later find theirs, and kernels that users declare find what they include.
  */
 async function readKernels(host: Host): Promise<Map<string, string>> {
   const sources = new Map<string, string>();
@@ -173,7 +173,7 @@ export class Device {
   readonly bindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters = { pipelines: 0, bindGroups: 0 };
-  /** Told of every dispatch and view; a tape's, while one runs. */
+  /** Is called for every dispatch and view. A tape sets it while it runs. */
   watcher: Watcher | undefined;
   /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */
   readonly #staging = new Map<number, GPUBuffer>();
@@ -258,7 +258,7 @@ export class Device {
   }
 
   /**
-   * Asks the runtime for a garbage collection where many bind groups were let go, whose memory returns only then. Every wait
+   * Asks the runtime for a garbage collection where many bind groups were dropped, whose memory returns only then. Every wait
    * of the device does so; work that records for long without one calls it now and then.
    */
   tidy(): Promise<void> {

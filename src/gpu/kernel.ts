@@ -1,5 +1,5 @@
 /**
- * Twins: a kernel and the TypeScript that runs it meet by name. Buffers, dims and overrides pass by their WGSL names; a
+ * Twins: a kernel and the TypeScript that runs it, matched by name. Buffers, dims and overrides pass by their WGSL names; a
  * missing, unknown or aliased name throws here, before the GPU sees it.
  */
 import type { Device } from "./device.ts";
@@ -15,7 +15,7 @@ export interface Bound {
   readonly buffer: PoolBuffer;
 }
 
-/** Told of what is done on a device; a tape's, while one runs. */
+/** Is called for what is recorded on a device. A tape sets one while it runs. */
 export interface Watcher {
   /** A dispatch of `kernel`; `outputs` are the names of the buffers that it writes. */
   ran?(kernel: string, bound: Readonly<Record<string, Bound>>, outputs: ReadonlySet<string>): void;

@@ -1,6 +1,6 @@
 /**
  * GPU buffers by size class. A freed buffer is reused at once: dispatches are ordered on the queue, so a later kernel
- * cannot overtake an earlier one. Only CPU writes can; `Recorder.upload` looks after those.
+ * cannot overtake an earlier one. Only a write from the CPU can: Recorder.upload() submits first where that matters.
  *
  * The lowest-numbered free buffer goes first, so that a repeated step is handed the same buffers and finds its bind
  * groups in the cache.
@@ -50,7 +50,7 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
-/** Who must know that buffers go. */
+/** What is called before and after buffers are destroyed. */
 interface PoolOwner {
   /** Submits what was recorded: it may name free buffers, and a destroyed one would be refused. */
   beforeDestroy(): void;
@@ -66,7 +66,7 @@ interface PoolOwner {
  */
 const SPARE = 4;
 const SLACK = 256 * 2 ** 20;
-/** Main memory left is read anew after so many bytes of new buffers, and so much of it stays free for the rest. */
+/** Free main memory is measured again after GLANCE bytes of new buffers; RESERVE of it is left for everything else. */
 const GLANCE = 4 * 2 ** 20;
 const RESERVE = 64 * 2 ** 20;
 
@@ -203,8 +203,8 @@ export class Pool {
         `Cannot allocate ${formatMiB(size)} on the GPU: the adapter binds at most ${formatMiB(this.#largest)} at once`,
       );
     }
-    // Batches of many lengths would leave each class at its own high-water mark. A quarter is let go at once, so that the
-    // next buffer does not begin anew.
+    // Batches of many lengths would leave each class at its own high-water mark. A quarter is freed at once, so that not
+    // every new buffer has to free others.
     const live = Math.max(this.#mostLive, this.statistics.live + size);
     const most = Math.min(this.#limit, SPARE * live + SLACK);
     if (this.statistics.allocated + size > most) this.#shrink(0.75 * most - size);

@@ -22,7 +22,7 @@ export interface DimsField {
   readonly type: "u32" | "i32" | "f32";
 }
 
-/** What TypeScript must give a kernel, and what else it may; read off expanded WGSL. */
+/** What a kernel is run with, as its expanded WGSL declares it. */
 export interface Interface {
   readonly bindings: readonly BindingInfo[];
   /** The fields of `struct Dims`, in order. */
@@ -35,7 +35,7 @@ export interface Interface {
 /** Fields of Dims that its place in the buffer holds; see Recorder. */
 const MOST_DIMS = 64;
 
-/** Text without comments: they may hold what looks like code. */
+/** Text without comments, which may contain what looks like code. */
 export const stripComments = (text: string) =>
   text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/\/\/[^\n]*/g, "");
 
@@ -120,7 +120,7 @@ export function outputsOf(source: string): Set<string> {
   return outputs;
 }
 
-/** Reads what a kernel wants off expanded WGSL. Throws, naming `kernel`, where the engine could not give it. */
+/** Reads bindings, Dims, entry points and overrides from expanded WGSL. Throws, naming `kernel`, what the engine cannot bind. */
 export function reflect(text: string, kernel: string): Interface {
   const refuse = (why: string): never => {
     throw new Error(`Cannot use kernel ${kernel}: ${why}`);
@@ -186,7 +186,7 @@ export function reachable(text: string, entry: string): Set<string> {
   for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
     const body = bodies.get(name);
     if (body === undefined) continue;
-    // Not what stands behind a dot: `wg.y` names no binding y.
+    // Not members: `wg.y` is no binding y.
     for (const id of body.matchAll(/(?<![.\w])[A-Za-z_]\w*/g)) {
       if (seen.has(id[0])) continue;
       seen.add(id[0]);

@@ -31,7 +31,7 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
 
 /**
  * An instance looks for its adapters inside the first call that asks it for one. With most Vulkan drivers it then writes
- * two warnings about limits on stderr that concern nobody here; no option of Dawn's turns them off.
+ * two warnings about limits on stderr that do not matter here; no option of Dawn's turns them off.
  */
 async function firstAdapter(gpu: GPU): Promise<GPUAdapter | null> {
   return await quiet(() => withoutNativeStderr(() => gpu.requestAdapter()));

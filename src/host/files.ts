@@ -155,7 +155,7 @@ async function isStream(path: string): Promise<boolean> {
   return stat !== undefined && ["pipe", "other"].includes(kindOf(stat));
 }
 
-/** Writes as it goes: nothing of a stream can be taken back. Opened with the first bytes, for a pipe's reader sees it close. */
+/** Writes at once: a stream cannot be rolled back. Opened with the first bytes, as a pipe that is closed ends its reader. */
 function streamTo(path: string): AtomicFile {
   let handle: fs.FileHandle | undefined;
   const close = async () => {

@@ -1,5 +1,5 @@
 /**
- * What the engine asks of the place where it runs. Everything above `host/` receives a Host
+ * What the engine needs of its runtime: files, WebGPU, memory. Everything above `host/` receives a Host
  * (or a Device made from one) and never looks at `process`, `Deno` or `navigator` itself.
  */
 
@@ -9,11 +9,11 @@ export interface RangedFile {
   readonly size: number;
   /** Fills `into` from byte `position`. Throws if the file ends before `into` is full. */
   read(into: Uint8Array, position: number): Promise<void>;
-  /** Lets go of the file. */
+  /** Closes the file. */
   close(): Promise<void>;
 }
 
-/** What stands under a path. */
+/** What a path leads to. */
 export interface Entry {
   /** "other": a device or a socket. */
   readonly kind: "file" | "directory" | "pipe" | "other";
@@ -51,7 +51,7 @@ export interface GpuOptions {
 
 /** A folder to which this process alone writes. */
 export interface FolderLock {
-  /** Lets go of it. Never throws. */
+  /** Unlocks the folder. Never throws. */
   release(): void;
 }
 
@@ -119,8 +119,8 @@ export interface Host {
   /** Begins a digest. */
   sha256(): Digest;
   /**
-   * Takes the lock of a folder, which the file `lock` in it shows; also from a process that died. Throws where another
-   * process holds it: "Cannot ACTION FOLDER: …".
+   * Locks a folder, which must exist, by the file `lock` in it; the lock of a process that died is taken over. Throws where
+   * another process holds it: "Cannot ACTION FOLDER: …".
    */
   lock(folder: string, action: string): FolderLock;
   /** Starts a script of this project under the runtime of this process; `onOutput` is given its stdout as it comes. */

@@ -33,7 +33,7 @@ const WRITTEN_AFTER = 10_000;
 /** Milliseconds in which another process writes its name, on a disk without links. */
 const WRITES = 100;
 
-/** Takes the lock of `folder`, also from a process that died. Throws where another holds it: "Cannot ACTION FOLDER: …". */
+/** Locks `folder`, also where a process that died left its lock. Throws where another holds it: "Cannot ACTION FOLDER: …". */
 export function lockFolder(folder: string, action: string): FolderLock {
   const path = join(folder, "lock");
   const own: Owner = { pid: process.pid, host: hostname(), began: beginOf(process.pid) };
@@ -46,7 +46,7 @@ export function lockFolder(folder: string, action: string): FolderLock {
       throw new Error(
         `Cannot ${action} ${folder}: process ${owner.pid} of ${owner.host} is at it; if it is not, remove ${path}`,
       );
-    // A lock that names nobody is of a process that died or had no room while it wrote, unless it still writes.
+    // A lock without an owner: its process died or had no disk space while it wrote it, or is writing it right now.
     if (!owner) wait(WRITES);
     if (read(path) === found) moveAway(path, found);
   }
@@ -56,7 +56,7 @@ export function lockFolder(folder: string, action: string): FolderLock {
       try {
         if (read(path) === content) rmSync(path, { force: true });
       } catch {
-        // On a disk that takes nothing any more, which is told already: the next start finds a dead process.
+        // A disk that cannot be written to was reported already. The next start sees that the process is dead.
       }
     },
   };

@@ -3,7 +3,7 @@
  *
  * While any of its promises is pending, npm `webgpu` polls the GPU without pause: its native code looks up
  * `globalThis.setImmediate` whenever it wants to poll again, and queues a callback there. It takes no option that changes
- * this. So that name stands for a function of ours during each synchronous call into Dawn, which keeps Dawn's callbacks;
+ * this. So that name is replaced during each synchronous call into Dawn, by a function of ours that keeps Dawn's callbacks;
  * we call them ourselves, ever more rarely the longer a wait takes. Before the call returns the name is put back.
  *
  * Other code can run within such a call only as an event listener that Dawn calls, of `uncapturederror` for one. It sees

@@ -36,7 +36,7 @@ export interface WeightsOptions {
   readonly mayIgnore?: (key: string) => boolean;
 }
 
-/** A place in the key tree: `at("encoder")` walks down, `get` asks for a tensor. */
+/** A prefix of keys under which a layer declares its parameters. */
 export class WeightScope {
   readonly #weights: Weights;
   /** What stands before its keys: "encoder." */
@@ -164,7 +164,7 @@ export class Weights {
   /** Throws where the file holds tensors under the model's own roots that no layer declared: config and weights differ. */
   checkLeftOver(): void {
     const { file, mayIgnore = () => false } = this.#options;
-    // What stands under no root of a used key is another model's: a head, a quantizer, an optimiser.
+    // Tensors under another first part of the key are of something else: a head, a quantizer, an optimiser.
     const root = (key: string) => key.split(".", 1)[0];
     const own = new Set([...this.#used].map(root));
     const left = [...(file?.tensors ?? [])].filter(

@@ -106,7 +106,7 @@ export function conv1d(
   const Kp = packed.shape[1];
   const Og = O / G;
   const g: Geometry = { B, T, C, G, To, k, Kp, stride, padding, dilation, O };
-  // Rows of the unfolded matrix: the frames themselves, overlapping, where nothing stands in the way.
+  // Rows of the unfolded matrix: the frames themselves, overlapping, where no groups, padding or dilation need a copy.
   // Kernels load four floats at a time, so rows must begin at multiples of four.
   const whole = G === 1 && padding === 0 && [stride * Cg, k * Cg, T * Cg].every((n) => n % 4 === 0);
   const overlap = (Cg % 4 === 0 || whole) && dilation === 1;

@@ -5,7 +5,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 
 const k = twin("dropout");
 
-/** What a kernel compares its random bits with, and what it multiplies the kept ones by: nothing is left at rate 1. */
+/** Random bits below `dropBelow` drop an element; the others are multiplied by `keep`, which is 0 at rate 1. */
 export const dropping = (rate: number): { dropBelow: number; keep: number } => ({
   dropBelow: Math.min(0xffffffff, Math.round(rate * 2 ** 32)),
   keep: rate < 1 ? 1 / (1 - rate) : 0,

@@ -2,7 +2,7 @@
  * Finds where a graph was cut: a kernel read a tensor that a gradient should reach and wrote one that no op recorded.
  *
  * A tape has one lineage. The device tells it of every dispatch while the tape runs; the tape tells it what is tracked
- * and asks it about tensors that are not. All goes by memory, which a tensor shares with its views.
+ * and asks it about tensors that are not. Tensors are told apart by their memory, which they share with their views.
  */
 import type { Bound } from "../gpu/kernel.ts";
 import { showShape } from "./shape.ts";

@@ -16,7 +16,7 @@ function stackOf(device: Device): Tensor[][] {
   return stack;
 }
 
-/** Called by every new tensor: the innermost scope, else its maker, holds it. */
+/** Called by every new tensor: the innermost scope owns it, else whoever made it. */
 export function adopt(tensor: Tensor): void {
   tensor.keep();
   stackOf(tensor.device).at(-1)?.push(tensor);
@@ -34,7 +34,7 @@ function collect(value: unknown, into: Set<Tensor>): void {
     for (const v of Object.values(value)) collect(v, into);
 }
 
-/** Hands a tensor that has one owner already to the innermost scope, which will release it. */
+/** Adds a tensor that has one owner already to the innermost scope, which will release it. */
 export function own(tensor: Tensor): void {
   stackOf(tensor.device).at(-1)?.push(tensor);
 }

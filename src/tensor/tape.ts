@@ -31,7 +31,7 @@ export interface Tape {
   readonly tracked: Set<Tensor>;
   readonly entries: Entry[];
   readonly lineage: Lineage;
-  /** A tape that only looks: it keeps no entries, but notes which tensors of the tape around it are used. */
+  /** Set on the tape of checkpoint(): it keeps no entries, only which tensors of the tape around it are used. */
   readonly looksFrom?: { readonly around: Tape; readonly used: Set<Tensor> };
 }
 
@@ -170,7 +170,7 @@ export function noGrad<T>(device: Device, body: () => T): T {
   return tapes.has(device) ? during(device, undefined, { viewed: detach }, body) : body();
 }
 
-/** Lets go of what the last entry holds, and forgets it. */
+/** Removes the last entry and releases its tensors. */
 export function dropLast(tape: Tape): void {
   const entry = tape.entries.pop();
   if (entry) for (const t of [...entry.saved, ...entry.inputs, entry.output]) t.release();

@@ -4,7 +4,7 @@ import type { ResolvedOptions } from "./stage.ts";
 import type { Best, LoopState } from "./state.ts";
 import type { DevResult } from "./task.ts";
 
-/** Judges the epoch on the dev set and keeps its model if none was better. */
+/** Evaluates the epoch on the dev set, and saves its model in best/ where none was better. */
 export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState): Promise<LoopState> {
   const { run, task, stage, select, onDev } = options;
   const { epoch, step } = state;
@@ -32,7 +32,7 @@ export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState)
   return { ...next, bests, newBob: dev ? nextNewBob(state.newBob, dev) : state.newBob };
 }
 
-/** Figures over different parts of the dev set say nothing about each other: those over more of it win. */
+/** Figures over different parts of the dev set cannot be compared: those over more utterances win. */
 function isBetter<B>(
   own: Pick<Best, "score" | "utterances">,
   best: Best | undefined,
@@ -47,7 +47,7 @@ function isBetter<B>(
     );
     return now > then;
   }
-  // A figure that is none, of a dev set without words for one, wins nothing.
+  // NaN, as the WER of a dev set without words, is never better.
   return Number.isNaN(best.score) || own.score >= best.score;
 }
 

@@ -76,8 +76,8 @@ class StageLoop<B> {
   #total = 0;
   #state: LoopState;
   /**
-   * The state before the first of the updates just past of which nothing could be read: the weights are still its own, and
-   * where the corpus is lost the run goes on from there.
+   * Set while the last updates were skipped, none of their data being readable: the state before the first of them. The
+   * weights are still of that state, so a checkpoint saves it: with the corpus back, nothing was skipped.
    */
   #whole: LoopState | undefined;
   #savedAt = performance.now();
@@ -191,7 +191,7 @@ class StageLoop<B> {
     return true;
   }
 
-  /** Ends where the corpus is lost, after a checkpoint; that is said first, also where there is no room for one. */
+  /** Saves a checkpoint and throws: the corpus is lost, and where the checkpoint could not be saved, that as well. */
   async #giveUp(lost: TooFewError): Promise<never> {
     const saved = await this.#save().then(
       () => "what was learnt is saved, --resume goes on once they are back",
@@ -200,7 +200,7 @@ class StageLoop<B> {
     throw new Error(`${lost.message}; ${saved}`, { cause: lost });
   }
 
-  /** One update by these micro-batches, and what is told of it. */
+  /** One update by these micro-batches, and its report. */
   async #update(batches: readonly B[], started: number): Promise<void> {
     const { device, task, stage, config, seed } = this.#options;
     const { step, lossScale, newBob } = this.#state;

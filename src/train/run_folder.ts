@@ -24,7 +24,7 @@ export const toJson = (value: unknown): string => `${JSON.stringify(value, null,
 
 type Part = "checkpoints" | "best";
 
-/** Names of this run's folders in its parts; what else lies there is somebody's own. */
+/** Names of a run's folders in checkpoints/ and best/; anything else there is left alone. */
 const OWN = { checkpoints: /^stage\d-\d{7,}$/, best: /^stage\d-epoch\d{3,}$/ };
 const PARTIAL = ".partial";
 
@@ -74,8 +74,8 @@ export class RunFolder {
   }
 
   /**
-   * Throws where a run cannot begin in `path`: what lies there is no run, and would be lost, or is one that has come to
-   * something. Nothing, an empty folder and a run that was killed before it saved anything are well.
+   * Throws where a run cannot begin in `path`: it holds files that are not of a run, or a run with checkpoints or models.
+   * There may be nothing, an empty folder, or a run that was killed before it saved anything.
    */
   static async check(host: Host, path: string): Promise<void> {
     const kind = await host.kind(path);
@@ -126,7 +126,7 @@ export class RunFolder {
     return run;
   }
 
-  /** Takes over what was finished and not yet renamed; removes what was never finished, or half removed. */
+  /** Renames what is complete and was not renamed yet; removes what is incomplete. */
   async #clear(part: Part): Promise<void> {
     const { host } = this;
     const names = await host.list(`${this.path}/${part}`);
@@ -243,7 +243,7 @@ export class RunFolder {
     return folder;
   }
 
-  /** Throws where somebody took the folder away, `cause` being what that led to; what this run made anew of it is removed. */
+  /** Throws where the folder was removed or moved meanwhile; `cause` is the error that led here. Empty remains are removed. */
   async refuseGone(cause?: unknown): Promise<void> {
     const { host, path } = this;
     if ((await host.kind(`${path}/config.json`)) === "file") return;
@@ -325,7 +325,7 @@ async function besides(host: Host, path: string, names: readonly string[]): Prom
   return found;
 }
 
-/** Whether the file is what a process wrote that trained here, or had begun to write when it died. */
+/** Whether the file is a lock of host/lock.ts, whole or half written by a process that died. */
 async function isLock(host: Host, path: string): Promise<boolean> {
   if ((await host.kind(path)) !== "file") return false;
   return /^(\0*|\{|\{"pid":[\s\S]*)$/.test(await host.readText(path).catch(() => "?"));

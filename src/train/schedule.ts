@@ -1,4 +1,4 @@
-/** What a learning rate is multiplied by as a run goes on. */
+/** Learning rate schedules: the factor of each update. */
 
 /** "linear": down to 0 at the end; "newbob": halved where the dev loss stalls; "constant". All after the warm-up. */
 export type ScheduleKind = "linear" | "newbob" | "constant";
@@ -27,7 +27,7 @@ export function scheduleFactor(step: number, { kind, warmup, total }: ScheduleOp
   return Math.max(0, (total - step + 1) / Math.max(1, total - full + 1));
 }
 
-/** What NewBob remembers between epochs. */
+/** NewBob's state between epochs. */
 export interface NewBobState {
   readonly factor: number;
   readonly last?: number;

@@ -87,7 +87,7 @@ export async function openLatest(run: RunFolder, of: Identity, stages?: Stages):
   return { folder, state, lost };
 }
 
-/** A run that was killed before its first checkpoint has at most the model of its first epoch: it begins anew. */
+/** Throws where there are models but no checkpoint. A run killed before its first checkpoint has at most one of epoch 1. */
 async function refuseOrphans(run: RunFolder): Promise<void> {
   const { host, path } = run;
   const bests = await run.own("best");

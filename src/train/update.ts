@@ -25,7 +25,7 @@ export interface UpdateResult {
 export interface UpdateOptions {
   /** The schedule's factor. */
   readonly factor: number;
-  /** What the loss is multiplied by, for the sake of f16; 1 by default. */
+  /** What the loss is multiplied by, so that gradients do not underflow in f16; 1 by default. */
   readonly lossScale?: number;
   /** How micro-batch i runs. */
   readonly mode: (micro: number) => Mode;
