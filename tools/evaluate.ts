@@ -1,12 +1,12 @@
-/** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
+/** `wavegate evaluate`: scores of a model on a held-out session of a corpus, beside the baselines of the corpus. */
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { type Fold, holdOut } from "../src/speech/corpora/folds.ts";
 import { chooseSession, reportProblems } from "../src/speech/corpora/held_out.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
-import { type Baselines, readBaselines } from "../src/speech/baselines/baselines.ts";
+import { formatSessionBaselines, readBaselines } from "../src/speech/baselines/baselines.ts";
 import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
-import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
+import { type Answer, answersCsv, scoreAnswers, formatReport } from "../src/speech/evaluate/report.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
@@ -57,12 +57,12 @@ export const verb = defineVerb({
         problems.push(problem);
         note(`${problem.id}: ${problem.handled}`);
       });
-      const result = report(answers);
+      const result = scoreAnswers(answers);
       print(`${path} on ${fold.name} of ${data}`);
       for (const line of trainingLines(training, fold.test.length)) print(line);
       if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
-      print(reportText(result));
-      if (baselines) print(ceilings(baselines, fold.name));
+      print(formatReport(result));
+      if (baselines) print(`\n${formatSessionBaselines(baselines, fold.name)}`);
       if (out !== undefined) {
         await writeWhole(host, out, answersCsv(answers));
         print(`every answer is in ${out}`);
@@ -74,7 +74,7 @@ export const verb = defineVerb({
   },
 });
 
-/** The corpus, the session to test on and what the model has heard of it. Throws where it heard some, unless told. */
+/** The corpus, and the session to test on. Throws where the model was trained on some of that, except with --anyway. */
 async function openTest(
   host: Host,
   { path, hubert }: EmotionModel,
@@ -88,7 +88,7 @@ async function openTest(
   try {
     fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });
   } catch (error) {
-    // They may be why there is no such session.
+    // The problems may be the cause.
     reportProblems(examined.problems, corpus.root, note);
     throw error;
   }
@@ -97,7 +97,7 @@ async function openTest(
   return { examined, fold, training, baselines: await readBaselines(host, corpus.root) };
 }
 
-/** The answers to the test, on the device that was chosen. Throws where there is none. */
+/** The answers to the test set. Throws where there is none. */
 async function answer(
   host: Host,
   model: EmotionModel,
@@ -118,22 +118,6 @@ async function answer(
     bar.stop();
     device.dispose();
   }
-}
-
-/** What simple methods reach on this corpus, this session held out. */
-function ceilings(baselines: Baselines, fold: string): string {
-  const percent = (x: number | undefined) => (x === undefined ? "-" : `${(100 * x).toFixed(1)} %`);
-  const rows = [
-    ["voice: LDA on hand features", baselines.lda],
-    ["voice: the same, by speaker", baselines.ldaBySpeaker],
-    ["words: naive Bayes on the true ones", baselines.unigrams],
-    ["both: posteriors multiplied", baselines.lateFusion],
-  ] as const;
-  const lines = rows.map(
-    ([name, b]) =>
-      `  ${name.padEnd(38)}UA ${percent(b.folds[fold])} on this session, ${percent(b.ua)} over all`,
-  );
-  return ["", "beside it, on the same corpus:", ...lines].join("\n");
 }
 
 if (isMain(import.meta)) await runVerb(verb);

@@ -2,7 +2,7 @@
 import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
 import type { UtteranceAnswer } from "../metrics/answer.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
-import { argmax, type ClassScores, score } from "../metrics/metrics.ts";
+import { argmax, type ClassScores, percent, score } from "../metrics/metrics.ts";
 import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
 
 /** A model's answer to one labelled utterance. */
@@ -10,27 +10,39 @@ export type Answer = UtteranceAnswer<Utterance & { readonly label: Label }>;
 
 /** A score and its 95 % confidence interval. */
 export interface Estimate {
+  /** The score. */
   readonly value: number;
+  /** Its confidence interval. */
   readonly interval: Interval;
 }
 
 /** Scores of a part of the test set. */
 export interface Slice {
+  /** Number of utterances. */
   readonly count: number;
+  /** Unweighted accuracy. */
   readonly ua: number;
+  /** Weighted accuracy. */
   readonly wa: number;
+  /** Word error rate; absent where the system recognises no words. */
   readonly wer?: number;
 }
 
 /** Scores of a model on a test set, each from 0 to 1. */
 export interface Report {
+  /** Number of utterances. */
   readonly utterances: number;
+  /** Unweighted accuracy, with a bootstrap interval over dialogues. */
   readonly ua: Estimate;
+  /** Weighted accuracy, with Wilson's interval. */
   readonly wa: Estimate;
+  /** Mean F1 over the classes. */
   readonly macroF1: number;
+  /** Word error rate, with a bootstrap interval over dialogues; absent where the system recognises no words. */
   readonly wer?: Estimate & { readonly edits: Edits };
   /** WA of always predicting the most frequent class. */
   readonly majority: number;
+  /** Scores of each class. */
   readonly classes: Readonly<Record<Label, ClassScores>>;
   /** Rows: truth, columns: prediction, in the order of LABELS. */
   readonly confusion: readonly (readonly number[])[];
@@ -42,7 +54,7 @@ export interface Report {
  * Scores answers; `seed` is of the bootstrap. Throws a RangeError where there are no answers, or one has not LABELS.length
  * probabilities.
  */
-export function report(answers: readonly Answer[], seed = 0): Report {
+export function scoreAnswers(answers: readonly Answer[], seed = 0): Report {
   const bad = answers.find((answer) => answer.probabilities.length !== LABELS.length);
   if (bad !== undefined) {
     throw new RangeError(
@@ -114,8 +126,8 @@ function slices(answers: readonly Answer[]): Record<string, Slice> {
   );
 }
 
-/** The report as a table, for a terminal of 80 columns. */
-export function reportText(result: Report): string {
+/** The report as text, for a terminal of 80 columns. */
+export function formatReport(result: Report): string {
   const lines = [
     `${result.utterances} utterances`,
     `UA  ${figure(result.ua)}   dialogues resampled`,
@@ -170,10 +182,6 @@ export function answersCsv(answers: readonly Answer[]): string {
 
 function quoted(field: string): string {
   return /[",\n\r]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field;
-}
-
-function percent(value: number): string {
-  return Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
 }
 
 function figure({ value, interval }: Estimate): string {

@@ -4,6 +4,7 @@ import type { Recognition } from "../system/recognizer.ts";
 
 /** The answer to one utterance. */
 export interface UtteranceAnswer<U extends Utterance = Utterance> {
+  /** The utterance, with its reference transcript and label. */
   readonly utterance: U;
   /** Of each of LABELS; they add up to 1. */
   readonly probabilities: readonly number[];
