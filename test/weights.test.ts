@@ -70,7 +70,7 @@ const some = (dtype: Dtype, bytes: number): Edited => ({ dtype, shape: [2, 3], d
 test("openRecognizer() refuses a file in which part of the model is left over", async () => {
   const wrong: [string, Section, Record<string, unknown>, RegExp][] = [
     [
-      "deep ears",
+      "deep hubert",
       "hubert",
       { num_hidden_layers: 1 },
       /has no place for hubert\.encoder\.layers\.[1-9]\.\S+ and \d+ more/,

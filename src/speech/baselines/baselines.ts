@@ -15,7 +15,7 @@ import { writeWhole } from "../../io/write_whole.ts";
 import { type Ceilings, ceilings } from "../synthetic/ceilings.ts";
 import { fitLda, fitNaiveBayes } from "./classifiers.ts";
 import { FEATURES, acousticFeatures } from "./features.ts";
-import { argmax, meanAndDeviation, percent, score } from "../metrics/metrics.ts";
+import { argmax, gather, meanAndDeviation, percent, score } from "../metrics/metrics.ts";
 
 /** A sum of rounded shares may be a little more than 1. */
 const share = number("a share from 0 to 1", (x) => x >= 0 && x <= 1 + 1e-9);
@@ -166,14 +166,14 @@ async function syntheticFigures(
 
 function ldaFit(features: number[][], labels: readonly number[], classes: number): Fit {
   return (train) => {
-    const classify = fitLda(pick(features, train), pick(labels, train), classes);
+    const classify = fitLda(gather(features, train), gather(labels, train), classes);
     return (i) => classify(features[i]);
   };
 }
 
 function bayesFit(texts: string[][], labels: readonly number[]): Fit {
   return (train) => {
-    const classify = fitNaiveBayes(pick(texts, train), pick(labels, train), LABELS.length);
+    const classify = fitNaiveBayes(gather(texts, train), gather(labels, train), LABELS.length);
     return (i) => classify(texts[i]);
   };
 }
@@ -198,7 +198,7 @@ function crossValidate(
 function baseline(data: readonly Labelled[], truth: readonly number[], fit: Fit): Baseline {
   const { predicted, tests } = crossValidate(data, fit);
   const perFold = [...tests].map(([name, held]) => {
-    return [name, score(pick(truth, held), pick(predicted, held), LABELS.length).ua] as const;
+    return [name, score(gather(truth, held), gather(predicted, held), LABELS.length).ua] as const;
   });
   const { mean, deviation } = meanAndDeviation(perFold.map(([, ua]) => ua));
   const { wa } = score(truth, predicted, LABELS.length);
@@ -219,10 +219,6 @@ function standardise(features: readonly number[][], data: readonly Labelled[]): 
     }
   }
   return out;
-}
-
-function pick<T>(list: readonly T[], indices: readonly number[]): T[] {
-  return indices.map((i) => list[i]);
 }
 
 /** Names of the baselines in texts. */

@@ -1,9 +1,9 @@
 /** The report of an evaluation: as an object, as a table of text, and one CSV row per utterance. */
 import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
-import type { UtteranceAnswer } from "../metrics/answer.ts";
+import { editsOf, type UtteranceAnswer } from "../metrics/answer.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
-import { argmax, type ClassScores, percent, score } from "../metrics/metrics.ts";
-import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
+import { argmax, type ClassScores, gather, percent, score } from "../metrics/metrics.ts";
+import { type Edits, totalEdits, wer } from "../metrics/wer.ts";
 
 /** A model's answer to one labelled utterance. */
 export type Answer = UtteranceAnswer<Utterance & { readonly label: Label }>;
@@ -65,9 +65,8 @@ export function scoreAnswers(answers: readonly Answer[], seed = 0): Report {
   const predicted = answers.map((answer) => argmax(answer.probabilities));
   const scores = score(truth, predicted, LABELS.length);
   const dialogues = answers.map((answer) => answer.utterance.dialogue);
-  const at = <T>(list: readonly T[], indices: readonly number[]) => indices.map((i) => list[i]);
   const uaOf = (indices: readonly number[]) =>
-    score(at(truth, indices), at(predicted, indices), LABELS.length).ua;
+    score(gather(truth, indices), gather(predicted, indices), LABELS.length).ua;
   const correct = truth.filter((t, i) => t === predicted[i]).length;
 
   return {
@@ -86,18 +85,11 @@ export function scoreAnswers(answers: readonly Answer[], seed = 0): Report {
   };
 }
 
-function editsOf(answers: readonly Answer[]): Edits[] | undefined {
-  if (answers.some((answer) => answer.hypothesis === undefined)) return undefined;
-  return answers.map(({ utterance, hypothesis }) =>
-    wordEdits({ reference: utterance.words, hypothesis: hypothesis! }),
-  );
-}
-
 function werFigure(answers: readonly Answer[], dialogues: readonly string[], seed: number): Report["wer"] {
   const edits = editsOf(answers);
   if (edits === undefined) return undefined;
   const total = totalEdits(edits);
-  const interval = bootstrap(dialogues, (indices) => wer(totalEdits(indices.map((i) => edits[i]))), { seed });
+  const interval = bootstrap(dialogues, (indices) => wer(totalEdits(gather(edits, indices))), { seed });
   return { value: wer(total), interval, edits: total };
 }
 

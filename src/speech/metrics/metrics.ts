@@ -81,6 +81,10 @@ export function argmax(values: readonly number[]): number {
   return values.indexOf(Math.max(...values));
 }
 
+/** The items at `indices`. */
+export const gather = <T>(items: readonly T[], indices: readonly number[]): T[] =>
+  indices.map((i) => items[i]);
+
 /** 0.1234 → "12.3 %"; NaN → "–". */
 export const percent = (value: number): string =>
   Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
