@@ -15,6 +15,7 @@ export interface DecodeOptions {
 
 /** A recognised character. */
 export interface DecodedCharacter {
+  /** The token. */
   text: string;
   /** Begin of its first frame, in seconds. */
   start: number;
@@ -26,6 +27,7 @@ export interface DecodedCharacter {
 
 /** A recognised word. */
 export interface DecodedWord {
+  /** Its characters, joined. */
   text: string;
   /** Begin of its first character, in seconds. */
   start: number;

@@ -48,7 +48,9 @@ export function alignWords(reference: readonly string[], hypothesis: readonly st
 
 /** Two texts to compare, both after normalizeTranscript(). */
 export interface TranscriptPair {
+  /** The correct text. */
   readonly reference: string;
+  /** The recognised text. */
   readonly hypothesis: string;
 }
 

@@ -8,7 +8,9 @@ import { formerNames } from "../recipes/former_names.ts";
 
 /** The corpus of a run, and the fold that it trains on. */
 export interface TrainData {
+  /** The usable utterances. */
   readonly examined: Examined;
+  /** Their split. */
   readonly fold: Fold;
 }
 
