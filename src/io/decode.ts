@@ -15,6 +15,7 @@ export interface DecodeOptions {
 
 /** A recognised character. */
 export interface DecodedCharacter {
+  /** The character. */
   text: string;
   /** Begin of its first frame, in seconds. */
   start: number;
@@ -26,6 +27,7 @@ export interface DecodedCharacter {
 
 /** A recognised word. */
 export interface DecodedWord {
+  /** The word. */
   text: string;
   /** Begin of its first character, in seconds. */
   start: number;

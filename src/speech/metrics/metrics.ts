@@ -5,8 +5,11 @@
 
 /** Scores of one class, each from 0 to 1. */
 export interface ClassScores {
+  /** Of the utterances predicted as the class, the part that are of it; 0 where there are none. */
   readonly precision: number;
+  /** Of the utterances of the class, the part predicted as it. */
   readonly recall: number;
+  /** Harmonic mean of the two. */
   readonly f1: number;
   /** Utterances that truly belong to the class. */
   readonly support: number;

@@ -48,7 +48,9 @@ export function alignWords(reference: readonly string[], hypothesis: readonly st
 
 /** Two texts to compare, both after normalizeTranscript(). */
 export interface TranscriptPair {
+  /** What was said. */
   readonly reference: string;
+  /** What was recognised. */
   readonly hypothesis: string;
 }
 

@@ -8,7 +8,9 @@ import { formerNames } from "../recipes/former_names.ts";
 
 /** The corpus of a run, and the fold that it trains on. */
 export interface TrainData {
+  /** The corpus's usable utterances. */
   readonly examined: Examined;
+  /** Which of them are held out. */
   readonly fold: Fold;
 }
 
