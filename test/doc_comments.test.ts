@@ -59,7 +59,7 @@ function missing(name: string, declarations: readonly Declaration[]): string[] {
   });
 }
 
-const FLOORS = ["host", "gpu", "tensor", "ops", "nn", "train"];
+const FLOORS = ["host", "gpu", "tensor", "ops", "nn", "train", "io", "models", "speech"];
 
 for (const floor of FLOORS)
   test(`every symbol of src/${floor}/mod.ts has a doc comment, and so has each of its members`, () => {
@@ -143,7 +143,7 @@ for (const [n, example] of examples.entries()) writeFileSync(join(folder, `${n}.
 
 test("what a newcomer meets first has an example", () => {
   const first =
-    "currentHost openDevice twin Tensor scope valueAndGrad vjp record noGrad checkpoint gradcheck Weights Linear SelfAttention AdamW saveWeights trainStage RunFolder add matmul crossEntropy ctcLoss";
+    "currentHost openDevice twin Tensor scope valueAndGrad vjp record noGrad checkpoint gradcheck Weights Linear SelfAttention AdamW saveWeights trainStage RunFolder add matmul crossEntropy ctcLoss readWav openSafetensors";
   const shown = new Set(examples.map(({ of }) => of));
   assert.deepEqual(
     first.split(" ").filter((name) => !shown.has(name)),

@@ -18,6 +18,7 @@ const MOST = 16_384;
 /** Most that may wait to be collected before a collection is asked for. */
 const MOST_WAITING = 8_192;
 
+/** The bind groups of a device, by pipeline and buffers. */
 export class BindGroups {
   readonly #half: number;
   readonly #mostWaiting: number;
@@ -27,6 +28,7 @@ export class BindGroups {
   /** Dropped since the last collection. */
   #waiting = 0;
 
+  /** `most` are kept; a collection is asked for once `mostWaiting` were dropped. */
   constructor(most = MOST, mostWaiting = MOST_WAITING) {
     this.#half = most / 2;
     this.#mostWaiting = mostWaiting;

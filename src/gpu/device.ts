@@ -170,9 +170,9 @@ export class Device {
   /** Compiled kernels. */
   readonly kernels: KernelLibrary;
   /** Bind groups that are kept for the next dispatch of the same pipeline and buffers. */
-  readonly bindGroups = new BindGroups();
+  readonly bindGroups: BindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
-  readonly counters = { pipelines: 0, bindGroups: 0 };
+  readonly counters: { pipelines: number; bindGroups: number } = { pipelines: 0, bindGroups: 0 };
   /** Is called for every dispatch and view. A tape sets it while it runs. */
   watcher: Watcher | undefined;
   /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */

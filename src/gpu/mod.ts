@@ -1,7 +1,10 @@
 /** A GPU, its buffers and its kernels. */
+export type { BindGroups } from "./bind_groups.ts";
 export { Device, type DeviceInfo, type DeviceOptions, openDevice } from "./device.ts";
 export { type Bound, type Grid, Twin, twin, type Variant, type Watcher } from "./kernel.ts";
 export { gridFor, type KernelName, type Path } from "./launch.ts";
+export type { KernelLibrary } from "./library.ts";
 export type { Pool, PoolBuffer, PoolStatistics } from "./pool.ts";
 export type { ProfileEvent, ProfileRow } from "./profiler.ts";
+export type { Recorder } from "./recorder.ts";
 export type { Flags } from "./wgsl.ts";

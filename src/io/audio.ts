@@ -62,6 +62,13 @@ export interface AudioOptions {
 /**
  * Reads a WAV file, mixes it down to mono and resamples it to 16 kHz. Throws one line that names the file where it is no WAV
  * file, damaged, too short or too long, or has an unknown codec or a sample that is not finite.
+ *
+ * @example
+ * ```ts
+ * const { samples, sampleRate, channels, notes } = await readWav(host, `${bundledModel()}/clips/Ses05F_impro03_F000.wav`);
+ * console.log(sampleRate, channels, notes.length); // 16000 1 0
+ * console.log(samples.length); // 19210
+ * ```
  */
 export async function readWav(
   host: Host,

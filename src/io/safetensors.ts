@@ -29,6 +29,15 @@ export interface Safetensors {
 /**
  * Opens a file, an `*.index.json`, or a folder with `model.safetensors`, `model.safetensors.index.json` or a single
  * `*.safetensors`. Throws one line that names the file, the tensor, what is and what should be.
+ *
+ * @example
+ * ```ts
+ * const file = await openSafetensors(host, bundledModel());
+ * const entry = file.tensors.get("lm_head.bias");
+ * console.log(entry?.dtype, entry?.shape, entry?.bytes); // F32 [32] 128
+ * console.log((await readF32(file, "lm_head.bias")).length); // 32
+ * await file.close();
+ * ```
  */
 export async function openSafetensors(host: Host, path: string): Promise<Safetensors> {
   const target = (await host.kind(path)) === "directory" ? await findIn(host, path) : path;

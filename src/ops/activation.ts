@@ -6,10 +6,16 @@ import { div, mul } from "./elementwise.ts";
 
 const k = twin("activation");
 
-const codes = { gelu: 1, gelu_tanh: 2, tanh: 3, relu: 4, sigmoid: 5 } as const;
-
 /** `gelu` is x·Φ(x) by the error function; `gelu_tanh` its approximation. */
-export type ActivationKind = keyof typeof codes;
+export type ActivationKind = "gelu" | "gelu_tanh" | "tanh" | "relu" | "sigmoid";
+
+const codes: Readonly<Record<ActivationKind, number>> = {
+  gelu: 1,
+  gelu_tanh: 2,
+  tanh: 3,
+  relu: 4,
+  sigmoid: 5,
+};
 
 /** The number by which the kernels know a function; 0 is none. */
 export const activationCode = (kind?: ActivationKind): number => (kind ? codes[kind] : 0);

@@ -4,10 +4,10 @@ import { notDifferentiable, record } from "../tensor/tape.ts";
 import { Tensor, type WeightDType } from "../tensor/tensor.ts";
 
 const k = twin("convert");
-const kinds = { BF16: 0, F16: 1, F32: 2 } as const;
-
 /** Storage types of a checkpoint that the GPU converts itself. */
-export type GpuStoredDType = keyof typeof kinds;
+export type GpuStoredDType = "BF16" | "F16" | "F32";
+
+const kinds: Readonly<Record<GpuStoredDType, number>> = { BF16: 0, F16: 1, F32: 2 };
 
 /**
  * The values of `raw` as f32 or f16.   raw: a tensor over the file's bytes   →   y (shape)
