@@ -112,9 +112,9 @@ test("plan() says a third of each session's keywords in no other session", () =>
       .flatMap((clip) => clip.clauses.flatMap((clause) => clause.words.map((word) => word.toUpperCase())))
       .filter((word) => types.has(word));
   for (const session of [1, 2, 3, 4, 5]) {
-    const heard = new Set(spoken((s) => s !== session));
+    const others = new Set(spoken((s) => s !== session));
     const own = spoken((s) => s === session);
-    near(own.filter((word) => !heard.has(word)).length / own.length, 0.33, 0.1);
+    near(own.filter((word) => !others.has(word)).length / own.length, 0.33, 0.1);
   }
 });
 
@@ -154,7 +154,7 @@ test("wordTimes() gives words run together the same beginning", () => {
   assert.deepEqual(wordTimes(speech, [0, 3, 7]), [0.1, 0.1, 1.5, 3]);
 });
 
-test("record() keeps length and level whatever the manner", () => {
+test("simulateRecording() keeps length and level whatever the prosody", () => {
   const speech = Float32Array.from(
     { length: 16_000 },
     (_, i) => Math.sin(i / 10) * (i % 4_000 < 3_000 ? 1 : 0),
@@ -225,7 +225,7 @@ test("folds() hold one session out and take dev from whole dialogues of the othe
   assert.throws(() => folds(utterances(), { dev: 1 }), /dev is 1/);
 });
 
-test("folds() refuse a speaker who is heard on both sides", () => {
+test("folds() refuse a speaker or a dialogue on both sides of a split", () => {
   const all = utterances();
   all[0] = { ...all[0], speaker: "03M" };
   assert.throws(() => folds(all), /speaker 03M is in the test \(\w+\) and in another session \(\w+\)$/);

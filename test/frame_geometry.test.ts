@@ -116,7 +116,7 @@ test("predict takes what its model makes a frame of, and names the shortest that
   assert.deepEqual(await predict(demo, 320), short(320, "20.0 ms, at least 25"));
 });
 
-test("examine() measures clips by the encoder that is to hear them: the recipe's, the model's, else the published", async () => {
+test("examine() measures clips by the frames of the encoder: the recipe's, the model's, else the published", async () => {
   const { root, remove } = await tinyRelease({ turns: 2, sessions: [1, 2, 3] });
   const id = "Ses01F_impro01_F000";
   await writeWav16(

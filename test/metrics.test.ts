@@ -6,7 +6,7 @@ import { fitLda, fitNaiveBayes } from "../src/speech/baselines/classifiers.ts";
 import { FEATURES, acousticFeatures } from "../src/speech/baselines/features.ts";
 import { bootstrap, wilson } from "../src/speech/evaluate/intervals.ts";
 import { meanAndDeviation, score } from "../src/speech/metrics/metrics.ts";
-import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
+import { type Answer, answersCsv, scoreAnswers, formatReport } from "../src/speech/evaluate/report.ts";
 import { alignWords, totalEdits, wer, wordEdits } from "../src/speech/metrics/wer.ts";
 
 const near = (actual: number, expected: number, tolerance = 1e-6) =>
@@ -166,14 +166,14 @@ function answer(id: string, label: Label, best: Label, words: string, hypothesis
   return { utterance, hypothesis, probabilities: LABELS.map((one) => (one === best ? 0.7 : 0.1)) };
 }
 
-test("report() brings figures, intervals and parts together", () => {
+test("scoreAnswers() brings figures, intervals and parts together", () => {
   const answers = [
     answer("d1F", "angry", "angry", "GO AWAY", "GO AWAY"),
     answer("d1M", "happy", "sad", "SO GLAD", "SO GLAD YES"),
     answer("d2F", "sad", "sad", "HE IS GONE", "HE GONE"),
     answer("d2M", "neutral", "neutral", "", ""),
   ];
-  const result = report(answers);
+  const result = scoreAnswers(answers);
   near(result.ua.value, 0.75);
   near(result.wa.value, 0.75);
   near(result.wer!.value, 2 / 7);
@@ -181,7 +181,7 @@ test("report() brings figures, intervals and parts together", () => {
   assert.ok(result.ua.interval.low <= 0.75 && result.ua.interval.high >= 0.75);
   assert.equal(result.slices["speaker 01F"].wa, 1);
   assert.equal(result.slices["2 to 4 s"].count, 4);
-  const text = reportText(result);
+  const text = formatReport(result);
   assert.match(text, /UA\s+75\.0 %/);
   assert.match(text, /0 substituted, 1 deleted, 1 inserted of 7/);
   assert.ok(
@@ -191,10 +191,10 @@ test("report() brings figures, intervals and parts together", () => {
   assert.equal(JSON.parse(JSON.stringify(result)).confusion[1][2], 1);
 });
 
-test("report() leaves WER out for a system that recognises no words", () => {
-  const result = report([answer("d1F", "angry", "angry", "GO AWAY")]);
+test("scoreAnswers() leaves WER out for a system that recognises no words", () => {
+  const result = scoreAnswers([answer("d1F", "angry", "angry", "GO AWAY")]);
   assert.equal(result.wer, undefined);
-  assert.doesNotMatch(reportText(result), /^WER/m);
+  assert.doesNotMatch(formatReport(result), /^WER/m);
 });
 
 test("answersCsv() quotes what would break a row", () => {

@@ -108,7 +108,7 @@ function decoded(ids: readonly number[]): string {
 }
 
 /** The transcript of a folder, and the likeliest output of every frame. */
-async function hear(path: string): Promise<{ text: string; ids: number[]; heard: Float32Array }> {
+async function recognise(path: string): Promise<{ text: string; ids: number[]; input: Float32Array }> {
   const recognizer = await openRecognizer(host, device, path);
   const seen = new Map<string, Tensor>();
   const { samples } = await readWav(host, clip);
@@ -119,18 +119,18 @@ async function hear(path: string): Promise<{ text: string; ids: number[]; heard:
     },
   });
   const logits = seen.get("logits");
-  const input = seen.get("input_values");
-  assert.ok(logits && input && transcript);
+  const inputTensor = seen.get("input_values");
+  assert.ok(logits && inputTensor && transcript);
   const V = logits.shape[2];
   const values = await logits.read();
-  const heard = await input.read();
+  const input = await inputTensor.read();
   const ids = Array.from({ length: logits.shape[1] }, (_, t) => {
     const row = values.subarray(t * V, (t + 1) * V);
     return row.indexOf(Math.max(...row));
   });
   for (const tensor of seen.values()) tensor.release();
   recognizer.dispose();
-  return { text: transcript.text, ids, heard };
+  return { text: transcript.text, ids, input };
 }
 
 /** Saves a task's model in a folder of its own. */
@@ -140,7 +140,7 @@ async function save(task: { save(folder: string): Promise<void> }, name: string)
   return path;
 }
 
-/** A run of one stage on the utterance of the clip, from a folder of ears. */
+/** A run of one stage on the utterance of the clip, from a folder of HuBERT. */
 function runFrom(hubert: string, more: Partial<TrainConfig> = {}): TrainConfig {
   const config = trainConfig({
     preset: "nano",
@@ -226,7 +226,7 @@ test("Recognizer.recognize() and a run from the same folder leave audio alone wh
   const nested = { "processor_config.json": { feature_extractor: plain } };
   const path = await ctcModel("as-it-is", 32, { ...notebook, ...nested });
   const { samples } = await readWav(host, clip);
-  assert.deepEqual((await hear(path)).heard, samples);
+  assert.deepEqual((await recognise(path)).input, samples);
   const config = runFrom(path);
   config.stage1 = { ...config.stage1, augment: { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 } };
   const { weights, task } = await build(device, config, 1, {}, undefined, options);
@@ -240,7 +240,7 @@ test("Recognizer.recognize() and a run from the same folder leave audio alone wh
 test("Recognizer.recognize() decodes heads with more and fewer outputs than tokens, before and after train", async () => {
   for (const outputs of [30, 32, 40]) {
     const path = await ctcModel(`head${outputs}`, outputs, notebook);
-    const before = await hear(path);
+    const before = await recognise(path);
     assert.equal(before.text, decoded(before.ids));
     const special = before.ids.filter((id) => id === 28 || id > 29);
     assert.ok(before.text.length > 2 && special.length > 0, `${before.text}: no special token to drop`);
@@ -259,7 +259,7 @@ test("Recognizer.recognize() decodes heads with more and fewer outputs than toke
       JSON.parse(readFileSync(`${saved}/added_tokens.json`, "utf8")),
       notebook["added_tokens.json"],
     );
-    const again = await hear(saved);
+    const again = await recognise(saved);
     assert.equal(again.text, before.text);
     // What 0.1 wrote: the letters without their names.
     writeFileSync(
@@ -267,7 +267,7 @@ test("Recognizer.recognize() decodes heads with more and fewer outputs than toke
       JSON.stringify({ do_lower_case: true, model_max_length: 64 }),
     );
     rmSync(`${saved}/added_tokens.json`);
-    if (outputs === 30) assert.equal((await hear(saved)).text, before.text);
+    if (outputs === 30) assert.equal((await recognise(saved)).text, before.text);
   }
 });
 
@@ -279,7 +279,7 @@ test("openBertTokenizer() reads what train wrote beside the letters, and a cased
     "config.json": { ...configOf("bert-tiny"), vocab_size: 10 },
   });
   copyFileSync(`${reference}/bert-tiny/model.safetensors`, `${bert}/model.safetensors`);
-  const ears = await ctcModel("ears", 32, notebook);
+  const hubert = await ctcModel("hubert", 32, notebook);
   await editCheckpoint(`${bert}/model.safetensors`, `${bert}/model.safetensors`, (tensors) => {
     const words = floats(tensors, "embeddings.word_embeddings.weight").slice(0, 640);
     tensors.set("embeddings.word_embeddings.weight", {
@@ -290,7 +290,7 @@ test("openBertTokenizer() reads what train wrote beside the letters, and a cased
   });
   const config = trainConfig({
     ...{ preset: "nano", system: "both-cmgi", data: scratch, fold: 1 },
-    hubert: ears,
+    hubert,
     bert,
   });
   await checkStages(host, config, data);
@@ -305,12 +305,12 @@ test("openBertTokenizer() reads what train wrote beside the letters, and a cased
   const model = await openModelFolder(host, saved);
   await model.weights.close();
   assert.equal(model.vocabulary?.blank, 29);
-  const { text: words } = await hear(saved);
-  assert.equal(words, (await hear(ears)).text);
+  const { text: words } = await recognise(saved);
+  assert.equal(words, (await recognise(hubert)).text);
 });
 
 test("checkStages() refuses a checkpoint of another family, or with a part missing, before any stage", async () => {
-  const ears = await ctcModel("good-ears", 32, notebook);
+  const hubert = await ctcModel("good-hubert", 32, notebook);
   const pieces = (count: number) =>
     [
       "[PAD]",
@@ -336,7 +336,7 @@ test("checkStages() refuses a checkpoint of another family, or with a part missi
   const start = (hubert: string, bert: string) =>
     trainConfig({ ...{ preset: "nano", system: "both-cmgi", data: scratch, fold: 1 }, hubert, bert });
   const good = await reader("good-bert", {});
-  await checkStages(host, start(ears, good), data);
+  await checkStages(host, start(hubert, good), data);
   const lacking = (key: RegExp) => (tensors: Map<string, unknown>) => {
     for (const name of [...tensors.keys()]) if (key.test(name)) tensors.delete(name);
   };
@@ -346,31 +346,31 @@ test("checkStages() refuses a checkpoint of another family, or with a part missi
       tensors.set(`electra.${key}`, tensor);
     }
   };
-  const deaf = folder("deaf", { "config.json": configOf("hubert-tiny-stable") });
+  const headless = folder("headless", { "config.json": configOf("hubert-tiny-stable") });
   await editCheckpoint(
     `${reference}/hubert-tiny-stable/model.safetensors`,
-    `${deaf}/model.safetensors`,
+    `${headless}/model.safetensors`,
     lacking(/layers\.1\.attention\.k_proj\.bias/),
   );
   const wrong: [string, string, RegExp][] = [
-    [ears, await reader("roberta", { model_type: "roberta" }), /it is a RoBERTa model .*, BERT expected$/],
+    [hubert, await reader("roberta", { model_type: "roberta" }), /it is a RoBERTa model .*, BERT expected$/],
     [
-      ears,
+      hubert,
       await reader("electra", {}, renamed),
       /holds electra\..*, so it is an ELECTRA model, BERT expected$/,
     ],
     [
-      ears,
+      hubert,
       await reader("short", {}, lacking(/layer\.1\.output/)),
       /holds no bert\.encoder\.layer\.1\.output/,
     ],
-    [ears, await reader("deep", { num_hidden_layers: 1 }), /has no place for .*layer\.1\./],
+    [hubert, await reader("deep", { num_hidden_layers: 1 }), /has no place for .*layer\.1\./],
     [
-      ears,
+      hubert,
       await reader("wide", { vocab_size: 999 }),
       /word_embeddings\.weight is \(\d+, 64\) but .* \(999, 64\)$/,
     ],
-    [deaf, good, /holds no hubert\.encoder\.layers\.1\.attention\.k_proj\.bias/],
+    [headless, good, /holds no hubert\.encoder\.layers\.1\.attention\.k_proj\.bias/],
     [good, good, /it is a BERT model .*, HuBERT or wav2vec 2\.0 expected$/],
   ];
   for (const [hubert, bert, message] of wrong)

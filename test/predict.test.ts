@@ -98,7 +98,7 @@ test("Recognizer.recognize() keeps recordings of a group-norm model apart, and g
   recognizer.dispose();
 });
 
-test("Recognizer.recognize() judges a recording in which it hears no word", async () => {
+test("Recognizer.recognize() recognises the emotion of a recording in which it finds no word", async () => {
   const silent = variant("silent", () => {});
   await editCheckpoint(`${demo}/model.safetensors`, `${silent}/model.safetensors`, (tensors) => {
     floats(tensors, "lm_head.bias")[0] = 1000; // the blank wins every frame

@@ -37,7 +37,7 @@ const recipe = ["--system", "acoustic", "--preset", "nano"];
 const model = join(scratch, "run/model");
 
 let corpus: TinyRelease;
-/** The same ids with other sound. */
+/** The same ids with other samples. */
 let other: TinyRelease;
 before(async () => {
   const small = { turns: 2, seconds: [0.5, 0.6] } as const;
@@ -45,7 +45,7 @@ before(async () => {
   other = await tinyRelease({ ...small, seed: 12 });
   await cp(fileURLToPath(new URL("../weights/demo", import.meta.url)), model, { recursive: true });
   const config = trainConfig({ preset: "nano", system: "acoustic", data: corpus.root, fold: "Session2" });
-  const record = recordOf((await heardBy(config, "Session2"))!, 1);
+  const record = recordOf((await provenanceOf(config, "Session2"))!, 1);
   await writeFile(join(model, "training.json"), provenanceText(record));
 });
 after(async () => {
@@ -57,8 +57,8 @@ after(async () => {
 const evaluate = (path: string, data: string, ...args: string[]) =>
   runHere(evaluateVerb, "--model", path, "--data", data, ...args);
 
-/** What a run hears of its corpus and of the checkpoints that it begins with. */
-async function heardBy(config: TrainConfig, session: string, latest?: Latest) {
+/** What the models of a run are trained on, with a session held out. */
+async function provenanceOf(config: TrainConfig, session: string, latest?: Latest) {
   const examined = await examine(host, await readIemocap(host, config.data));
   const fold = holdOut(examined.utterances, session, { dev: config.dev, seed: config.seed });
   return runProvenance(host, config, { examined, fold }, { latest, signal: new AbortController().signal });
@@ -78,7 +78,7 @@ test("runProvenance() lists what a run trains on, what chooses the epoch and who
   // A checkpoint holds them; one of version 0.1 does not, and then they are read again.
   for (const folder of [model, join(scratch, "run")]) {
     const latest = { folder, state: { stage: 1 } } as Latest;
-    assert.deepEqual((await heardBy(config, "Session2", latest))?.corpus, own);
+    assert.deepEqual((await provenanceOf(config, "Session2", latest))?.corpus, own);
   }
   const bare = join(scratch, "bare");
   await host.makeDirectory(bare);
@@ -90,19 +90,19 @@ test("runProvenance() refuses to go on with recordings whose samples are others"
   const changed = join(scratch, "changed");
   await cp(corpus.root, changed, { recursive: true });
   const config = trainConfig({ preset: "nano", system: "acoustic", data: changed, fold: 2 });
-  const goOn = () => heardBy(config, "Session2", { folder: model, state: { stage: 1 } } as Latest);
+  const resume = () => provenanceOf(config, "Session2", { folder: model, state: { stage: 1 } } as Latest);
   const [own] = (await readProvenance(host, model))!.corpora;
   const [id] = Object.keys(own.trainedOn);
   const wav = (await readIemocap(host, changed)).utterances.find((u) => u.id === id)!.wav;
   const bytes = await readFile(wav);
   bytes[bytes.length - 1] ^= 1;
   await writeFile(wav, bytes);
-  await assert.rejects(goOn(), {
+  await assert.rejects(resume(), {
     message: `Cannot resume with ${changed}: 1 of 8 recordings have other samples than when the run began (${id})`,
   });
   bytes[bytes.length - 1] ^= 1;
   await writeFile(wav, bytes);
-  await goOn();
+  await resume();
 });
 
 test("evaluate takes the session that training held out, and refuses what was trained on unless told", async () => {
@@ -246,7 +246,7 @@ test("evaluate wants a fold and says that it is unknown what a model without a r
   );
 });
 
-test("a model that begins with another has heard what that one heard, and train says so", async () => {
+test("a model that starts from another counts as trained on the same, and train says so", async () => {
   const config = {
     ...trainConfig({
       preset: "nano",
@@ -257,15 +257,15 @@ test("a model that begins with another has heard what that one heard, and train 
     }),
     from: { hubert: model, bert: join(scratch, "fold5/model/") },
   };
-  const heard = (await heardBy(config, "Session3"))!;
-  const both = recordOf(heard, 2);
+  const run = (await provenanceOf(config, "Session3"))!;
+  const both = recordOf(run, 2);
   assert.deepEqual(both.unknown, ["fold5/model"]);
-  assert.deepEqual(recordOf(heard, 1).unknown, [], "what hears alone has nothing of BERT");
-  assert.deepEqual(recordOf(heard, 0).corpora, [], "what reads alone has heard nothing");
+  assert.deepEqual(recordOf(run, 1).unknown, [], "stage 1 has nothing of BERT");
+  assert.deepEqual(recordOf(run, 0).corpora, [], "stage 0 trains on no speech");
   assert.deepEqual(
     both.corpora.map(({ heldOut, identity }) => [heldOut, identity]),
     [
-      ["Session3", heard.corpus!.identity],
+      ["Session3", run.corpus!.identity],
       ["Session2", (await readProvenance(host, model))!.corpora[0].identity],
     ],
   );

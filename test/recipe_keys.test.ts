@@ -118,7 +118,7 @@ test("applySettings() refuses a key that nothing reads and names the nearest", (
   refused(
     "both-cmgi",
     "stage0.select=ua",
-    "nothing reads stage0.select: stage 0 is judged by loss, or not: last",
+    "nothing reads stage0.select: stage 0 is selected by loss or by last",
   );
   refused(
     "acoustic",

@@ -1,4 +1,4 @@
-/** Recordings that nothing can be heard in, and ways to them that lead nowhere: none costs another one its result. */
+/** Silent recordings, and paths that lead to none: an error in one does not affect the others. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -57,7 +57,7 @@ function wav(name: string, channels: number, samples: Float32Array): string {
   return path;
 }
 
-test("isSilent() hears speech of -60 dB, and nothing in dither, an offset, a click or the steps of A-law", () => {
+test("isSilent() is false for speech of -60 dB, and true for dither, an offset, a click or the steps of A-law", () => {
   const next = uniform(3);
   const noise = (size: number, offset = 0) =>
     Float32Array.from({ length: 4000 }, () => offset + size * (2 * next() - 1));
@@ -111,7 +111,7 @@ test("readWav() refuses channels that cancel each other, and keeps those that do
   assert.ok(isSilent(samples));
 });
 
-test("Recognizer.recognize() gives no words and no emotion where nothing is heard", async () => {
+test("Recognizer.recognize() gives no words and no emotion for a silent recording", async () => {
   const recognizer = await openRecognizer(host, device, demo);
   const { samples } = await readWav(host, clip);
   const quiet = samples.map((value) => value * 0.003); // -60 dB at the peaks
@@ -122,7 +122,7 @@ test("Recognizer.recognize() gives no words and no emotion where nothing is hear
   );
   assert.deepEqual(silence, { seconds: 1, silent: true });
   assert.deepEqual(offset, { seconds: 0.5, silent: true });
-  for (const heard of [first, last]) assert.ok(heard.emotion && heard.transcript && !heard.silent);
+  for (const speech of [first, last]) assert.ok(speech.emotion && speech.transcript && !speech.silent);
   assert.equal(seen.at(-1), 4);
   assert.deepEqual(await recognizer.recognize([new Float32Array(400)]), [{ seconds: 0.025, silent: true }]);
   recognizer.dispose();
@@ -253,7 +253,7 @@ test("readPipe() reads what comes late and in pieces, and does not wait for ever
   while (endless.exitCode === null && endless.signalCode === null) await sleep(5);
 });
 
-/** A recogniser that fails as told: "batch" where more than one is heard, "gpu" for good. */
+/** A recogniser that fails as told: "batch" for more than one recording, "gpu" for good. */
 function engine(fails: Readonly<Record<string, "alone" | "gpu">>, log: string[]): RecognizerSource {
   const make = (): WindowRecognizer => {
     let down = false;

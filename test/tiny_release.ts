@@ -23,7 +23,7 @@ export interface TinyOptions {
   readonly sessions?: readonly number[];
   /** Sessions whose clips are not there. */
   readonly silent?: readonly number[];
-  /** Seeds what is heard and said. */
+  /** Seeds samples and transcripts. */
   readonly seed?: number;
 }
 

@@ -74,7 +74,7 @@ const some = (dtype: StoredDType, bytes: number): Edited => ({
 test("openRecognizer() refuses a file in which part of the model is left over", async () => {
   const wrong: [string, Section, Record<string, unknown>, RegExp][] = [
     [
-      "deep ears",
+      "deep hubert",
       "hubert",
       { num_hidden_layers: 1 },
       /has no place for hubert\.encoder\.layers\.[1-9]\.\S+ and \d+ more/,

@@ -29,7 +29,7 @@ if (tsc.status !== 0) {
   process.exit(1);
 }
 
-// A module that replaces the empty one of a checkout: a bundler takes it along, and no path leads to the kernels.
+// Replaces the empty module of a checkout: a bundler includes it, and no file of kernels is looked for at run time.
 const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".wgsl"))
   .sort()
@@ -38,7 +38,7 @@ const texts = `export const KERNEL_TEXTS = ${JSON.stringify(Object.fromEntries(k
 writeFileSync(join(dist, "src/gpu/kernel_texts.js"), texts);
 
 // The public types name GPU* and Symbol.dispose. TypeScript 6 and later have both in their own libraries;
-// for earlier ones a second entry brings @webgpu/types. The two together would clash.
+// for earlier ones a second entry refers to @webgpu/types. Both at once would conflict.
 const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const libraries = '/// <reference lib="dom" />\n/// <reference lib="esnext.disposable" />\n';
 const earlier = '/// <reference types="@webgpu/types" />\nexport * from "./mod.js";\n';

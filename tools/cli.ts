@@ -111,12 +111,12 @@ export async function runVerb<O extends Options>(
   const signal = verb.interruptible ? catchSignals(verb.name) : new AbortController().signal;
   if (!verb.interruptible) watchLauncher(() => process.exit(SIGNALS.SIGHUP));
   let failed = false;
-  let owesJson = args.includes("--json");
+  let jsonPending = args.includes("--json");
   const fail = (error: unknown) => {
-    if (failed) process.exit(1); // telling of the first failure was the second
+    if (failed) process.exit(1); // reporting the first error failed
     failed = true;
     if (error instanceof Interruption) return exit(error.status);
-    return exit(report(verb.name, error, args, owesJson));
+    return exit(report(verb.name, error, args, jsonPending));
   };
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);
@@ -127,10 +127,10 @@ export async function runVerb<O extends Options>(
       return await exit(0);
     }
     working = verb.interruptible === true;
-    const paid = () => {
-      owesJson = false;
+    const onJson = () => {
+      jsonPending = false;
     };
-    const status = await verb.main(context(parsed, signal, paid));
+    const status = await verb.main(context(parsed, signal, onJson));
     return await exit(status ?? (signal.aborted ? (signal.reason as Interruption).status : 0));
   } catch (error) {
     return await fail(error);
@@ -139,10 +139,10 @@ export async function runVerb<O extends Options>(
 
 /** 128 and the signal's number, as a shell counts. */
 const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
-/** Milliseconds in which a signal may arrive twice: npm and a closing shell pass on what the terminal sent already. */
-const ECHO = 500;
+/** Milliseconds in which a signal may arrive twice: npm and a closing shell forward what the terminal has sent already. */
+const REPEAT_MS = 500;
 
-/** Why `signal` is aborted. */
+/** The reason of an aborted `signal`. */
 class Interruption extends Error {
   readonly status: number;
 
@@ -152,7 +152,7 @@ class Interruption extends Error {
   }
 }
 
-/** Aborted by the first signal, which is told of; another ends the process. */
+/** Aborted by the first signal, which is reported; a second one ends the process. */
 function catchSignals(name: string): AbortSignal {
   const controller = new AbortController();
   let since = 0;
@@ -166,7 +166,7 @@ function catchSignals(name: string): AbortSignal {
   for (const [signal, status] of Object.entries(SIGNALS)) {
     process.on(signal, () => {
       if (!controller.signal.aborted) stop(status);
-      else if (performance.now() - since > ECHO) process.exit(status);
+      else if (performance.now() - since > REPEAT_MS) process.exit(status);
     });
   }
   watchLauncher(() => {
@@ -175,7 +175,7 @@ function catchSignals(name: string): AbortSignal {
   return controller.signal;
 }
 
-/** Clears the progress bar that may stand on a terminal. */
+/** Clears the progress bar, if there is a terminal. */
 const clearLine = () => (process.stderr.isTTY ? "\r\x1b[K" : "");
 
 /**
@@ -223,7 +223,7 @@ function readArgs<O extends Options>(verb: Verb<O>, args: string[]) {
     if (twice !== undefined) throw new Error(`Cannot read --${twice} twice: give it once`);
     return { values: values as Record<string, unknown>, positionals };
   } catch (error) {
-    // parseArgs says what is wrong in its first sentence, then explains how to quote.
+    // Only the first sentence of parseArgs() is about the error; the others explain how to quote.
     throw new UsageError((error as Error).message.split(/\. |\n/)[0]);
   }
 }

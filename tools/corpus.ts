@@ -1,4 +1,4 @@
-/** `wavegate corpus make|check|stats`: makes a stand-in for IEMOCAP, examines a corpus, describes one. */
+/** `wavegate corpus make|check|stats`: makes a synthetic corpus, checks a corpus, describes one. */
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkCorpus } from "../src/speech/corpora/check.ts";
@@ -13,7 +13,7 @@ import { examine } from "../src/speech/corpora/examine.ts";
 import { readIemocap } from "../src/speech/corpora/iemocap.ts";
 import { CORPUS_PRESETS } from "../src/speech/synthetic/plan.ts";
 import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
-import { type Baselines, baselinesText, measureBaselines } from "../src/speech/baselines/baselines.ts";
+import { type Baselines, formatBaselines, measureBaselines } from "../src/speech/baselines/baselines.ts";
 import { makeCorpus } from "../src/speech/baselines/make_corpus.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
@@ -71,7 +71,7 @@ export const verb = defineVerb({
 
 type Output = Pick<Context, "print" | "printJson" | "progress" | "signal">;
 
-/** A bar that begins with the first clip. */
+/** A progress bar that appears with the first clip. */
 function clipBar(progress: Context["progress"], label: string) {
   let bar: Progress | undefined;
   return {
@@ -101,7 +101,7 @@ async function make(
   print(`${out}: ${manifest.clips} clips, ${formatSeconds(manifest.seconds)} of synthetic speech`);
   print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
   print();
-  print(baselinesText(baselines));
+  print(formatBaselines(baselines));
   printJson({ out, manifest, baselines, seconds });
   return 0;
 }
@@ -129,7 +129,7 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
     intact,
     problems,
   });
-  // What is wrong with the files may be why, and was told first.
+  // Thrown after the problems are printed, since they may be the cause.
   if (error) throw error;
   return intact === false ? 1 : 0;
 }
@@ -168,19 +168,19 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
   for (const line of problemLines(problems)) print(line);
   if (measured.baselines) {
     print();
-    print(baselinesText(measured.baselines));
+    print(formatBaselines(measured.baselines));
   }
   const { sessions, seconds, words } = statistics;
   printJson({
     ...{ sessions, seconds, words, problems },
     ...{ baselines: measured.baselines, error: measured.error?.message },
   });
-  // The corpus was described first: what is wrong with it may be why.
+  // Thrown after the problems are printed, since they may be the cause.
   if (measured.error) throw measured.error;
   return 0;
 }
 
-/** Nothing of a corpus without a clip. */
+/** No lines for a corpus without a clip. */
 function statisticsLines({ clips, sessions, seconds, words }: CorpusStatistics): string[] {
   if (clips === 0) return [];
   const columns = ["session", ...LABELS, "all", "improvised", "seconds"] as const;

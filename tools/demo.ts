@@ -15,7 +15,7 @@ import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { formatBytes, formatSeconds, formatTable } from "./format.ts";
 
-/** What the stages of the cases are called in the paper's words. */
+/** Names of the stages in the table. */
 const NAMES: [RegExp, string][] = [
   [/^input_values$/, "samples, normalised"],
   [/^conv\.(\d)$/, "convolution $1"],
@@ -114,7 +114,7 @@ const title = (name: string) => {
   return text.replace(/, s$/, ", speech").replace(/, t$/, ", text");
 };
 
-/** Every recording of the folder, with the truth beside what was recognised. */
+/** Recognises every recording of the folder; the rows have reference and label beside what was recognised. */
 async function recognise(host: Host, recognizer: Recognizer, folder: string, print: (line?: string) => void) {
   const list = await readClips(host, folder);
   const audios: Float32Array[] = [];
@@ -129,7 +129,7 @@ async function recognise(host: Host, recognizer: Recognizer, folder: string, pri
     return { file, text, label, emotion, sure, words: transcript?.text ?? "-" };
   });
   for (const line of formatTable(
-    ["recording", "felt", "recognised", "said", "heard"],
+    ["recording", "label", "recognised", "reference", "hypothesis"],
     rows.map((r) => [r.file, r.label, r.sure, r.text, r.words]),
   ))
     print(`  ${line}`);

@@ -1,4 +1,4 @@
-/** How a verb opens its device: the options that all of them share. */
+/** Opens the device of a verb by the options that all verbs share. */
 import { type Device, openDevice } from "../src/gpu/device.ts";
 import type { Host } from "../src/host/host.ts";
 import { UsageError } from "./cli.ts";
@@ -24,7 +24,7 @@ export interface DeviceChoice {
   memory?: number;
 }
 
-/** Throws UsageError at a limit that is none; an Error where there is no adapter. */
+/** Throws a UsageError for a wrong --memory, an Error where there is no adapter. */
 export async function openChosenDevice(host: Host, choice: DeviceChoice): Promise<Device> {
   const { adapter, implementation, memory } = choice;
   if (memory !== undefined && !(memory > 0))
@@ -37,7 +37,7 @@ export async function openChosenDevice(host: Host, choice: DeviceChoice): Promis
   });
 }
 
-/** Dawn itself says so in three lines and a stack trace. */
+/** Throws in one line where Dawn would in three and a stack trace. */
 function checkDrivers(): void {
   if (vulkanDrivers()?.length === 0)
     throw new Error(

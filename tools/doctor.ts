@@ -1,4 +1,4 @@
-/** wavegate doctor: what this machine offers, whether it computes rightly, and what would make it better. */
+/** `wavegate doctor`: adapters, features and limits of this machine, a numeric self-test, and what to install. */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { totalmem } from "node:os";
@@ -28,7 +28,7 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
-/** HuBERT-large on 15 s wants this much in one binding. */
+/** Size of the largest tensor of HuBERT-large on 15 s of audio. */
 const ROOMY = 96 * 2 ** 20;
 
 export const verb = defineVerb({
@@ -83,7 +83,7 @@ export const verb = defineVerb({
 
 type Choice = { adapter?: string; implementation?: "built-in" | "dawn" };
 
-/** All that can be asked for by name. */
+/** All features that have a name. */
 async function adapterNames(host: Host, implementation: Choice["implementation"]): Promise<string[]> {
   try {
     await host.gpu({ adapter: "\u0001", implementation });
@@ -101,7 +101,7 @@ async function describe(host: Host, device: Device, { adapter: name, implementat
   const info = adapter?.info;
   return {
     name: device.info.name,
-    /** Where the implementation tells the driver and its version, it does so here. */
+    /** Driver and version, where the implementation gives them. */
     description: info?.description ?? "",
     vendor: device.info.vendor,
     architecture: device.info.architecture,
@@ -164,7 +164,7 @@ function advise({ info, limits }: Device, tests: readonly SelfTest[]): string[] 
   ].filter((line) => line !== false);
 }
 
-/** What to install, by what is there: nothing, or drivers that do not work. */
+/** What to install, where there are no drivers or none that works. */
 function remedy(drivers: number | undefined): string {
   const found = "Cannot find a WebGPU adapter";
   if (drivers === undefined) return `${found}: install the graphics driver of this machine's GPU`;

@@ -1,10 +1,10 @@
-/** `wavegate evaluate`: a model's words and emotions on the held-out session of a corpus, beside the corpus's own ceilings. */
+/** `wavegate evaluate`: scores of a model on a held-out session of a corpus, beside the baselines of the corpus. */
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
 import type { Fold } from "../src/speech/corpora/folds.ts";
-import type { Baselines } from "../src/speech/baselines/baselines.ts";
+import { formatSessionBaselines } from "../src/speech/baselines/baselines.ts";
 import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
 import { openTest } from "../src/speech/evaluate/open_test.ts";
-import { type Answer, answersCsv, report, reportText } from "../src/speech/evaluate/report.ts";
+import { type Answer, answersCsv, formatReport, scoreAnswers } from "../src/speech/evaluate/report.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
@@ -52,12 +52,12 @@ export const verb = defineVerb({
         problems.push(problem);
         note(`${problem.id}: ${problem.handled}`);
       });
-      const result = report(answers);
+      const result = scoreAnswers(answers);
       print(`${path} on ${fold.name} of ${data}`);
       for (const line of trainingLines(training, fold.test.length)) print(line);
       if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
-      print(reportText(result));
-      if (baselines) print(ceilings(baselines, fold.name));
+      print(formatReport(result));
+      if (baselines) print(`\n${formatSessionBaselines(baselines, fold.name)}`);
       if (out !== undefined) {
         await writeWhole(host, out, answersCsv(answers));
         print(`every answer is in ${out}`);
@@ -69,7 +69,7 @@ export const verb = defineVerb({
   },
 });
 
-/** The answers to the test, on the device that was chosen. Throws where there is none. */
+/** The answers to the test set. Throws where there is none. */
 async function answer(
   host: Host,
   model: EmotionModel,
@@ -90,22 +90,6 @@ async function answer(
     bar.stop();
     device.dispose();
   }
-}
-
-/** What simple methods reach on this corpus, this session held out. */
-function ceilings(baselines: Baselines, fold: string): string {
-  const percent = (x: number | undefined) => (x === undefined ? "-" : `${(100 * x).toFixed(1)} %`);
-  const rows = [
-    ["voice: LDA on hand features", baselines.lda],
-    ["voice: the same, by speaker", baselines.ldaBySpeaker],
-    ["words: naive Bayes on the true ones", baselines.unigrams],
-    ["both: posteriors multiplied", baselines.lateFusion],
-  ] as const;
-  const lines = rows.map(
-    ([name, b]) =>
-      `  ${name.padEnd(38)}UA ${percent(b.folds[fold])} on this session, ${percent(b.ua)} over all`,
-  );
-  return ["", "beside it, on the same corpus:", ...lines].join("\n");
 }
 
 if (isMain(import.meta)) await runVerb(verb);

@@ -1,4 +1,4 @@
-/** Figures and tables as people read them. */
+/** Numbers and tables as text. */
 
 /** 1536 → "1.5 KiB". */
 export function formatBytes(bytes: number): string {
@@ -19,13 +19,13 @@ export function formatSeconds(seconds: number): string {
   return [first, ...rest.map((part) => String(part).padStart(2, "0"))].join(":");
 }
 
-/** Lines of aligned columns. Columns whose every value is a figure stand to the right. */
+/** Lines of aligned columns; columns of numbers are aligned to the right. */
 export function formatTable(header: string[], rows: (string | number)[][]): string[] {
   const cells = [header, ...rows.map((row) => row.map(String))];
   const right = header.map(
     (_, c) => rows.length > 0 && rows.every((row) => /^[-+−]?[\d.]/.test(String(row[c] ?? ""))),
   );
-  // A call takes no more arguments than the stack has room for: some tables have a million rows.
+  // Not Math.max(...): its arguments are on the stack, which a million rows overflow.
   const widths = header.map((_, c) => cells.reduce((most, row) => Math.max(most, (row[c] ?? "").length), 0));
   const line = (row: string[]) =>
     widths

@@ -74,17 +74,17 @@ function show(
   print: (line?: string) => void,
 ): void {
   const figure = (v: number | undefined) => (v === undefined ? "-" : Number(v.toPrecision(4)).toString());
-  const examined = tensors.some((row) => row.nan !== undefined);
+  const withStatistics = tensors.some((row) => row.nan !== undefined);
   const header = ["key", "dtype", "shape", "bytes"];
   const rows = tensors.map((row) => {
     const cells = [row.key, row.dtype, `(${row.shape.join(", ")})`, formatBytes(row.bytes)];
-    if (!examined) return cells;
-    const wild = (row.nan ?? 0) + (row.inf ?? 0);
-    return [...cells, ...[row.min, row.max, row.mean, row.std].map(figure), wild === 0 ? "0" : `${wild}`];
+    if (!withStatistics) return cells;
+    const nonFinite = (row.nan ?? 0) + (row.inf ?? 0);
+    return [...cells, ...[row.min, row.max, row.mean, row.std].map(figure), `${nonFinite}`];
   });
   if (rows.length > 0)
     for (const line of formatTable(
-      examined ? [...header, "min", "max", "mean", "std", "NaN/inf"] : header,
+      withStatistics ? [...header, "min", "max", "mean", "std", "NaN/inf"] : header,
       rows,
     ))
       print(line);

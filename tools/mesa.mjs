@@ -22,7 +22,7 @@ export function majorVersion(version) {
 }
 
 /**
- * Reads os-release: ID and VERSION_CODENAME are what we want.
+ * Reads os-release, of which ID and VERSION_CODENAME are used.
  * @param {string} text
  * @returns {Record<string, string>}
  */
@@ -48,7 +48,7 @@ export function backportsEntry(source, codename) {
 function deb822Entry(text, codename) {
   const uncommented = text.replace(/^#.*\n?/gm, "");
   for (const stanza of uncommented.split(/\n\s*\n/)) {
-    // A field runs on over the lines that begin with a blank: Signed-By may hold a whole key.
+    // Lines that begin with a blank continue a field: Signed-By may hold a whole key.
     const fields = [...stanza.matchAll(/^([\w-]+):[ \t]*(.*(?:\n[ \t].*)*)/gm)];
     const field = (/** @type {string} */ name) => {
       const found = fields.find(([, key]) => key.toLowerCase() === name);
@@ -81,7 +81,7 @@ function listEntry(text, codename) {
 }
 
 /**
- * What to run so that a new enough driver stands on this machine.
+ * The commands that install a driver that is new enough.
  * @param {object} machine
  * @param {Record<string, string>} machine.os          os-release
  * @param {string} [machine.installed]                 version of mesa-vulkan-drivers here, if any
@@ -156,7 +156,7 @@ export function installMesa({ dryRun = false, say }) {
     const environment = ["env", "DEBIAN_FRONTEND=noninteractive"];
     const [program, ...rest] = [...(prefix ?? []), ...environment, ...command];
     const done = spawnSync(program, rest, { input: input ?? "", encoding: "utf8" });
-    // One archive of several may be out of reach; whether that matters shows in what follows.
+    // One of several archives may be unreachable; whether that matters, the next commands show.
     if (done.status === 0 || command.at(-1) === "update") return;
     const said = `${done.stderr}`.trim().split("\n").at(-1);
     throw new Error(`Cannot run ${command.join(" ")}: ${said}; ${byHand(os)}`);

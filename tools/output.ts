@@ -1,4 +1,4 @@
-/** stdout and stderr of a verb, and what happens where they are full, closed or no longer read. */
+/** stdout and stderr of a verb, also where they are full, closed or no longer read. */
 import { closeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
@@ -6,25 +6,25 @@ import { reasonOf } from "../src/host/files.ts";
 
 type Failure = Error & { readonly code?: string };
 
-/** What they mean of a stream. */
+/** Meaning of error codes of a stream. */
 const REASONS: Readonly<Record<string, string>> = {
   EIO: "the terminal is closed",
   EBADF: "it is closed",
 };
 
-/** Streams that took no more. Deno never calls back for what is written to them afterwards. */
+/** Streams that failed: writing to them is useless, and Deno never calls back for it. */
 const lost = new Set<NodeJS.WriteStream>();
 let failed = false;
 let onLost: (error: Failure) => void = () => {};
 
-/** Whether results were lost, though somebody wants them. */
+/** Whether results were lost; not where the reader, as `head`, closed stdout itself. */
 export const lostResults = (): boolean => failed;
 
 /**
- * Says in one line where stdout takes no more, and ends with status 1; a reader such as `head` that has seen enough is no
- * failure. Work that is worth saving goes on without one, as long as `goesOn` says so.
+ * Where stdout fails, prints one line and exits with status 1, or with 0 where its reader, as `head`, has closed it. Does not
+ * exit while `continues` returns true: the work then goes on without stdout.
  */
-export function watchOutput(name: string, goesOn: () => boolean = () => false): void {
+export function watchOutput(name: string, continues: () => boolean = () => false): void {
   onLost = (error) => {
     if (lost.has(process.stdout)) return;
     lost.add(process.stdout);
@@ -33,29 +33,28 @@ export function watchOutput(name: string, goesOn: () => boolean = () => false): 
       const reason = REASONS[error.code ?? ""] ?? reasonOf(error);
       writeError(`${name}: Cannot write to stdout: ${reason}\n`);
     }
-    if (!goesOn()) process.exit(failed ? 1 : 0);
+    if (!continues()) process.exit(failed ? 1 : 0);
   };
   process.stdout.on("error", (error: Failure) => onLost(error));
-  // Nobody is left to be told.
   process.stderr.on("error", () => lost.add(process.stderr));
-  if (!("Deno" in globalThis)) leaveTerminals();
+  if (!("Deno" in globalThis)) closeLostTerminals();
 }
 
-/** Node, as it ends, resets the terminals that it began with, and crashes where one is closed by then: these go before. */
-function leaveTerminals(): void {
+/** At exit Node resets the terminals that it started with, and crashes where one is gone: those are closed before. */
+function closeLostTerminals(): void {
   const terminals = [0, 1, 2].filter((fd) => isatty(fd));
   process.on("exit", () => {
     for (const fd of terminals.filter((each) => !isatty(each))) closeSync(fd);
   });
 }
 
-/** Text on one line, in which nothing moves a terminal's cursor: file names may hold any character. */
+/** Text on one line without control characters, which file names may contain. */
 export const onOneLine = (text: string): string =>
   text.replace(/[\p{Cc}\u2028\u2029]/gu, (sign) =>
     sign === "\n" ? "\\n" : sign === "\t" ? "\\t" : `\\x${sign.charCodeAt(0).toString(16).padStart(2, "0")}`,
   );
 
-/** The first line of a message about what `names` name: these may themselves have several. */
+/** The first line of a message; `names` in it may contain line breaks, which are escaped. */
 export function firstLine(message: string, names: readonly string[]): string {
   const named = names
     .filter((name) => onOneLine(name) !== name)
@@ -63,7 +62,7 @@ export function firstLine(message: string, names: readonly string[]): string {
   return onOneLine(named.trim().split("\n")[0]);
 }
 
-/** Writes to stdout. Node tells of a failure by an event, Deno throws. */
+/** Writes to stdout. Node reports a failure by an event, Deno throws. */
 export function writeOutput(text: string): void {
   if (lost.has(process.stdout)) return;
   try {
@@ -73,7 +72,7 @@ export function writeOutput(text: string): void {
   }
 }
 
-/** Writes to stderr; where it is gone, nobody is told. */
+/** Writes to stderr; a failure is ignored. */
 export function writeError(text: string): void {
   if (lost.has(process.stderr)) return;
   try {
@@ -83,7 +82,7 @@ export function writeError(text: string): void {
   }
 }
 
-/** Waits until everything written has left the process. */
+/** Waits until stdout and stderr are flushed. */
 export async function drain(): Promise<void> {
   for (const stream of [process.stdout, process.stderr]) {
     if (lost.has(stream)) continue;

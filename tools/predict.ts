@@ -33,7 +33,7 @@ export const verb = defineVerb({
   async main(context) {
     const { values, operands, note } = context;
     const host = await currentHost();
-    const model = await openModelFolder(host, values.model ?? modelInTheBox());
+    const model = await openModelFolder(host, values.model ?? defaultModel());
     try {
       requireSpeechEncoder(model);
       for (const line of model.notes) note(`predict: ${line}`);
@@ -52,7 +52,7 @@ interface Failure {
 
 type Results = Prediction & { readonly files: readonly (ReturnType<typeof record> | Failure)[] };
 
-/** Recognises all that can be read; shows each recording when it is done, or what is wrong with it. */
+/** Recognises all recordings that can be read, and prints each result or error. */
 async function recogniseAll(
   host: Host,
   model: SpeechModel,
@@ -110,8 +110,8 @@ function conclude(
   return files.some((file) => "error" in file) ? 1 : 0;
 }
 
-/** The trained one, else the demo's. */
-function modelInTheBox(): string {
+/** The bundled model that is trained, else the one of the demo. */
+function defaultModel(): string {
   const found = bundled("default") ?? bundled("demo");
   if (!found) throw new UsageError("Cannot run without --model DIR: no model is bundled");
   return found;

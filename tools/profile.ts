@@ -61,7 +61,7 @@ export const verb = defineVerb({
   },
 });
 
-/** Samples of so many seconds. Throws a UsageError where the encoder makes no frame of them, or they are too many. */
+/** Number of samples of so many seconds. Throws a UsageError where that is too short for the encoder, or too long. */
 async function samplesOf(host: Host, folder: string, seconds: number): Promise<number> {
   const path = `${folder}/config.json`;
   const least = minSamplesOf(await readJson(host, path), path);

@@ -1,4 +1,4 @@
-/** A progress bar on a terminal's stderr: percentage, rate and time left. Work may begin at `from` of its total. */
+/** A progress bar on stderr, if that is a terminal: percentage, rate and time left. `from`: how much was done before. */
 import process from "node:process";
 import { formatSeconds } from "./format.ts";
 
@@ -24,7 +24,7 @@ export function startProgress(
     try {
       stream.write(text);
     } catch {
-      // The terminal is closed: nobody is left to see it.
+      // The terminal is closed.
     }
   };
   return {

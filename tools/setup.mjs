@@ -1,5 +1,5 @@
 /**
- * Makes a fresh checkout ready: Node version, npm packages, a WebGPU adapter. Says nothing when all is well.
+ * Prepares a new checkout: Node version, npm packages, a WebGPU adapter. Prints nothing where all is there.
  *
  *   node tools/setup.mjs             called by `npm run demo` and `npm test`
  *   node tools/setup.mjs --dry-run   prints the commands that would install a driver, and runs none
@@ -26,14 +26,14 @@ function missingPackage() {
   return names.find((name) => !existsSync(`${root}node_modules/${name}/package.json`));
 }
 
-/** npm writes the hidden lock file last, so its time tells whether an installation is complete and recent. */
+/** npm writes the hidden lock file last: its time tells whether an installation is complete and recent. */
 function installPackages() {
   const installed = `${root}node_modules/.package-lock.json`;
   const lock = `${root}package-lock.json`;
   const recent = existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs;
   if (recent && missingPackage() === undefined) return;
   say("installing npm packages");
-  // Exactly what the lock file says, which stays as it is. None of our packages needs its install script.
+  // Installs exactly what the lock file lists. No package here needs its install script.
   const args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
   const npm = process.env.npm_execpath?.endsWith("npm-cli.js") ? process.env.npm_execpath : undefined;
   const options = /** @type {const} */ ({ cwd: root, encoding: "utf8" });
@@ -73,7 +73,7 @@ function findAdapter() {
 function ensureAdapter() {
   const before = findAdapter();
   if (before.name) return;
-  // No driver mends that.
+  // A driver would not help.
   if (/Cannot find (package|module)/.test(before.fault ?? ""))
     throw new Error(`Cannot load Dawn (npm webgpu): ${before.fault}; run npm ci by hand`);
   if (process.platform !== "linux") {

@@ -1,6 +1,6 @@
 /**
- * What each verb does, in the words of `wavegate --help`, of its own --help and of README. They stand apart from the verbs,
- * so that the list can be shown where one of these cannot be loaded.
+ * One line about each verb, for `wavegate --help`, its own --help and README. Apart from the verbs, so that the list can be shown
+ * where a verb cannot be loaded.
  */
 export const SUMMARIES = {
   doctor: "show host, adapters, features and limits; run a numeric self-test",

@@ -21,7 +21,7 @@ import { expected, inOrder, readTimes, type Times, totals, withoutNoise } from "
 const root = fileURLToPath(new URL("..", import.meta.url));
 const CACHE = join(root, ".cache");
 const TIMES = join(CACHE, "test-times.json");
-/** Milliseconds after which a file hangs. */
+/** Milliseconds after which a file counts as hanging. */
 const LIMIT = 900_000;
 
 const COMMANDS = {
@@ -53,8 +53,8 @@ function testFiles(words: string[]): string[] {
 const ATTEMPTS = 3;
 
 /**
- * Runs a file, and again where its process died although every test had passed: on a CPU adapter the driver may fall over
- * its own threads as Deno ends, one or two times in a hundred. One that dies each time has failed.
+ * Runs a file, and again where its process died although every test had passed: on a CPU adapter the driver's threads crash
+ * in one or two of a hundred exits of Deno. A file whose process dies each time has failed.
  */
 async function run(job: string): Promise<Outcome> {
   let outcome = await attempt(job);
@@ -91,7 +91,7 @@ async function attempt(job: string): Promise<Outcome> {
   return { job, output: withoutNoise(output), ...counts, seconds, ok };
 }
 
-/** Runs all, `jobs` at once, and shows each output when it is whole. */
+/** Runs all files, `jobs` at once, and prints the output of each once it is complete. */
 async function runAll(queue: string[], jobs: number, about: number): Promise<Outcome[]> {
   const start = performance.now();
   const outcomes: Outcome[] = [];
@@ -115,7 +115,7 @@ function line({ job, passed, failed, skipped, seconds, ok }: Omit<Outcome, "outp
   return `${ok ? "ok    " : "FAILED"} ${job}: ${passed} passed, ${rest}, ${formatSeconds(seconds)}`;
 }
 
-/** One line for a runtime: sums, and the time of the whole. */
+/** One line for a runtime: the sums and the total time. */
 function summary(runtime: Runtime, outcomes: Outcome[], seconds: number): string {
   const own = outcomes.filter(({ job }) => job.startsWith(runtime));
   const sum = (key: "passed" | "failed" | "skipped") => own.reduce((n, outcome) => n + outcome[key], 0);

@@ -1,4 +1,4 @@
-/** What tools/test.ts knows of its runs without running them: order, expected time, and the totals in an output. */
+/** Order and expected time of the runs of tools/test.ts, and the totals in their output. */
 
 import { anyObject, parse } from "../src/io/schema.ts";
 
@@ -25,7 +25,7 @@ const SLOW: Times = {
 };
 const OTHER = 3;
 
-/** Reads what was stored; what is no time is left out. */
+/** Reads stored times; entries that are no times are left out. */
 export function readTimes(text: string): Times {
   const entries = Object.entries(parse(anyObject, JSON.parse(text), "the times of the last run"));
   return Object.fromEntries(entries.filter((entry): entry is [string, number] => Number(entry[1]) > 0));
@@ -33,7 +33,7 @@ export function readTimes(text: string): Times {
 
 const timeOf = (job: string, times: Times) => times[job] ?? SLOW[job] ?? OTHER;
 
-/** The longest first: the last to end decides when all have ended. */
+/** The longest first, which shortens the total time. */
 export function inOrder(jobs: string[], times: Times): string[] {
   return [...jobs].sort((a, b) => timeOf(b, times) - timeOf(a, times));
 }
@@ -66,7 +66,7 @@ export function totals(runtime: "node" | "deno", output: string) {
       };
 }
 
-/** Without the totals, which become one line. */
+/** The output without the totals, which are printed as one line. */
 export function withoutNoise(output: string): string {
   return output
     .split(/(?<=\n)/)

@@ -69,14 +69,14 @@ export const verb = defineVerb({
     if (out === undefined) throw new UsageError("Cannot train without --out RUN");
     const host = await currentHost();
     const path = withoutSlash(out);
-    const begun = resume ? await goOn(host, path, values) : start(values, onNote);
-    const { config, data } = await prepareRun(host, path, begun, { onNote, signal });
+    const planned = resume ? await resumedRunOf(host, path, values) : newRunOf(values, onNote);
+    const { config, data } = await prepareRun(host, path, planned, { onNote, signal });
     const device = await openChosenDevice(host, values);
     await host.makeDirectory(path);
     const lock = host.lock(path, "train in");
     try {
       const run = resume ? await RunFolder.open(host, path) : await RunFolder.create(host, path, config);
-      // A run that finished although a signal came is no less done.
+      // A run that finished in spite of a signal succeeded.
       return (await train(context, { device, run, config, data, resume, signal })) ? 0 : undefined;
     } finally {
       lock.release();
@@ -87,21 +87,21 @@ export const verb = defineVerb({
 
 type Values = Context<typeof verb.options>["values"];
 
-/** A new run, as the command line tells it. */
-function start(values: Values, onNote: (line: string) => void): PlannedRun {
+/** A new run by the command line. */
+function newRunOf(values: Values, onNote: (line: string) => void): PlannedRun {
   const { system, data, fold, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
-  const whole = (folder: string | undefined) => folder && resolve(folder);
+  const absolute = (folder: string | undefined) => folder && resolve(folder);
   const choice = {
-    ...{ preset, system, fold, set, data: resolve(data), hubert: whole(hubert), bert: whole(bert) },
+    ...{ preset, system, fold, set, data: resolve(data), hubert: absolute(hubert), bert: absolute(bert) },
     stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
   };
   return newRun(choice, onNote);
 }
 
-/** The run in `path`, of which the command line changes nothing but the place of its corpus. */
-async function goOn(host: Host, path: string, values: Values): Promise<PlannedRun> {
+/** The run in `path`. The command line may change only where its corpus is. */
+async function resumedRunOf(host: Host, path: string, values: Values): Promise<PlannedRun> {
   for (const name of ["system", "fold", "stage", "preset", "hubert", "bert", "set"] as const) {
     const value = values[name];
     if (value !== undefined && !(Array.isArray(value) && value.length === 0))
@@ -110,7 +110,7 @@ async function goOn(host: Host, path: string, values: Values): Promise<PlannedRu
   return resumedRun(host, path, values.data === undefined ? undefined : resolve(values.data));
 }
 
-/** Trains, shows how it goes and says how it ended; false where it was stopped. */
+/** Trains with progress and log; false where it was interrupted. */
 async function train(
   { print, printJson, ...context }: Context<typeof verb.options>,
   options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal">,

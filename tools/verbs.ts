@@ -39,7 +39,7 @@ function overview(): string {
   return `Usage: wavegate VERB [options]\n\n${lines.join("\n")}\n\nwavegate VERB --help tells more.\n`;
 }
 
-/** The manifest stands one folder up in a checkout, two in dist/. */
+/** package.json is one folder up in a checkout, two from dist/tools/. */
 function version(): string {
   const manifest = ["../package.json", "../../package.json"]
     .map((path) => new URL(path, import.meta.url))
@@ -47,7 +47,7 @@ function version(): string {
   return JSON.parse(readFileSync(manifest!, "utf8")).version;
 }
 
-/** The line about a word that is no verb, with the nearest verb where one is near. */
+/** The error for an unknown verb, with a suggestion where one is similar. */
 export function unknownVerb(name: string): string {
   const verbs = availableVerbs().map(([verb]) => verb);
   const near = nearest(name, verbs);

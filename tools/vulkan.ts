@@ -1,4 +1,4 @@
-/** Which Vulkan drivers this machine offers: the manifests that the Vulkan loader would find. */
+/** The Vulkan drivers of this machine: the manifests that the Vulkan loader would find. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";

@@ -11,7 +11,7 @@ const tell = (error) => {
   try {
     writeSync(2, `wavegate: ${/^Cannot /.test(line) ? line : `Cannot start: ${line}`}\n`);
   } catch {
-    // Nobody is left to be told.
+    // stderr is closed: there is no way to report it.
   }
 };
 /** @param {unknown} error */
@@ -21,7 +21,7 @@ const fail = (error) => {
 };
 /** @param {number} code */
 const ended = (code) => void (code !== 0 && tell("a thread of Node's ended, as where memory is short"));
-// What tsx does in the background may fail, where ulimit -v leaves it no room for one. A verb looks after itself.
+// Threads of tsx may fail where ulimit -v leaves no memory for them. Once a verb runs, it handles errors itself.
 process.once("uncaughtException", fail);
 process.once("exit", ended);
 

@@ -15,7 +15,7 @@ export interface DecodeOptions {
 
 /** A recognised character. */
 export interface DecodedCharacter {
-  /** The character. */
+  /** The token. */
   text: string;
   /** Begin of its first frame, in seconds. */
   start: number;
@@ -27,7 +27,7 @@ export interface DecodedCharacter {
 
 /** A recognised word. */
 export interface DecodedWord {
-  /** The word. */
+  /** Its characters, joined. */
   text: string;
   /** Begin of its first character, in seconds. */
   start: number;

@@ -35,9 +35,9 @@ const FOLDED = new RegExp(`[${Object.keys(PLAIN).join("")}]`, "gu");
 const SPOKEN = /(?![|~<>\u2190-\u21ff])[\p{L}\p{N}\p{Sc}\p{Sm}&%@#§°\ufffd]/gu;
 
 /**
- * Brings a transcript to A–Z, apostrophes and single spaces. Tags in [], {} and <> are removed, numbers become words, hyphens and
- * marks between words become spaces, diacritics are removed, letters such as Ł, Ø and Æ are spelt with others. Anything else is
- * removed; see droppedCharacters().
+ * Brings a transcript to A–Z, apostrophes and single spaces. Tags in [], {} and <> are removed, numbers become words, hyphens
+ * and marks between words become spaces, diacritics are removed, letters such as Ł, Ø and Æ are spelt with others. Anything
+ * else is removed; see droppedCharacters().
  *
  *   "[LAUGHTER] Well-known: 21 cafés, the 3rd…" → "WELL KNOWN TWENTY ONE CAFES THE THIRD"
  */

@@ -42,7 +42,10 @@ export interface BatchLimits {
 /** Most padding of a recording, as a share of the length of its batch: padding costs as much as speech. */
 const MAX_PADDING = 0.25;
 
-/** Divides recordings into batches, as indices into `lengths` (samples), longest first. One beyond the limit is a batch by itself. */
+/**
+ * Divides recordings into batches, as indices into `lengths` (in samples), longest first. One that exceeds the bytes by itself
+ * is a batch of its own.
+ */
 export function planBatches(
   lengths: readonly number[],
   config: HubertConfig,

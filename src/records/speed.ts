@@ -1,4 +1,4 @@
-/** Two figures that tell one adapter from another: a matrix product and a copy. */
+/** Throughput of an adapter: a matrix product and a copy. */
 import type { Device } from "../gpu/device.ts";
 import { draw } from "../nn/init.ts";
 import { linear } from "../ops/matmul.ts";
@@ -14,7 +14,7 @@ export interface Speed {
 const N = 1024;
 const COPIED = 32 * 2 ** 20;
 
-/** About a second on a CPU adapter: the best of a few short runs, each of work enough to hide the wait. */
+/** The best of a few short runs, about a second on a CPU adapter; each has enough work to hide the latency of submitting. */
 export async function measureSpeed(device: Device): Promise<Speed> {
   const repeats = device.info.cpu ? 1 : 32;
   const x = Tensor.from(device, draw({ kind: "normal", std: 1 }, N * N, 1, "x"), [N, N]);

@@ -1,27 +1,67 @@
-/** Speech emotion recognition: recordings to words and emotions, and the paper's systems. */
+/**
+ * Speech emotion recognition: words and emotions of recordings, and the training and evaluation of the systems that recognise
+ * them.
+ */
+export {
+  type Baseline,
+  type Baselines,
+  type BaselinesOptions,
+  formatBaselines,
+  measureBaselines,
+  readBaselines,
+} from "./baselines/baselines.ts";
+export { type CheckedCorpus, checkCorpus } from "./corpora/check.ts";
+export type { Corpus, Problem, ProblemKind, Utterance } from "./corpora/corpus.ts";
+export { type Examined, examine, type ExamineOptions } from "./corpora/examine.ts";
 export { type Fold, type FoldOptions, folds, holdOut } from "./corpora/folds.ts";
-export type { Corpus, Utterance } from "./corpora/corpus.ts";
 export { type IemocapOptions, readIemocap } from "./corpora/iemocap.ts";
+export { type CorpusStatistics, corpusStatistics, type SessionStatistics } from "./corpora/statistics.ts";
+export {
+  type EmotionModel,
+  type EvaluateOptions,
+  evaluateModel,
+  openEmotionModel,
+} from "./evaluate/evaluate.ts";
+export { bootstrap, type BootstrapOptions, type Interval, wilson } from "./evaluate/intervals.ts";
+export {
+  type Answer,
+  answersCsv,
+  type Estimate,
+  formatReport,
+  type Report,
+  scoreAnswers,
+  type Slice,
+} from "./evaluate/report.ts";
+export type { UtteranceAnswer } from "./metrics/answer.ts";
 export { type ClassScores, score, type Scores } from "./metrics/metrics.ts";
-export { type Edits, type TranscriptPair, totalEdits, wer, wordEdits } from "./metrics/wer.ts";
+export { type Edits, totalEdits, type TranscriptPair, wer, wordEdits } from "./metrics/wer.ts";
+export { predict, type Prediction, type PredictOptions } from "./predict/predict.ts";
+export { findRecordings, type FoundRecording } from "./predict/recordings.ts";
 export type { StageConfig, StageNumber, TrainConfig } from "./recipes/config.ts";
-export { PRESETS, type PresetName, type RecipeChoice, trainConfig } from "./recipes/presets.ts";
-export { SYSTEMS, type SystemName } from "./recipes/systems.ts";
+export { type PresetName, PRESETS, type RecipeChoice, trainConfig } from "./recipes/presets.ts";
+export { type SystemName, type SystemRecipe, SYSTEMS } from "./recipes/systems.ts";
 export { CmGI, type CmgiConfig, type CmgiInput, type CmgiOutput } from "./system/cmgi.ts";
 export {
   type EmotionConfig,
   EmotionRecognizer,
-  type EncodedSpeech,
   emotionConfig,
+  type EncodedSpeech,
 } from "./system/emotion.ts";
 export { type ModelFolder, openModelFolder, type SpeechModel } from "./system/folder.ts";
 export { type Label, LABELS } from "./system/labels.ts";
 export {
   openRecognizer,
-  type RecognizeOptions,
   type Recognition,
+  type RecognizeOptions,
   Recognizer,
   type RecognizerOptions,
 } from "./system/recognizer.ts";
 export type { TrainData } from "./training/data.ts";
+export {
+  newRun,
+  type PlannedRun,
+  prepareRun,
+  resumedRun,
+  type RunChoice,
+} from "./training/prepare_run.ts";
 export { type RunOptions, trainRun } from "./training/run.ts";

@@ -1,4 +1,4 @@
-/** How a training goes, for those who watch and for its log. */
+/** Progress of a training run on stderr and in its log. */
 import process from "node:process";
 import type { StageNumber } from "../../src/speech/recipes/config.ts";
 import type { StepReport } from "../../src/train/stage.ts";
@@ -7,14 +7,14 @@ import type { Context } from "../cli.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
 import type { Progress } from "../progress.ts";
 
-/** Seconds between two lines where stderr is no terminal. */
+/** Seconds between lines where stderr is no terminal. */
 const LINE_EVERY = 10;
 
-/** A bar on a terminal, a line now and then elsewhere; both in the log. */
+/** Handlers for trainRun(): a progress bar on a terminal, else a line now and then; lines go into the log as well. */
 export function display({ progress, note }: Pick<Context, "progress" | "note">, run: RunFolder) {
   let bar: Progress | undefined;
   let lastLine = performance.now();
-  // Of this stage, as far as this process has done it: a resumed run begins at a later step.
+  // Totals of this process in the present stage: a resumed run begins at a later step.
   let [steps, amount, seconds] = [0, 0, 0];
   const say = (line: string) => {
     run.log(line);
@@ -23,7 +23,7 @@ export function display({ progress, note }: Pick<Context, "progress" | "note">, 
   const describe = (r: StepReport) => {
     const parts = Object.entries({ loss: r.loss, ...r.parts }).map(([name, x]) => `${name} ${x.toFixed(3)}`);
     const unit = r.stage === 0 ? "sentences/s" : "audio s/s";
-    // What narrow terminals cut off comes last.
+    // The most important first: narrow terminals cut off the end.
     const rate = `${(amount / seconds).toPrecision(3)} ${unit}`;
     return `${rate}  ${formatBytes(r.bytes)}  ${parts.join("  ")}  norm ${r.gradientNorm.toPrecision(3)}`;
   };

@@ -15,7 +15,7 @@ import { writeWhole } from "../../io/write_whole.ts";
 import { type Ceilings, ceilings } from "../synthetic/ceilings.ts";
 import { fitLda, fitNaiveBayes } from "./classifiers.ts";
 import { FEATURES, acousticFeatures } from "./features.ts";
-import { argmax, meanAndDeviation, score } from "../metrics/metrics.ts";
+import { argmax, gather, meanAndDeviation, percent, score } from "../metrics/metrics.ts";
 
 /** A sum of rounded shares may be a little more than 1. */
 const share = number("a share from 0 to 1", (x) => x >= 0 && x <= 1 + 1e-9);
@@ -166,14 +166,14 @@ async function syntheticFigures(
 
 function ldaFit(features: number[][], labels: readonly number[], classes: number): Fit {
   return (train) => {
-    const classify = fitLda(pick(features, train), pick(labels, train), classes);
+    const classify = fitLda(gather(features, train), gather(labels, train), classes);
     return (i) => classify(features[i]);
   };
 }
 
 function bayesFit(texts: string[][], labels: readonly number[]): Fit {
   return (train) => {
-    const classify = fitNaiveBayes(pick(texts, train), pick(labels, train), LABELS.length);
+    const classify = fitNaiveBayes(gather(texts, train), gather(labels, train), LABELS.length);
     return (i) => classify(texts[i]);
   };
 }
@@ -198,7 +198,7 @@ function crossValidate(
 function baseline(data: readonly Labelled[], truth: readonly number[], fit: Fit): Baseline {
   const { predicted, tests } = crossValidate(data, fit);
   const perFold = [...tests].map(([name, held]) => {
-    return [name, score(pick(truth, held), pick(predicted, held), LABELS.length).ua] as const;
+    return [name, score(gather(truth, held), gather(predicted, held), LABELS.length).ua] as const;
   });
   const { mean, deviation } = meanAndDeviation(perFold.map(([, ua]) => ua));
   const { wa } = score(truth, predicted, LABELS.length);
@@ -221,25 +221,25 @@ function standardise(features: readonly number[][], data: readonly Labelled[]): 
   return out;
 }
 
-function pick<T>(list: readonly T[], indices: readonly number[]): T[] {
-  return indices.map((i) => list[i]);
-}
+/** Names of the baselines in texts. */
+const NAMES = {
+  lda: "acoustic: LDA of the features",
+  ldaBySpeaker: "acoustic: the same, by speaker",
+  unigrams: "text: naive Bayes",
+  bigrams: "text: the same with bigrams",
+  lateFusion: "both: product of posteriors",
+} as const;
 
-/** The figures as a table of text. */
-export function baselinesText(baselines: Baselines): string {
-  const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
-  const rows: [string, Baseline][] = [
-    ["voice: LDA on hand features", baselines.lda],
-    ["voice: the same, by speaker", baselines.ldaBySpeaker],
-    ["words: naive Bayes", baselines.unigrams],
-    ["words: with bigrams", baselines.bigrams],
-    ["both: posteriors multiplied", baselines.lateFusion],
-  ];
+const rowsOf = (baselines: Baselines): [name: string, Baseline][] =>
+  Object.entries(NAMES).map(([key, name]) => [name, baselines[key as keyof typeof NAMES]]);
+
+/** The baselines of a corpus as text. */
+export function formatBaselines(baselines: Baselines): string {
   const lines = [
     `${baselines.utterances} utterances, majority class ${percent(baselines.majority)}`,
     "",
     `${"each session held out in turn".padEnd(34)}UA              WA`,
-    ...rows.map(([name, { ua, deviation, wa }]) => {
+    ...rowsOf(baselines).map(([name, { ua, deviation, wa }]) => {
       return `  ${name.padEnd(32)}${`${percent(ua)} ± ${(100 * deviation).toFixed(1)}`.padEnd(16)}${percent(wa)}`;
     }),
   ];
@@ -247,7 +247,7 @@ export function baselinesText(baselines: Baselines): string {
     const { states, statesFound, ceilings: best, ceilingsMisread: misread } = baselines.synthetic;
     const each = STATES.map((state) => `${state} ${percent(statesFound[state])}`).join(", ");
     const row = (name: string, c: Ceilings) =>
-      `  ${name.padEnd(32)}voice ${percent(c.audio)}, words ${percent(c.text)}, both ${percent(c.both)}, word by word ${percent(c.aligned)}`;
+      `  ${name.padEnd(32)}acoustic ${percent(c.audio)}, text ${percent(c.text)}, both ${percent(c.both)}, word by word ${percent(c.aligned)}`;
     lines.push(
       "",
       "synthetic speech: best UA possible",
@@ -257,4 +257,13 @@ export function baselinesText(baselines: Baselines): string {
     );
   }
   return lines.join("\n");
+}
+
+/** UA of the baselines on one session held out, and over all, as text. */
+export function formatSessionBaselines(baselines: Baselines, session: string): string {
+  const lines = rowsOf(baselines).map(([name, { folds, ua }]) => {
+    const held = percent(folds[session] ?? Number.NaN);
+    return `  ${name.padEnd(34)}UA ${held} on this session, ${percent(ua)} over all`;
+  });
+  return ["baselines on the same corpus:", ...lines].join("\n");
 }

@@ -52,6 +52,7 @@ export type ProblemKind =
 export interface Problem {
   /** The utterance's id, or the file's path in the corpus. */
   readonly id: string;
+  /** What is wrong. */
   readonly kind: ProblemKind;
   /** What was done: "left out: …", "kept: …". */
   readonly handled: string;

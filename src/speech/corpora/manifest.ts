@@ -48,15 +48,16 @@ export async function hashSessions(
       signal?.throwIfAborted();
       const content = await host.readBytes(`${root}/${child}`);
       bytes += content.length;
-      lines.push(`${child} ${await sha256(content)}`);
+      lines.push(`${child} ${sha256(host, content)}`);
     }
   };
   for (const name of await host.list(root)) if (/^Session\d+$/.test(name)) await visit(name);
   const all = new TextEncoder().encode(lines.sort().join("\n"));
-  return { files: lines.length, bytes, sha256: await sha256(all) };
+  return { files: lines.length, bytes, sha256: sha256(host, all) };
 }
 
-async function sha256(bytes: Uint8Array): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+function sha256(host: Host, bytes: Uint8Array): string {
+  const digest = host.sha256();
+  digest.update(bytes);
+  return digest.hex();
 }

@@ -5,8 +5,11 @@ import { bySession } from "./folds.ts";
 
 /** Number of utterances of a session by label, and others. */
 export interface SessionStatistics extends Readonly<Record<Label, number>> {
+  /** Its name. */
   readonly session: string;
+  /** Number of utterances, with or without a label. */
   readonly all: number;
+  /** Number of improvised utterances. */
   readonly improvised: number;
   /** Of all utterances, rounded. */
   readonly seconds: number;
@@ -14,6 +17,7 @@ export interface SessionStatistics extends Readonly<Record<Label, number>> {
 
 /** The result of corpusStatistics(). */
 export interface CorpusStatistics {
+  /** Number of utterances. */
   readonly clips: number;
   /** All sessions, in the order of their numbers. */
   readonly sessions: readonly SessionStatistics[];

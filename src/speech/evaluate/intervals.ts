@@ -3,7 +3,9 @@ import { random } from "../corpora/random.ts";
 
 /** A 95 % confidence interval. */
 export interface Interval {
+  /** Lower bound. */
   readonly low: number;
+  /** Upper bound. */
   readonly high: number;
 }
 
@@ -26,6 +28,7 @@ export function wilson(correct: number, count: number): Interval {
 export interface BootstrapOptions {
   /** Number of resamples. Default 2,000. */
   draws?: number;
+  /** Of the resampling. Default 0. */
   seed?: number;
 }
 

@@ -1,36 +1,48 @@
 /** The report of an evaluation: as an object, as a table of text, and one CSV row per utterance. */
 import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
-import type { UtteranceAnswer } from "../metrics/answer.ts";
+import { editsOf, type UtteranceAnswer } from "../metrics/answer.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
-import { argmax, type ClassScores, score } from "../metrics/metrics.ts";
-import { type Edits, totalEdits, wer, wordEdits } from "../metrics/wer.ts";
+import { argmax, type ClassScores, gather, percent, score } from "../metrics/metrics.ts";
+import { type Edits, totalEdits, wer } from "../metrics/wer.ts";
 
 /** A model's answer to one labelled utterance. */
 export type Answer = UtteranceAnswer<Utterance & { readonly label: Label }>;
 
 /** A score and its 95 % confidence interval. */
 export interface Estimate {
+  /** The score. */
   readonly value: number;
+  /** Its confidence interval. */
   readonly interval: Interval;
 }
 
 /** Scores of a part of the test set. */
 export interface Slice {
+  /** Number of utterances. */
   readonly count: number;
+  /** Unweighted accuracy. */
   readonly ua: number;
+  /** Weighted accuracy. */
   readonly wa: number;
+  /** Word error rate; absent where the system recognises no words. */
   readonly wer?: number;
 }
 
 /** Scores of a model on a test set, each from 0 to 1. */
 export interface Report {
+  /** Number of utterances. */
   readonly utterances: number;
+  /** Unweighted accuracy, with a bootstrap interval over dialogues. */
   readonly ua: Estimate;
+  /** Weighted accuracy, with Wilson's interval. */
   readonly wa: Estimate;
+  /** Mean F1 over the classes. */
   readonly macroF1: number;
+  /** Word error rate, with a bootstrap interval over dialogues; absent where the system recognises no words. */
   readonly wer?: Estimate & { readonly edits: Edits };
   /** WA of always predicting the most frequent class. */
   readonly majority: number;
+  /** Scores of each class. */
   readonly classes: Readonly<Record<Label, ClassScores>>;
   /** Rows: truth, columns: prediction, in the order of LABELS. */
   readonly confusion: readonly (readonly number[])[];
@@ -42,7 +54,7 @@ export interface Report {
  * Scores answers; `seed` is of the bootstrap. Throws a RangeError where there are no answers, or one has not LABELS.length
  * probabilities.
  */
-export function report(answers: readonly Answer[], seed = 0): Report {
+export function scoreAnswers(answers: readonly Answer[], seed = 0): Report {
   const bad = answers.find((answer) => answer.probabilities.length !== LABELS.length);
   if (bad !== undefined) {
     throw new RangeError(
@@ -53,9 +65,8 @@ export function report(answers: readonly Answer[], seed = 0): Report {
   const predicted = answers.map((answer) => argmax(answer.probabilities));
   const scores = score(truth, predicted, LABELS.length);
   const dialogues = answers.map((answer) => answer.utterance.dialogue);
-  const at = <T>(list: readonly T[], indices: readonly number[]) => indices.map((i) => list[i]);
   const uaOf = (indices: readonly number[]) =>
-    score(at(truth, indices), at(predicted, indices), LABELS.length).ua;
+    score(gather(truth, indices), gather(predicted, indices), LABELS.length).ua;
   const correct = truth.filter((t, i) => t === predicted[i]).length;
 
   return {
@@ -74,18 +85,11 @@ export function report(answers: readonly Answer[], seed = 0): Report {
   };
 }
 
-function editsOf(answers: readonly Answer[]): Edits[] | undefined {
-  if (answers.some((answer) => answer.hypothesis === undefined)) return undefined;
-  return answers.map(({ utterance, hypothesis }) =>
-    wordEdits({ reference: utterance.words, hypothesis: hypothesis! }),
-  );
-}
-
 function werFigure(answers: readonly Answer[], dialogues: readonly string[], seed: number): Report["wer"] {
   const edits = editsOf(answers);
   if (edits === undefined) return undefined;
   const total = totalEdits(edits);
-  const interval = bootstrap(dialogues, (indices) => wer(totalEdits(indices.map((i) => edits[i]))), { seed });
+  const interval = bootstrap(dialogues, (indices) => wer(totalEdits(gather(edits, indices))), { seed });
   return { value: wer(total), interval, edits: total };
 }
 
@@ -114,8 +118,8 @@ function slices(answers: readonly Answer[]): Record<string, Slice> {
   );
 }
 
-/** The report as a table, for a terminal of 80 columns. */
-export function reportText(result: Report): string {
+/** The report as text, for a terminal of 80 columns. */
+export function formatReport(result: Report): string {
   const lines = [
     `${result.utterances} utterances`,
     `UA  ${figure(result.ua)}   dialogues resampled`,
@@ -170,10 +174,6 @@ export function answersCsv(answers: readonly Answer[]): string {
 
 function quoted(field: string): string {
   return /[",\n\r]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field;
-}
-
-function percent(value: number): string {
-  return Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
 }
 
 function figure({ value, interval }: Estimate): string {

@@ -1,9 +1,11 @@
 /** A system's answer to an utterance of a corpus, ready to be scored. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import type { Recognition } from "../system/recognizer.ts";
+import { type Edits, wordEdits } from "./wer.ts";
 
 /** The answer to one utterance. */
 export interface UtteranceAnswer<U extends Utterance = Utterance> {
+  /** The utterance, with its reference transcript and label. */
   readonly utterance: U;
   /** Of each of LABELS; they add up to 1. */
   readonly probabilities: readonly number[];
@@ -22,4 +24,12 @@ export function utteranceAnswer<U extends Utterance>(
     probabilities: LABELS.map((label) => probabilities[label]),
     hypothesis: transcript?.text.toUpperCase(),
   };
+}
+
+/** Word edits of each answer; undefined where the system recognises no words. */
+export function editsOf(answers: readonly UtteranceAnswer[]): Edits[] | undefined {
+  const edits = answers.flatMap(({ utterance, hypothesis }) =>
+    hypothesis === undefined ? [] : [wordEdits({ reference: utterance.words, hypothesis })],
+  );
+  return edits.length === answers.length ? edits : undefined;
 }

@@ -5,11 +5,11 @@
 
 /** Scores of one class, each from 0 to 1. */
 export interface ClassScores {
-  /** Of the utterances predicted as the class, the part that are of it; 0 where there are none. */
+  /** Correct predictions of the class per prediction of it. */
   readonly precision: number;
-  /** Of the utterances of the class, the part predicted as it. */
+  /** Correct predictions of the class per utterance of it. */
   readonly recall: number;
-  /** Harmonic mean of the two. */
+  /** Harmonic mean of both. */
   readonly f1: number;
   /** Utterances that truly belong to the class. */
   readonly support: number;
@@ -80,6 +80,14 @@ export function meanAndDeviation(values: readonly number[]): { mean: number; dev
 export function argmax(values: readonly number[]): number {
   return values.indexOf(Math.max(...values));
 }
+
+/** The items at `indices`. */
+export const gather = <T>(items: readonly T[], indices: readonly number[]): T[] =>
+  indices.map((i) => items[i]);
+
+/** 0.1234 → "12.3 %"; NaN → "–". */
+export const percent = (value: number): string =>
+  Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
 
 function sum(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0);

@@ -48,9 +48,9 @@ export function alignWords(reference: readonly string[], hypothesis: readonly st
 
 /** Two texts to compare, both after normalizeTranscript(). */
 export interface TranscriptPair {
-  /** What was said. */
+  /** The correct text. */
   readonly reference: string;
-  /** What was recognised. */
+  /** The recognised text. */
   readonly hypothesis: string;
 }
 

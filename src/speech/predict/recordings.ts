@@ -7,7 +7,9 @@ const WINDOW = { files: 64, seconds: 600 };
 
 /** The path of a recording, or a path with what is wrong with it. */
 export interface FoundRecording {
+  /** As it was given, or found in a folder. */
   readonly path: string;
+  /** Why it cannot be read. */
   readonly error?: Error;
 }
 

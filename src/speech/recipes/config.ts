@@ -219,7 +219,7 @@ function unreadInStage(system: string, stage: StageNumber, key: string, value: u
     if (of("batch\\.seconds|alpha|ctcReduction|labelSmoothing|augment"))
       return "stage 0 learns from text, by the masked words alone";
     if (key === "select" && (value === "ua" || value === "wer"))
-      return "stage 0 is judged by loss, or not: last";
+      return "stage 0 is selected by loss or by last";
     return undefined;
   }
   if (systemOf(system).asr) return undefined;

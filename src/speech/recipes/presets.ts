@@ -233,7 +233,7 @@ export type PresetName = keyof typeof PRESETS;
 
 /** What a run is to train, and from what. */
 export interface RecipeChoice {
-  /** The recipe to start from, one of PRESETS. */
+  /** The recipe. */
   readonly preset: PresetName;
   /** Name of the system, one of SYSTEMS. */
   readonly system: string;

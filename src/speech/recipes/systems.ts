@@ -1,4 +1,4 @@
-/** The systems of the paper's tables by name: modalities, fusion, the stages that train them, and settings that these do not use. */
+/** The systems of the paper's tables by name: modalities, fusion and stages; and which settings these do not use. */
 import { LABELS } from "../system/labels.ts";
 import type { StageNumber, TrainConfig } from "./config.ts";
 

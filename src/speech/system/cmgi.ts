@@ -20,9 +20,6 @@ import { concatPair, gatedConcat } from "../../ops/sigmoid_gate.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { extent } from "../../models/config.ts";
 
-const interactions = ["none", "self", "cross", "cmgi"] as const;
-const gates = ["none", "pooled", "temporal"] as const;
-
 /** Config of the fusion head, as `cmgi` in config.json has it. */
 export interface CmgiConfig {
   /** Width of the attention. */
@@ -36,9 +33,9 @@ export interface CmgiConfig {
   /** Attention heads. */
   readonly heads: number;
   /** "none": pooled features concatenated. "self", "cross": the output of that attention alone. "cmgi": both, gated. */
-  readonly interaction: (typeof interactions)[number];
+  readonly interaction: "none" | "self" | "cross" | "cmgi";
   /** "temporal": a gate for every frame. "pooled": one for the utterance. "none": s and c concatenated. */
-  readonly gate: (typeof gates)[number];
+  readonly gate: "none" | "pooled" | "temporal";
   /** False: G = f(σ(concat)), as the paper prints it. True: G = σ(f(concat)), which stays within 0 and 1. */
   readonly bounded: boolean;
 }
@@ -49,8 +46,8 @@ const schema = object({
   d_t: extent(),
   num_classes: v.nullish(extent(), 4),
   heads: v.nullish(extent(), 1),
-  interaction: v.nullish(v.picklist(interactions), "cmgi"),
-  gate: v.nullish(v.picklist(gates), "temporal"),
+  interaction: v.nullish(v.picklist(["none", "self", "cross", "cmgi"]), "cmgi"),
+  gate: v.nullish(v.picklist(["none", "pooled", "temporal"]), "temporal"),
   bounded: v.nullish(v.boolean(), false),
 });
 

@@ -23,12 +23,10 @@ import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "..
 import { type HubertInput, HubertModel, type HubertOutput } from "../../models/hubert.ts";
 import { LABELS } from "./labels.ts";
 
-const modalities = ["acoustic", "text", "both"] as const;
-
 /** Config of a system, from config.json of its model folder. */
 export interface EmotionConfig {
   /** What the emotion is recognised from. */
-  readonly modalities: (typeof modalities)[number];
+  readonly modalities: "acoustic" | "text" | "both";
   /** Whether there is a CTC head on the frames, from which the words are decoded. */
   readonly asr: boolean;
   /** Names of the emotions, in the order of the logits. */
@@ -51,7 +49,7 @@ const names = v.pipe(
 );
 
 const schema = object({
-  modalities: v.nullish(v.picklist(modalities), "both"),
+  modalities: v.nullish(v.picklist(["acoustic", "text", "both"]), "both"),
   asr: v.nullish(v.boolean()),
   labels: v.nullish(names, [...LABELS]),
   alpha: v.nullish(finite, 0.1),

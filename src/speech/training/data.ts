@@ -8,9 +8,9 @@ import { formerNames } from "../recipes/former_names.ts";
 
 /** The corpus of a run, and the fold that it trains on. */
 export interface TrainData {
-  /** The corpus's usable utterances. */
+  /** The usable utterances. */
   readonly examined: Examined;
-  /** Which of them are held out. */
+  /** Their split. */
   readonly fold: Fold;
 }
 

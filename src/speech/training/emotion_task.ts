@@ -1,7 +1,7 @@
 /** The task of stages 1 and 2: characters and emotion from speech, then from speech and words. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import { argmax, score } from "../metrics/metrics.ts";
-import { totalEdits, wer, wordEdits } from "../metrics/wer.ts";
+import { totalEdits, wer } from "../metrics/wer.ts";
 import type { EmotionRecognizer, EncodedSpeech } from "../system/emotion.ts";
 import { frameCount, type HubertInput } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
@@ -11,7 +11,7 @@ import { ctcLoss, type Reduction } from "../../ops/ctc.ts";
 import { add } from "../../ops/elementwise.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { Inference } from "../system/inference.ts";
-import { type UtteranceAnswer, utteranceAnswer } from "../metrics/answer.ts";
+import { editsOf, type UtteranceAnswer, utteranceAnswer } from "../metrics/answer.ts";
 import { type BatchSize, planEpoch, planInOrder } from "./batches.ts";
 import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
@@ -163,7 +163,6 @@ function devScores(answers: readonly UtteranceAnswer[]): { ua: number; wa: numbe
   const truth = labelled.map((a) => LABELS.indexOf(a.utterance.label!));
   const predicted = labelled.map((a) => argmax(a.probabilities));
   const { ua, wa } = score(truth, predicted, LABELS.length);
-  if (answers.some((a) => a.hypothesis === undefined)) return { ua, wa };
-  const edits = answers.map((a) => wordEdits({ reference: a.utterance.words, hypothesis: a.hypothesis! }));
-  return { ua, wa, wer: wer(totalEdits(edits)) };
+  const edits = editsOf(answers);
+  return edits ? { ua, wa, wer: wer(totalEdits(edits)) } : { ua, wa };
 }

@@ -28,12 +28,11 @@ export interface RunChoice extends Omit<RecipeChoice, "fold"> {
 
 /** A run whose corpus is not read yet. */
 export interface PlannedRun {
+  /** The config, whose fold may still be a number or a session that the corpus lacks. */
   readonly config: TrainConfig;
   /** Where the session held out comes from: the config of a resumed run, the choices for a new one, or the default. */
   readonly foldFrom: "run" | "choice" | "default";
 }
-
-type OnNote = (line: string) => void;
 
 const namesFold = (setting: string) => setting.startsWith("fold=");
 
@@ -41,7 +40,7 @@ const namesFold = (setting: string) => setting.startsWith("fold=");
  * Plans a new run; `onNote` is told of every choice that has no effect. Throws one line where choices exclude each other, or a
  * setting is wrong.
  */
-export function newRun({ set, ...choice }: RunChoice, onNote: OnNote): PlannedRun {
+export function newRun({ set, ...choice }: RunChoice, onNote: (line: string) => void): PlannedRun {
   const { fold = DEFAULT_SESSION } = choice;
   const config = trainConfig({ ...choice, fold });
   if (choice.fold !== undefined && set.some(namesFold))
@@ -87,7 +86,7 @@ export async function prepareRun(
   host: Host,
   path: string,
   planned: PlannedRun,
-  options: { readonly onNote: OnNote; readonly signal?: AbortSignal },
+  options: { readonly onNote: (line: string) => void; readonly signal?: AbortSignal },
 ): Promise<{ config: TrainConfig; data?: TrainData }> {
   const fresh = planned.foldFrom !== "run";
   if (fresh) await RunFolder.check(host, path);
@@ -102,7 +101,7 @@ export async function prepareRun(
 async function openData(
   host: Host,
   { config: planned, foldFrom }: PlannedRun,
-  { onNote, signal }: { readonly onNote: OnNote; readonly signal?: AbortSignal },
+  { onNote, signal }: { readonly onNote: (line: string) => void; readonly signal?: AbortSignal },
 ): Promise<{ config: TrainConfig; data?: TrainData }> {
   if (planned.stages.every((stage) => stage === 0)) {
     if (foldFrom === "choice") onNote(`fold ${planned.fold} changes nothing: stage 0 reads text.txt alone`);
@@ -145,7 +144,7 @@ function sessionOf(
   foldFrom: PlannedRun["foldFrom"],
   corpus: Corpus,
   examined: Examined,
-  onNote: OnNote,
+  onNote: (line: string) => void,
 ): { name: string; fold: TrainConfig["fold"] } {
   const usable = requireSessions(examined.utterances);
   if (typeof fold === "number") {

@@ -1,6 +1,6 @@
 /** A training run, stage by stage. */
 import type { Device } from "../../gpu/device.ts";
-import { build, type TaskOptions } from "./build.ts";
+import { build } from "./build.ts";
 import { readChecked } from "../../train/checksum.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { identify, split, type TrainData } from "./data.ts";
@@ -12,7 +12,7 @@ import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest } from "../../train/state.ts";
 
 /** Options of trainRun(). */
-export interface RunOptions extends Pick<TaskOptions, "onProblem" | "onNote"> {
+export interface RunOptions {
   /** Where the models run. */
   readonly device: Device;
   /** The folder of the run. */
@@ -25,6 +25,10 @@ export interface RunOptions extends Pick<TaskOptions, "onProblem" | "onNote"> {
   readonly resume: boolean;
   /** Where aborted, the run saves a checkpoint and stops. */
   readonly signal: AbortSignal;
+  /** Told of every recording that can no longer be read, whose utterance is left out. Without it such a recording is an error. */
+  readonly onProblem?: (id: string, message: string) => void;
+  /** Told what is irregular and does not stop the run. */
+  readonly onNote?: (line: string) => void;
   /** Told of each stage as it begins, with the number of its parameters and of those that are trained. */
   readonly onStage?: (stage: StageNumber, parameters: number, trained: number) => void;
   /** Told of each update. */
