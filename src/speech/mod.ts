@@ -57,6 +57,7 @@ export {
   type RecognizerOptions,
 } from "./system/recognizer.ts";
 export type { TrainData } from "./training/data.ts";
+export { heldOutSession, trainingOverlap, type TrainingOverlap } from "./training/overlap.ts";
 export {
   newRun,
   type PlannedRun,
@@ -64,4 +65,5 @@ export {
   resumedRun,
   type RunChoice,
 } from "./training/prepare_run.ts";
+export { type Overlap, type Provenance, readProvenance, type TrainingCorpus } from "./training/provenance.ts";
 export { type RunOptions, trainRun } from "./training/run.ts";

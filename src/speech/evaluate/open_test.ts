@@ -4,7 +4,12 @@ import { type Examined, examine } from "../corpora/examine.ts";
 import { type Fold, holdOut } from "../corpora/folds.ts";
 import { chooseSession, reportProblems } from "../corpora/held_out.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
-import { heldOutBy, refuseTrainedOn, type TrainingOverlap, trainingOverlap } from "../training/overlap.ts";
+import {
+  heldOutSession,
+  refuseTrainedOn,
+  type TrainingOverlap,
+  trainingOverlap,
+} from "../training/overlap.ts";
 import { readProvenance } from "../training/provenance.ts";
 import { type Baselines, readBaselines } from "../baselines/baselines.ts";
 import type { EmotionModel } from "./evaluate.ts";
@@ -41,7 +46,7 @@ export async function openTest(
   const record = await readProvenance(host, path);
   const corpus = await readIemocap(host, data);
   const examined = await examine(host, corpus, { encoder: hubert });
-  const wanted = given ?? heldOutBy(record, path, corpus);
+  const wanted = given ?? heldOutSession(record, path, corpus);
   let fold: Fold;
   try {
     fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });

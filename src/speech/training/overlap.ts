@@ -19,7 +19,11 @@ export type TrainingOverlap =
   | ({ known: true; heldOut?: string; unknown: readonly string[] } & Overlap);
 
 /** The session that the training of a model held out. Throws an ArgumentError where that is unknown or not in the corpus. */
-export function heldOutBy(record: Provenance | undefined, path: string, { root, sessions }: Corpus): string {
+export function heldOutSession(
+  record: Provenance | undefined,
+  path: string,
+  { root, sessions }: Corpus,
+): string {
   const heldOut = record?.corpora[0]?.heldOut;
   if (heldOut !== undefined && sessions.includes(heldOut)) return heldOut;
   const why =
