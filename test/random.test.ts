@@ -31,6 +31,21 @@ test("seedOf() and trainingStream() repeat a run that was begun before", () => {
   assert.equal(numbers[100], 2409757387);
 });
 
+test("trainingStream() is a function of what it is for, and even", () => {
+  const draw = (...parts: (string | number)[]) => {
+    const stream = trainingStream(...parts);
+    return Array.from({ length: 4000 }, () => stream.next());
+  };
+  assert.deepEqual(draw(1, "step", 2, 3), draw(1, "step", 2, 3));
+  assert.notDeepEqual(draw(1, "step", 2, 3), draw(1, "step", 3, 2));
+  const numbers = draw(7);
+  assert.ok(numbers.every((n) => Number.isInteger(n) && n >= 0 && n < 2 ** 32));
+  assert.ok(new Set(numbers).size > 3990);
+  const mean = numbers.reduce((a, b) => a + b, 0) / numbers.length / 2 ** 32;
+  assert.ok(Math.abs(mean - 0.5) < 0.02, `${mean}`);
+  assert.notEqual(seedOf(0, 1), seedOf(1, 0));
+});
+
 test("shuffled() gives one order for one stream, whoever asks", () => {
   assert.deepEqual(shuffled([1, 2, 3, 4, 5, 6, 7, 8], uniform(1)), [3, 2, 7, 8, 5, 4, 1, 6]);
   const items = Array.from({ length: 50 }, (_, i) => i);

@@ -192,6 +192,33 @@ test("applySettings() and checkConfig() refuse numbers that cannot be meant and 
   refused("model.__proto__.x=1", "nothing reads model.__proto__.x");
 });
 
+test("checkConfig() names the key that is wrong, what it holds and what it should", () => {
+  const said = (settings: string[], message: RegExp) =>
+    assert.throws(() => checkConfig(applySettings(recipe(), settings), "the recipe"), message);
+  said(
+    ["stage1.learningRate.heads=-1"],
+    /^SyntaxError: Cannot use the recipe: stage1\.learningRate\.heads is -1 but should be at least 0$/,
+  );
+  said(["stage1.epochs=2.5"], /stage1\.epochs is 2\.5 but should be a whole number from 1 to 100000$/);
+  said(["stage2.schedule.kind=cosine"], /stage2\.schedule\.kind is "cosine" but should be .*linear/);
+  said(["stage2.alpha=2"], /stage2\.alpha is 2 but should be at most 1$/);
+  said(["learning_rate=1"], /there is no key learning_rate$/);
+  said(["stage1.nothing.here=1"], /there is no nothing in the config/);
+  said(["seed"], /expected key=value/);
+  said(["__proto__.x=1"], /there is no __proto__ in the config/);
+  said(["stage1.learningRate=1"], /stage1\.learningRate is 1 but should be an object$/);
+  said(['stage1={"epochs":1}'], /it lacks the key stage1\.batch, an object$/);
+  said(["stages=[]"], /stages is \[\] but should be at least one stage$/);
+  said(["stages=[1,1]"], /stages is \[1,1\] but should be each stage once$/);
+  said(["stages=[2,0]"], /stage 2 without stage 1 needs the model of a stage 1, --hubert DIR$/);
+  said(["system=acoustic"], /acoustic has no stage 0, its stages are 1$/);
+  const applied = (...settings: string[]) => checkConfig(applySettings(recipe(), settings), "the recipe");
+  const set = applied("stage1.learningRate.heads=1e-3", 'stage2.freeze=["cnn","bert"]');
+  assert.equal(set.stage1.learningRate.heads, 1e-3);
+  assert.equal(applied("stage0.schedule.warmup=0.9").stage1.schedule.warmup, 0.1, "stages share a setting");
+  assert.deepEqual(set.stage2.freeze, ["cnn", "bert"]);
+});
+
 test("checkStages() refuses another padding of BERT's than its tokenizer's", async () => {
   const config = checkConfig(set("text-mlm", "model.bert.pad_token_id=3"), "the test");
   await assert.rejects(checkStages(host, config, undefined), {

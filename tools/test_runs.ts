@@ -15,7 +15,7 @@ const SLOW: Times = {
   "deno test/resume.test.ts": 40,
   "node test/bad_input.test.ts": 35,
   "deno test/attention.test.ts": 30,
-  "deno test/train.test.ts": 25,
+  "deno test/update.test.ts": 25,
   "deno test/adapters.test.ts": 20,
   "node test/resume.test.ts": 20,
   "deno test/gradients.test.ts": 18,
