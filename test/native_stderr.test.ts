@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -65,4 +65,19 @@ test("dawn() leaves the flags of a file as they were", () => {
   const file = join(folder, "flags");
   const flags = shell(`exec 2>"${file}"; "$@" >/dev/null; grep flags: /proc/self/fdinfo/2`);
   assert.equal(Number.parseInt(flags.split(/\s+/)[1], 8) & 0o2000, 0);
+});
+
+test("openChosenDevice() overwrites nothing where stderr is a file with one position for all", () => {
+  const path = join(folder, "stderr.txt");
+  const run = underDeno ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
+  const verb = [...run, "tools/profile.ts", "weights/demo", "--adapter", "voodoo"];
+  for (const flag of ["w", "a"]) {
+    const file = openSync(path, flag);
+    spawnSync(process.execPath, verb, { cwd: root, stdio: ["ignore", "ignore", file] });
+    writeSync(file, "next\n");
+    closeSync(file);
+  }
+  const lines = readFileSync(path, "utf8").replace(/^Warning: .*\n/gm, "");
+  const one = "wavegate profile: Cannot find adapter 'voodoo': [^\\n]*\\nnext\\n";
+  assert.match(lines, new RegExp(`^${one}${one}$`));
 });

@@ -21,7 +21,7 @@ const SLOW: Times = {
   "deno test/gradients.test.ts": 18,
   "node test/attention.test.ts": 16,
   "node test/readme.test.ts": 16,
-  "node test/cli.test.ts": 16,
+  "node test/run_verb.test.ts": 16,
 };
 const OTHER = 3;
 
