@@ -33,7 +33,7 @@ before(() => {
   // Works for a second, or until it is told to stop.
   writeFileSync(
     join(folder, "work.mts"),
-    `import { writeFileSync } from "node:fs";
+    `import { renameSync, writeFileSync } from "node:fs";
     import process from "node:process";
     import { defineVerb, isMain, runVerb } from ${JSON.stringify(cli)};
     const verb = defineVerb({
@@ -44,7 +44,9 @@ before(() => {
           note("working");
           if (how === "print" && i === 49) print("result");
           if (how === "long" && signal.aborted) {
-            writeFileSync(process.env.STOPPED, String(signal.reason.status));
+            // Whole as soon as it is there: the test looks for it all the time.
+            writeFileSync(process.env.STOPPED + ".new", String(signal.reason.status));
+            renameSync(process.env.STOPPED + ".new", process.env.STOPPED);
             return undefined;
           }
           if (how === "save" && signal.aborted) return undefined;
