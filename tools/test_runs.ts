@@ -15,13 +15,15 @@ const SLOW: Times = {
   "deno test/resume.test.ts": 40,
   "node test/bad_input.test.ts": 35,
   "deno test/attention.test.ts": 30,
-  "deno test/update.test.ts": 25,
+  "deno test/train_run.test.ts": 30,
   "deno test/adapters.test.ts": 20,
+  "deno test/stage_loop.test.ts": 20,
+  "deno test/update.test.ts": 20,
   "node test/resume.test.ts": 20,
   "deno test/gradients.test.ts": 18,
   "node test/attention.test.ts": 16,
   "node test/readme.test.ts": 16,
-  "node test/run_verb.test.ts": 16,
+  "node test/run_verb.test.ts": 14,
 };
 const OTHER = 3;
 
