@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { buildSync } from "esbuild";
 import { installed, project, root, run, runScript } from "./package.ts";
@@ -125,4 +125,11 @@ test("package's doctor has every operator's record with it, and finds all right"
   const { selfTest } = JSON.parse(runScript(app, script, "--json"));
   assert.ok(selfTest.length > 40, `${selfTest.length} operators`);
   for (const { operator, pass } of selfTest) assert.ok(pass, operator);
+});
+
+test("package holds what its README and its docs link to", () => {
+  const base = join(app, "node_modules/wavegate");
+  for (const page of ["README.md", ...readdirSync(join(base, "docs")).map((name) => `docs/${name}`)])
+    for (const [, target] of readFileSync(join(base, page), "utf8").matchAll(/\]\((?!https?:|#)([^)#\s]+)/g))
+      assert.ok(existsSync(join(base, dirname(page), target)), `${page} links to ${target}`);
 });

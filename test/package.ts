@@ -39,8 +39,8 @@ export function installed(): string {
   const folder = project(Object.keys(manifest.dependencies));
   const stage = join(folder, "stage");
   run(root, "node", "tools/build.mjs", "--out", join(stage, "dist"));
-  const files = (manifest.files as string[]).filter((name) => name !== "dist");
-  for (const name of ["package.json", "README.md", ...files])
+  const files = (manifest.files as string[]).filter((name) => name !== "dist" && !name.startsWith("!"));
+  for (const name of ["package.json", "README.md", "LICENSE", ...files])
     cpSync(join(root, name), join(stage, name), { recursive: true });
   run(stage, "npm", "pack", "--ignore-scripts", "--pack-destination", folder);
   run(folder, "tar", "xzf", `wavegate-${manifest.version}.tgz`);

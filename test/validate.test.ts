@@ -12,7 +12,7 @@ import { BertModel } from "../src/models/bert.ts";
 import { bertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { maskPassed, numberOf, readCase, readOpCases } from "../src/validate/case.ts";
-import { distance, judge } from "../src/validate/compare.ts";
+import { distance, compareStages } from "../src/validate/compare.ts";
 import { watchMemory } from "../src/validate/cost.ts";
 import { editCheckpoint, floats } from "./checkpoint.ts";
 import { testDevice } from "./device.ts";
@@ -178,10 +178,10 @@ test("readCase() and readOpCases() refuse what they would have to guess", async 
   );
 });
 
-test("judge() passes a stage that is no farther from the truth than PyTorch's own f32, and no other", () => {
+test("compareStages() passes a stage that is no farther from the truth than PyTorch's own f32, and no other", () => {
   const truth = [1, 2, 3];
   const at = (got: number[] | undefined, torch?: number[]) =>
-    judge([{ name: "x", kind: "forward", got, truth, torch }], 1e-4)[0].pass;
+    compareStages([{ name: "x", kind: "forward", got, truth, torch }], 1e-4)[0].pass;
   assert.equal(at([1, 2, 3.0001]), true);
   assert.equal(at([1, 2, 3.01]), false);
   assert.equal(at([1, 2, 3.01], [1, 2, 3.02]), true);

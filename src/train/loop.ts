@@ -117,7 +117,7 @@ class StageLoop<B> {
     if (from) refuseStep(from, plans, accumulate);
     while (this.#state.epoch < epochs) {
       const { epoch } = this.#state;
-      const done = (await this.#updates(plans[epoch])) && (await this.#judge(epoch));
+      const done = (await this.#updates(plans[epoch])) && (await this.#endEpoch(epoch));
       if (!done || (signal.aborted && this.#state.epoch < epochs))
         return { finished: false, bests: this.#state.bests };
     }
@@ -251,7 +251,7 @@ class StageLoop<B> {
   }
 
   /** Ends an epoch: its dev figures and a checkpoint. False where it was interrupted before the figures were there. */
-  async #judge(epoch: number): Promise<boolean> {
+  async #endEpoch(epoch: number): Promise<boolean> {
     const { run, stage, signal } = this.#options;
     if (epoch === 0) noteUntrained(run, stage, this.#optimizer);
     try {

@@ -41,7 +41,7 @@ export function distance(got: ArrayLike<number>, want: ArrayLike<number>): Dista
   return { maxAbs, relL2, cosine };
 }
 
-/** One stage to be judged: what came out, the best truth there is, and PyTorch's own f32 where the truth is better. */
+/** One stage to be compared: what came out, the best truth there is, and PyTorch's own f32 where the truth is better. */
 export interface Evidence {
   readonly name: string;
   readonly kind: "forward" | "gradient";
@@ -55,7 +55,7 @@ export interface Evidence {
  * Gradients that are zero analytically come out as rounding noise, so one also passes within 1e-6 of the largest
  * gradient of the case.
  */
-export function judge(evidence: readonly Evidence[], limit: number): Stage[] {
+export function compareStages(evidence: readonly Evidence[], limit: number): Stage[] {
   const floor =
     1e-6 * Math.max(0, ...evidence.filter((e) => e.kind === "gradient").map((e) => largest(e.truth)));
   return evidence.map(({ name, kind, got, truth, torch }) => {

@@ -10,7 +10,7 @@ import { type Integers, type StoredCall, StoredInputs } from "../records/stored.
 import { vjp } from "../tensor/autograd.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { CaseTensors, type OpCase, readOpCases } from "./case.ts";
-import { type Evidence, judge, type Stage } from "./compare.ts";
+import { type Evidence, compareStages, type Stage } from "./compare.ts";
 import { validateOptimizer } from "./optimizers.ts";
 
 const LIMIT = 1e-5;
@@ -100,5 +100,5 @@ async function runCase(
     ...gradients.values(),
   ])
     t.release();
-  return judge(evidence, LIMIT);
+  return compareStages(evidence, LIMIT);
 }

@@ -3,7 +3,7 @@ import type { Device } from "../gpu/device.ts";
 import { adamStep, clipNorm, clipped, sgdStep } from "../ops/optimizer.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { type CaseTensors, type NumberName, numberOf, type OpCase } from "./case.ts";
-import { type Evidence, judge, type Stage } from "./compare.ts";
+import { type Evidence, compareStages, type Stage } from "./compare.ts";
 
 export async function validateOptimizer(
   device: Device,
@@ -34,7 +34,7 @@ export async function validateOptimizer(
     const norm = (await clip.read())[1];
     evidence.push({ name: at("norm"), kind: "forward", got: [norm], truth: await file.read(at("norm")) });
     for (const [i, key] of keys.entries()) await weigh(`clipped.${key}`, clipped(gradients[i], clip));
-    return judge(evidence, limit);
+    return compareStages(evidence, limit);
   }
   const keys = own.filter((n) => n.startsWith("grad1.")).map((n) => n.slice("grad1.".length));
   const steps = own.filter((n) => n.startsWith(`${keys[0]}.after`) && !n.endsWith("64")).length;
@@ -74,5 +74,5 @@ export async function validateOptimizer(
       ] as const)
         await weigh(`${key}.${name}`, t);
   }
-  return judge(evidence, limit);
+  return compareStages(evidence, limit);
 }

@@ -22,7 +22,7 @@ import { scope } from "../../tensor/scope.ts";
 import { vjp } from "../../tensor/autograd.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { type CaseInfo, CaseTensors, filesOf, maskPassed, readCase } from "../../validate/case.ts";
-import { type Evidence, judge, type Stage } from "../../validate/compare.ts";
+import { type Evidence, compareStages, type Stage } from "../../validate/compare.ts";
 import { type Cost, resetPeak, watchMemory } from "../../validate/cost.ts";
 
 /** Largest relative L2 error with which a stage passes. */
@@ -173,7 +173,7 @@ async function compareRun(
         torch: best === truth && torch.has(name) ? await torch.read(name) : undefined,
       });
     }
-    return { stages: judge(evidence, LIMIT), cost };
+    return { stages: compareStages(evidence, LIMIT), cost };
   } finally {
     for (const t of seen.values()) t.release();
     weights.dispose();
