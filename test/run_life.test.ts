@@ -62,6 +62,7 @@ function tiny(on: Host, corpus: Corpus): typeof build {
     await weights.initialize();
     await file?.close();
     const task: Task<readonly number[]> = {
+      items: "utterances",
       parameters: weights.parameters,
       plan: (epoch) => Array.from({ length: corpus.items }, (_, i) => [(i + epoch) % corpus.items]),
       load: async (indices, epoch) => {
@@ -209,11 +210,14 @@ test("trainRun() begins anew, and says so, where a run was killed before its fir
   assert.deepEqual(outcome(disk), outcome(all));
   // The same command again would lose the model of the first epoch, and says what to type.
   await assert.rejects(RunFolder.create(diskHost(host, new Map(between)), "run", early), {
-    message: "Cannot start a run in run: one is there already; --resume --out run goes on with it",
+    message: "Cannot start a run in run: one is there already; resume it, or start in another folder",
   });
   for (const path of ["run/config.json", "run/checkpoints", "run/checkpoints/stage1-0000001.partial"])
     await RunFolder.create(diskHost(host, since(path)), "run", config);
-  await assert.rejects(RunFolder.open(diskHost(host, since("run")), "run"), /starts again without --resume$/);
+  await assert.rejects(
+    RunFolder.open(diskHost(host, since("run")), "run"),
+    /one that was stopped before it wrote that starts anew$/,
+  );
 });
 
 test("RunFolder.create() refuses a folder that is no run, names what is in it and touches nothing", async () => {
@@ -315,7 +319,7 @@ test("trainRun() stops, resumable, where more of the corpus than a few files is 
   const lost: Corpus = { ...all, reads: (i, epoch) => epoch < 1 || (epoch === 1 && i > 0 && i < 7) };
   const vanish = () => go(diskHost(host, disk), wide, { corpus: lost });
   const message =
-    "Cannot go on training: 3 of 12 utterances of epoch 2 can no longer be read, at most 5 % may be missing; what was learnt is saved, --resume goes on once they are back";
+    "Cannot go on training: 3 of 12 utterances of epoch 2 can no longer be read, at most 5 % may be missing; what was learnt is saved, and resuming goes on once they are back";
   for (let n = 0; n < 2; n++) {
     await assert.rejects(vanish, { name: "Error", message });
     assert.ok(!disk.has("run/model"), "a model is published");

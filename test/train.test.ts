@@ -28,7 +28,7 @@ import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { AdamW } from "../src/train/optimizer.ts";
 import { augmented, shiftPitchAndFormants } from "../src/speech/training/augment.ts";
 import { planEpoch, planInOrder, roundLength } from "../src/speech/training/batches.ts";
-import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
+import { applySettings, checkConfig, recipeOf } from "../src/speech/recipes/config.ts";
 import type { Batch } from "../src/speech/training/examples.ts";
 import { readProvenance } from "../src/speech/training/provenance.ts";
 import { trainStage } from "../src/train/loop.ts";
@@ -436,11 +436,14 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
 
     const refused = (message: RegExp, other = of) => assert.rejects(openLatest(run, other), { message });
     await refused(
-      /config\.json is not the one that the run began with$/,
+      /: the recipe \(of\.recipe\) is not the one that the run began with$/,
       await identify({ ...config, seed: 9 }, examined),
     );
     const fewer = { ...examined, utterances: examined.utterances.slice(1) };
-    await refused(/the corpus is not the one that the run began with$/, await identify(config, fewer));
+    await refused(
+      /: the data \(of\.data\) is not the one that the run began with$/,
+      await identify(config, fewer),
+    );
     const changed = async (file: string, change: (text: string) => string, message: RegExp) => {
       const text = await readFile(join(newest, file), "latin1");
       await writeFile(join(newest, file), change(text), "latin1");
@@ -463,7 +466,9 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
     await rm(newest, { recursive: true });
     assert.equal((await openLatest(run, of))?.folder, before);
     await rm(before, { recursive: true });
-    await refused(/it holds models in best\/, but no checkpoint to go on from; another --out starts anew$/);
+    await refused(
+      /it holds models in best\/, but no checkpoint to go on from; a run in another folder starts anew$/,
+    );
     assert.deepEqual(await readdir(join(path, "checkpoints")), ["notes"], "what is not the run's stays");
   });
   await release.remove();
@@ -542,7 +547,7 @@ test("in f16 a step that overflows is skipped and halves the loss scale, and the
   };
   await temporary(async (folder) => {
     const run = await RunFolder.create(host, join(folder, "run"), {});
-    const config = { ...nano().stage1, epochs: 1, precision: "f16" as const };
+    const config = { ...recipeOf(nano().stage1), epochs: 1, precision: "f16" as const };
     await trainStage({
       ...{ device, run, task: steep, stage: 1 as const, config, seed: 1, bests: {} },
       of: { recipe: "", data: "" },
@@ -586,7 +591,7 @@ test("trainStage() saves by the clock within an epoch, and by its own clock wher
       const run = await RunFolder.create(host, join(folder, "run"), {});
       await trainStage({
         ...{ device, run, task: eight, stage: 1 as const, seed: 1, bests: {} },
-        config: { ...nano().stage1, epochs: 1 },
+        config: { ...recipeOf(nano().stage1), epochs: 1 },
         of: { recipe: "", data: "" },
         checkpoints: { keep: 9, every: 0, ...(minutes === undefined ? {} : { minutes }) },
         group: () => "heads",
@@ -617,7 +622,7 @@ test("trainStage() names in the log the parameters that no gradient reached", as
     };
     await trainStage({
       ...{ device, run, task: plain, stage: 1 as const, seed: 1, bests: {}, of: { recipe: "", data: "" } },
-      config: { ...nano().stage1, epochs: 2 },
+      config: { ...recipeOf(nano().stage1), epochs: 2 },
       checkpoints: { keep: 1, every: 0 },
       group: () => "heads",
       signal: new AbortController().signal,
