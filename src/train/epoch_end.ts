@@ -11,13 +11,13 @@ export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState)
   const { epoch, step } = state;
   const next = { ...state, epoch: epoch + 1, batch: 0 };
   const dev = checkDev(await task.evaluate?.(options.signal));
+  const score = dev && select ? scoreOf(dev, select) : epoch;
   if (dev) {
     run.metrics({
       ...{ stage, step, epoch },
       ...Object.fromEntries(Object.entries(dev).map(([name, value]) => [`dev_${name}`, value])),
     });
   }
-  const score = dev && select ? scoreOf(dev, select) : epoch;
   const utterances = dev && select ? dev.utterances : undefined;
   const better = isBetter({ score, utterances }, state.bests[stage], options);
   let bests = state.bests;
@@ -58,6 +58,9 @@ function nextNewBob(state: LoopState["newBob"], { loss, utterances }: DevResult)
   return { ...(comparable ? newBob(state, loss) : { ...state, last: loss }), utterances };
 }
 
+/** evaluate() gave no figures, or not the one that chooses the epoch. The epoch's updates are done all the same. */
+export class FiguresError extends Error {}
+
 /** Throws where evaluate() gave no figures by name, the loss among them. */
 function checkDev(dev: unknown): DevResult | undefined {
   if (dev === undefined) return undefined;
@@ -67,7 +70,7 @@ function checkDev(dev: unknown): DevResult | undefined {
         .find(([, value]) => typeof value !== "number")
         ?.join(": ");
   if (wrong === undefined) return dev as DevResult;
-  throw new TypeError(
+  throw new FiguresError(
     `Cannot end the epoch: evaluate() gave ${wrong}, expected an object of numbers, loss among them`,
   );
 }
@@ -78,7 +81,7 @@ function scoreOf(dev: DevResult, select: NonNullable<ResolvedOptions<unknown>["s
   const { figure, mode } = select;
   const value = dev[figure];
   if (value === undefined)
-    throw new RangeError(
+    throw new FiguresError(
       `Cannot choose the best epoch by ${figure}: evaluate() gives ${Object.keys(dev).join(", ")}`,
     );
   return mode === "max" ? value : -value;

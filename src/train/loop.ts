@@ -8,7 +8,7 @@ import { AdamW, type Optimizer } from "./optimizer.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
 import { firstBadTensor } from "./diagnose.ts";
-import { endEpoch } from "./epoch_end.ts";
+import { endEpoch, FiguresError } from "./epoch_end.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
@@ -261,7 +261,10 @@ class StageLoop<B> {
     } catch (error) {
       // The epoch's updates are done: going on begins with its figures.
       if (error instanceof TooFewError && !signal.aborted) await this.#giveUp(error);
-      if (!signal.aborted) throw error;
+      if (!signal.aborted) {
+        if (error instanceof FiguresError) await this.#save(); // an option is wrong, not what was learnt
+        throw error;
+      }
       await this.#save();
       return false;
     }

@@ -91,15 +91,16 @@ export class RunFolder {
     if (kind === undefined) return;
     if (kind === "file") throw new Error(`Cannot start a run in ${path}: it is a file`);
     const names = (await host.list(path)).filter((name) => !/^lock\.|\.tmp$/.test(name));
+    const run = new RunFolder(host, path);
+    const saved = [...(await run.#finished("checkpoints")), ...(await run.#finished("best"))];
+    if (saved.length > 0) throw new RunExistsError(path);
     const foreign = (await isRun(host, path)) ? [] : await besides(host, path, names);
     if (foreign.length > 0)
       throw new Error(
         `Cannot start a run in ${path}: it is no run and holds ${listed(foreign, 6)}, expected a new or an empty folder`,
       );
-    const run = new RunFolder(host, path);
-    const saved = [...(await run.#finished("checkpoints")), ...(await run.#finished("best"))];
     const published = names.includes("model") && (await host.list(`${path}/model`)).length > 0;
-    if (saved.length > 0 || published) throw new RunExistsError(path);
+    if (published) throw new RunExistsError(path);
   }
 
   /** Makes a run folder with its config. Throws as check() does. */
