@@ -59,6 +59,7 @@ export class Parameter {
   get matmulDType(): WeightDType {
     return this.#matmulDType;
   }
+  /** Throws a RangeError for another format. */
   set matmulDType(dtype: WeightDType) {
     checkChoice(`multiply ${this.key}`, "matmulDType", dtype, WEIGHT_DTYPES);
     this.#matmulDType = dtype;
