@@ -13,6 +13,7 @@ import { Tensor } from "../src/tensor/tensor.ts";
 import type { build } from "../src/speech/training/build.ts";
 import { saveWeights } from "../src/train/checkpoint.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../src/speech/recipes/config.ts";
+import { prepareRun } from "../src/speech/training/prepare_run.ts";
 import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
 import { refuseTooFew, type Task } from "../src/train/task.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
@@ -244,6 +245,17 @@ test("RunFolder.create() refuses a folder that is no run, names what is in it an
   await refused(new Map(unbroken), /one is there already/);
   for (const disk of [filled(), filled("lock", "lock.7.tmp"), new Map() as Disk])
     await RunFolder.create(diskHost(host, disk), "run", config);
+});
+
+test("train says in its own words what a run is not, and how one that is there goes on", async () => {
+  const disk = since("run/checkpoints/stage1-0000004");
+  await assert.rejects(go(diskHost(host, new Map(disk)), recipe("stage1.epochs=9")), {
+    message: "Cannot resume run: its config.json is not the one that the run began with",
+  });
+  const planned = { config, foldFrom: "choice" } as const;
+  await assert.rejects(prepareRun(diskHost(host, disk), "run", planned, { onNote: () => {} }), {
+    message: "Cannot start a run in run: one is there already; --resume --out run goes on with it",
+  });
 });
 
 test("RunFolder.prune() keeps the models in best/ where a state does not say which of them it names", async () => {
