@@ -16,7 +16,7 @@ test("trainRun() stops, resumable, where more of the corpus than a few files is 
   const lost: Corpus = { ...all, reads: (i, epoch) => epoch < 1 || (epoch === 1 && i > 0 && i < 7) };
   const vanish = () => go(diskHost(host, disk), wide, { corpus: lost });
   const message =
-    "Cannot go on training: 3 of 12 utterances of epoch 2 can no longer be read, at most 5 % may be missing; what was learnt is saved, --resume goes on once they are back";
+    "Cannot go on training: 3 of 12 utterances of epoch 2 can no longer be read, at most 5 % may be missing; what was learnt is saved, and resuming goes on once they are back";
   for (let n = 0; n < 2; n++) {
     await assert.rejects(vanish, { name: "Error", message });
     assert.ok(!disk.has("run/model"), "a model is published");

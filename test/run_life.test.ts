@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TrainConfig } from "../src/speech/recipes/config.ts";
+import { prepareRun } from "../src/speech/training/prepare_run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { wholeRecords } from "../src/train/tensorboard.ts";
 import { type Disk, diskHost } from "./memory_disk.ts";
@@ -88,11 +89,25 @@ test("trainRun() begins anew, and says so, where a run was killed before its fir
   assert.deepEqual(outcome(disk), outcome(all));
   // The same command again would lose the model of the first epoch, and says what to type.
   await assert.rejects(RunFolder.create(diskHost(host, new Map(between)), "run", early), {
-    message: "Cannot start a run in run: one is there already; --resume --out run goes on with it",
+    message: "Cannot start a run in run: one is there already; resume it, or start in another folder",
   });
   for (const path of ["run/config.json", "run/checkpoints", "run/checkpoints/stage1-0000001.partial"])
     await RunFolder.create(diskHost(host, since(path)), "run", config);
-  await assert.rejects(RunFolder.open(diskHost(host, since("run")), "run"), /starts again without --resume$/);
+  await assert.rejects(
+    RunFolder.open(diskHost(host, since("run")), "run"),
+    /one that was stopped before it wrote that starts anew$/,
+  );
+});
+
+test("train says in its own words what a run is not, and how one that is there goes on", async () => {
+  const disk = since("run/checkpoints/stage1-0000004");
+  await assert.rejects(go(diskHost(host, new Map(disk)), recipe("stage1.epochs=9")), {
+    message: "Cannot resume run: its config.json is not the one that the run began with",
+  });
+  const planned = { config, foldFrom: "choice" } as const;
+  await assert.rejects(prepareRun(diskHost(host, disk), "run", planned, { onNote: () => {} }), {
+    message: "Cannot start a run in run: one is there already; --resume --out run goes on with it",
+  });
 });
 
 test("trainRun() goes on without figures that were deleted or cut, and says what is lost", async () => {

@@ -69,7 +69,7 @@ test("trainStage() refuses parameters whose learning rate nobody named", async (
       "Cannot train stage 0: config.learningRate has 2 groups (encoder, heads) and there is no option group, which names that of a key",
   });
   await assert.rejects(trainStage({ device, run, task, of, config, group: () => "head" }), {
-    message: "Cannot train layer.weight: its learning rate is undefined, a finite number expected",
+    message: "Cannot train layer.weight: its learning rate is undefined, a finite number from 0 expected",
   });
   const before = await weights.parameters[0].value.read();
   for (const rate of [Number.NaN, Number.POSITIVE_INFINITY])

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { recipeOf } from "../src/speech/recipes/config.ts";
 import { currentHost } from "../src/host/current.ts";
 import { scale } from "../src/ops/elementwise.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
@@ -38,7 +39,7 @@ test("in f16 a step that overflows is skipped and halves the loss scale, and the
   };
   await temporary(async (folder) => {
     const run = await RunFolder.create(host, join(folder, "run"), {});
-    const config = { ...nano().stage1, epochs: 1, precision: "f16" as const };
+    const config = { ...recipeOf(nano().stage1), epochs: 1, precision: "f16" as const };
     await trainStage({
       ...{ device, run, task: steep, stage: 1 as const, config, seed: 1, bests: {} },
       of: { recipe: "", data: "" },
@@ -82,7 +83,7 @@ test("trainStage() saves by the clock within an epoch, and by its own clock wher
       const run = await RunFolder.create(host, join(folder, "run"), {});
       await trainStage({
         ...{ device, run, task: eight, stage: 1 as const, seed: 1, bests: {} },
-        config: { ...nano().stage1, epochs: 1 },
+        config: { ...recipeOf(nano().stage1), epochs: 1 },
         of: { recipe: "", data: "" },
         checkpoints: { keep: 9, every: 0, ...(minutes === undefined ? {} : { minutes }) },
         group: () => "heads",
@@ -113,7 +114,7 @@ test("trainStage() names in the log the parameters that no gradient reached", as
     };
     await trainStage({
       ...{ device, run, task: plain, stage: 1 as const, seed: 1, bests: {}, of: { recipe: "", data: "" } },
-      config: { ...nano().stage1, epochs: 2 },
+      config: { ...recipeOf(nano().stage1), epochs: 2 },
       checkpoints: { keep: 1, every: 0 },
       group: () => "heads",
       signal: new AbortController().signal,

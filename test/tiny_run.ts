@@ -61,6 +61,7 @@ function tiny(on: Host, corpus: Corpus): typeof build {
     await weights.initialize();
     await file?.close();
     const task: Task<readonly number[]> = {
+      items: "utterances",
       parameters: weights.parameters,
       plan: (epoch) => Array.from({ length: corpus.items }, (_, i) => [(i + epoch) % corpus.items]),
       load: async (indices, epoch) => {

@@ -179,11 +179,14 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
 
     const refused = (message: RegExp, other = of) => assert.rejects(openLatest(run, other), { message });
     await refused(
-      /config\.json is not the one that the run began with$/,
+      /: the recipe \(of\.recipe\) is not the one that the run began with$/,
       await identify({ ...config, seed: 9 }, examined),
     );
     const fewer = { ...examined, utterances: examined.utterances.slice(1) };
-    await refused(/the corpus is not the one that the run began with$/, await identify(config, fewer));
+    await refused(
+      /: the data \(of\.data\) is not the one that the run began with$/,
+      await identify(config, fewer),
+    );
     const changed = async (file: string, change: (text: string) => string, message: RegExp) => {
       const text = await readFile(join(newest, file), "latin1");
       await writeFile(join(newest, file), change(text), "latin1");
@@ -206,7 +209,9 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
     await rm(newest, { recursive: true });
     assert.equal((await openLatest(run, of))?.folder, before);
     await rm(before, { recursive: true });
-    await refused(/it holds models in best\/, but no checkpoint to go on from; another --out starts anew$/);
+    await refused(
+      /it holds models in best\/, but no checkpoint to go on from; a run in another folder starts anew$/,
+    );
     assert.deepEqual(await readdir(join(path, "checkpoints")), ["notes"], "what is not the run's stays");
   });
   await release.remove();

@@ -1,8 +1,9 @@
+import { checkNumber, checkOptions, keysOf } from "../io/check_options.ts";
 import { crossAttention, selfAttention, selfAttentionWithProbabilities } from "../ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Linear, PackedLinear } from "./linear.ts";
 import type { Mode } from "./mode.ts";
-import type { WeightScope } from "./weights.ts";
+import type { WeightSource } from "./weights.ts";
 
 /** What an attention layer is made with. */
 export interface AttentionConfig {
@@ -28,6 +29,20 @@ export interface AttentionInput {
   readonly name?: string;
   /** Added to the result. */
   readonly residual?: Tensor;
+}
+
+const KEYS = keysOf<AttentionConfig>({
+  ...{ heads: true, dropout: true, inputWidth: true, bias: true, names: true },
+});
+
+/** Throws where a config does not fit a width of C. */
+function checkConfig(name: string, C: number, config: AttentionConfig): void {
+  const action = `make ${name}`;
+  checkOptions(action, config, KEYS);
+  const { heads, dropout = 0 } = config;
+  const divides = (x: number) => Number.isSafeInteger(x) && x > 0 && C % x === 0;
+  checkNumber(action, "heads", heads, `a whole number that divides the width, ${C}`, divides);
+  checkNumber(action, "dropout", dropout, "from 0 and less than 1", (x) => x >= 0 && x < 1);
 }
 
 const NAMES = { qkv: ["q_proj", "k_proj", "v_proj"], out: "out_proj" } as const;
@@ -58,7 +73,8 @@ export class SelfAttention {
   readonly #config: AttentionConfig;
 
   /** Declares its parameters under `weights`. `C` is the width of the output. */
-  constructor(weights: WeightScope, C: number, config: AttentionConfig) {
+  constructor(weights: WeightSource, C: number, config: AttentionConfig) {
+    checkConfig("SelfAttention", C, config);
     const { names = NAMES, inputWidth = C, bias } = config;
     this.#qkv = new PackedLinear(weights, names.qkv, inputWidth, C, { bias });
     this.#out = names.out === undefined ? undefined : new Linear(weights.at(names.out), C, C, { bias });
@@ -90,7 +106,8 @@ export class CrossAttention {
   readonly #config: AttentionConfig;
 
   /** Declares its parameters under `weights`. `C` is the width of the output. */
-  constructor(weights: WeightScope, C: number, config: AttentionConfig) {
+  constructor(weights: WeightSource, C: number, config: AttentionConfig) {
+    checkConfig("CrossAttention", C, config);
     const { names = NAMES, inputWidth = C, bias } = config;
     const [q, ...kv] = names.qkv;
     this.#q = new PackedLinear(weights, [q], inputWidth, C, { bias });

@@ -4,7 +4,7 @@ import { isTracked } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Init } from "./init.ts";
 import { Derived, type Parameter } from "./parameter.ts";
-import type { WeightScope } from "./weights.ts";
+import type { WeightSource } from "./weights.ts";
 
 /** A convolution over frames.   x (B, T, C) → (B, To, O) */
 export class Conv1d {
@@ -17,7 +17,7 @@ export class Conv1d {
 
   /** `C` channels in, `O` out, a kernel of `k` frames. */
   constructor(
-    weights: WeightScope,
+    weights: WeightSource,
     C: number,
     O: number,
     k: number,
@@ -55,7 +55,7 @@ export class WeightNormConv1d {
   readonly #options: ConvOptions;
 
   /** `C` channels in, `O` out, a kernel of `k` frames. */
-  constructor(weights: WeightScope, C: number, O: number, k: number, options: ConvOptions) {
+  constructor(weights: WeightSource, C: number, O: number, k: number, options: ConvOptions) {
     const groups = options.groups ?? 1;
     const std = 2 * Math.sqrt(1 / (k * C));
     this.g = weights.get("weight_g", [1, 1, k], { kind: "ones" });

@@ -1,8 +1,9 @@
+import { checkOptions, keysOf } from "../io/check_options.ts";
 import { embedding } from "../ops/embedding.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Init } from "./init.ts";
 import type { Parameter } from "./parameter.ts";
-import type { WeightScope } from "./weights.ts";
+import type { WeightSource } from "./weights.ts";
 
 /** What an embedding is made with. */
 export interface EmbeddingConfig {
@@ -12,6 +13,8 @@ export interface EmbeddingConfig {
   readonly init?: Init;
 }
 
+const KEYS = keysOf<EmbeddingConfig>({ paddingIndex: true, init: true });
+
 /** A table of V rows of width C.   ids, N of them → (…shape, C) */
 export class Embedding {
   /** (V, C) */
@@ -19,7 +22,8 @@ export class Embedding {
   readonly #paddingIndex: number | undefined;
 
   /** A table of `V` rows of width `C`. */
-  constructor(weights: WeightScope, V: number, C: number, config: EmbeddingConfig = {}) {
+  constructor(weights: WeightSource, V: number, C: number, config: EmbeddingConfig = {}) {
+    checkOptions("make Embedding", config, KEYS);
     this.weight = weights.pack(["weight"], [V, C], config.init ?? { kind: "normal", std: 0.02 }, true);
     this.#paddingIndex = config.paddingIndex;
   }

@@ -3,7 +3,7 @@ import { dropout } from "../ops/dropout.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Linear } from "./linear.ts";
 import type { Mode } from "./mode.ts";
-import type { WeightScope } from "./weights.ts";
+import type { WeightSource } from "./weights.ts";
 
 /** Two linear maps with an activation between.   x (B, T, C) → (B, T, C) */
 export class FeedForward {
@@ -14,8 +14,8 @@ export class FeedForward {
 
   /** Parameters of the first map, C → `inner`, under `up`, of the second under `down`. Dropout follows the activation. */
   constructor(
-    up: WeightScope,
-    down: WeightScope,
+    up: WeightSource,
+    down: WeightSource,
     C: number,
     inner: number,
     activation: ActivationKind,

@@ -1,5 +1,6 @@
 /** The values that parameters begin with, as rules; equal rules, seeds and keys give equal values. */
 import { SAMPLE_RATE } from "../io/audio.ts";
+import { checkChoice, checkNumber } from "../io/check_options.ts";
 import { hash, normal, uniform } from "./random.ts";
 
 /** How a parameter that no checkpoint holds begins. */
@@ -21,6 +22,27 @@ export const xavierUniform = (fanIn: number, fanOut: number): Init => ({
 export const kaimingUniform = (fanIn: number): Init => ({ kind: "uniform", bound: Math.sqrt(6 / fanIn) });
 /** He et al. 2015: for layers followed by ReLU, normal with a deviation of √(2/fanIn). */
 export const kaimingNormal = (fanIn: number): Init => ({ kind: "normal", std: Math.sqrt(2 / fanIn) });
+
+const ARGUMENTS = {
+  zeros: undefined,
+  ones: undefined,
+  normal: "std",
+  uniform: "bound",
+  gabor: "taps",
+} as const;
+
+/** Throws where `init` is no rule, or its number none: a value of NaN would be found by nobody. */
+export function checkInit(init: Init, key: string): void {
+  const action = `declare ${key}`;
+  if (typeof init === "function")
+    throw new TypeError(`Cannot ${action}: its init is a function; call it, as kaimingUniform(fanIn)`);
+  checkChoice(action, "the kind of its init", init?.kind, Object.keys(ARGUMENTS));
+  const name = ARGUMENTS[init.kind];
+  if (name === undefined) return;
+  const value = (init as Readonly<Record<string, unknown>>)[name];
+  const least = name === "taps" ? 1 : 0;
+  checkNumber(action, `init.${name}`, value, `a finite number from ${least}`, (x) => x >= least && x < 1e38);
+}
 
 /** `size` fresh values of a parameter: the same for the same rule, seed and key. */
 export function draw(init: Init, size: number, seed: number, key: string): Float32Array {

@@ -1,8 +1,9 @@
+import { checkOptions, keysOf } from "../io/check_options.ts";
 import { type LinearOptions, linear } from "../ops/matmul.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Init } from "./init.ts";
 import type { Parameter } from "./parameter.ts";
-import type { WeightScope } from "./weights.ts";
+import type { WeightSource } from "./weights.ts";
 
 /** What a linear layer is made with. */
 export interface LinearConfig {
@@ -11,6 +12,8 @@ export interface LinearConfig {
   /** Of the weight; normal with a deviation of 0.02 by default, as in Hugging Face's transformers. */
   readonly init?: Init;
 }
+
+const KEYS = keysOf<LinearConfig>({ bias: true, init: true });
 
 /**
  * y = x·wᵀ + b, as torch.nn.Linear.   x (…, K) → y (…, N)
@@ -35,7 +38,8 @@ export class Linear {
   readonly bias: Parameter | undefined;
 
   /** `K` features in, `N` out. */
-  constructor(weights: WeightScope, K: number, N: number, config: LinearConfig = {}) {
+  constructor(weights: WeightSource, K: number, N: number, config: LinearConfig = {}) {
+    checkOptions("make Linear", config, KEYS);
     this.weight = weights.pack(["weight"], [N, K], config.init ?? { kind: "normal", std: 0.02 }, true);
     this.bias = config.bias === false ? undefined : weights.get("bias", [N], { kind: "zeros" });
   }
@@ -55,12 +59,13 @@ export class PackedLinear {
 
   /** A map of `K` features to `N` for each of `names`. */
   constructor(
-    weights: WeightScope,
+    weights: WeightSource,
     names: readonly string[],
     K: number,
     N: number,
     config: LinearConfig = {},
   ) {
+    checkOptions("make PackedLinear", config, KEYS);
     const named = (what: string) => names.map((n) => `${n}.${what}`);
     this.weight = weights.pack(named("weight"), [N, K], config.init ?? { kind: "normal", std: 0.02 }, true);
     this.bias = config.bias === false ? undefined : weights.pack(named("bias"), [N], { kind: "zeros" });

@@ -8,4 +8,4 @@ export { Linear, type LinearConfig, PackedLinear } from "./linear.ts";
 export type { Mode, Training } from "./mode.ts";
 export { ChannelNorm, LayerNorm } from "./norm.ts";
 export { Derived, Parameter, type Part } from "./parameter.ts";
-export { WeightScope, Weights, type WeightsOptions } from "./weights.ts";
+export { WeightScope, Weights, type WeightSource, type WeightsOptions } from "./weights.ts";

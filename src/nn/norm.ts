@@ -1,9 +1,10 @@
+import { checkNumber } from "../io/check_options.ts";
 import type { ActivationKind } from "../ops/activation.ts";
 import { groupNorm } from "../ops/group_norm.ts";
 import { layerNorm } from "../ops/layer_norm.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Parameter } from "./parameter.ts";
-import type { WeightScope } from "./weights.ts";
+import type { WeightSource } from "./weights.ts";
 
 /** Layer norm over the last axis, of width C. */
 export class LayerNorm {
@@ -15,7 +16,8 @@ export class LayerNorm {
   readonly eps: number;
 
   /** Over a last axis of `C`. */
-  constructor(weights: WeightScope, C: number, eps: number) {
+  constructor(weights: WeightSource, C: number, eps: number) {
+    checkNumber("make LayerNorm", "eps", eps, "a finite number from 0, as 1e-5", (x) => x >= 0 && x < 1e38);
     this.weight = weights.get("weight", [C], { kind: "ones" });
     this.bias = weights.get("bias", [C], { kind: "zeros" });
     this.eps = eps;
@@ -37,7 +39,7 @@ export class ChannelNorm {
   readonly C: number;
 
   /** Over `C` channels. */
-  constructor(weights: WeightScope, C: number) {
+  constructor(weights: WeightSource, C: number) {
     this.weight = weights.get("weight", [C], { kind: "ones" });
     this.bias = weights.get("bias", [C], { kind: "zeros" });
     this.C = C;

@@ -1,3 +1,4 @@
+import { checkChoice } from "../io/check_options.ts";
 import { halved } from "../ops/convert.ts";
 import type { Shape } from "../tensor/shape.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";
@@ -15,6 +16,9 @@ export interface Part {
   readonly offset: number;
 }
 
+/** What weights are stored as, and multiplied in. */
+export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "f16"];
+
 /**
  * A trained tensor. Several checkpoint tensors of equal width may be packed into one parameter (query, key and value),
  * so that one product serves all of them; loading, saving and gradients still go by their own keys.
@@ -28,11 +32,11 @@ export class Parameter {
   readonly init: Init;
   /** False: optimisers leave it out. Set it before they are made. */
   trainable = true;
-  /** f16: matrix products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. */
-  matmulDType: WeightDType = "f32";
+  #matmulDType: WeightDType = "f32";
   /** Counts the changes of the value; what is derived from it compares. */
   version = 0;
   #value: Tensor | undefined;
+  #disposed = false;
   /** What was computed from the value and kept; it goes with it. */
   readonly derived: Derived[] = [];
   readonly #half: Derived;
@@ -51,11 +55,23 @@ export class Parameter {
     return this.parts[0].key;
   }
 
-  /** The value, which the parameter owns. Throws before Weights.initialize(). */
+  /** f16: matrix products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. */
+  get matmulDType(): WeightDType {
+    return this.#matmulDType;
+  }
+  /** Throws a RangeError for another format. */
+  set matmulDType(dtype: WeightDType) {
+    checkChoice(`multiply ${this.key}`, "matmulDType", dtype, WEIGHT_DTYPES);
+    this.#matmulDType = dtype;
+  }
+
+  /** The value, which the parameter owns. Throws before Weights.initialize(), and after dispose(). */
   get value(): Tensor {
-    if (!this.#value)
-      throw new Error(`Cannot use ${this.key} ${showShape(this.shape)}: its weights were not loaded`);
-    return this.#value;
+    if (this.#value) return this.#value;
+    const why = this.#disposed
+      ? "its weights were disposed"
+      : "it has no value yet; await Weights.initialize() once all layers are made";
+    throw new Error(`Cannot use ${this.key} ${showShape(this.shape)}: ${why}`);
   }
 
   /** What matrix products read: the value, or its f16 copy where `matmulDType` says so. */
@@ -68,6 +84,7 @@ export class Parameter {
   set(value: Tensor): void {
     this.#value?.release();
     this.#value = value;
+    this.#disposed = false;
     this.version++;
   }
 
@@ -86,6 +103,7 @@ export class Parameter {
   dispose(): void {
     this.#value?.release();
     this.#value = undefined;
+    this.#disposed = true;
     for (const d of this.derived) d.dispose();
   }
 }

@@ -4,14 +4,15 @@
  * are left-over ones among the model's own.
  */
 import type { Device } from "../gpu/device.ts";
+import { checkChoice, checkOptions, keysOf } from "../io/check_options.ts";
 import type { StoredDType } from "../io/dtype.ts";
 import { toF32 } from "../io/dtype.ts";
 import type { Safetensors } from "../io/safetensors.ts";
 import { convert, type GpuStoredDType } from "../ops/convert.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { Tensor, type WeightDType } from "../tensor/tensor.ts";
-import { draw, type Init } from "./init.ts";
-import { Parameter } from "./parameter.ts";
+import { checkInit, draw, type Init } from "./init.ts";
+import { Parameter, WEIGHT_DTYPES } from "./parameter.ts";
 
 /** Formats that a weight may be stored in; whole numbers and scaled 8-bit floats are none. */
 const FORMATS: readonly StoredDType[] = ["F32", "F16", "BF16", "F64"];
@@ -36,6 +37,14 @@ export interface WeightsOptions {
   readonly mayIgnore?: (key: string) => boolean;
 }
 
+const KEYS = keysOf<WeightsOptions>({
+  ...{ file: true, path: true, spellings: true, dtype: true, matmulDType: true, seed: true },
+  ...{ mayDraw: true, mayIgnore: true },
+});
+
+/** Where a layer declares its parameters: a place in the tree of keys, or all weights where they have no prefix. */
+export type WeightSource = WeightScope | Weights;
+
 /** A prefix of keys under which a layer declares its parameters. */
 export class WeightScope {
   readonly #weights: Weights;
@@ -55,7 +64,7 @@ export class WeightScope {
   at(name: string): WeightScope {
     return new WeightScope(this.#weights, `${this.prefix}${name}.`);
   }
-  /** Declares a parameter. Throws where the file lacks it or has another shape. */
+  /** Declares a parameter. Throws where its key is taken, and where the file lacks it or has another shape. */
   get(name: string, shape: Shape, init: Init): Parameter {
     return this.#weights.declare([this.prefix + name], shape, init, false);
   }
@@ -99,9 +108,13 @@ export class Weights {
   readonly #options: WeightsOptions;
   readonly #parameters: { parameter: Parameter; half: boolean; sources: (string | undefined)[] }[] = [];
   readonly #used = new Set<string>();
+  readonly #keys = new Set<string>();
 
   /** Without a device the weights can be declared and checked, not filled. */
   constructor(device: Device | undefined, options: WeightsOptions = {}) {
+    checkOptions("make Weights", options, KEYS);
+    for (const name of ["dtype", "matmulDType"] as const)
+      if (options[name] !== undefined) checkChoice("make Weights", name, options[name], WEIGHT_DTYPES);
     if (options.dtype === "f16" && device && !device.info.f16)
       throw new Error(`Cannot store weights as f16: ${device.info.name} has no shader-f16; use f32`);
     this.#device = device;
@@ -124,6 +137,16 @@ export class Weights {
     return this.root.at(name);
   }
 
+  /** As WeightScope.get(), without a prefix. */
+  get(name: string, shape: Shape, init: Init): Parameter {
+    return this.root.get(name, shape, init);
+  }
+
+  /** As WeightScope.pack(), without a prefix. */
+  pack(names: readonly string[], shape: Shape, init: Init, half = false): Parameter {
+    return this.root.pack(names, shape, init, half);
+  }
+
   /** All that were declared so far, in that order. */
   get parameters(): Parameter[] {
     return this.#parameters.map((p) => p.parameter);
@@ -131,6 +154,18 @@ export class Weights {
 
   /** What WeightScope.get() and pack() call, with whole keys. */
   declare(keys: readonly string[], shape: Shape, init: Init, half: boolean): Parameter {
+    for (const [i, key] of keys.entries()) {
+      if (this.#keys.has(key) || keys.indexOf(key) !== i)
+        throw new TypeError(
+          `Cannot declare ${key} ${showShape(shape)}: another layer has that key; give each its own place, as weights.at("name")`,
+        );
+      if (!shape.every((length) => Number.isSafeInteger(length) && length > 0))
+        throw new TypeError(
+          `Cannot declare ${key} ${showShape(shape)}: its axes should be whole numbers from 1`,
+        );
+      checkInit(init, key);
+    }
+    for (const key of keys) this.#keys.add(key);
     const parameter = new Parameter(keys, shape, init);
     this.#parameters.push({ parameter, half, sources: keys.map((key) => this.#find(key, shape)) });
     return parameter;
@@ -180,9 +215,14 @@ export class Weights {
 
   /**
    * Fills every parameter, once all layers are built. Throws for tensors of the model's own that no layer asked for,
-   * for a value that is not finite, and for one beyond f16 where that is wanted; all name the tensor.
+   * for a value that is not finite, and for one beyond f16 where that is wanted; all name the tensor. Throws where all
+   * parameters have values already.
    */
   async initialize(onProgress?: (bytes: number, total: number) => void): Promise<void> {
+    if (this.#parameters.length > 0 && this.#parameters.every(({ parameter }) => parameter.loaded))
+      throw new Error(
+        "Cannot initialize the weights: they have values; loadWeights() or Parameter.write() change them",
+      );
     this.checkLeftOver();
     const total = this.#parameters.reduce((n, { parameter }) => n + 4 * sizeOf(parameter.shape), 0);
     let done = 0;

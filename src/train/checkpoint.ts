@@ -5,11 +5,11 @@ import { parseJson } from "../io/json.ts";
 import { listed } from "../io/listed.ts";
 import { openSafetensors, readF32, type Safetensors } from "../io/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../io/safetensors_writer.ts";
-import type { Parameter } from "../nn/parameter.ts";
+import { Parameter } from "../nn/parameter.ts";
 import { sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Optimizer } from "./optimizer.ts";
-import { writeChecksum } from "./checksum.ts";
+import { readChecked, writeChecksum } from "./checksum.ts";
 
 interface Named {
   readonly key: string;
@@ -31,6 +31,32 @@ function sources(all: Iterable<Named>): TensorSource[] {
   }));
 }
 
+/** Throws unless this is a list of parameters: a Weights has one. */
+function checkList(action: string, parameters: readonly Parameter[]): void {
+  if (!Array.isArray(parameters) || !parameters.every((each) => each instanceof Parameter))
+    throw new TypeError(`Cannot ${action}: expected a list of parameters, as weights.parameters`);
+}
+
+/** Throws where the file lacks one of these tensors, has it in another shape, or holds others; `who` lacks a place. */
+function checkTensors(
+  file: Safetensors,
+  path: string,
+  wanted: Iterable<Pick<Named, "key" | "shape">>,
+  who: string,
+): void {
+  const left = new Set(file.tensors.keys());
+  for (const { key, shape } of wanted) {
+    const found = file.tensors.get(key);
+    if (!found) throw new Error(`Cannot load ${path}: it holds no ${key}`);
+    if (!sameShape(found.shape, shape))
+      throw new TypeError(
+        `Cannot load ${path}: ${key} is ${showShape(found.shape)} but ${who} needs ${showShape(shape)}`,
+      );
+    left.delete(key);
+  }
+  if (left.size > 0) throw new Error(`Cannot load ${path}: ${who} has no place for ${listed([...left], 3)}`);
+}
+
 /**
  * Writes the values of the parameters as safetensors, and PATH.sha256 beside it. Weights that are stored as f16 are refused.
  *
@@ -47,31 +73,24 @@ function sources(all: Iterable<Named>): TensorSource[] {
  * console.log((await layer.weight.value.read()).every((w, i) => w === before[i])); // true
  * ```
  */
-export function saveWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
+export async function saveWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
+  checkList(`save ${path}`, parameters);
   const named = parameters.flatMap((p) => p.parts.map((part) => ({ ...part, tensor: p.value })));
-  return save(host, path, named, { format: "pt" });
+  await save(host, path, named, { format: "pt" });
 }
 
 /**
  * Reads the values of the parameters from a file by their keys; f16 and bf16 become f32. Throws where the file lacks one,
- * has it in another shape, or holds what none of them is; then no parameter has changed. saveWeights() has an example.
+ * has it in another shape, holds what none of them is, or is not as FILE.sha256 beside it says, where there is one; then no
+ * parameter has changed. saveWeights() has an example.
  */
 export async function loadWeights(host: Host, path: string, parameters: readonly Parameter[]): Promise<void> {
+  checkList(`load ${path}`, parameters);
   const file = await openSafetensors(host, path);
   try {
     const parts = parameters.flatMap((p) => p.parts);
-    const left = new Set(file.tensors.keys());
-    for (const { key, shape } of parts) {
-      const found = file.tensors.get(key);
-      if (!found) throw new Error(`Cannot load ${path}: it holds no ${key}`);
-      if (!sameShape(found.shape, shape))
-        throw new TypeError(
-          `Cannot load ${path}: ${key} is ${showShape(found.shape)} but the model needs ${showShape(shape)}`,
-        );
-      left.delete(key);
-    }
-    if (left.size > 0)
-      throw new Error(`Cannot load ${path}: the model has no place for ${listed([...left], 3)}`);
+    checkTensors(file, path, parts, "the model");
+    await readChecked(host, path);
     for (const parameter of parameters) {
       const values = new Float32Array(sizeOf(parameter.shape));
       for (const { key, offset } of parameter.parts) values.set(await readF32(file, key), offset);
@@ -101,7 +120,8 @@ async function save(
 
 /**
  * Restores what saveOptimizer() wrote. `steps` are the counts of updates of a file of version 0.1, which holds none. Throws
- * for a parameter without moments.
+ * where the file lacks a moment or a count, has one of another shape or of another parameter, or is not as FILE.sha256
+ * beside it says, where there is one; then the optimiser has not changed.
  */
 export async function loadOptimizer(
   host: Host,
@@ -111,7 +131,10 @@ export async function loadOptimizer(
 ): Promise<void> {
   const file = await openSafetensors(host, path);
   try {
-    await optimizer.restore(steps ?? stepsOf(file, path), (key) => readF32(file, key));
+    const counts = steps ?? stepsOf(file, path);
+    checkTensors(file, path, optimizer.moments(), "the optimiser");
+    await readChecked(host, path);
+    await optimizer.restore(counts, (key) => readF32(file, key));
   } finally {
     await file.close();
   }

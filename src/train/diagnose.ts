@@ -25,7 +25,8 @@ export async function firstBadTensor<B>(
   const { gradients } = scope(device, () =>
     valueAndGrad(device, trained, () => {
       const { loss, parts } = task.losses(batch, { ...mode, observe });
-      for (const [name, tensor] of Object.entries({ ...parts, loss })) observe(`the ${name} loss`, tensor);
+      for (const [name, tensor] of Object.entries({ ...parts, loss }))
+        observe(name === "loss" ? "the loss" : `the ${name} loss`, tensor);
       return loss;
     }),
   );

@@ -1,5 +1,6 @@
 /** The end of an epoch: its dev figures, and whether its model is the best so far. */
 import { newBob } from "./schedule.ts";
+import { isObject } from "../io/config.ts";
 import type { ResolvedOptions } from "./stage.ts";
 import type { Best, LoopState } from "./state.ts";
 import type { DevResult } from "./task.ts";
@@ -9,14 +10,14 @@ export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState)
   const { run, task, stage, select, onDev } = options;
   const { epoch, step } = state;
   const next = { ...state, epoch: epoch + 1, batch: 0 };
-  const dev = await task.evaluate?.(options.signal);
+  const dev = checkDev(await task.evaluate?.(options.signal));
+  const score = dev && select ? scoreOf(dev, select) : epoch;
   if (dev) {
     run.metrics({
       ...{ stage, step, epoch },
       ...Object.fromEntries(Object.entries(dev).map(([name, value]) => [`dev_${name}`, value])),
     });
   }
-  const score = dev && select ? scoreOf(dev, select) : epoch;
   const utterances = dev && select ? dev.utterances : undefined;
   const better = isBetter({ score, utterances }, state.bests[stage], options);
   let bests = state.bests;
@@ -36,14 +37,14 @@ export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState)
 function isBetter<B>(
   own: Pick<Best, "score" | "utterances">,
   best: Best | undefined,
-  { stage, onNote }: ResolvedOptions<B>,
+  { stage, task: { items = "items" }, onNote }: ResolvedOptions<B>,
 ): boolean {
   if (best === undefined) return true;
   const [now, then] = [own.utterances, best.utterances];
   if (now !== undefined && then !== undefined && now !== then) {
     const result = now > then ? "this epoch is taken" : `epoch ${best.epoch + 1} stays`;
     onNote?.(
-      `stage ${stage}: dev figures over ${now} utterances are not compared with those of the best, over ${then}: ${result}`,
+      `stage ${stage}: dev figures over ${now} ${items} are not compared with those of the best, over ${then}: ${result}`,
     );
     return now > then;
   }
@@ -57,9 +58,31 @@ function nextNewBob(state: LoopState["newBob"], { loss, utterances }: DevResult)
   return { ...(comparable ? newBob(state, loss) : { ...state, last: loss }), utterances };
 }
 
-/** The higher the better; by the loss where the dev set has no such figure. */
-function scoreOf(dev: DevResult, { figure, mode }: NonNullable<ResolvedOptions<unknown>["select"]>): number {
+/** evaluate() gave no figures, or not the one that chooses the epoch. The epoch's updates are done all the same. */
+export class FiguresError extends Error {}
+
+/** Throws where evaluate() gave no figures by name, the loss among them. */
+function checkDev(dev: unknown): DevResult | undefined {
+  if (dev === undefined) return undefined;
+  const wrong = !isObject(dev)
+    ? `${dev}`
+    : Object.entries({ loss: undefined, ...dev })
+        .find(([, value]) => typeof value !== "number")
+        ?.join(": ");
+  if (wrong === undefined) return dev as DevResult;
+  throw new FiguresError(
+    `Cannot end the epoch: evaluate() gave ${wrong}, expected an object of numbers, loss among them`,
+  );
+}
+
+/** The higher the better. Throws where the dev set has no such figure. */
+function scoreOf(dev: DevResult, select: NonNullable<ResolvedOptions<unknown>["select"]>): number {
+  if (typeof select === "function") return select(dev);
+  const { figure, mode } = select;
   const value = dev[figure];
-  if (value === undefined) return -dev.loss;
+  if (value === undefined)
+    throw new FiguresError(
+      `Cannot choose the best epoch by ${figure}: evaluate() gives ${Object.keys(dev).join(", ")}`,
+    );
   return mode === "max" ? value : -value;
 }

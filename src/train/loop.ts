@@ -8,7 +8,7 @@ import { AdamW, type Optimizer } from "./optimizer.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
 import { firstBadTensor } from "./diagnose.ts";
-import { endEpoch } from "./epoch_end.ts";
+import { endEpoch, FiguresError } from "./epoch_end.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
@@ -85,14 +85,14 @@ class StageLoop<B> {
 
   constructor(options: ResolvedOptions<B>) {
     const { device, task, stage, config, from, group, of, bests } = options;
-    const { maxGradNorm, learningRate, weightDecay } = config;
+    const { maxGradNorm, learningRate, weightDecay, beta1, beta2, eps } = config;
     this.#options = options;
     this.#scaled = config.precision === "f16";
     if (this.#scaled && !device.info.f16)
       throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16; use precision f32`);
     if (this.#scaled) for (const parameter of task.parameters) parameter.matmulDType = "f16";
     this.#optimizer = new AdamW(device, task.parameters, {
-      ...{ maxGradNorm, weightDecay },
+      ...{ maxGradNorm, weightDecay, beta1, beta2, eps },
       learningRate: (key) => learningRate[group(key)],
     });
     this.#state = from?.state ?? {
@@ -112,8 +112,9 @@ class StageLoop<B> {
     const optimizer = this.#optimizer;
     if (from)
       await loadOptimizer(run.host, `${from.folder}/optimizer.safetensors`, optimizer, from.state.updates);
-    const plans = Array.from({ length: epochs }, (_, epoch) => task.plan(epoch));
+    const plans = Array.from({ length: epochs }, (_, epoch) => checkPlan(task.plan(epoch), epoch));
     this.#total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
+    if (this.#total === 0) throw new RangeError("Cannot train: plan() gives no micro-batch in any epoch");
     if (from) refuseStep(from, plans, accumulate);
     while (this.#state.epoch < epochs) {
       const { epoch } = this.#state;
@@ -156,7 +157,8 @@ class StageLoop<B> {
 
   /** The rest of an epoch's updates. False where it was interrupted, after a checkpoint. */
   async #updates(plan: Plan): Promise<boolean> {
-    const { run, stage, config, signal, onNote } = this.#options;
+    const { run, task, stage, config, signal, onNote } = this.#options;
+    const { items: name = "items" } = task;
     const items = plan.flat().length;
     let missing = 0;
     let next = this.#load(plan, this.#state.batch);
@@ -169,13 +171,13 @@ class StageLoop<B> {
       const nothing = batches.length === 0;
       this.#whole = nothing ? (this.#whole ?? this.#state) : undefined;
       try {
-        refuseTooFew(missing, items, `epoch ${this.#state.epoch + 1}`);
+        refuseTooFew(missing, items, `epoch ${this.#state.epoch + 1}`, name);
       } catch (error) {
         await this.#giveUp(error as TooFewError);
       }
       const step = this.#state.step + 1;
       if (nothing)
-        onNote?.(`stage ${stage}  step ${step}: none of its ${lost} utterances can be read, no update`);
+        onNote?.(`stage ${stage}  step ${step}: none of its ${lost} ${name} can be read, no update`);
       this.#state = { ...this.#state, step, batch: after };
       if (!nothing) await this.#update(batches, started);
       if (performance.now() - this.#flushedAt > FLUSH_EVERY) {
@@ -194,7 +196,7 @@ class StageLoop<B> {
   /** Saves a checkpoint and throws: the corpus is lost, and where the checkpoint could not be saved, that as well. */
   async #giveUp(lost: TooFewError): Promise<never> {
     const saved = await this.#save().then(
-      () => "what was learnt is saved, --resume goes on once they are back",
+      () => "what was learnt is saved, and resuming goes on once they are back",
       (error: Error) => `and what was learnt since the last checkpoint could not be saved: ${error.message}`,
     );
     throw new Error(`${lost.message}; ${saved}`, { cause: lost });
@@ -259,7 +261,10 @@ class StageLoop<B> {
     } catch (error) {
       // The epoch's updates are done: going on begins with its figures.
       if (error instanceof TooFewError && !signal.aborted) await this.#giveUp(error);
-      if (!signal.aborted) throw error;
+      if (!signal.aborted) {
+        if (error instanceof FiguresError) await this.#save(); // an option is wrong, not what was learnt
+        throw error;
+      }
       await this.#save();
       return false;
     }
@@ -276,6 +281,19 @@ function noteUntrained(run: RunFolder, stage: number, optimizer: Optimizer): voi
   if (still.length === 0 || still.length === steps.length) return;
   run.log(
     `note: no gradient reached ${listed(still, 3)} in the first epoch of stage ${stage}; not trained so far`,
+  );
+}
+
+/** Throws unless a plan is a list of micro-batches, each a list of indices. */
+function checkPlan(plan: Plan, epoch: number): Plan {
+  const wrong = Array.isArray(plan)
+    ? plan.findIndex((batch) => !Array.isArray(batch) || !batch.every(Number.isSafeInteger))
+    : 0;
+  if (Array.isArray(plan) && wrong < 0) return plan;
+  const what = Array.isArray(plan) ? `plan(${epoch})[${wrong}]` : `plan(${epoch})`;
+  const should = Array.isArray(plan) ? "a list of indices, a micro-batch" : "a list of micro-batches";
+  throw new TypeError(
+    `Cannot train: ${what} is ${Array.isArray(plan) ? plan[wrong] : plan} but should be ${should}`,
   );
 }
 

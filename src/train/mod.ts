@@ -14,10 +14,18 @@ export {
   type Slot,
   type StepOptions,
 } from "./optimizer.ts";
-export { type Metrics, RunFolder } from "./run_folder.ts";
+export { type Metrics, RunExistsError, RunFolder } from "./run_folder.ts";
 export { type ScheduleKind, type ScheduleOptions, scheduleFactor } from "./schedule.ts";
 export { seedOf, trainingStream, uniformStream } from "./seeds.ts";
 export type { CheckpointRecipe, StageOptions, StageRecipe, StageResult, StepReport } from "./stage.ts";
-export { type Best, type Identity, type Latest, type LoopState, openLatest, type Stages } from "./state.ts";
+export {
+  type Best,
+  type Identity,
+  type Latest,
+  type LoopState,
+  OtherRunError,
+  openLatest,
+  type Stages,
+} from "./state.ts";
 export { type DevResult, type Losses, refuseTooFew, type Task, TooFewError } from "./task.ts";
 export { type UpdateOptions, type UpdateResult, update } from "./update.ts";

@@ -3,19 +3,22 @@
  * finiteness stay on the GPU: nothing here waits.
  */
 import type { Device } from "../gpu/device.ts";
+import { checkNumber, checkOptions, keysOf } from "../io/check_options.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import { add, full } from "../ops/elementwise.ts";
 import { adamStep, type Clip, clipNorm, sgdStep } from "../ops/optimizer.ts";
+import { showShape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { checkArguments, checkGradients, fromZero, rateOf } from "./optimizer_checks.ts";
 
 /** One number for all parameters, or one for each by its first key. */
 export type ByKey = number | ((key: string) => number);
 
 /** What all optimisers take. */
 export interface OptimizerOptions {
-  /** Of a step whose StepOptions.factor is 1. */
+  /** Of a step whose StepOptions.factor is 1; from 0. */
   readonly learningRate: ByKey;
-  /** 0 by default. */
+  /** From 0; 0 by default. */
   readonly weightDecay?: ByKey;
   /** Largest global norm of the gradients; infinite by default. */
   readonly maxGradNorm?: number;
@@ -23,9 +26,9 @@ export interface OptimizerOptions {
 
 /** What Adam and AdamW take, with torch's defaults. */
 export interface AdamOptions extends OptimizerOptions {
-  /** Decay of the mean of the gradients; 0.9 by default. */
+  /** Decay of the mean of the gradients, from 0 and less than 1; 0.9 by default. */
   readonly beta1?: number;
-  /** Decay of the mean of their squares; 0.999 by default. */
+  /** Decay of the mean of their squares, from 0 and less than 1; 0.999 by default. */
   readonly beta2?: number;
   /** Added to the root of that mean; 1e-8 by default. */
   readonly eps?: number;
@@ -33,7 +36,7 @@ export interface AdamOptions extends OptimizerOptions {
 
 /** What SGD takes. */
 export interface SgdOptions extends OptimizerOptions {
-  /** 0 by default. */
+  /** From 0; 0 by default. */
   readonly momentum?: number;
 }
 
@@ -73,13 +76,10 @@ export interface NamedMoment {
   readonly offset: number;
 }
 
-/** Throws for what is no number: the weights would become NaN. */
-function of(value: ByKey, name: string, key: string): number {
-  const own = typeof value === "number" ? value : value(key);
-  if (!Number.isFinite(own))
-    throw new RangeError(`Cannot train ${key}: its ${name} is ${own}, a finite number expected`);
-  return own;
-}
+const OPTIONS = { learningRate: true, weightDecay: true, maxGradNorm: true } as const;
+const ADAM_KEYS = keysOf<AdamOptions>({ ...OPTIONS, beta1: true, beta2: true, eps: true });
+const SGD_KEYS = keysOf<SgdOptions>({ ...OPTIONS, momentum: true });
+const STEP_KEYS = keysOf<StepOptions>({ factor: true, unscale: true });
 
 /**
  * What all optimisers do: hold the moments of the trainable parameters, add up gradients, clip them by their global norm,
@@ -90,26 +90,45 @@ export abstract class Optimizer {
   readonly #slots = new Map<Parameter, Slot>();
   readonly #momentNames: readonly string[];
   readonly #maxGradNorm: number;
+  /** Given to it and not trainable: their gradients are left alone. */
+  readonly #frozen: ReadonlySet<Parameter>;
   #last: readonly Slot[] = [];
 
-  /** Takes the trainable ones of `parameters`; their values must be there and f32. */
+  /**
+   * Takes the trainable ones of `parameters`, at least one; their values must be there and f32. `known` are the names of
+   * the options that there are; without it they are not checked.
+   */
   constructor(
     device: Device,
     parameters: readonly Parameter[],
     options: OptimizerOptions,
     momentNames: readonly string[],
+    known?: readonly string[],
   ) {
+    const action = `make ${new.target.name || "an optimiser"}`;
+    checkArguments(action, device, parameters);
+    checkOptions(action, options, known ?? Object.keys(options ?? {}));
     this.#device = device;
     this.#momentNames = momentNames;
     const { learningRate, weightDecay = 0, maxGradNorm = Number.POSITIVE_INFINITY } = options;
+    checkNumber(action, "maxGradNorm", maxGradNorm, "more than 0", (x) => x > 0);
     this.#maxGradNorm = maxGradNorm;
-    for (const parameter of parameters.filter((p) => p.trainable)) {
-      const { value, key, shape } = parameter;
+    const trained = parameters.filter((p) => p.trainable);
+    if (trained.length === 0)
+      throw new TypeError(`Cannot ${action}: of its ${parameters.length} parameters none is trainable`);
+    this.#frozen = new Set(parameters.filter((p) => !p.trainable));
+    // All are looked at before the first moment takes memory.
+    const rates = trained.map((parameter) => {
+      const { value, key } = parameter;
       if (value.dtype !== "f32") throw new TypeError(`Cannot train ${key}: it is ${value.dtype}, not f32`);
+      return [rateOf(learningRate, "learning rate", key), rateOf(weightDecay, "weight decay", key)] as const;
+    });
+    for (const [i, parameter] of trained.entries()) {
+      const { shape } = parameter;
       this.#slots.set(parameter, {
         parameter,
-        learningRate: of(learningRate, "learning rate", key),
-        weightDecay: of(weightDecay, "weight decay", key),
+        learningRate: rates[i][0],
+        weightDecay: rates[i][1],
         moments: momentNames.map(() => full(device, shape, 0)),
         step: 0,
       });
@@ -125,8 +144,9 @@ export abstract class Optimizer {
 
   /** Sets the learning rates from here on. */
   set learningRate(value: ByKey) {
-    for (const slot of this.#slots.values())
-      slot.learningRate = of(value, "learning rate", slot.parameter.key);
+    const slots = [...this.#slots.values()];
+    const rates = slots.map((slot) => rateOf(value, "learning rate", slot.parameter.key));
+    for (const [i, slot] of slots.entries()) slot.learningRate = rates[i];
   }
 
   /** The parameters that it updates: those whose gradients are wanted. */
@@ -134,8 +154,13 @@ export abstract class Optimizer {
     return [...this.#slots.keys()];
   }
 
-  /** Adds the gradients of a micro-batch to those since the last step: gradient accumulation. */
+  /**
+   * Adds the gradients of a micro-batch to those since the last step: gradient accumulation. Those of parameters that it
+   * was given and that are not trainable are left out. Throws for a gradient of anything else, or of another shape; then
+   * none was added.
+   */
   accumulate(gradients: ReadonlyMap<Parameter, Tensor>): void {
+    checkGradients(gradients, this.#slots, this.#frozen);
     for (const [parameter, gradient] of gradients) {
       const slot = this.#slots.get(parameter);
       if (!slot) continue;
@@ -145,14 +170,31 @@ export abstract class Optimizer {
     }
   }
 
+  /** Forgets the gradients accumulated since the last step, as after an exception between two micro-batches. */
+  zeroGrad(): void {
+    for (const slot of this.#slots.values()) {
+      slot.gradient?.release();
+      slot.gradient = undefined;
+    }
+  }
+
   /**
    * One update with these gradients and those accumulated so far, which are then gone. Parameters without a gradient stay as
    * they are. Returns a tensor (3) f32: the factor of the clipping, the global norm before it, and 1 where all gradients
-   * are finite. Where that is 0 no parameter has changed, and undo() takes the step back in the counts too.
+   * are finite. Where that is 0 no parameter has changed, and undo() takes the step back in the counts too. Throws as
+   * accumulate() does, for options that are no numbers from 0, and where there is no gradient at all.
    */
-  step(gradients?: ReadonlyMap<Parameter, Tensor>, { factor = 1, unscale = 1 }: StepOptions = {}): Clip {
+  step(gradients?: ReadonlyMap<Parameter, Tensor>, options: StepOptions = {}): Clip {
+    checkOptions("step", options, STEP_KEYS);
+    const { factor = 1, unscale = 1 } = options;
+    checkNumber("step", "factor", factor, "a finite number from 0", fromZero);
+    checkNumber("step", "unscale", unscale, "a finite number above 0", (x) => x > 0 && fromZero(x));
     if (gradients) this.accumulate(gradients);
     const due = [...this.#slots.values()].filter((s) => s.gradient);
+    if (due.length === 0)
+      throw new Error(
+        "Cannot step: there is no gradient; accumulate() some, or give step() those of valueAndGrad()",
+      );
     const all = due.map((s) => s.gradient as Tensor);
     const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
     for (const slot of due) {
@@ -186,21 +228,36 @@ export abstract class Optimizer {
     return Object.fromEntries([...this.#slots.values()].map((s) => [s.parameter.key, s.step]));
   }
 
-  /** Restores moments and counts. `read` gives a moment by its name. Throws for a parameter without a count. */
+  /**
+   * Restores moments and counts. `read` gives a moment by its name. Throws for a parameter without a count, a count without
+   * its parameter, and a moment of another size.
+   */
   async restore(
     steps: Readonly<Record<string, number>>,
     read: (key: string) => Promise<Float32Array>,
   ): Promise<void> {
-    for (const slot of this.#slots.values()) {
+    const slots = [...this.#slots.values()];
+    const missing = slots.find(({ parameter }) => !Object.hasOwn(steps, parameter.key));
+    if (missing) throw new Error(`Cannot resume: no moments were saved for ${missing.parameter.key}`);
+    const own = new Set(slots.map(({ parameter }) => parameter.key));
+    const left = Object.keys(steps).find((key) => !own.has(key));
+    if (left !== undefined)
+      throw new Error(`Cannot resume: moments were saved for ${left}, which this optimiser does not train`);
+    for (const slot of slots) {
       const { parameter, moments } = slot;
-      const step = steps[parameter.key];
-      if (step === undefined) throw new Error(`Cannot resume: no moments were saved for ${parameter.key}`);
-      slot.step = step;
       for (const [i, name] of this.#momentNames.entries()) {
         const all = new Float32Array(moments[i].size);
-        for (const { key, offset } of parameter.parts) all.set(await read(`${name}.${key}`), offset);
+        for (const { key, shape, offset } of parameter.parts) {
+          const values = await read(`${name}.${key}`);
+          if (values.length !== sizeOf(shape))
+            throw new TypeError(
+              `Cannot resume: ${name}.${key} holds ${values.length} values but the model needs ${showShape(shape)}`,
+            );
+          all.set(values, offset);
+        }
         moments[i].write(all);
       }
+      slot.step = steps[parameter.key];
     }
   }
 
@@ -222,8 +279,12 @@ export class Adam extends Optimizer {
 
   /** Takes the trainable ones of `parameters`; their values must be there and f32. */
   constructor(device: Device, parameters: readonly Parameter[], options: AdamOptions) {
-    super(device, parameters, options, ["exp_avg", "exp_avg_sq"]);
-    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8 } = options;
+    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8 } = options ?? {};
+    const action = `make ${new.target.name}`;
+    for (const [name, beta] of Object.entries({ beta1, beta2 }))
+      checkNumber(action, name, beta, "from 0 and less than 1", (x) => x >= 0 && x < 1);
+    checkNumber(action, "eps", eps, "a finite number from 0", fromZero);
+    super(device, parameters, options, ["exp_avg", "exp_avg_sq"], ADAM_KEYS);
     this.#rule = { beta1, beta2, eps };
   }
 
@@ -277,8 +338,10 @@ export class SGD extends Optimizer {
 
   /** Takes the trainable ones of `parameters`; their values must be there and f32. */
   constructor(device: Device, parameters: readonly Parameter[], options: SgdOptions) {
-    super(device, parameters, options, ["momentum_buffer"]);
-    this.#momentum = options.momentum ?? 0;
+    const { momentum = 0 } = options ?? {};
+    checkNumber("make SGD", "momentum", momentum, "a finite number from 0", fromZero);
+    super(device, parameters, options, ["momentum_buffer"], SGD_KEYS);
+    this.#momentum = momentum;
   }
 
   protected override update(

@@ -34,6 +34,14 @@ interface Lengths {
   readonly events: number;
 }
 
+/** A run is in the folder where another should start. */
+export class RunExistsError extends Error {
+  /** `how` says what can be done instead. */
+  constructor(path: string, how = "resume it, or start in another folder") {
+    super(`Cannot start a run in ${path}: one is there already; ${how}`);
+  }
+}
+
 /** A line of metrics.jsonl. */
 export interface Metrics {
   /** Place of the stage in the run. */
@@ -74,7 +82,8 @@ export class RunFolder {
   }
 
   /**
-   * Throws where a run cannot begin in `path`: it holds files that are not of a run, or a run with checkpoints or models.
+   * Throws where a run cannot begin in `path`: it holds files that are not of a run, or, a RunExistsError, a run with
+   * checkpoints or models.
    * There may be nothing, an empty folder, or a run that was killed before it saved anything.
    */
   static async check(host: Host, path: string): Promise<void> {
@@ -82,18 +91,16 @@ export class RunFolder {
     if (kind === undefined) return;
     if (kind === "file") throw new Error(`Cannot start a run in ${path}: it is a file`);
     const names = (await host.list(path)).filter((name) => !/^lock\.|\.tmp$/.test(name));
+    const run = new RunFolder(host, path);
+    const saved = [...(await run.#finished("checkpoints")), ...(await run.#finished("best"))];
+    if (saved.length > 0) throw new RunExistsError(path);
     const foreign = (await isRun(host, path)) ? [] : await besides(host, path, names);
     if (foreign.length > 0)
       throw new Error(
         `Cannot start a run in ${path}: it is no run and holds ${listed(foreign, 6)}, expected a new or an empty folder`,
       );
-    const run = new RunFolder(host, path);
-    const saved = [...(await run.#finished("checkpoints")), ...(await run.#finished("best"))];
     const published = names.includes("model") && (await host.list(`${path}/model`)).length > 0;
-    if (saved.length > 0 || published)
-      throw new Error(
-        `Cannot start a run in ${path}: one is there already; --resume --out ${path} goes on with it`,
-      );
+    if (published) throw new RunExistsError(path);
   }
 
   /** Makes a run folder with its config. Throws as check() does. */
@@ -108,7 +115,7 @@ export class RunFolder {
   static async open(host: Host, path: string): Promise<RunFolder> {
     if ((await host.kind(`${path}/config.json`)) !== "file") {
       throw new Error(
-        `Cannot resume ${path}: it holds no config.json of a run; one that was stopped before it wrote that starts again without --resume`,
+        `Cannot resume ${path}: it holds no config.json of a run; one that was stopped before it wrote that starts anew`,
       );
     }
     const run = new RunFolder(host, path);

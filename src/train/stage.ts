@@ -1,13 +1,14 @@
 /** What a stage of training is given, and what it tells. */
 import type { Device } from "../gpu/device.ts";
 import type { RunFolder } from "./run_folder.ts";
-import type { ScheduleOptions } from "./schedule.ts";
+import { checkChoice, checkNumber, checkOptions, keysOf } from "../io/check_options.ts";
+import { checkSchedule, type ScheduleOptions } from "./schedule.ts";
 import type { Best, Identity, Latest } from "./state.ts";
 import type { DevResult, Task } from "./task.ts";
 
 /** How a stage is trained, by AdamW. */
 export interface StageRecipe {
-  /** Passes over the data. */
+  /** Passes over the data, at least one. */
   readonly epochs: number;
   /** Micro-batches of an update, whose gradients are averaged; 1 by default. */
   readonly accumulate: number;
@@ -15,19 +16,28 @@ export interface StageRecipe {
   readonly learningRate: Readonly<Record<string, number>>;
   /** Decoupled from the gradient, as in torch.optim.AdamW; 0 by default. */
   readonly weightDecay: number;
+  /** Decay of the mean of the gradients; 0.9 by default. */
+  readonly beta1: number;
+  /** Decay of the mean of their squares; 0.999 by default. */
+  readonly beta2: number;
+  /** Added to the root of that mean; 1e-8 by default. */
+  readonly eps: number;
   /** Largest global norm of the gradients; infinite by default. */
   readonly maxGradNorm: number;
   /** What the learning rates are multiplied by; constant by default. */
   readonly schedule: Omit<ScheduleOptions, "total">;
   /** "f16": products read f16 copies of the f32 weights, and the loss is scaled dynamically. "f32" by default. */
   readonly precision: "f32" | "f16";
-  /** What Mode.checkpoint is in each forward: transformer layers keep only their inputs. False by default. */
+  /**
+   * What Mode.checkpoint is in each forward: layers that read it keep only their inputs, as those of the models here do.
+   * False by default.
+   */
   readonly gradientCheckpointing: boolean;
 }
 
 /** When checkpoints are saved, besides after every epoch. */
 export interface CheckpointRecipe {
-  /** How many are kept besides the best. */
+  /** How many are kept besides the best, at least one. */
   readonly keep: number;
   /** Updates between two; 0: one an epoch. */
   readonly every: number;
@@ -71,16 +81,19 @@ export interface StageOptions<B> {
   readonly task: Task<B>;
   /** The run that its checkpoints are of: openLatest() refuses those of another. */
   readonly of: Identity;
-  /** Its place in the run, from 0: names of checkpoints and random numbers go by it. 0 by default. */
+  /** Its place in the run, from 0 to 9: names of checkpoints and random numbers go by it. 0 by default. */
   readonly stage?: number;
-  /** Epochs and learning rates; what is left out is as StageRecipe says. */
+  /** Epochs and learning rates; what is left out is as StageRecipe says. Other keys are refused. */
   readonly config: Partial<StageRecipe> & Pick<StageRecipe, "epochs" | "learningRate">;
   /** Of dropout and all other random numbers; 0 by default. */
   readonly seed?: number;
   /** When checkpoints are saved; by default after every epoch and every 10 minutes, and two are kept. */
   readonly checkpoints?: CheckpointRecipe;
-  /** The figure of the dev set that chooses the epoch; without it the last is kept. */
-  readonly select?: { readonly figure: string; readonly mode: "max" | "min" };
+  /**
+   * The figure of Task.evaluate() that chooses the epoch, or a score of its figures, the higher the better. Without it,
+   * and where evaluate() gives no figures, the last is kept. A figure that is not there is an error.
+   */
+  readonly select?: { readonly figure: string; readonly mode: "max" | "min" } | ((dev: DevResult) => number);
   /** The checkpoint to go on from, if it is of this stage. Its weights are loaded already. */
   readonly from?: Latest;
   /** Bests of the stages before; none by default. */
@@ -112,14 +125,71 @@ export interface StageResult {
 }
 
 const RECIPE: Omit<StageRecipe, "epochs" | "learningRate"> = {
-  ...{ accumulate: 1, weightDecay: 0, maxGradNorm: Number.POSITIVE_INFINITY, precision: "f32" },
+  ...{ accumulate: 1, weightDecay: 0, beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+  ...{ maxGradNorm: Number.POSITIVE_INFINITY, precision: "f32" },
   ...{ schedule: { kind: "constant", warmup: 0 }, gradientCheckpointing: false },
 };
+const RECIPE_KEYS = ["epochs", "learningRate", ...Object.keys(RECIPE)];
+const OPTION_KEYS = keysOf<StageOptions<unknown>>({
+  ...{
+    device: true,
+    run: true,
+    task: true,
+    of: true,
+    stage: true,
+    config: true,
+    seed: true,
+    checkpoints: true,
+  },
+  ...{
+    select: true,
+    from: true,
+    bests: true,
+    group: true,
+    signal: true,
+    onStep: true,
+    onDev: true,
+    onNote: true,
+  },
+});
+const CHECKPOINTS: CheckpointRecipe = { keep: 2, every: 0 };
 
-/** Fills in what was left out. Throws where several groups have learning rates and `group` does not tell them apart. */
+const wholeFrom =
+  (least: number, most = Number.MAX_SAFE_INTEGER) =>
+  (x: number) =>
+    Number.isSafeInteger(x) && x >= least && x <= most;
+
+/** An object's own values over the defaults; one that is undefined counts as left out. */
+const over = <T extends object>(defaults: T, given: object): T => ({
+  ...defaults,
+  ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+});
+
+/**
+ * Fills in what was left out. Throws for what would train nothing, or something else than is meant: options that there
+ * are not, numbers out of their range, several groups of learning rates that `group` does not tell apart.
+ */
 export function resolveStage<B>(options: StageOptions<B>): ResolvedOptions<B> {
-  const { stage = 0, seed = 0, checkpoints = { keep: 2, every: 0 }, bests = {} } = options;
-  const config = { ...RECIPE, ...options.config };
+  checkOptions("train", options, OPTION_KEYS);
+  const { stage = 0, seed = 0, bests = {}, select, task } = options;
+  checkNumber("train", "stage", stage, "a whole number from 0 to 9", wholeFrom(0, 9));
+  const action = `train stage ${stage}`;
+  checkNumber(action, "seed", seed, "a whole number from 0", wholeFrom(0));
+  checkOptions(action, options.config, RECIPE_KEYS, "config");
+  const config = over(RECIPE as StageRecipe, options.config);
+  checkRecipe(action, config);
+  checkOptions(action, options.checkpoints ?? {}, ["keep", "every", "minutes"], "checkpoints");
+  const checkpoints = over(CHECKPOINTS, options.checkpoints ?? {});
+  const { keep, every, minutes } = checkpoints;
+  checkNumber(action, "checkpoints.keep", keep, "a whole number from 1", wholeFrom(1));
+  checkNumber(action, "checkpoints.every", every, "a whole number from 0", wholeFrom(0));
+  if (minutes !== undefined) checkNumber(action, "checkpoints.minutes", minutes, "more than 0", (x) => x > 0);
+  if (select && !task.evaluate)
+    throw new TypeError(`Cannot ${action}: there is an option select, but the task has no evaluate()`);
+  if (select && typeof select !== "function") {
+    checkOptions(action, select, ["figure", "mode"], "select");
+    checkChoice(action, "select.mode", select.mode, ["max", "min"]);
+  }
   const groups = Object.keys(config.learningRate);
   if (groups.length !== 1 && !options.group)
     throw new TypeError(
@@ -127,4 +197,19 @@ export function resolveStage<B>(options: StageOptions<B>): ResolvedOptions<B> {
     );
   const { group = () => groups[0], signal = new AbortController().signal } = options;
   return { ...options, stage, config, seed, checkpoints, bests, group, signal };
+}
+
+/** What AdamW does not check itself, of the numbers that a stage is trained with. */
+function checkRecipe(action: string, config: StageRecipe): void {
+  const { epochs, accumulate, learningRate, schedule, precision, gradientCheckpointing } = config;
+  checkNumber(action, "config.epochs", epochs, "a whole number from 1", wholeFrom(1));
+  checkNumber(action, "config.accumulate", accumulate, "a whole number from 1", wholeFrom(1));
+  if (typeof learningRate !== "object" || learningRate === null)
+    throw new TypeError(
+      `Cannot ${action}: config.learningRate is ${learningRate} but should be an object, as { all: 1e-3 }`,
+    );
+  checkSchedule(action, schedule);
+  checkChoice(action, "config.precision", precision, ["f32", "f16"]);
+  if (typeof gradientCheckpointing !== "boolean")
+    throw new TypeError(`Cannot ${action}: config.gradientCheckpointing should be true or false`);
 }

@@ -52,6 +52,18 @@ export type Best = v.InferOutput<typeof best>;
 /** What tells runs apart: any two texts that are equal for equal recipes and equal data. */
 export type Identity = LoopState["of"];
 
+/** A checkpoint is of a run with another recipe, or of other data: Identity differs. */
+export class OtherRunError extends Error {
+  /** What differs. */
+  readonly part: keyof Identity;
+
+  /** `what` names the part to its owner. */
+  constructor(path: string, part: keyof Identity, what = `the ${part} (of.${part})`) {
+    super(`Cannot resume ${path}: ${what} is not the one that the run began with`);
+    this.part = part;
+  }
+}
+
 /** A checkpoint to go on from. */
 export interface Latest {
   /** Its path. */
@@ -66,8 +78,8 @@ export interface Latest {
 export type Stages = ReadonlyMap<number, Pick<StageRecipe, "epochs" | "precision">>;
 
 /**
- * The newest finished checkpoint of a run, if there is one. Throws one line where it is damaged, makes no sense (what the
- * run never comes to, where its `stages` are given), or is of a run with another recipe or other data than `of`.
+ * The newest finished checkpoint of a run, if there is one. Throws one line where it is damaged or makes no sense (what the
+ * run never comes to, where its `stages` are given), and an OtherRunError where it is of another recipe or other data.
  */
 export async function openLatest(run: RunFolder, of: Identity, stages?: Stages): Promise<Latest | undefined> {
   const { path } = run;
@@ -80,10 +92,8 @@ export async function openLatest(run: RunFolder, of: Identity, stages?: Stages):
     const hint = before ? `; without ${folder} the run goes on from ${before}` : "";
     throw new Error(`${error.message.split("\n")[0]}${hint}`, { cause: error });
   });
-  if (state.of.recipe !== of.recipe)
-    throw new Error(`Cannot resume ${path}: its config.json is not the one that the run began with`);
-  if (state.of.data !== of.data)
-    throw new Error(`Cannot resume ${path}: the corpus is not the one that the run began with`);
+  for (const part of ["recipe", "data"] as const)
+    if (state.of[part] !== of[part]) throw new OtherRunError(path, part);
   return { folder, state, lost };
 }
 
@@ -94,7 +104,7 @@ async function refuseOrphans(run: RunFolder): Promise<void> {
   const published = (await host.kind(`${path}/model`)) === "directory";
   if (published || bests.length > 1 || bests.some((name) => !name.endsWith("-epoch001")))
     throw new Error(
-      `Cannot resume ${path}: it holds models in best/, but no checkpoint to go on from; another --out starts anew`,
+      `Cannot resume ${path}: it holds models in best/, but no checkpoint to go on from; a run in another folder starts anew`,
     );
 }
 

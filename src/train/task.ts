@@ -12,16 +12,18 @@ export interface Losses {
 }
 
 /**
- * Figures of the dev set, by name: "loss" always, "ua", "wa" and "wer" where there are emotions and words; "utterances"
- * says over how many, "of" of how many, where they are read from files that may be lost.
+ * Figures of the dev set, by name: "loss" always, and any others. "utterances" says over how many items they are, "of" of
+ * how many, where they are read from files that may be lost.
  */
 export type DevResult = Readonly<Record<string, number>> & { readonly loss: number };
 
 /** What the loop trains: a model, its data and its loss. `B` is a batch as load() reads it. */
 export interface Task<B> {
+  /** What messages call several items, as "utterances"; "items" by default. */
+  readonly items?: string;
   /** The model's; those that are not trainable stay as they are. */
   readonly parameters: readonly Parameter[];
-  /** The micro-batches of an epoch (from 0), each a list of indices of items; equal epochs give equal batches. */
+  /** The micro-batches of an epoch (from 0), at least one, each a list of indices of items; equal epochs give equal batches. */
   plan(epoch: number): readonly (readonly number[])[];
   /** Reads a batch, while the one before is trained on; undefined where nothing of it can be used. */
   load(indices: readonly number[], epoch: number): Promise<B | undefined>;
@@ -45,10 +47,10 @@ const FEW = 2;
 /** Too many items cannot be read, as where a disk is unmounted: trainStage() saves a checkpoint and ends. */
 export class TooFewError extends Error {}
 
-/** Throws a TooFewError where `missing` of `all` items of `what` are more than 5 %, and more than two. */
-export function refuseTooFew(missing: number, all: number, what: string): void {
+/** Throws a TooFewError where `missing` of `all` `items` of `what` are more than 5 %, and more than two. */
+export function refuseTooFew(missing: number, all: number, what: string, items = "items"): void {
   if (missing === 0 || (missing < all && missing <= Math.max(FEW, MOST_MISSING * all))) return;
   throw new TooFewError(
-    `Cannot go on training: ${missing} of ${all} utterances of ${what} can no longer be read, at most ${100 * MOST_MISSING} % may be missing`,
+    `Cannot go on training: ${missing} of ${all} ${items} of ${what} can no longer be read, at most ${100 * MOST_MISSING} % may be missing`,
   );
 }

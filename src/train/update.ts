@@ -31,7 +31,10 @@ export interface UpdateOptions {
   readonly mode: (micro: number) => Mode;
 }
 
-/** One optimiser step on the mean of the losses of `batches`, as on one large batch. Waits once, for the figures. */
+/**
+ * One optimiser step on the mean of the losses of `batches`, as on one large batch. Waits once, for the figures. Where it
+ * throws, no gradient stays in the optimiser.
+ */
 export async function update<B>(
   device: Device,
   task: Task<B>,
@@ -39,6 +42,7 @@ export async function update<B>(
   batches: readonly B[],
   { factor, lossScale = 1, mode }: UpdateOptions,
 ): Promise<UpdateResult> {
+  if (batches.length === 0) throw new RangeError("Cannot update: there is no batch");
   const share = 1 / batches.length;
   const rows: Tensor[] = [];
   let names: readonly string[] = [];
@@ -60,6 +64,9 @@ export async function update<B>(
     const finite = flag === 1;
     if (!finite) optimizer.undo();
     return { loss, parts, gradientNorm, finite };
+  } catch (error) {
+    optimizer.zeroGrad();
+    throw error;
   } finally {
     for (const row of rows) row.release();
   }

@@ -117,6 +117,16 @@ export type StageNumber = 0 | 1 | 2;
 export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
   ({ 0: config.stage0, 1: config.stage1, 2: config.stage2 })[stage];
 
+/** What trainStage() takes of the config of a stage. */
+export function recipeOf(config: StageConfig) {
+  const { epochs, accumulate, learningRate, weightDecay, maxGradNorm, schedule } = config;
+  const { precision, gradientCheckpointing } = config;
+  return {
+    ...{ epochs, accumulate, learningRate, weightDecay, maxGradNorm, schedule, precision },
+    gradientCheckpointing,
+  };
+}
+
 /** Checks a config. Throws one line that names the first wrong key, what it is and what it should be. */
 export function checkConfig(value: unknown, source: string): TrainConfig {
   const config = parse(schema, presentNames(value), source);

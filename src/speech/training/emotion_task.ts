@@ -38,6 +38,7 @@ export interface EmotionTaskOptions {
 
 /** Trains an EmotionRecognizer with L = α·L_CTC + (1 − α)·L_E. */
 export class EmotionTask implements Task<Batch> {
+  readonly items = "utterances";
   readonly #o: EmotionTaskOptions;
   readonly #seconds: readonly number[];
 
@@ -142,7 +143,7 @@ export class EmotionTask implements Task<Batch> {
       emotion += (losses.emotion ?? 0) * read.utterances.length;
       ctc += (losses.ctc ?? 0) * read.utterances.length;
     }
-    refuseTooFew(dev.length - answers.length, dev.length, "the dev set");
+    refuseTooFew(dev.length - answers.length, dev.length, "the dev set", this.items);
     const { wer, ...accuracies } = devScores(answers);
     emotion /= answers.length;
     ctc /= answers.length;

@@ -2,7 +2,7 @@
 import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { readJson } from "../../io/config.ts";
-import { RunFolder } from "../../train/run_folder.ts";
+import { RunExistsError, RunFolder } from "../../train/run_folder.ts";
 import type { Corpus } from "../corpora/corpus.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
 import { holdOut, requireSessions } from "../corpora/folds.ts";
@@ -89,12 +89,23 @@ export async function prepareRun(
   options: { readonly onNote: (line: string) => void; readonly signal?: AbortSignal },
 ): Promise<{ config: TrainConfig; data?: TrainData }> {
   const fresh = planned.foldFrom !== "run";
-  if (fresh) await RunFolder.check(host, path);
+  if (fresh) await checkFolder(host, path);
   const { config, data } = await openData(host, planned, options);
   if (data?.fold.dev.length === 0) options.onNote("no dev set: of each stage the last epoch is kept");
   if (!fresh) return { config, data };
   await checkStages(host, config, data);
   return { config: { ...config, model: await effectiveModel(host, config) }, data };
+}
+
+/** As RunFolder.check(); of a run that is there it says how to go on. */
+async function checkFolder(host: Host, path: string): Promise<void> {
+  try {
+    await RunFolder.check(host, path);
+  } catch (error) {
+    throw error instanceof RunExistsError
+      ? new RunExistsError(path, `--resume --out ${path} goes on with it`)
+      : error;
+  }
 }
 
 /** Reads the corpus of a config, and splits it. */

@@ -2,14 +2,15 @@
 import type { Device } from "../../gpu/device.ts";
 import { build } from "./build.ts";
 import { readChecked } from "../../train/checksum.ts";
-import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
+import { recipeOf, type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { identify, split, type TrainData } from "./data.ts";
 import { trainStage } from "../../train/loop.ts";
 import type { StageOptions } from "../../train/stage.ts";
+import type { DevResult } from "../../train/task.ts";
 import type { StageModels } from "./stage_inputs.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
-import { type Best, openLatest } from "../../train/state.ts";
+import { type Best, openLatest, OtherRunError } from "../../train/state.ts";
 
 /** Options of trainRun(). */
 export interface RunOptions {
@@ -51,7 +52,9 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
     return await trainStages(options);
   } catch (error) {
     await options.run.refuseGone(error); // the cause of any error, where the folder is gone
-    throw error;
+    throw error instanceof OtherRunError
+      ? new OtherRunError(options.run.path, error.part, PARTS[error.part])
+      : error;
   }
 }
 
@@ -89,7 +92,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
       options.onStage?.(stage, sum(counts), sum(counts.filter((c) => c.trainable)));
       const result = await trainStage({
         ...{ device, run, task, of, stage, from, bests, signal },
-        config: stageOf(config, stage),
+        config: recipeOf(stageOf(config, stage)),
         seed: config.seed,
         checkpoints: config.checkpoints,
         group: (key) => (/^(hubert|wav2vec2|bert)\./.test(key) ? "encoder" : "heads"),
@@ -114,9 +117,13 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   return true;
 }
 
+/** What the parts of a run's identity are to its owner. */
+const PARTS = { recipe: "its config.json", data: "the corpus" };
+
+/** A dev set without emotions has no UA, one without words no WER: then the loss chooses. */
 const SELECT = {
-  ua: { figure: "ua", mode: "max" },
-  wer: { figure: "wer", mode: "min" },
+  ua: (dev: DevResult) => dev.ua ?? -dev.loss,
+  wer: (dev: DevResult) => -(dev.wer ?? dev.loss),
   loss: { figure: "loss", mode: "min" },
   last: undefined,
 } as const;

@@ -79,6 +79,7 @@ const MLM_PROBABILITY = 0.15;
 
 /** Trains a BertForMaskedLM. */
 export class TextTask implements Task<TextBatch> {
+  readonly items = "sentences";
   readonly #o: TextTaskOptions;
 
   constructor(options: TextTaskOptions) {
