@@ -1,3 +1,4 @@
+import { checkOptions, describeValue } from "./checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -10,8 +11,20 @@ export interface Request {
   readonly variant: Variant;
 }
 
-const keyOf = ({ name, entry, variant }: Request): string =>
-  `${name}.${entry} ${JSON.stringify(variant.flags ?? {})} ${JSON.stringify(variant.overrides ?? {})}`;
+const VARIANT = ["flags", "overrides"];
+
+function keyOf({ name, entry, variant }: Request): string {
+  checkOptions(`run ${name}.${entry}`, variant, VARIANT);
+  const { flags = {}, overrides = {} } = variant;
+  return `${name}.${entry} ${JSON.stringify(flags)} ${JSON.stringify(overrides)}`;
+}
+
+/** The values by which a constant of this type may be replaced. */
+function fits(value: unknown, type: string | undefined): boolean {
+  if (type === "bool") return typeof value === "boolean" || value === 0 || value === 1;
+  if (typeof value !== "number" || !Number.isFinite(value)) return false;
+  return type === "u32" ? value >>> 0 === value : type === "i32" ? (value | 0) === value : true;
+}
 
 function layoutEntry(b: BindingInfo): GPUBindGroupLayoutEntry {
   const storage = b.access === "read" ? "read-only-storage" : "storage";
@@ -125,10 +138,15 @@ export class KernelLibrary {
       );
     const constants: Record<string, number> = {};
     for (const [constant, value] of Object.entries(overrides)) {
-      const id = all.overrides.get(constant);
-      if (id === undefined)
+      const declared = all.overrides.get(constant);
+      if (declared === undefined)
         throw new Error(
           `Cannot run ${name}.${entry}: the kernel has no override ${constant} (it has: ${[...all.overrides.keys()].join(", ") || "none"})`,
+        );
+      const { id, type } = declared;
+      if (!fits(value, type))
+        throw new RangeError(
+          `Cannot run ${name}.${entry}: override ${constant} is ${describeValue(value)}, ${type ? `a value of ${type}` : "a finite number"} expected`,
         );
       constants[id] = value;
     }
@@ -150,7 +168,7 @@ export class KernelLibrary {
       const where = line > 0 ? `\n${excerpt(text, line)}` : "";
       // wgpu draws the source over several lines; ours follows anyway.
       return new Error(
-        `Cannot compile kernel ${key}: ${(first?.message ?? said).trim().split("\n", 1)[0]}${where}`,
+        `Cannot compile kernel ${key.replaceAll(" {}", "")}: ${(first?.message ?? said).trim().split("\n", 1)[0]}${where}`,
       );
     };
     const settle = () => device.watch(gpu.popErrorScope.bind(gpu), (error) => explain(error.message));

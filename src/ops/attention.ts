@@ -3,7 +3,7 @@ import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { Tensor, unread } from "../tensor/tensor.ts";
 import { dropping } from "./dropout.ts";
 
 const k = twin("attention");
@@ -14,7 +14,10 @@ export interface AttentionOptions {
   readonly heads: number;
   /** Default 1/√D. */
   readonly scale?: number;
-  /** (B, Tk) u32, 1 = a key that may be looked at. A sample with no such key spreads its weight evenly. */
+  /**
+   * (B, Tk) u32, 1 = a key that may be looked at, as Hugging Face's attention_mask; softmax()'s mask has 1 = masked out. A
+   * sample with no such key spreads its weight evenly.
+   */
   readonly mask?: Tensor;
   /** Dropout of the probabilities: the same seed drops the same ones, forward and backward. */
   readonly dropout?: { readonly rate: number; readonly seed: number };
@@ -140,7 +143,7 @@ function run(
   };
   const y = Tensor.empty(device, [B, Tq, C]);
   const lse = Tensor.empty(device, [B, H, Tq]);
-  const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? q.tensor };
+  const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? unread(q.tensor) };
   const queries = [Math.ceil(Tq / WG), H, B] as const;
   k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
   const packed = q.tensor === key.tensor;

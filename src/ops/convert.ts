@@ -1,7 +1,7 @@
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
-import { Tensor, type WeightDType } from "../tensor/tensor.ts";
+import { checkF32, Tensor, type WeightDType } from "../tensor/tensor.ts";
 
 const k = twin("convert");
 /** Storage types of a checkpoint that the GPU converts itself. */
@@ -40,5 +40,6 @@ function run(raw: Tensor, from: GpuStoredDType, shape: readonly number[], to: We
 
 /** An f16 copy of an f32 weight for products; its gradient, which stays f32, is the weight's. */
 export function halved(w: Tensor): Tensor {
+  checkF32("halved", { w });
   return record("halved", [w], run(w, "F32", w.shape, "f16"), [], (dy) => [dy]);
 }

@@ -31,7 +31,8 @@ export function maskRows(x: Tensor, keep: Tensor, fill?: Tensor): Tensor {
   run("choose", { x, keep, fill: fill ?? x, y }, x.size, { C, hasFill: fill ? 1 : 0 });
   return record("maskRows", fill ? [x, fill] : [x], y, [keep], (dy, needs) => {
     const dx = needs[0] ? maskRows(dy, keep) : undefined;
-    if (!fill || !needs[1]) return [dx, undefined];
+    if (!fill) return [dx];
+    if (!needs[1]) return [dx, undefined];
     const rejected = dy.like([rowsOf(dy.shape), C]);
     run("rejected", { x: dy, keep, y: rejected }, dy.size, { C });
     return [dx, columnSum(rejected)];

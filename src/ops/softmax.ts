@@ -8,7 +8,10 @@ const k = twin("softmax");
 
 /** How a softmax is masked, and whether its logarithm is wanted. */
 export interface SoftmaxOptions {
-  /** u32, 1 where an element is masked out: the shape of x, or of its last axes, then the same for all before them. */
+  /**
+   * u32, 1 = masked out, as masked_fill's; the mask of attention has 1 = keep. The shape of x, or of its last axes, then the
+   * same for all before them.
+   */
   readonly mask?: Tensor;
   /**
    * What masked elements count as. "-inf": nothing, without a gradient; a row masked wholly is NaN. "finfo.min": the
@@ -69,8 +72,6 @@ export function attentionProbabilities(scores: Tensor, keyMask: Tensor | undefin
 }
 
 function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
-  if (mask && mask.tensor.dtype !== "u32")
-    throw new TypeError(`Cannot run softmax: the mask is ${mask.tensor.dtype}, expected u32`);
   const N = rowsOf(x.shape);
   const dims = {
     N,

@@ -6,6 +6,7 @@
  * of them lets go, the buffer returns to the pool.
  */
 import type { Device } from "../gpu/device.ts";
+import type { Bound } from "../gpu/kernel.ts";
 import type { PoolBuffer } from "../gpu/pool.ts";
 import { adopt } from "./scope.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "./shape.ts";
@@ -24,6 +25,9 @@ export function checkF32(op: string, tensors: Readonly<Record<string, Tensor>>):
     if (dtype !== "f32") throw new TypeError(`Cannot run ${op}: ${name} is ${dtype} but should be f32`);
   }
 }
+
+/** What stands for an input that is not given and that the kernel, told so, does not read. */
+export const unread = ({ device, buffer }: Tensor): Bound => ({ device, buffer });
 
 /** A buffer shared by a tensor and its reshaped views. */
 class Storage {
