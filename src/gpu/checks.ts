@@ -24,6 +24,12 @@ export function checkOptions(action: string, options: object, known: readonly st
   }
 }
 
+/** Throws a TypeError, "Cannot run `op`: …", unless `value` is a number. */
+export function checkNumber(op: string, name: string, value: number): void {
+  if (typeof value !== "number")
+    throw new TypeError(`Cannot run ${op}: ${name} is ${describeValue(value)} but should be a number`);
+}
+
 /** Throws a RangeError, "Cannot run `op`: …", unless `value` is one of `known`. */
 export function checkChoice(op: string, name: string, value: string, known: readonly string[]): void {
   if (known.includes(value)) return;

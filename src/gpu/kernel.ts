@@ -20,10 +20,12 @@ export interface Bound {
 
 /** Is called for what is recorded on a device. A tape sets one while it runs. */
 export interface Watcher {
-  /** A dispatch of `kernel`; `outputs` are the names of the buffers that it writes. */
+  /** A dispatch of `kernel`, before it is recorded; `outputs` are the names of the buffers that it writes. */
   ran?(kernel: string, bound: Readonly<Record<string, Bound>>, outputs: ReadonlySet<string>): void;
   /** A view that shares another's buffer. */
   viewed?(view: Bound): void;
+  /** A write from the CPU, before it happens. */
+  wrote?(written: Bound): void;
 }
 
 /** Numbers of workgroups; y and z are 1 where they are left out. */

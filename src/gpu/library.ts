@@ -13,10 +13,24 @@ export interface Request {
 
 const VARIANT = ["flags", "overrides"];
 
+/** Tells pipelines apart. Every dispatch makes one, so it is put together by hand: JSON takes four times as long. */
 function keyOf({ name, entry, variant }: Request): string {
-  checkOptions(`run ${name}.${entry}`, variant, VARIANT);
-  const { flags = {}, overrides = {} } = variant;
-  return `${name}.${entry} ${JSON.stringify(flags)} ${JSON.stringify(overrides)}`;
+  for (const key in variant)
+    if (key !== "flags" && key !== "overrides") checkOptions(`run ${name}.${entry}`, variant, VARIANT);
+  const { flags, overrides } = variant;
+  let key = `${name}.${entry}`;
+  for (const flag in flags) {
+    const value = flags[flag];
+    key += typeof value === "string" ? ` ${flag}=${value.length}"${value}"` : ` ${flag}=${value}`;
+  }
+  for (const constant in overrides) key += ` @${constant}=${overrides[constant]}`;
+  return key;
+}
+
+/** A pipeline as messages and labels show it: with its flags and constants, where there are any. */
+function show({ name, entry, variant }: Request): string {
+  const values = [variant.flags, variant.overrides].filter((of) => of && Object.keys(of).length > 0);
+  return [`${name}.${entry}`, ...values.map((of) => JSON.stringify(of))].join(" ");
 }
 
 /** The values by which a constant of this type may be replaced. */
@@ -89,7 +103,7 @@ export class KernelLibrary {
   #compiled(request: Request, key: string): Pipeline {
     const known = this.#pipelines.get(key);
     if (known) return known;
-    const prepared = this.#prepare(request, key);
+    const prepared = this.#prepare(request);
     const compiled = this.#device.gpu.createComputePipeline(prepared.descriptor);
     prepared.settle();
     const pipeline = prepared.finish(compiled);
@@ -110,7 +124,7 @@ export class KernelLibrary {
     let done = 0;
     await Promise.all(
       [...planned].map(async ([key, request]) => {
-        const prepared = this.#prepare(request, key);
+        const prepared = this.#prepare(request);
         const compiling = host.quiet(() => gpu.createComputePipelineAsync(prepared.descriptor));
         prepared.settle();
         const compiled = await compiling.catch(async (error: Error) => {
@@ -123,8 +137,9 @@ export class KernelLibrary {
   }
 
   /** Everything up to the compilation itself. An error that the GPU finds is thrown at the device's next await. */
-  #prepare(request: Request, key: string) {
+  #prepare(request: Request) {
     const { name, entry, variant } = request;
+    const label = show(request);
     const { flags = {}, overrides = {} } = variant;
     const device = this.#device;
     const { gpu } = device;
@@ -155,9 +170,9 @@ export class KernelLibrary {
     gpu.pushErrorScope("validation");
     const module = known?.module ?? gpu.createShaderModule({ label: moduleKey, code: text });
     this.#modules.set(moduleKey, { module, text });
-    const layout = gpu.createBindGroupLayout({ label: key, entries: face.bindings.map(layoutEntry) });
+    const layout = gpu.createBindGroupLayout({ label, entries: face.bindings.map(layoutEntry) });
     const descriptor = {
-      label: key,
+      label,
       layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, entryPoint: entry, constants },
     };
@@ -168,7 +183,7 @@ export class KernelLibrary {
       const where = line > 0 ? `\n${excerpt(text, line)}` : "";
       // wgpu draws the source over several lines; ours follows anyway.
       return new Error(
-        `Cannot compile kernel ${key.replaceAll(" {}", "")}: ${(first?.message ?? said).trim().split("\n", 1)[0]}${where}`,
+        `Cannot compile kernel ${label}: ${(first?.message ?? said).trim().split("\n", 1)[0]}${where}`,
       );
     };
     const settle = () => device.watch(gpu.popErrorScope.bind(gpu), (error) => explain(error.message));

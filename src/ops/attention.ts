@@ -1,10 +1,11 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
+import { checkOptions } from "../gpu/checks.ts";
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
-import { notDifferentiable, record } from "../tensor/tape.ts";
+import { notDifferentiable, noteSeed, record } from "../tensor/tape.ts";
 import { Tensor, unread } from "../tensor/tensor.ts";
-import { dropping } from "./dropout.ts";
+import { checkRate, dropping } from "./dropout.ts";
 
 const k = twin("attention");
 
@@ -23,6 +24,8 @@ export interface AttentionOptions {
   readonly dropout?: { readonly rate: number; readonly seed: number };
 }
 
+const OPTIONS: readonly (keyof AttentionOptions)[] = ["heads", "scale", "mask", "dropout"];
+
 /** A slice of a packed row: `tensor` (B, T, row), head 0 at float `start`. */
 interface Slice {
   readonly tensor: Tensor;
@@ -33,8 +36,7 @@ interface Slice {
  * Self-attention.   qkv (B, T, 3·C), each row q, k, v one after the other   →   y (B, T, C)
  */
 export function selfAttention(qkv: Tensor, options: AttentionOptions): Tensor {
-  checkShape("selfAttention", "qkv", qkv.shape, [-1, -1, -1]);
-  const C = qkv.shape[2] / 3;
+  const C = widthOf(qkv);
   return run(
     "selfAttention",
     C,
@@ -67,7 +69,7 @@ export function selfAttentionWithProbabilities(
   qkv: Tensor,
   options: AttentionOptions,
 ): { y: Tensor; probabilities: Tensor } {
-  const C = qkv.shape[2] / 3;
+  const C = widthOf(qkv);
   const r = run(
     "selfAttention",
     C,
@@ -97,6 +99,16 @@ export function crossAttentionWithProbabilities(
   return { y: r.y, probabilities: r.probabilities() };
 }
 
+/** C of a packed (B, T, 3·C). */
+function widthOf(qkv: Tensor): number {
+  checkShape("selfAttention", "qkv", qkv.shape, [-1, -1, -1]);
+  if (qkv.shape[2] % 3 !== 0)
+    throw new RangeError(
+      `Cannot run selfAttention: qkv is ${showShape(qkv.shape)} but its last axis should be q, k and v of one width`,
+    );
+  return qkv.shape[2] / 3;
+}
+
 function run(
   op: string,
   C: number,
@@ -105,14 +117,14 @@ function run(
   value: Slice,
   options: AttentionOptions,
 ): { y: Tensor; probabilities: () => Tensor } {
+  checkOptions(`run ${op}`, options, OPTIONS);
   const { heads: H, mask, dropout } = options;
+  if (dropout) checkRate(op, dropout.rate);
   const [B, Tq, qRow] = q.tensor.shape;
   const [, Tk, kRow] = key.tensor.shape;
   const D = C / H;
-  if (!Number.isInteger(D))
-    throw new RangeError(
-      `Cannot run ${op}: width ${C} of ${showShape(q.tensor.shape)} does not divide into ${H} heads`,
-    );
+  if (!(Number.isInteger(H) && H > 0 && Number.isInteger(D)))
+    throw new RangeError(`Cannot run ${op}: a width of ${C} does not divide into ${H} heads`);
   if (mask) checkShape(op, "mask", mask.shape, [B, Tk]);
   if (Tq === 0 || Tk === 0)
     throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
@@ -146,9 +158,10 @@ function run(
   const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? unread(q.tensor) };
   const queries = [Math.ceil(Tq / WG), H, B] as const;
   k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
+  if (dropout) noteSeed(device, op, dropout.seed);
   const packed = q.tensor === key.tensor;
   const inputs = packed ? [q.tensor] : [q.tensor, key.tensor];
-  record(op, inputs, y, [y, lse, ...(mask ? [mask] : [])], (dO) => {
+  record(op, inputs, y, [...inputs, y, lse, ...(mask ? [mask] : [])], (dO) => {
     const delta = Tensor.empty(device, [B, H, Tq]);
     k.run("backward_delta", { savedO: y, dO, delta }, dims, queries, variant);
     const saved = { ...given, savedLse: lse, savedDelta: delta, dO };

@@ -1,3 +1,4 @@
+import { checkOptions, describeValue } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
@@ -27,6 +28,8 @@ export interface EmbeddingOptions {
   readonly paddingIndex?: number;
 }
 
+const OPTIONS: readonly (keyof EmbeddingOptions)[] = ["plus", "paddingIndex"];
+
 /**
  * y[n] = w[ids[n]] + plus[n].   w (V, C) f32 or f16   ids: N numbers   →   y (…shape, C)
  *
@@ -38,6 +41,11 @@ export function embedding(
   shape: readonly number[],
   options: EmbeddingOptions = {},
 ): Tensor {
+  checkOptions("run embedding", options, OPTIONS);
+  if (!Array.isArray(ids))
+    throw new TypeError(
+      `Cannot run embedding: ids are ${describeValue(ids)} but should be an array of numbers`,
+    );
   const [V, C] = w.shape;
   const N = ids.length;
   if (sizeOf(shape) !== N)

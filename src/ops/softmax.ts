@@ -1,3 +1,4 @@
+import { checkChoice, checkOptions } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape } from "../tensor/shape.ts";
@@ -32,9 +33,14 @@ interface Mask {
   readonly blocking: boolean;
 }
 
+const OPTIONS: readonly (keyof SoftmaxOptions)[] = ["mask", "fill", "log"];
+const FILLS: readonly NonNullable<SoftmaxOptions["fill"]>[] = ["-inf", "finfo.min"];
+
 /** Softmax over the last axis.   x (…, C) → y (…, C)      saved: y */
 export function softmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
+  checkOptions("run softmax", options, OPTIONS);
   const { mask, fill = "-inf", log = false } = options;
+  checkChoice("softmax", "fill", fill, FILLS);
   if (!mask) return run(x, 1, log);
   if (
     mask.shape.length > x.shape.length ||
