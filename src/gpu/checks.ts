@@ -18,7 +18,7 @@ export function checkOptions(action: string, options: object, known: readonly st
     );
   for (const key in options) {
     if (known.includes(key)) continue;
-    const near = nearest(key, known);
+    const near = nearest(key, known, Math.min(3, key.length >> 1));
     const hint = near === undefined ? ` (there are: ${known.join(", ")})` : `; did you mean ${near}?`;
     throw new TypeError(`Cannot ${action}: there is no option ${key}${hint}`);
   }
