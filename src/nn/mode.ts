@@ -22,7 +22,8 @@ export interface Training {
 }
 
 /**
- * Streams that all make the choices of the first: what the body of checkpoint(), which runs twice, draws from.
+ * Streams that all make the choices of the first: what the body of checkpoint(), which runs twice, draws from. Each part of
+ * each step takes a new replayable().
  *
  * @example
  * ```ts
@@ -34,7 +35,7 @@ export interface Training {
  *   return { loss: ops.sum(y), y };
  * });
  * const [y, g] = [await aux.y.read(), await gradients.get(x)!.read()];
- * console.log(y.every((v, i) => (v === 0) === (g[i] === 0))); // true: one mask, forward and backward
+ * console.log(y.every((v, i) => (v === 0) === (g[i] === 0))); // true
  * ```
  */
 export function replayable(training: Training | undefined): () => Training | undefined {
