@@ -51,10 +51,9 @@ export function checkF32(op: string, tensors: Readonly<Record<string, Tensor>>):
 export const unread = ({ device, buffer }: Tensor): Bound => ({ device, buffer });
 
 /** A buffer shared by a tensor and its reshaped views. */
-class Storage {
+class Storage implements Memory {
   readonly device: Device;
   readonly buffer: PoolBuffer;
-  /** The tape on which it is, and for whose backward it was saved there, if it was; see Lineage. */
   tape: { readonly ended: boolean } | undefined;
   savedBy: string | undefined;
   #holds = 0;
@@ -71,8 +70,13 @@ class Storage {
   }
 }
 
-/** What tensors share with their views. */
-export type Memory = Storage;
+/** What a tensor shares with its views and with no other tensor; the tape notes there what it has. */
+export interface Memory {
+  /** The tape on which it is or was. */
+  tape: { readonly ended: boolean } | undefined;
+  /** The operator that saved it there for its backward. */
+  savedBy: string | undefined;
+}
 
 /**
  * Numbers on a GPU: contiguous, row-major. Made by from(), empty() and the operators; freed by the scope around it, by
