@@ -5,8 +5,10 @@ override WG: u32 = 64;
 
 struct Dims { pairs: u32, kind: u32, to16: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+alias Bits = u32; // of any type
+
+@group(0) @binding(0) var<storage, read> x: array<Bits>;
+@group(0) @binding(1) var<storage, read_write> y: array<Bits>;
 @group(0) @binding(2) var<uniform> d: Dims;
 
 #include "lib/grid.wgsl"

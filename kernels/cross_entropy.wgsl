@@ -12,15 +12,17 @@ struct Dims { N: u32, V: u32, smoothing: f32, ignored: i32, mean: u32, dyStride:
 // p_c = exp(logit - peak) / sum; weight: what the row adds to the divisor of a mean.
 struct Stats { peak: f32, sum: f32, weight: f32, mass: f32 }
 
+alias Bits = u32; // of f32
+
 @group(0) @binding(0) var<uniform> d: Dims;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read> targets: array<i32>;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
-@group(0) @binding(4) var<storage, read_write> lossesOut: array<u32>;
+@group(0) @binding(4) var<storage, read_write> lossesOut: array<Bits>;
 @group(0) @binding(5) var<storage, read_write> statsOut: array<Stats>;
-@group(0) @binding(4) var<storage, read> losses: array<u32>;
+@group(0) @binding(4) var<storage, read> losses: array<Bits>;
 @group(0) @binding(5) var<storage, read> stats: array<Stats>;
-@group(0) @binding(6) var<storage, read_write> loss: array<u32>;
+@group(0) @binding(6) var<storage, read_write> loss: array<Bits>;
 @group(0) @binding(7) var<storage, read_write> totalOut: array<f32>;
 @group(0) @binding(6) var<storage, read> dy: array<f32>;
 @group(0) @binding(7) var<storage, read> total: array<f32>;

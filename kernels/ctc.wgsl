@@ -43,6 +43,8 @@ const INF_BITS = 0x7f800000u;
 const NAN_BITS = 0x7fc00000u;
 const NOT_A_FRAME = 0xffffffffu;
 
+alias Bits = u32; // of f32
+
 @group(0) @binding(0) var<uniform> d: Dims;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read> frames: array<Frame>;
@@ -50,16 +52,16 @@ const NOT_A_FRAME = 0xffffffffu;
 @group(0) @binding(4) var<storage, read> labels: array<Label>;
 @group(0) @binding(5) var<storage, read> alpha: array<Wide>;
 @group(0) @binding(6) var<storage, read> beta: array<Wide>;
-@group(0) @binding(7) var<storage, read> dnll: array<u32>;
-@group(0) @binding(8) var<storage, read_write> dlogits: array<u32>;
+@group(0) @binding(7) var<storage, read> dnll: array<Bits>;
+@group(0) @binding(8) var<storage, read_write> dlogits: array<Bits>;
 @group(0) @binding(5) var<storage, read_write> alphaOut: array<Wide>;
 @group(0) @binding(6) var<storage, read_write> betaOut: array<Wide>;
-@group(0) @binding(7) var<storage, read_write> nllOut: array<u32>;
+@group(0) @binding(7) var<storage, read_write> nllOut: array<Bits>;
 @group(0) @binding(2) var<storage, read_write> framesOut: array<Frame>;
-@group(0) @binding(1) var<storage, read> nll: array<u32>;
+@group(0) @binding(1) var<storage, read> nll: array<Bits>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> loss: array<u32>;
-@group(0) @binding(5) var<storage, read_write> dnllOut: array<u32>;
+@group(0) @binding(4) var<storage, read_write> loss: array<Bits>;
+@group(0) @binding(5) var<storage, read_write> dnllOut: array<Bits>;
 
 #include "lib/workgroup_max.wgsl"
 #include "lib/workgroup_sum.wgsl"

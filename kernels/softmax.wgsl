@@ -9,11 +9,13 @@ override WG: u32 = 8;
 
 struct Dims { N: u32, C: u32, scale: f32, maskShare: u32, maskRows: u32, excludes: u32, blocking: u32 }
 
+alias Bits = u32; // of f32
+
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> mask: array<u32>;
-@group(0) @binding(2) var<storage, read_write> probsOut: array<u32>;
+@group(0) @binding(2) var<storage, read_write> probsOut: array<Bits>;
 @group(0) @binding(3) var<uniform> d: Dims;
-@group(0) @binding(4) var<storage, read> probs: array<u32>;
+@group(0) @binding(4) var<storage, read> probs: array<Bits>;
 @group(0) @binding(5) var<storage, read> dprobs: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dlogits: array<f32>;
 

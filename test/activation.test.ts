@@ -33,8 +33,8 @@ test("activation() of nothing is nothing", async () => {
 });
 
 test("activationCode() has a number of its own for every function, 0 for none", () => {
-  assert.equal(new Set([0, ...kinds.map(activationCode)]).size, kinds.length + 1);
-  assert.equal(activationCode(), 0);
+  assert.equal(new Set([0, ...kinds.map((kind) => activationCode("test", kind))]).size, kinds.length + 1);
+  assert.equal(activationCode("test"), 0);
 });
 
 /** `size` numbers from `from` to `to`, at equal steps or ratios. */

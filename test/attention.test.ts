@@ -88,7 +88,7 @@ test("selfAttention() and crossAttention() say what does not fit", () => {
     const of = (...shape: number[]) => Tensor.empty(device, shape);
     assert.throws(() => selfAttention(of(1, 2, 30), { heads: 3 }), {
       name: "RangeError",
-      message: "Cannot run selfAttention: width 10 of (1, 2, 30) does not divide into 3 heads",
+      message: "Cannot run selfAttention: a width of 10 does not divide into 3 heads",
     });
     assert.throws(() => crossAttention(of(1, 2, 8), of(1, 3, 8), { heads: 1 }), {
       message: "Cannot run crossAttention: kv is (1, 3, 8) but should be (1, any, 16)",

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
-import type { DeviceInfo } from "../src/gpu/device.ts";
+import type { DeviceInfo } from "../src/gpu/adapter.ts";
 import { gridFor, KERNELS, launch } from "../src/gpu/launch.ts";
 
 const info: DeviceInfo = {

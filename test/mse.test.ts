@@ -57,7 +57,7 @@ test("mse() says which shapes and types do not fit", () => {
     });
     assert.throws(() => mse(of([2]), of([2]), { reduction: "max" as "sum" }), {
       name: "RangeError",
-      message: 'Cannot run mse: reduction is "max" but should be mean, sum or none',
+      message: 'Cannot run mse: reduction is "max" but should be one of mean, sum, none',
     });
   });
 });

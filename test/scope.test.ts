@@ -75,7 +75,7 @@ test("scope() ends a tensor: using it later says so", () => {
     lost = ones();
   });
   assert.throws(() => scale(lost as Tensor, 2), {
-    message: "Cannot use a tensor of shape (100): its scope has ended",
+    message: "Cannot use a tensor of shape (100): it was released, or its scope has ended",
   });
 });
 

@@ -91,7 +91,7 @@ test("softmax() refuses a mask of another shape or type", () => {
     });
     assert.throws(() => softmax(x, { mask: Tensor.empty(device, [3, 4]) }), {
       name: "TypeError",
-      message: /the mask is f32, expected u32$/,
+      message: /mask is f32 but should be u32$/,
     });
   });
 });

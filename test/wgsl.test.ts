@@ -117,10 +117,10 @@ test("reflect() reads bindings, the fields of Dims in order, entry points and ov
   );
   assert.deepEqual(face, {
     bindings: [
-      { name: "x", binding: 3, access: "read" },
-      { name: "y", binding: 0, access: "read_write" },
-      { name: "z", binding: 4, access: "read" },
-      { name: "d", binding: 1, access: "uniform" },
+      { name: "x", binding: 3, access: "read", element: "f16" },
+      { name: "y", binding: 0, access: "read_write", element: "f32" },
+      { name: "z", binding: 4, access: "read", element: "f32" },
+      { name: "d", binding: 1, access: "uniform", element: undefined },
     ],
     dims: [
       { name: "N", type: "u32" },
@@ -129,10 +129,31 @@ test("reflect() reads bindings, the fields of Dims in order, entry points and ov
     ],
     entries: ["forward", "backward"],
     overrides: new Map([
-      ["WG", "WG"],
-      ["alpha", "7"],
+      ["WG", { id: "WG", type: "u32" }],
+      ["alpha", { id: "7", type: "f32" }],
     ]),
   });
+});
+
+test("reflect() finds the number that a buffer is made of", () => {
+  const elements: Record<string, string | undefined> = {
+    "array<f32>": "f32",
+    "array<vec3i, 5>": "i32",
+    "array< vec4<u32> >": "u32",
+    "array<mat4x4<f32>, N,>": "f32",
+    "array<vec2h>": "f16",
+    "array<atomic<u32>>": "u32",
+    vec4f: "f32",
+    E: "f32",
+    "array<E>": "f32",
+    "array<Bits>": undefined,
+    "array<Pair>": undefined,
+  };
+  const aliases = "alias E = vec4f; alias Bits = u32; struct Pair { a: f32, b: u32 }\n";
+  for (const [type, element] of Object.entries(elements)) {
+    const { bindings } = reflect(`${aliases}@group(0) @binding(0) var<storage, read> x: ${type};`, "k");
+    assert.equal(bindings[0].element, element, type);
+  }
 });
 
 test("outputsOf() names the buffers that are written, in any branch", () => {

@@ -4,12 +4,14 @@
  * What awaits: openDevice, precompile, read, idle. Everything between only records.
  */
 import type { GpuOptions, Host } from "../host/host.ts";
+import { type DeviceInfo, describe } from "./adapter.ts";
 import { BindGroups } from "./bind_groups.ts";
+import { checkOptions, describeValue, synchronous } from "./checks.ts";
 import type { Watcher } from "./kernel.ts";
 import { KERNEL_TEXTS } from "./kernel_texts.ts";
-import { FEWEST_LANES, KERNELS, PATHS, type Path } from "./launch.ts";
+import { KERNELS, type Path } from "./launch.ts";
 import { KernelLibrary } from "./library.ts";
-import { Pool, type PoolBuffer, usage } from "./pool.ts";
+import { formatMiB, Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
 import { Recorder } from "./recorder.ts";
 import { INCLUDE } from "./wgsl.ts";
@@ -22,25 +24,13 @@ export interface DeviceOptions extends GpuOptions {
   path?: Path;
 }
 
-/** What an adapter says of itself, and what the engine makes of that. */
-export interface DeviceInfo {
-  /** The adapter's description, as the driver gives it. */
-  readonly name: string;
-  /** Normalised by WebGPU, as "nvidia"; may be empty. */
-  readonly vendor: string;
-  /** Normalised by WebGPU, as "hopper"; may be empty. */
-  readonly architecture: string;
-  /** True where kernels run on the CPU (lavapipe, SwiftShader) and buffers are main memory. */
-  readonly cpu: boolean;
-  /** Whether kernels can read f16: WGSL's shader-f16. */
-  readonly f16: boolean;
-  /** Lanes of a subgroup where that is one fixed number and WGSL subgroups are there; else 0. */
-  readonly subgroup: number;
-  /** What kernels choose workgroups and tiles by. */
-  readonly path: Path;
-  /** Whether startProfile() works: WebGPU's timestamp-query. */
-  readonly timestamps: boolean;
-}
+const OPTIONS: readonly (keyof DeviceOptions)[] = [
+  "adapter",
+  "implementation",
+  "unsafeFast",
+  "memoryLimit",
+  "path",
+];
 
 /** Most bytes of spare buffers for reads, which the pool does not count. */
 const MOST_STAGING = 64 * 2 ** 20;
@@ -60,6 +50,16 @@ const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
  * ```
  */
 export async function openDevice(host: Host, options: DeviceOptions = {}): Promise<Device> {
+  if (typeof host?.gpu !== "function")
+    throw new TypeError(
+      `Cannot open a GPU: the host is ${describeValue(host)} but should be what \`await currentHost()\` gives`,
+    );
+  checkOptions("open a GPU", options, OPTIONS);
+  const { memoryLimit } = options;
+  if (memoryLimit !== undefined && !(memoryLimit > 0))
+    throw new RangeError(
+      `Cannot open a GPU: memoryLimit is ${describeValue(memoryLimit)} but should be a number of bytes`,
+    );
   const gpu = await host.gpu(options);
   const adapter = await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
   if (!adapter)
@@ -84,43 +84,6 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
   );
   const sources = await readKernels(host);
   return new Device(host, info, device, sources, options);
-}
-
-/** Throws where the adapter cannot take `wish`. */
-function describe(adapter: GPUAdapter, wish: Path | undefined): DeviceInfo {
-  const { info, features } = adapter;
-  // Software adapters: Dawn names the driver and its version in the description, wgpu the driver alone in the device.
-  const software = [info.description, info.device].find((text) => /llvmpipe|swiftshader/i.test(text));
-  const name =
-    software || info.description || info.device || info.architecture || info.vendor || "unnamed adapter";
-  const cpu =
-    info.isFallbackAdapter === true ||
-    /llvmpipe|lavapipe|swiftshader/i.test(`${info.device} ${info.description} ${info.architecture}`);
-  const fixed = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0;
-  // lavapipe reports 32 lanes where LP_NATIVE_VECTOR_WIDTH is 1024, but its compute shaders never run more than 16.
-  const lanes = cpu ? Math.min(fixed, 16) : fixed;
-  const subgroup = features.has("subgroups") ? lanes : 0;
-  return {
-    name,
-    vendor: info.vendor,
-    architecture: info.architecture,
-    cpu,
-    f16: features.has("shader-f16"),
-    subgroup,
-    path: choosePath(wish, name, cpu, subgroup),
-    timestamps: features.has("timestamp-query"),
-  };
-}
-
-function choosePath(wish: Path | undefined, name: string, cpu: boolean, lanes: number): Path {
-  if (wish === undefined) return !cpu ? "portable" : lanes >= FEWEST_LANES ? "subgroups" : "cpu";
-  if (!PATHS.includes(wish))
-    throw new RangeError(`Cannot take path ${JSON.stringify(wish)}: there are ${PATHS.join(", ")}`);
-  if (wish === "subgroups" && lanes < FEWEST_LANES) {
-    const has = lanes === 0 ? "has no subgroups of one fixed size" : `has subgroups of ${lanes} lanes`;
-    throw new Error(`Cannot take path subgroups: ${name} ${has}, at least ${FEWEST_LANES} lanes expected`);
-  }
-  return wish;
 }
 
 /**
@@ -173,8 +136,10 @@ export class Device {
   readonly bindGroups: BindGroups = new BindGroups();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters: { pipelines: number; bindGroups: number } = { pipelines: 0, bindGroups: 0 };
-  /** Is called for every dispatch and view. A tape sets it while it runs. */
+  /** Is called for every dispatch, view and write. A tape sets it while it runs. */
   watcher: Watcher | undefined;
+  /** What each open scope is to release when it ends, the innermost last; scope() opens and ends them. */
+  readonly scopes: { release(): void }[][] = [];
   /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */
   readonly #staging = new Map<number, GPUBuffer>();
   readonly #watched = new Set<Promise<void>>();
@@ -309,20 +274,33 @@ export class Device {
 
   /**
    * Compiles side by side every pipeline that `body` would run, and reports each. `body` records as usual, but nothing is
-   * dispatched: the tensors it makes hold no results. A CPU adapter does part of the work only at a kernel's first run.
+   * dispatched: the tensors it makes hold no results, and are freed as at the end of a scope. Throws a TypeError where `body`
+   * returns a Promise. A CPU adapter does part of the work only at a kernel's first run.
    */
   async precompile(body: () => void, onProgress?: (compiled: number, total: number) => void): Promise<void> {
-    await this.kernels.precompile(body, onProgress);
+    await this.kernels.precompile(() => this.#released(() => synchronous("precompile", body())), onProgress);
     await Promise.all(this.#watched);
     this.check();
   }
 
-  /** Runs `body` with `label` in front of the profiler's rows. */
+  /** Runs `body` and releases what it made. */
+  #released(body: () => void): void {
+    const made: { release(): void }[] = [];
+    this.scopes.push(made);
+    try {
+      body();
+    } finally {
+      this.scopes.length = this.scopes.indexOf(made);
+      for (const each of made) each.release();
+    }
+  }
+
+  /** Runs `body` with `label` in front of the profiler's rows. Throws a TypeError where `body` returns a Promise. */
   labelled<T>(label: string, body: () => T): T {
-    if (!this.recorder.profiler) return body();
+    if (!this.recorder.profiler) return synchronous("labelled", body());
     this.#labels.push(label);
     try {
-      return body();
+      return synchronous("labelled", body());
     } finally {
       this.#labels.pop();
     }
@@ -333,25 +311,38 @@ export class Device {
     return this.#labels.length ? `${this.#labels.join(".")}/${kernel}` : kernel;
   }
 
-  /** Turns the profiler on: every dispatch gets a pass of its own, with timestamps. Throws where the adapter has none. */
+  /**
+   * Turns the profiler on: every dispatch gets a pass of its own, with timestamps. Throws where the adapter has none, and where
+   * it is on.
+   */
   startProfile(): void {
+    if (this.recorder.profiler) throw new Error("Cannot start a profile: one is running, endProfile() first");
     if (!this.info.timestamps) throw new Error(`Cannot profile: ${this.info.name} has no timestamp-query`);
     this.recorder.flush();
     this.recorder.profiler = new Profiler(this.gpu);
   }
 
-  /** Waits for all work, turns the profiler off and returns the times by label, longest first. */
+  /** Waits for all work, turns the profiler off and returns the times by label, longest first. Throws where it is off. */
   async endProfile(): Promise<ProfileRow[]> {
     const { profiler } = this.recorder;
+    if (!profiler) throw new Error("Cannot end a profile: none is running, startProfile() first");
     await this.idle();
     this.recorder.profiler = undefined;
-    return (await profiler?.collect((start) => this.host.quiet(start))) ?? [];
+    return await profiler.collect((start) => this.host.quiet(start));
   }
 
-  /** Destroys the GPU's objects, those of all tensors among them. Work that was only recorded is lost. */
+  /**
+   * Destroys the GPU's objects, those of all tensors among them. Work that was only recorded is lost. With WAVEGATE_DEBUG=1 a
+   * line on stderr says how many bytes of tensors nobody had released.
+   */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    const { live } = this.pool.statistics;
+    if (live > 0)
+      this.host.debug?.(
+        `wavegate: ${formatMiB(live)} of tensors were not released before their device was disposed`,
+      );
     this.gpu.destroy();
   }
 

@@ -2,6 +2,7 @@
  * Twins: a kernel and the TypeScript that runs it, matched by name. Buffers, dims and overrides pass by their WGSL names; a
  * missing, unknown or aliased name throws here, before the GPU sees it.
  */
+import { describeValue } from "./checks.ts";
 import type { Device } from "./device.ts";
 import { KERNELS, type KernelName } from "./launch.ts";
 import type { PoolBuffer } from "./pool.ts";
@@ -13,14 +14,18 @@ export interface Bound {
   readonly device: Device;
   /** What is bound. */
   readonly buffer: PoolBuffer;
+  /** What its elements are: checked against the WGSL where it is given. */
+  readonly dtype?: string;
 }
 
 /** Is called for what is recorded on a device. A tape sets one while it runs. */
 export interface Watcher {
-  /** A dispatch of `kernel`; `outputs` are the names of the buffers that it writes. */
+  /** A dispatch of `kernel`, before it is recorded; `outputs` are the names of the buffers that it writes. */
   ran?(kernel: string, bound: Readonly<Record<string, Bound>>, outputs: ReadonlySet<string>): void;
   /** A view that shares another's buffer. */
   viewed?(view: Bound): void;
+  /** A write from the CPU, before it happens. */
+  wrote?(written: Bound): void;
 }
 
 /** Numbers of workgroups; y and z are 1 where they are left out. */
@@ -49,7 +54,7 @@ export class Twin {
    *
    * `buffers` has every storage buffer that the entry point uses and `dims` every field of `Dims`, by their WGSL names;
    * `grid` counts workgroups, and an empty one does nothing. A buffer that is written may not be bound twice. Throws where
-   * a name, a value or a size does not fit; what the GPU itself refuses, WGSL above all, is thrown at the device's next
+   * a name, a dtype, a value or a size does not fit; what the GPU itself refuses, WGSL above all, is thrown at the device's next
    * await.
    */
   run(
@@ -61,13 +66,20 @@ export class Twin {
   ): void {
     let device: Device | undefined;
     for (const name in buffers) {
-      device ??= buffers[name].device;
-      if (buffers[name].device !== device)
-        throw new Error(`Cannot run ${this.name}.${entry}: ${name} lives on another device`);
+      const on = buffers[name]?.device;
+      device ??= on;
+      if (on === undefined || on !== device) throw this.#misplaced(entry, name, buffers[name]);
     }
     if (!device) throw new Error(`Cannot run ${this.name}.${entry}: no buffer was given`);
     device.watcher?.ran?.(`${this.name}.${entry}`, buffers, device.kernels.outputsOf(this.name));
     device.kernels.run({ name: this.name, entry, variant }, buffers, dims, grid);
+  }
+
+  #misplaced(entry: string, name: string, given: Bound | undefined): Error {
+    const cannot = `Cannot run ${this.name}.${entry}: ${name}`;
+    if (given?.device) return new Error(`${cannot} lives on another device`);
+    const meant = typeof given === "object" && "value" in given ? ", as its value is" : "";
+    return new TypeError(`${cannot} is ${describeValue(given)} but should be a tensor${meant}`);
   }
 }
 
@@ -84,14 +96,18 @@ export const declaredSource = (name: string): string | undefined => sources.get(
  * it was declared with another source.
  *
  * - Entry points: as many `@compute` functions as you like, the backward beside the forward. record() joins the two.
- * - Bindings: storage buffers of group 0, `read` or `read_write`. The entry point needs only those that it uses.
+ * - Bindings: storage buffers of group 0, `read` or `read_write`. The entry point needs only those that it uses. A tensor
+ *   must be of the type that the array is made of: f32 for `array<vec4f>`. Arrays of structs take any, and so does
+ *   `array<Bits>` after `alias Bits = u32;`, for kernels that go by the bits.
  * - Dims: one `struct Dims` of up to 64 `u32`, `i32` or `f32`, bound as the only uniform. May be absent.
  * - Overrides: `override` constants, given as `{ overrides: { WG: 128 } }`; each has the default of the WGSL.
  * - Flags: `${name}` anywhere in the text is replaced by `{ flags: { name: value } }`, and `#if ${name}`, `#elif ${name}`,
  *   `#else`, `#endif` choose lines. All that the text names must be given, and no others. In a template literal write `\${`.
  * - `#unroll i 4` … `#endunroll` repeats the lines between with `$i` = 0 … 3; the count may be the name of a flag.
  * - `#include "lib/x.wgsl"` puts in a file that the package's kernels share: `exp` (accurate_exp), `gelu`, `sigmoid` (of vec4f),
- *   `grid` (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max` (over WG threads, a power of two).
+ *   `grid` (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max`. The last two are `workgroup_sum(t, value)`
+ *   over the threads t = 0 … WG − 1 of a workgroup: WG is an override of yours, a power of two; all threads call it, and all
+ *   get the result. They declare `partial` and `highest` in workgroup memory: names that are then taken.
  *
  * @example
  * ```ts

@@ -3,7 +3,7 @@
  * in one table, by kernel, and by entry point where one differs. They change speed and, as sums run in another order, the
  * last bits of results; never more than that.
  */
-import type { DeviceInfo } from "./device.ts";
+import type { DeviceInfo } from "./adapter.ts";
 import type { Grid } from "./kernel.ts";
 
 /**

@@ -1,3 +1,4 @@
+import { checkOptions, describeValue } from "./checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -10,8 +11,34 @@ export interface Request {
   readonly variant: Variant;
 }
 
-const keyOf = ({ name, entry, variant }: Request): string =>
-  `${name}.${entry} ${JSON.stringify(variant.flags ?? {})} ${JSON.stringify(variant.overrides ?? {})}`;
+const VARIANT = ["flags", "overrides"];
+
+/** Tells pipelines apart. Every dispatch makes one, so it is put together by hand: JSON takes four times as long. */
+function keyOf({ name, entry, variant }: Request): string {
+  for (const key in variant)
+    if (key !== "flags" && key !== "overrides") checkOptions(`run ${name}.${entry}`, variant, VARIANT);
+  const { flags, overrides } = variant;
+  let key = `${name}.${entry}`;
+  for (const flag in flags) {
+    const value = flags[flag];
+    key += typeof value === "string" ? ` ${flag}=${value.length}"${value}"` : ` ${flag}=${value}`;
+  }
+  for (const constant in overrides) key += ` @${constant}=${overrides[constant]}`;
+  return key;
+}
+
+/** A pipeline as messages and labels show it: with its flags and constants, where there are any. */
+function show({ name, entry, variant }: Request): string {
+  const values = [variant.flags, variant.overrides].filter((of) => of && Object.keys(of).length > 0);
+  return [`${name}.${entry}`, ...values.map((of) => JSON.stringify(of))].join(" ");
+}
+
+/** The values by which a constant of this type may be replaced. */
+function fits(value: unknown, type: string | undefined): boolean {
+  if (type === "bool") return typeof value === "boolean" || value === 0 || value === 1;
+  if (typeof value !== "number" || !Number.isFinite(value)) return false;
+  return type === "u32" ? value >>> 0 === value : type === "i32" ? (value | 0) === value : true;
+}
 
 function layoutEntry(b: BindingInfo): GPUBindGroupLayoutEntry {
   const storage = b.access === "read" ? "read-only-storage" : "storage";
@@ -76,7 +103,7 @@ export class KernelLibrary {
   #compiled(request: Request, key: string): Pipeline {
     const known = this.#pipelines.get(key);
     if (known) return known;
-    const prepared = this.#prepare(request, key);
+    const prepared = this.#prepare(request);
     const compiled = this.#device.gpu.createComputePipeline(prepared.descriptor);
     prepared.settle();
     const pipeline = prepared.finish(compiled);
@@ -97,7 +124,7 @@ export class KernelLibrary {
     let done = 0;
     await Promise.all(
       [...planned].map(async ([key, request]) => {
-        const prepared = this.#prepare(request, key);
+        const prepared = this.#prepare(request);
         const compiling = host.quiet(() => gpu.createComputePipelineAsync(prepared.descriptor));
         prepared.settle();
         const compiled = await compiling.catch(async (error: Error) => {
@@ -110,8 +137,9 @@ export class KernelLibrary {
   }
 
   /** Everything up to the compilation itself. An error that the GPU finds is thrown at the device's next await. */
-  #prepare(request: Request, key: string) {
+  #prepare(request: Request) {
     const { name, entry, variant } = request;
+    const label = show(request);
     const { flags = {}, overrides = {} } = variant;
     const device = this.#device;
     const { gpu } = device;
@@ -125,10 +153,15 @@ export class KernelLibrary {
       );
     const constants: Record<string, number> = {};
     for (const [constant, value] of Object.entries(overrides)) {
-      const id = all.overrides.get(constant);
-      if (id === undefined)
+      const declared = all.overrides.get(constant);
+      if (declared === undefined)
         throw new Error(
           `Cannot run ${name}.${entry}: the kernel has no override ${constant} (it has: ${[...all.overrides.keys()].join(", ") || "none"})`,
+        );
+      const { id, type } = declared;
+      if (!fits(value, type))
+        throw new RangeError(
+          `Cannot run ${name}.${entry}: override ${constant} is ${describeValue(value)}, ${type ? `a value of ${type}` : "a finite number"} expected`,
         );
       constants[id] = value;
     }
@@ -137,9 +170,9 @@ export class KernelLibrary {
     gpu.pushErrorScope("validation");
     const module = known?.module ?? gpu.createShaderModule({ label: moduleKey, code: text });
     this.#modules.set(moduleKey, { module, text });
-    const layout = gpu.createBindGroupLayout({ label: key, entries: face.bindings.map(layoutEntry) });
+    const layout = gpu.createBindGroupLayout({ label, entries: face.bindings.map(layoutEntry) });
     const descriptor = {
-      label: key,
+      label,
       layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, entryPoint: entry, constants },
     };
@@ -150,7 +183,7 @@ export class KernelLibrary {
       const where = line > 0 ? `\n${excerpt(text, line)}` : "";
       // wgpu draws the source over several lines; ours follows anyway.
       return new Error(
-        `Cannot compile kernel ${key}: ${(first?.message ?? said).trim().split("\n", 1)[0]}${where}`,
+        `Cannot compile kernel ${label}: ${(first?.message ?? said).trim().split("\n", 1)[0]}${where}`,
       );
     };
     const settle = () => device.watch(gpu.popErrorScope.bind(gpu), (error) => explain(error.message));

@@ -1,7 +1,8 @@
+import { describeValue } from "./checks.ts";
 import type { Device } from "./device.ts";
-import type { Bound, Grid } from "./kernel.ts";
+import { type Bound, declaredSource, type Grid } from "./kernel.ts";
 import type { PoolBuffer } from "./pool.ts";
-import type { DimsField, Interface } from "./wgsl.ts";
+import type { DimsField, Interface, Scalar } from "./wgsl.ts";
 
 /** Each writes a value at a byte, and answers whether it is one of the type. */
 const setters = {
@@ -66,8 +67,11 @@ export class Pipeline {
     let writable: Set<number> | undefined;
     for (const b of bindings) {
       if (b.access === "uniform") continue;
-      const buffer = bound[b.name]?.buffer;
+      const given = bound[b.name];
+      const buffer = given?.buffer;
       if (!buffer) throw new Error(`Cannot run ${this.label}: no buffer was given for ${b.name}`);
+      if (b.element !== undefined && given.dtype !== undefined && given.dtype !== b.element)
+        throw this.#misread(b.name, given.dtype, b.element);
       if (b.access === "read_write") {
         writable ??= new Set();
         if (writable.has(buffer.id))
@@ -89,7 +93,11 @@ export class Pipeline {
       if (b.access === "read" && writable?.has(buffer.id))
         throw new Error(`Cannot run ${this.label}: input ${b.name} shares its buffer with an output`);
     }
-    const [x, y = 1, z = 1] = grid;
+    if (!Array.isArray(grid))
+      throw new TypeError(
+        `Cannot run ${this.label}: its grid is ${describeValue(grid)} but should be [x, y, z], numbers of workgroups`,
+      );
+    const [x, y = 1, z = 1]: Grid = grid as Grid;
     if (!(isCount(x) && isCount(y) && isCount(z)))
       throw new RangeError(
         `Cannot run ${this.label}: a grid is ${x}×${y}×${z}, whole numbers of workgroups expected`,
@@ -108,6 +116,12 @@ export class Pipeline {
       { pipeline: this.#pipeline, group, buffers, grid: [x, y, z], label: device.profileLabel(this.label) },
       this.#takesDims ? [offset] : [],
     );
+  }
+
+  #misread(name: string, dtype: string, element: Scalar): TypeError {
+    const own = declaredSource(this.label.slice(0, this.label.lastIndexOf("."))) !== undefined;
+    const hint = own && element === "u32" ? "; array<Bits> after `alias Bits = u32` takes any" : "";
+    return new TypeError(`Cannot run ${this.label}: ${name} is ${dtype} but should be ${element}${hint}`);
   }
 
   #fill(view: DataView, dims: Readonly<Record<string, number>>): void {

@@ -70,7 +70,8 @@ const SLACK = 256 * 2 ** 20;
 const GLANCE = 4 * 2 ** 20;
 const RESERVE = 64 * 2 ** 20;
 
-export const formatMiB = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+export const formatMiB = (bytes: number) =>
+  bytes < 2 ** 20 ? `${bytes} bytes` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /** The buffers of a device: handed out, taken back, and kept for the next request of the same size class. */
 export class Pool {

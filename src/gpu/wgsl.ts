@@ -15,11 +15,23 @@ export interface BindingInfo {
   readonly name: string;
   readonly binding: number;
   readonly access: "read" | "read_write" | "uniform";
+  /** The number that its type is made of; undefined for structs and for Bits, which hold any. */
+  readonly element: Scalar | undefined;
 }
+
+/** What numbers a buffer is read as. */
+export type Scalar = "f32" | "f16" | "i32" | "u32";
 
 export interface DimsField {
   readonly name: string;
   readonly type: "u32" | "i32" | "f32";
+}
+
+export interface Override {
+  /** By what a pipeline is given its value. */
+  readonly id: string;
+  /** As it was declared; undefined where the WGSL leaves that to its default. */
+  readonly type: string | undefined;
 }
 
 /** What a kernel is run with, as its expanded WGSL declares it. */
@@ -28,8 +40,8 @@ export interface Interface {
   /** The fields of `struct Dims`, in order. */
   readonly dims: readonly DimsField[];
   readonly entries: readonly string[];
-  /** By the name of each `override` constant that by which a pipeline is given its value. */
-  readonly overrides: ReadonlyMap<string, string>;
+  /** By the name of each `override` constant. */
+  readonly overrides: ReadonlyMap<string, Override>;
 }
 
 /** Fields of Dims that its place in the buffer holds; see Recorder. */
@@ -110,7 +122,26 @@ function fill(text: string, flags: Flags): string {
   return filled.replace(/\n\s*\n+/g, "\n");
 }
 
-const BINDING = /((?:@\w+\s*\([^)]*\)\s*)+)var\s*(?:<\s*(\w+)\s*(?:,\s*(\w+)\s*)?>)?\s*(\w+)\s*:\s*(\w+)/g;
+const BINDING = /((?:@\w+\s*\([^)]*\)\s*)+)var\s*(?:<\s*(\w+)\s*(?:,\s*(\w+)\s*)?>)?\s*(\w+)\s*:\s*([^;]+)/g;
+
+/** The alias by which a kernel says that a buffer of u32 holds the bits of any type. */
+const ANY = "Bits";
+const SUFFIXES: Readonly<Record<string, Scalar>> = { f: "f32", h: "f16", i: "i32", u: "u32" };
+
+/** The number that `type` is made of, as f32 of array<vec4f>; undefined for a struct and for Bits. */
+function scalarOf(type: string, aliases: ReadonlyMap<string, string>): Scalar | undefined {
+  let name = type.trim();
+  for (let depth = 0; depth < 8 && name !== ANY; depth++) {
+    if (/^(f32|f16|i32|u32)$/.test(name)) return name as Scalar;
+    const suffix = /^(?:vec[234]|mat[234]x[234])([fhiu])$/.exec(name)?.[1];
+    if (suffix) return SUFFIXES[suffix];
+    const inner = /^(?:array|atomic|vec[234]|mat[234]x[234])\s*<(.*)>$/s.exec(name)?.[1];
+    const next = inner?.replace(/(?:,[^<>,]*)+$/, "") ?? aliases.get(name);
+    if (next === undefined) return undefined;
+    name = next.trim();
+  }
+  return undefined;
+}
 
 /** Names of the storage buffers that some entry point may write, in a source that need not be expanded. */
 export function outputsOf(source: string): Set<string> {
@@ -125,6 +156,8 @@ export function reflect(text: string, kernel: string): Interface {
   const refuse = (why: string): never => {
     throw new Error(`Cannot use kernel ${kernel}: ${why}`);
   };
+  const aliases = new Map<string, string>();
+  for (const [, alias, type] of text.matchAll(/\balias\s+(\w+)\s*=\s*([^;]+);/g)) aliases.set(alias, type);
   const bindings: BindingInfo[] = [];
   for (const [, attributes, space, access, name, type] of text.matchAll(BINDING)) {
     const [group, binding] = ["group", "binding"].map(
@@ -134,11 +167,13 @@ export function reflect(text: string, kernel: string): Interface {
       refuse(`${name} is bound by ${attributes.trim()}, @group(0) @binding(NUMBER) expected`);
     if (space !== "storage" && space !== "uniform")
       refuse(`${name} is neither a storage buffer nor the uniform of Dims`);
-    if (space === "uniform" && type !== "Dims") refuse(`uniform ${name} is ${type}, Dims expected`);
+    if (space === "uniform" && type.trim() !== "Dims")
+      refuse(`uniform ${name} is ${type.trim()}, Dims expected`);
     bindings.push({
       binding: Number(binding),
       access: space === "uniform" ? "uniform" : access === "read_write" ? "read_write" : "read",
       name,
+      element: space === "uniform" ? undefined : scalarOf(type, aliases),
     });
   }
   if (bindings.filter((b) => b.access === "uniform").length > 1)
@@ -152,9 +187,9 @@ export function reflect(text: string, kernel: string): Interface {
   });
   if (dims.length > MOST_DIMS) refuse(`Dims has ${dims.length} fields, at most ${MOST_DIMS} are possible`);
   const entries = [...text.matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map((m) => m[1]);
-  const overrides = new Map<string, string>();
-  for (const [, id, name] of text.matchAll(/(?:@id\s*\(\s*(\d+)[ui]?\s*\)\s*)?\boverride\s+(\w+)/g))
-    overrides.set(name, id ?? name);
+  const overrides = new Map<string, Override>();
+  const override = /(?:@id\s*\(\s*(\d+)[ui]?\s*\)\s*)?\boverride\s+(\w+)(?:\s*:\s*(\w+))?/g;
+  for (const [, id, name, type] of text.matchAll(override)) overrides.set(name, { id: id ?? name, type });
   return { bindings, dims, entries, overrides };
 }
 

@@ -5,7 +5,7 @@ import { constants, type Stats } from "node:fs";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { env, platform } from "node:process";
+import { env, platform, stderr } from "node:process";
 import { fileURLToPath } from "node:url";
 import type { AtomicFile, Digest, Entry, Host, RangedFile } from "./host.ts";
 import { availableMemory } from "./memory.ts";
@@ -225,6 +225,14 @@ function sha256(): Digest {
   return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest("hex") };
 }
 
+function debug(line: string): void {
+  try {
+    if (env.WAVEGATE_DEBUG === "1") stderr.write(`${line}\n`);
+  } catch {
+    // Deno was not given leave to read the environment: then nobody asked.
+  }
+}
+
 function cacheDirectory(): string {
   if (env.XDG_CACHE_HOME) return join(env.XDG_CACHE_HOME, "wavegate");
   if (platform === "win32" && env.LOCALAPPDATA) return join(env.LOCALAPPDATA, "wavegate");
@@ -238,6 +246,7 @@ type Files = Omit<
 >;
 
 export const files: Files = {
+  debug,
   async readText(path) {
     const text = await attempt("read", path, () => fs.readFile(path, "utf8"));
     refusePointer(shown(path), text);

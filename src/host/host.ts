@@ -85,6 +85,8 @@ export interface Host {
   readonly name: "node" | "deno";
   /** A short line about the platform: runtime, version, operating system, processor. */
   describe(): string;
+  /** Prints a line on stderr where WAVEGATE_DEBUG=1 is set. */
+  debug?(line: string): void;
   /** The WebGPU entry point, with the toggles that the engine wants where they can be set. Throws if absent. */
   gpu(options?: GpuOptions): Promise<GPU>;
   /**

@@ -21,7 +21,23 @@ export interface Training {
   readonly next: () => number;
 }
 
-/** Gives the same choices every time it is asked: what a part that runs twice draws from. */
+/**
+ * Streams that all make the choices of the first: what the body of checkpoint(), which runs twice, draws from. Each part of
+ * each step takes a new replayable().
+ *
+ * @example
+ * ```ts
+ * const x = Tensor.from(device, Float32Array.of(1, 2, 3, 4), [4]);
+ * const stream = replayable(trainingStream(1));
+ * const block = () => ops.dropout(ops.mul(x, x), 0.5, stream());
+ * const { aux, gradients } = valueAndGrad(device, [x], () => {
+ *   const y = checkpoint(device, [], block);
+ *   return { loss: ops.sum(y), y };
+ * });
+ * const [y, g] = [await aux.y.read(), await gradients.get(x)!.read()];
+ * console.log(y.every((v, i) => (v === 0) === (g[i] === 0))); // true
+ * ```
+ */
 export function replayable(training: Training | undefined): () => Training | undefined {
   const drawn: number[] = [];
   return () => {

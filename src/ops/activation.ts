@@ -1,3 +1,4 @@
+import { checkChoice } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
@@ -17,8 +18,13 @@ const codes: Readonly<Record<ActivationKind, number>> = {
   sigmoid: 5,
 };
 
-/** The number by which the kernels know a function; 0 is none. */
-export const activationCode = (kind?: ActivationKind): number => (kind ? codes[kind] : 0);
+/** The number by which the kernels know a function; 0 is none. Throws for one that there is not. */
+export function activationCode(op: string, kind?: ActivationKind): number {
+  if (kind === undefined) return 0;
+  const code = codes[kind];
+  if (code === undefined) checkChoice(op, "activation", kind, Object.keys(codes));
+  return code;
+}
 
 function run(entry: string, x: Tensor, buffers: Record<string, Tensor>, kind = 0): void {
   const quads = Math.ceil(x.size / 4);
@@ -28,12 +34,13 @@ function run(entry: string, x: Tensor, buffers: Record<string, Tensor>, kind = 0
 
 /** y = f(x), pointwise.   x (…) → y (…) */
 export function activation(x: Tensor, kind: ActivationKind): Tensor {
+  const code = activationCode("activation", kind);
   checkF32(kind, { x });
   const y = x.like();
-  run("forward", x, { y }, codes[kind]);
+  run("forward", x, { y }, code);
   return record(kind, [x], y, [x], (dy) => {
     const dx = x.like();
-    run("backward", x, { dy, dx }, codes[kind]);
+    run("backward", x, { dy, dx }, code);
     return [dx];
   });
 }

@@ -1,10 +1,11 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
+import { checkOptions } from "../gpu/checks.ts";
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
-import { notDifferentiable, record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
-import { dropping } from "./dropout.ts";
+import { notDifferentiable, noteSeed, record } from "../tensor/tape.ts";
+import { Tensor, unread } from "../tensor/tensor.ts";
+import { checkRate, dropping } from "./dropout.ts";
 
 const k = twin("attention");
 
@@ -14,11 +15,16 @@ export interface AttentionOptions {
   readonly heads: number;
   /** Default 1/√D. */
   readonly scale?: number;
-  /** (B, Tk) u32, 1 = a key that may be looked at. A sample with no such key spreads its weight evenly. */
+  /**
+   * (B, Tk) u32, 1 = a key that may be looked at, as Hugging Face's attention_mask; softmax()'s mask has 1 = masked out. A
+   * sample with no such key spreads its weight evenly.
+   */
   readonly mask?: Tensor;
   /** Dropout of the probabilities: the same seed drops the same ones, forward and backward. */
   readonly dropout?: { readonly rate: number; readonly seed: number };
 }
+
+const OPTIONS: readonly (keyof AttentionOptions)[] = ["heads", "scale", "mask", "dropout"];
 
 /** A slice of a packed row: `tensor` (B, T, row), head 0 at float `start`. */
 interface Slice {
@@ -30,8 +36,7 @@ interface Slice {
  * Self-attention.   qkv (B, T, 3·C), each row q, k, v one after the other   →   y (B, T, C)
  */
 export function selfAttention(qkv: Tensor, options: AttentionOptions): Tensor {
-  checkShape("selfAttention", "qkv", qkv.shape, [-1, -1, -1]);
-  const C = qkv.shape[2] / 3;
+  const C = widthOf(qkv);
   return run(
     "selfAttention",
     C,
@@ -64,7 +69,7 @@ export function selfAttentionWithProbabilities(
   qkv: Tensor,
   options: AttentionOptions,
 ): { y: Tensor; probabilities: Tensor } {
-  const C = qkv.shape[2] / 3;
+  const C = widthOf(qkv);
   const r = run(
     "selfAttention",
     C,
@@ -94,6 +99,16 @@ export function crossAttentionWithProbabilities(
   return { y: r.y, probabilities: r.probabilities() };
 }
 
+/** C of a packed (B, T, 3·C). */
+function widthOf(qkv: Tensor): number {
+  checkShape("selfAttention", "qkv", qkv.shape, [-1, -1, -1]);
+  if (qkv.shape[2] % 3 !== 0)
+    throw new RangeError(
+      `Cannot run selfAttention: qkv is ${showShape(qkv.shape)} but its last axis should be q, k and v of one width`,
+    );
+  return qkv.shape[2] / 3;
+}
+
 function run(
   op: string,
   C: number,
@@ -102,14 +117,14 @@ function run(
   value: Slice,
   options: AttentionOptions,
 ): { y: Tensor; probabilities: () => Tensor } {
+  checkOptions(`run ${op}`, options, OPTIONS);
   const { heads: H, mask, dropout } = options;
+  if (dropout) checkRate(op, dropout.rate);
   const [B, Tq, qRow] = q.tensor.shape;
   const [, Tk, kRow] = key.tensor.shape;
   const D = C / H;
-  if (!Number.isInteger(D))
-    throw new RangeError(
-      `Cannot run ${op}: width ${C} of ${showShape(q.tensor.shape)} does not divide into ${H} heads`,
-    );
+  if (!(Number.isInteger(H) && H > 0 && Number.isInteger(D)))
+    throw new RangeError(`Cannot run ${op}: a width of ${C} does not divide into ${H} heads`);
   if (mask) checkShape(op, "mask", mask.shape, [B, Tk]);
   if (Tq === 0 || Tk === 0)
     throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
@@ -140,12 +155,13 @@ function run(
   };
   const y = Tensor.empty(device, [B, Tq, C]);
   const lse = Tensor.empty(device, [B, H, Tq]);
-  const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? q.tensor };
+  const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? unread(q.tensor) };
   const queries = [Math.ceil(Tq / WG), H, B] as const;
   k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
+  if (dropout) noteSeed(device, op, dropout.seed);
   const packed = q.tensor === key.tensor;
   const inputs = packed ? [q.tensor] : [q.tensor, key.tensor];
-  record(op, inputs, y, [y, lse, ...(mask ? [mask] : [])], (dO) => {
+  record(op, inputs, y, [...inputs, y, lse, ...(mask ? [mask] : [])], (dO) => {
     const delta = Tensor.empty(device, [B, H, Tq]);
     k.run("backward_delta", { savedO: y, dO, delta }, dims, queries, variant);
     const saved = { ...given, savedLse: lse, savedDelta: delta, dO };

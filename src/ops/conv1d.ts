@@ -2,6 +2,7 @@
  * 1-D convolution over channels-last frames. A window of k frames is k·C contiguous floats, so the convolution is a
  * matrix product whose rows of A overlap; only groups, padding, dilation and odd channel counts cost a copy first.
  */
+import { checkOptions } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
@@ -25,6 +26,8 @@ export interface ConvOptions {
   /** Frames cut off the end of the result: HuBERT's even positional kernel drops one. */
   readonly drop?: number;
 }
+
+const OPTIONS: readonly (keyof ConvOptions)[] = ["stride", "padding", "dilation", "groups", "drop"];
 
 interface Geometry {
   readonly B: number;
@@ -87,6 +90,7 @@ export function conv1d(
   options: ConvOptions = {},
   packed: Tensor = packWeight(w, options.groups),
 ): Tensor {
+  checkOptions("run conv1d", options, OPTIONS);
   const { stride = 1, padding = 0, dilation = 1, groups: G = 1, drop = 0 } = options;
   checkShape("conv1d", "x", x.shape, [-1, -1, -1]);
   const [B, T, C] = x.shape;

@@ -1,7 +1,8 @@
+import { checkChoice } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
-import { Tensor, type WeightDType } from "../tensor/tensor.ts";
+import { checkF32, Tensor, type WeightDType } from "../tensor/tensor.ts";
 
 const k = twin("convert");
 /** Storage types of a checkpoint that the GPU converts itself. */
@@ -20,6 +21,8 @@ export function convert(
   shape: readonly number[],
   to: WeightDType,
 ): Tensor {
+  checkChoice("convert", "from", from, Object.keys(kinds));
+  checkChoice("convert", "to", to, ["f32", "f16"]);
   const reason = "it reads stored bytes; halved() has a gradient";
   return record("convert", [raw], run(raw, from, shape, to), [], notDifferentiable("convert", reason));
 }
@@ -40,5 +43,6 @@ function run(raw: Tensor, from: GpuStoredDType, shape: readonly number[], to: We
 
 /** An f16 copy of an f32 weight for products; its gradient, which stays f32, is the weight's. */
 export function halved(w: Tensor): Tensor {
+  checkF32("halved", { w });
   return record("halved", [w], run(w, "F32", w.shape, "f16"), [], (dy) => [dy]);
 }

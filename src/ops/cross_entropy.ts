@@ -1,9 +1,10 @@
+import { checkChoice, checkOptions } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { Reduction } from "./ctc.ts";
+import { REDUCTIONS, type Reduction } from "./ctc.ts";
 
 const k = twin("cross_entropy");
 
@@ -18,6 +19,13 @@ export interface CrossEntropyOptions {
   /** "mean" by default; the mean over no row that counts is NaN, with a gradient of 0. */
   readonly reduction?: Reduction;
 }
+
+const OPTIONS: readonly (keyof CrossEntropyOptions)[] = [
+  "weight",
+  "labelSmoothing",
+  "ignoreIndex",
+  "reduction",
+];
 
 /**
  * Cross-entropy of class ids after a softmax, as PyTorch's cross_entropy.
@@ -38,7 +46,9 @@ export function crossEntropy(
   targets: Tensor | readonly number[],
   options: CrossEntropyOptions = {},
 ): Tensor {
+  checkOptions("run crossEntropy", options, OPTIONS);
   const { weight, labelSmoothing = 0, ignoreIndex = -100, reduction = "mean" } = options;
+  checkChoice("crossEntropy", "reduction", reduction, REDUCTIONS);
   checkShape("crossEntropy", "logits", logits.shape, [-1, -1]);
   const [N, V] = logits.shape;
   if (weight) checkShape("crossEntropy", "weight", weight.shape, [V]);
@@ -67,11 +77,17 @@ export function crossEntropy(
   const loss = scalar ? logits.like([]) : losses;
   const total = logits.like([]);
   if (scalar) k.run("reduce", { losses, stats, loss, totalOut: total }, dims, [1], variant);
-  return record("crossEntropy", [logits], loss, [ids, stats, total, ...(weight ? [weight] : [])], (dy) => {
-    const dlogits = logits.like();
-    k.run("backward", { ...inputs, stats, total, dy, dlogits }, dims, gridFor(N, 1), variant);
-    return [dlogits];
-  });
+  return record(
+    "crossEntropy",
+    [logits],
+    loss,
+    [logits, ids, stats, total, ...(weight ? [weight] : [])],
+    (dy) => {
+      const dlogits = logits.like();
+      k.run("backward", { ...inputs, stats, total, dy, dlogits }, dims, gridFor(N, 1), variant);
+      return [dlogits];
+    },
+  );
 }
 
 function upload(logits: Tensor, targets: readonly number[], ignoreIndex: number): Tensor {

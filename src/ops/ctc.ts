@@ -1,3 +1,4 @@
+import { checkChoice, checkOptions } from "../gpu/checks.ts";
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
@@ -9,6 +10,7 @@ const k = twin("ctc");
 
 /** What is made of the losses of a batch: their mean, their sum, or all of them. */
 export type Reduction = "mean" | "sum" | "none";
+export const REDUCTIONS: readonly Reduction[] = ["mean", "sum", "none"];
 
 /** As torch.nn.functional.ctc_loss's. */
 export interface CtcOptions {
@@ -19,6 +21,8 @@ export interface CtcOptions {
   /** Count a target that no path of its frames can spell as 0, with no gradient, instead of infinity and NaN. */
   readonly zeroInfinity?: boolean;
 }
+
+const OPTIONS: readonly (keyof CtcOptions)[] = ["blank", "reduction", "zeroInfinity"];
 
 /**
  * Connectionist temporal classification: −log P(target | softmax(logits)), as PyTorch's ctc_loss after log_softmax.
@@ -43,7 +47,9 @@ export function ctcLoss(
   inputLengths: readonly number[],
   options: CtcOptions = {},
 ): Tensor {
+  checkOptions("run ctcLoss", options, OPTIONS);
   const { blank = 0, reduction = "mean", zeroInfinity = false } = options;
+  checkChoice("ctcLoss", "reduction", reduction, REDUCTIONS);
   checkShape("ctcLoss", "logits", logits.shape, [-1, -1, -1]);
   const [B, T, V] = logits.shape;
   checkTargets(targets, inputLengths, B, T, V, blank);
@@ -78,7 +84,7 @@ export function ctcLoss(
   if (!kept) return loss;
 
   const { alphaOut: alpha, betaOut: beta } = kept;
-  return record("ctcLoss", [logits], loss, [frames, samples, labels, nll, alpha, beta], (dy) => {
+  return record("ctcLoss", [logits], loss, [logits, frames, samples, labels, nll, alpha, beta], (dy) => {
     const dnll = nll.like();
     const dlogits = logits.like();
     k.run("weigh", { nll, samples, dy, dnllOut: dnll }, dims, [Math.ceil(B / variant.overrides.WG)], variant);

@@ -1,9 +1,18 @@
+import { describeValue } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
-import { record } from "../tensor/tape.ts";
+import { noteSeed, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 const k = twin("dropout");
+
+/** Throws unless `rate` is a share. */
+export function checkRate(op: string, rate: number): void {
+  if (!(typeof rate === "number" && rate >= 0 && rate <= 1))
+    throw new RangeError(
+      `Cannot run ${op}: the rate of dropout is ${describeValue(rate)} but should be from 0 to 1`,
+    );
+}
 
 /** Random bits below `dropBelow` drop an element; the others are multiplied by `keep`, which is 0 at rate 1. */
 export const dropping = (rate: number): { dropBelow: number; keep: number } => ({
@@ -30,7 +39,13 @@ export function dropout(
   rate: number,
   source: { readonly next: () => number } | undefined,
 ): Tensor {
+  checkRate("dropout", rate);
   if (!source || rate === 0) return x;
+  if (typeof source.next !== "function")
+    throw new TypeError(
+      `Cannot run dropout: source is ${describeValue(source)} but should be a stream of seeds, as trainingStream() makes`,
+    );
   const seed = source.next();
+  noteSeed(x.device, "dropout", seed);
   return record("dropout", [x], apply(x, rate, seed), [], (dy) => [apply(dy, rate, seed)]);
 }

@@ -1,8 +1,9 @@
+import { checkOptions, describeValue } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { Tensor, unread } from "../tensor/tensor.ts";
 
 const k = twin("embedding");
 
@@ -27,6 +28,8 @@ export interface EmbeddingOptions {
   readonly paddingIndex?: number;
 }
 
+const OPTIONS: readonly (keyof EmbeddingOptions)[] = ["plus", "paddingIndex"];
+
 /**
  * y[n] = w[ids[n]] + plus[n].   w (V, C) f32 or f16   ids: N numbers   →   y (…shape, C)
  *
@@ -38,6 +41,11 @@ export function embedding(
   shape: readonly number[],
   options: EmbeddingOptions = {},
 ): Tensor {
+  checkOptions("run embedding", options, OPTIONS);
+  if (!Array.isArray(ids))
+    throw new TypeError(
+      `Cannot run embedding: ids are ${describeValue(ids)} but should be an array of numbers`,
+    );
   const [V, C] = w.shape;
   const N = ids.length;
   if (sizeOf(shape) !== N)
@@ -57,14 +65,16 @@ export function embedding(
   };
   const dims = { N, V, C, hasPlus: plus ? 1 : 0, skip: paddingIndex };
   const idsTensor = Tensor.from(w.device, Int32Array.from(ids), [N]);
-  k.run("forward", { w, ids: idsTensor, plus: plus ?? w, y }, dims, gridFor(N, 1), variant);
-  if (!isTracked(w)) return record("embedding", plus ? [w, plus] : [w], y, [], (dy) => [undefined, dy]);
+  k.run("forward", { w, ids: idsTensor, plus: plus ?? unread(w), y }, dims, gridFor(N, 1), variant);
+  const inputs = plus ? [w, plus] : [w];
+  const both = (dw: Tensor | undefined, dy: Tensor) => (plus ? [dw, dy] : [dw]);
+  if (!isTracked(w)) return record("embedding", inputs, y, [], (dy) => both(undefined, dy));
   const { order, start } = index(ids, V);
   const orderTensor = Tensor.from(w.device, order, [N]);
   const startTensor = Tensor.from(w.device, start, [V + 1]);
-  return record("embedding", plus ? [w, plus] : [w], y, [orderTensor, startTensor], (dy) => {
+  return record("embedding", inputs, y, [orderTensor, startTensor], (dy) => {
     const dw = w.like();
     k.run("backward", { dy, order: orderTensor, start: startTensor, dw }, dims, gridFor(V, 1), variant);
-    return [dw, dy];
+    return both(dw, dy);
   });
 }

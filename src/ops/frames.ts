@@ -1,4 +1,5 @@
 /** Ops that move or mask whole rows: the twin of kernels/frames.wgsl. */
+import { describeValue } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
@@ -31,7 +32,8 @@ export function maskRows(x: Tensor, keep: Tensor, fill?: Tensor): Tensor {
   run("choose", { x, keep, fill: fill ?? x, y }, x.size, { C, hasFill: fill ? 1 : 0 });
   return record("maskRows", fill ? [x, fill] : [x], y, [keep], (dy, needs) => {
     const dx = needs[0] ? maskRows(dy, keep) : undefined;
-    if (!fill || !needs[1]) return [dx, undefined];
+    if (!fill) return [dx];
+    if (!needs[1]) return [dx, undefined];
     const rejected = dy.like([rowsOf(dy.shape), C]);
     run("rejected", { x: dy, keep, y: rejected }, dy.size, { C });
     return [dx, columnSum(rejected)];
@@ -40,6 +42,10 @@ export function maskRows(x: Tensor, keep: Tensor, fill?: Tensor): Tensor {
 
 /** Parts side by side along the last axis.   (…, C1), (…, C2), … → (…, C1 + C2 + …) */
 export function concat(parts: readonly Tensor[]): Tensor {
+  if (!Array.isArray(parts) || parts.length === 0)
+    throw new TypeError(
+      `Cannot run concat: parts are ${describeValue(parts)} but should be an array of one tensor or more`,
+    );
   const lead = parts[0].shape.slice(0, -1);
   for (const p of parts) {
     if (!sameShape(p.shape.slice(0, -1), lead))

@@ -1,3 +1,4 @@
+import { checkNumber } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
@@ -19,12 +20,14 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
   const C = x.shape.at(-1) ?? 1;
   checkShape("layerNorm", "w", w.shape, [C]);
   checkShape("layerNorm", "b", b.shape, [C]);
+  checkNumber("layerNorm", "eps", eps);
+  const code = activationCode("layerNorm", activation);
   if (activation && isRecording(x.device) && [x, w, b].some(isTracked))
     return activate(layerNorm(x, w, b, eps), activation);
   const N = rowsOf(x.shape);
   const vec = C % 4 === 0;
   const variant = { flags: { vec }, overrides: launch(x.device, "layer_norm") };
-  const dims = { N, C: vec ? C / 4 : C, width: C, eps, activation: activationCode(activation), step: 0 };
+  const dims = { N, C: vec ? C / 4 : C, width: C, eps, activation: code, step: 0 };
   const y = x.like();
   const mean = x.like([N, 2]);
   const rstd = x.like([N]);

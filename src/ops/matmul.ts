@@ -1,4 +1,5 @@
 /** Matrix products: the twin of kernels/matmul.wgsl, and the ops that are one product with a fused tail. */
+import { checkOptions } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
@@ -46,6 +47,7 @@ export interface Gemm {
 /** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
 export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const { M, N, K, batch = 1 } = p;
+  const code = activationCode("linear", p.activation);
   if (M === 0 || N === 0 || batch === 0) return;
   const strides = {
     aRowStride: p.a.rowStride,
@@ -65,7 +67,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     enables: `${tile.flags.subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
     vec,
     W: f16 ? "f16" : "f32",
-    rare: activationCode(p.activation) > 1,
+    rare: code > 1,
     transA: p.transA ?? false,
     transB: p.transB ?? false,
     mappedB: p.b.segmentRows !== undefined,
@@ -81,7 +83,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
       ...strides,
       aSegmentRows: p.a.segmentRows ?? M,
       bSegmentRows: p.b.segmentRows ?? K,
-      activation: activationCode(p.activation),
+      activation: code,
       hasBias: p.bias ? 1 : 0,
       hasResidual: p.residual ? 1 : 0,
       biasBatchStride: p.bias && batch > 1 ? N : 0,
@@ -92,6 +94,9 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     { flags },
   );
 }
+
+const LINEAR_OPTIONS: readonly (keyof LinearOptions)[] = ["activation", "residual"];
+const MATMUL_OPTIONS: readonly (keyof MatmulOptions)[] = ["transB", "alpha"];
 
 /** What follows the product, in the same dispatch. */
 export interface LinearOptions {
@@ -107,6 +112,7 @@ export interface LinearOptions {
  * All of it is one dispatch, unless a gradient must pass the activation: that needs the value before it.
  */
 export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions = {}): Tensor {
+  checkOptions("run linear", options, LINEAR_OPTIONS);
   const [N, K] = w.shape;
   if (w.shape.length !== 2 || x.shape.at(-1) !== K) {
     throw new TypeError(
@@ -178,6 +184,7 @@ export interface MatmulOptions {
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  checkOptions("run matmul", options, MATMUL_OPTIONS);
   const { transB = false, alpha = 1 } = options;
   const [lead, leadB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
   const shared = leadB.length === 0;

@@ -1,9 +1,10 @@
+import { checkChoice, checkOptions } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import { checkF32, type Tensor } from "../tensor/tensor.ts";
-import type { Reduction } from "./ctc.ts";
+import { REDUCTIONS, type Reduction } from "./ctc.ts";
 import { rowSums } from "./reduce.ts";
 
 const k = twin("mse");
@@ -14,16 +15,19 @@ export interface MseOptions {
   readonly reduction?: Reduction;
 }
 
+const OPTIONS: readonly (keyof MseOptions)[] = ["reduction"];
+
 /**
  * Mean squared error, as PyTorch's mse_loss: (x − target)².
  *
  *   x, target (…)   →   loss (), or (…) with reduction "none"
  */
-export function mse(x: Tensor, target: Tensor, { reduction = "mean" }: MseOptions = {}): Tensor {
+export function mse(x: Tensor, target: Tensor, options: MseOptions = {}): Tensor {
+  checkOptions("run mse", options, OPTIONS);
+  const { reduction = "mean" } = options;
   checkShape("mse", "target", target.shape, x.shape);
   checkF32("mse", { x, target });
-  if (!["mean", "sum", "none"].includes(reduction))
-    throw new RangeError(`Cannot run mse: reduction is "${reduction}" but should be mean, sum or none`);
+  checkChoice("mse", "reduction", reduction, REDUCTIONS);
   const N = x.size;
   if (reduction === "mean" && N === 0)
     throw new RangeError(`Cannot run mse: x is ${showShape(x.shape)}, which leaves nothing to average`);

@@ -1,4 +1,5 @@
 /** Sums and means: the twin of kernels/reduce.wgsl. Every sum is in a fixed order: the same bits every run. */
+import { checkOptions } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, type Shape, showShape } from "../tensor/shape.ts";
@@ -28,7 +29,11 @@ export function rowSums(x: Tensor, rows: number, C: number, divisor = 1): Tensor
   return last ? y.reshaped([rows]) : rowSums(y, rows, splits, divisor);
 }
 
-function total(name: string, x: Tensor, { axis }: SumOptions, mean: boolean): Tensor {
+const OPTIONS: readonly (keyof SumOptions)[] = ["axis"];
+
+function total(name: string, x: Tensor, options: SumOptions, mean: boolean): Tensor {
+  checkOptions(`run ${name}`, options, OPTIONS);
+  const { axis } = options;
   checkF32(name, { x });
   if (axis !== undefined && axis !== -1)
     throw new RangeError(`Cannot run ${name}: axis is ${axis} but should be -1 or absent, for all`);

@@ -1,3 +1,4 @@
+import { checkChoice, checkOptions } from "../gpu/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape } from "../tensor/shape.ts";
@@ -8,7 +9,10 @@ const k = twin("softmax");
 
 /** How a softmax is masked, and whether its logarithm is wanted. */
 export interface SoftmaxOptions {
-  /** u32, 1 where an element is masked out: the shape of x, or of its last axes, then the same for all before them. */
+  /**
+   * u32, 1 = masked out, as masked_fill's; the mask of attention has 1 = keep. The shape of x, or of its last axes, then the
+   * same for all before them.
+   */
   readonly mask?: Tensor;
   /**
    * What masked elements count as. "-inf": nothing, without a gradient; a row masked wholly is NaN. "finfo.min": the
@@ -29,9 +33,14 @@ interface Mask {
   readonly blocking: boolean;
 }
 
+const OPTIONS: readonly (keyof SoftmaxOptions)[] = ["mask", "fill", "log"];
+const FILLS: readonly NonNullable<SoftmaxOptions["fill"]>[] = ["-inf", "finfo.min"];
+
 /** Softmax over the last axis.   x (…, C) → y (…, C)      saved: y */
 export function softmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
+  checkOptions("run softmax", options, OPTIONS);
   const { mask, fill = "-inf", log = false } = options;
+  checkChoice("softmax", "fill", fill, FILLS);
   if (!mask) return run(x, 1, log);
   if (
     mask.shape.length > x.shape.length ||
@@ -69,8 +78,6 @@ export function attentionProbabilities(scores: Tensor, keyMask: Tensor | undefin
 }
 
 function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
-  if (mask && mask.tensor.dtype !== "u32")
-    throw new TypeError(`Cannot run softmax: the mask is ${mask.tensor.dtype}, expected u32`);
   const N = rowsOf(x.shape);
   const dims = {
     N,

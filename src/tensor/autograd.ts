@@ -3,6 +3,7 @@
  *
  *     const { value, gradients } = valueAndGrad(device, parameters, () => ops.mse(model(x), target));
  */
+import { describeValue, synchronous } from "../gpu/checks.ts";
 import type { Device } from "../gpu/device.ts";
 import { accumulate } from "./accumulate.ts";
 import { own, scope } from "./scope.ts";
@@ -14,6 +15,20 @@ import { Tensor } from "./tensor.ts";
 export type Differentiable = Tensor | { readonly value: Tensor };
 
 const tensorOf = (given: Differentiable): Tensor => (given instanceof Tensor ? given : given.value);
+
+/** The tensors of `given`, or a TypeError of `name`. */
+function tensorsOf(name: string, given: readonly Differentiable[]): Set<Tensor> {
+  const tensors = new Set<Tensor>();
+  for (const [i, each] of given.entries()) {
+    const tensor: unknown = each && tensorOf(each);
+    if (!(tensor instanceof Tensor))
+      throw new TypeError(
+        `Cannot run ${name}: parameter ${i} is ${describeValue(each)} but should be a tensor or a Parameter`,
+      );
+    tensors.add(tensor);
+  }
+  return tensors;
+}
 
 /** A loss and its gradients. */
 export interface ValueAndGrad<P> {
@@ -127,9 +142,15 @@ function differentiate<P extends Differentiable, O extends readonly Tensor[], A>
   body: (tape: Tape) => Forward<O, A>,
 ): Vjp<P, O> & { readonly aux: A } {
   if (tapeOf(device)) throw new Error(`Cannot run ${name}: a tape is running on this device already`);
+  if (typeof inputs?.[Symbol.iterator] !== "function") {
+    const meant = typeof inputs === "object" && "parameters" in inputs ? ", as its parameters are" : "";
+    throw new TypeError(
+      `Cannot run ${name}: its parameters are ${describeValue(inputs)} but should be an array of tensors or Parameters${meant}`,
+    );
+  }
   return scope(device, () => {
     const given = [...inputs];
-    const wanted = new Set(given.map(tensorOf));
+    const wanted = tensorsOf(name, given);
     const tape = newTape(wanted);
     const flowing: Flowing = new Map();
     try {
@@ -147,15 +168,10 @@ function differentiate<P extends Differentiable, O extends readonly Tensor[], A>
       for (const g of flowing.values()) g.release();
       throw error;
     } finally {
+      tape.lineage.ended = true;
       while (tape.entries.length > 0) dropLast(tape);
     }
   });
-}
-
-function synchronous<T>(name: string, result: T): T {
-  if (result instanceof Promise)
-    throw new TypeError(`Cannot run ${name}: its body returned a Promise, but must be synchronous`);
-  return result;
 }
 
 function checkLoss(loss: unknown, tape: Tape): asserts loss is Tensor {
@@ -220,6 +236,10 @@ function propagate(tape: Tape, entry: Entry, dy: Tensor, flowing: Flowing): void
   const needs = inputs.map((t) => tape.tracked.has(t));
   scope(dy.device, () => {
     const given = entry.backward(dy, needs);
+    if (!Array.isArray(given) || given.length > inputs.length)
+      throw new Error(
+        `Cannot differentiate ${name}: its backward gave ${Array.isArray(given) ? `${given.length} gradients` : describeValue(given)} but should give an array of ${inputs.length}, one for each input`,
+      );
     for (const [i, { shape }] of inputs.entries()) {
       if (!needs[i]) continue;
       const g = given[i];

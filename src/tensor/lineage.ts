@@ -4,9 +4,9 @@
  * A tape has one lineage. The device tells it of every dispatch while the tape runs; the tape tells it what is tracked
  * and asks it about tensors that are not. Tensors are told apart by their memory, which they share with their views.
  */
-import type { Bound } from "../gpu/kernel.ts";
+import type { Bound, Watcher } from "../gpu/kernel.ts";
 import { showShape } from "./shape.ts";
-import { Tensor } from "./tensor.ts";
+import { type Memory, Tensor } from "./tensor.ts";
 
 export interface Cut {
   /** Where the gradient's way ends: a kernel and its entry point. */
@@ -22,13 +22,60 @@ export const detach = (view: Bound): void => {
   if (view instanceof Tensor) detached.add(view);
 };
 
+/** A gradient would pass by a write in place as if that had not happened, or be computed from what was written. */
+function checkWrite({ memory, shape }: Tensor, writer: string, name: string): void {
+  if (memory.tape === undefined || memory.tape.ended) return;
+  const { savedBy } = memory;
+  const has =
+    savedBy === undefined ? "that is on the tape" : `that ${savedBy} has saved for the backward pass`;
+  throw new Error(
+    `Cannot run ${writer}: ${name} is a tensor of shape ${showShape(shape)} ${has}; write to a new one`,
+  );
+}
+
 export class Lineage {
   readonly #tracked = new WeakMap<object, Tensor>();
   /** What was written from tracked tensors and not recorded, so far. */
   readonly #written = new WeakMap<object, { readonly name: string; readonly sources: Set<Tensor> }>();
 
+  /** Set by the tape once its gradients are taken: what was on it may be written again. */
+  ended = false;
+
+  /** Watches where nothing is recorded: what the tape has is not to be written there either. */
+  readonly unrecorded: Watcher = {
+    viewed: detach,
+    ran(kernel, bound, outputs) {
+      for (const key in bound) {
+        const t = bound[key];
+        if (t instanceof Tensor && outputs.has(key)) checkWrite(t, kernel, key);
+      }
+    },
+    wrote: this.wrote,
+  };
+
   track(tensor: Tensor): void {
     this.#tracked.set(tensor.memory, tensor);
+    this.#claim(tensor.memory);
+  }
+
+  /** The backward of `op` will read these. */
+  save(op: string, tensors: readonly Tensor[]): void {
+    for (let i = 0; i < tensors.length; i++) {
+      const { memory } = tensors[i];
+      this.#claim(memory);
+      memory.savedBy ??= op;
+    }
+  }
+
+  #claim(memory: Memory): void {
+    if (memory.tape !== undefined && !memory.tape.ended) return;
+    memory.tape = this;
+    memory.savedBy = undefined;
+  }
+
+  /** Throws where the CPU is about to write what a tape has. */
+  wrote(tensor: Bound): void {
+    if (tensor instanceof Tensor) checkWrite(tensor, "Tensor.write", "it");
   }
 
   /** Notes a dispatch; `outputs` are the names of what it writes. */
@@ -37,7 +84,12 @@ export class Lineage {
     let name = "";
     for (const key in bound) {
       const t = bound[key];
-      if (outputs.has(key) || !(t instanceof Tensor) || detached.has(t)) continue;
+      if (!(t instanceof Tensor)) continue;
+      if (outputs.has(key)) {
+        checkWrite(t, kernel, key);
+        continue;
+      }
+      if (detached.has(t)) continue;
       const tracked = this.#tracked.get(t.memory);
       const before = tracked ? undefined : this.#written.get(t.memory);
       if (!tracked && !before) continue;

@@ -1,6 +1,6 @@
 /** Tensors, who frees them, and automatic differentiation. */
 export { scope } from "./scope.ts";
-export type { Shape } from "./shape.ts";
+export { checkShape, type Shape } from "./shape.ts";
 export {
   type Differentiable,
   type ValueAndGrad,
@@ -12,4 +12,4 @@ export {
 export { type GradcheckOptions, gradcheck, type Movable } from "./gradcheck.ts";
 export { checkpoint } from "./checkpoint.ts";
 export { type Backward, isTracked, noGrad, notDifferentiable, record } from "./tape.ts";
-export { type DType, Tensor, type WeightDType } from "./tensor.ts";
+export { checkF32, type DType, type Memory, Tensor, type WeightDType } from "./tensor.ts";

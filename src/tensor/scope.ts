@@ -5,27 +5,16 @@
 import type { Device } from "../gpu/device.ts";
 import type { Tensor } from "./tensor.ts";
 
-const stacks = new WeakMap<Device, Tensor[][]>();
-
-function stackOf(device: Device): Tensor[][] {
-  let stack = stacks.get(device);
-  if (!stack) {
-    stack = [];
-    stacks.set(device, stack);
-  }
-  return stack;
-}
-
 /** Called by every new tensor: the innermost scope owns it, else whoever made it. */
 export function adopt(tensor: Tensor): void {
   tensor.keep();
-  stackOf(tensor.device).at(-1)?.push(tensor);
+  own(tensor);
 }
 
 // Duck-typed to keep the import of Tensor a type: Tensor itself imports adopt() from here.
 const isTensor = (x: object): x is Tensor => "buffer" in x && "shape" in x && "keep" in x;
 
-function collect(value: unknown, into: Set<Tensor>): void {
+function collect(value: unknown, into: Set<{ release(): void }>): void {
   if (typeof value !== "object" || value === null) return;
   if (isTensor(value)) into.add(value);
   else if (value instanceof Map) for (const v of value.values()) collect(v, into);
@@ -36,7 +25,7 @@ function collect(value: unknown, into: Set<Tensor>): void {
 
 /** Adds a tensor that has one owner already to the innermost scope, which will release it. */
 export function own(tensor: Tensor): void {
-  stackOf(tensor.device).at(-1)?.push(tensor);
+  tensor.device.scopes.at(-1)?.push(tensor);
 }
 
 /**
@@ -56,10 +45,10 @@ export function own(tensor: Tensor): void {
  * ```
  */
 export function scope<T>(device: Device, body: () => T): T {
-  const stack = stackOf(device);
-  const mine: Tensor[] = [];
+  const stack = device.scopes;
+  const mine: { release(): void }[] = [];
   stack.push(mine);
-  const kept = new Set<Tensor>();
+  const kept = new Set<{ release(): void }>();
   try {
     const result = body();
     if (result instanceof Promise) {
@@ -70,7 +59,7 @@ export function scope<T>(device: Device, body: () => T): T {
   } finally {
     stack.length = stack.indexOf(mine);
     const outer = stack.at(-1);
-    const handed = new Set<Tensor>();
+    const handed = new Set<{ release(): void }>();
     for (const tensor of mine) {
       // A tensor may stand here twice, as a cotangent that became a gradient: its caller is to release it once.
       if (!kept.has(tensor) || handed.has(tensor)) tensor.release();

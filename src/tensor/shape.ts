@@ -1,7 +1,22 @@
 /** Shapes, and checks whose messages say what is and what should be. */
 
+import { describeValue } from "../gpu/checks.ts";
+
 /** Lengths of the axes; () is a scalar. */
 export type Shape = readonly number[];
+
+/** Throws unless `shape` is an array of lengths: whole numbers from 0 on. */
+export function checkLengths(shape: Shape): void {
+  if (!Array.isArray(shape))
+    throw new TypeError(
+      `Cannot make a tensor: its shape is ${describeValue(shape)} but should be an array of lengths`,
+    );
+  for (const length of shape)
+    if (!(Number.isSafeInteger(length) && length >= 0))
+      throw new RangeError(
+        `Cannot make a tensor of shape ${showShape(shape)}: lengths should be whole numbers from 0 on`,
+      );
+}
 
 export const sizeOf = (shape: Shape): number => shape.reduce((n, d) => n * d, 1);
 export const showShape = (shape: Shape): string => `(${shape.join(", ")})`;

@@ -8,8 +8,9 @@
  * tape's lineage; a gradient that arrives there, or begins there, is an error that names the kernel.
  */
 import type { Device } from "../gpu/device.ts";
+import { describeValue, synchronous } from "../gpu/checks.ts";
 import type { Watcher } from "../gpu/kernel.ts";
-import { detach, Lineage } from "./lineage.ts";
+import { Lineage } from "./lineage.ts";
 import { showShape } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -33,6 +34,8 @@ export interface Tape {
   readonly lineage: Lineage;
   /** Set on the tape of checkpoint(): it keeps no entries, only which tensors of the tape around it are used. */
   readonly looksFrom?: { readonly around: Tape; readonly used: Set<Tensor> };
+  /** Is told of each recorded op and each seed: checkpoint() holds its second run to the first. */
+  note?: (step: string) => void;
 }
 
 export function newTape(tracked: Iterable<Tensor>): Tape {
@@ -104,7 +107,8 @@ export function reaches(tape: Tape, tensor: Tensor): boolean {
  * Puts an op on the tape, if one runs, and returns its output. `inputs` name every tensor that a gradient may have to
  * reach: where the op's kernels read a tracked one besides, a gradient that arrives is an error.
  *
- * `saved` are the tensors that `backward` will read; the tape holds them until then.
+ * `saved` are the tensors that `backward` will read; the tape holds them until then, and refuses writes to them, as to all
+ * that a gradient passes.
  *
  * @example
  * ```ts
@@ -129,8 +133,14 @@ export function record(
   saved: readonly Tensor[],
   backward: Backward,
 ): Tensor {
+  if (!Array.isArray(inputs) || !Array.isArray(saved) || typeof backward !== "function")
+    throw new TypeError(
+      `Cannot record ${name}: its inputs, saved tensors and backward are ${[inputs, saved, backward].map(describeValue).join(", ")} but should be an array, an array and a function`,
+    );
   const tape = tapes.get(output.device);
   if (!tape || inputs.filter((t) => reaches(tape, t)).length === 0) return output;
+  tape.note?.(name);
+  tape.lineage.save(name, saved);
   const lost = tape.lineage.settle(output, inputs);
   track(tape, output);
   if (tape.looksFrom) {
@@ -146,6 +156,11 @@ export function record(
   return output;
 }
 
+/** An op draws at random by `seed`: in a part that runs twice it must be the same seed both times. */
+export function noteSeed(device: Device, name: string, seed: number): void {
+  tapes.get(device)?.note?.(`${name} with seed ${seed}`);
+}
+
 /** The backward of an op that has none: a gradient that arrives is an error, never silently dropped. */
 export function notDifferentiable(name: string, reason: string): Backward {
   return () => {
@@ -154,7 +169,8 @@ export function notDifferentiable(name: string, reason: string): Backward {
 }
 
 /**
- * Runs `body` without recording: no gradient passes what it makes. As torch.no_grad.
+ * Runs `body` without recording: no gradient passes what it makes. As torch.no_grad. Throws a TypeError where `body`
+ * returns a Promise.
  *
  * @example
  * ```ts
@@ -167,7 +183,8 @@ export function notDifferentiable(name: string, reason: string): Backward {
  * ```
  */
 export function noGrad<T>(device: Device, body: () => T): T {
-  return tapes.has(device) ? during(device, undefined, { viewed: detach }, body) : body();
+  const tape = tapes.get(device);
+  return synchronous("noGrad", tape ? during(device, undefined, tape.lineage.unrecorded, body) : body());
 }
 
 /** Removes the last entry and releases its tensors. */

@@ -6,9 +6,11 @@
  * of them lets go, the buffer returns to the pool.
  */
 import type { Device } from "../gpu/device.ts";
+import { describeValue } from "../gpu/checks.ts";
+import type { Bound } from "../gpu/kernel.ts";
 import type { PoolBuffer } from "../gpu/pool.ts";
 import { adopt } from "./scope.ts";
-import { type Shape, sameShape, showShape, sizeOf } from "./shape.ts";
+import { checkLengths, type Shape, sameShape, showShape, sizeOf } from "./shape.ts";
 
 /** f16 stores weights only; every kernel computes and accumulates in f32. */
 export type DType = "f32" | "f16" | "i32" | "u32";
@@ -17,18 +19,43 @@ export type WeightDType = Extract<DType, "f32" | "f16">;
 
 const bytesOf = { f32: 4, f16: 2, i32: 4, u32: 4 } as const;
 
+/** What the values of a tensor come from. */
+type Values = Float32Array | Int32Array | Uint32Array;
+
+const isValues = (data: unknown): data is Values =>
+  data instanceof Float32Array || data instanceof Int32Array || data instanceof Uint32Array;
+
+const dtypeOf = (data: Values): DType =>
+  data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
+
+/** What Tensor.write() takes. */
+const WRITTEN: Readonly<Record<DType, string>> = {
+  f32: "a Float32Array",
+  i32: "an Int32Array",
+  u32: "a Uint32Array",
+  f16: "ops.convert() or ops.halved(), which make one,",
+};
+
 /** Throws unless all `tensors` are f32: a kernel would read the bits of another type as if they were. */
 export function checkF32(op: string, tensors: Readonly<Record<string, Tensor>>): void {
   for (const name in tensors) {
-    const { dtype } = tensors[name];
+    const tensor = tensors[name];
+    if (!(tensor instanceof Tensor))
+      throw new TypeError(`Cannot run ${op}: ${name} is ${describeValue(tensor)} but should be a tensor`);
+    const { dtype } = tensor;
     if (dtype !== "f32") throw new TypeError(`Cannot run ${op}: ${name} is ${dtype} but should be f32`);
   }
 }
 
+/** What stands for an input that is not given and that the kernel, told so, does not read. */
+export const unread = ({ device, buffer }: Tensor): Bound => ({ device, buffer });
+
 /** A buffer shared by a tensor and its reshaped views. */
-class Storage {
+class Storage implements Memory {
   readonly device: Device;
   readonly buffer: PoolBuffer;
+  tape: { readonly ended: boolean } | undefined;
+  savedBy: string | undefined;
   #holds = 0;
 
   constructor(device: Device, buffer: PoolBuffer) {
@@ -41,6 +68,14 @@ class Storage {
   drop(): void {
     if (--this.#holds === 0) this.device.pool.release(this.buffer);
   }
+}
+
+/** What a tensor shares with its views and with no other tensor; the tape notes there what it has. */
+export interface Memory {
+  /** The tape on which it is or was. */
+  tape: { readonly ended: boolean } | undefined;
+  /** The operator that saved it there for its backward. */
+  savedBy: string | undefined;
 }
 
 /**
@@ -76,6 +111,7 @@ export class Tensor {
 
   /** A tensor with whatever bytes the pool had: for outputs that a kernel fills wholly. */
   static empty(device: Device, shape: Shape, dtype: DType = "f32"): Tensor {
+    checkLengths(shape);
     const bytes = Math.max(4, sizeOf(shape) * bytesOf[dtype]);
     // Kernels go by vec4: the last one may reach past the end.
     return new Tensor(new Storage(device, device.pool.acquire(Math.ceil(bytes / 16) * 16)), shape, dtype);
@@ -83,16 +119,24 @@ export class Tensor {
 
   /** Takes over a buffer that the caller filled. */
   static over(device: Device, buffer: PoolBuffer, shape: Shape, dtype: DType = "f32"): Tensor {
+    checkLengths(shape);
     return new Tensor(new Storage(device, buffer), shape, dtype);
   }
 
-  /** A tensor with these values: f32, i32 or u32 by the array's kind. Throws a TypeError where they do not fill the shape. */
+  /**
+   * A tensor with these values: f32, i32 or u32 by the array's kind. Throws a TypeError for another kind of array and where the
+   * values do not fill the shape, a RangeError for lengths that are not whole.
+   */
   static from(device: Device, data: Float32Array | Int32Array | Uint32Array, shape: Shape): Tensor {
+    checkLengths(shape);
+    if (!isValues(data))
+      throw new TypeError(
+        `Cannot make a tensor from ${describeValue(data)}: a Float32Array, Int32Array or Uint32Array expected`,
+      );
     if (data.length !== sizeOf(shape))
       throw new TypeError(`Cannot make a tensor of shape ${showShape(shape)} from ${data.length} values`);
-    const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
-    const tensor = Tensor.empty(device, shape, dtype);
-    tensor.write(data);
+    const tensor = Tensor.empty(device, shape, dtypeOf(data));
+    tensor.#upload(data);
     return tensor;
   }
 
@@ -103,11 +147,13 @@ export class Tensor {
   /** What holds the values, from byte 0 on. Throws where the tensor was freed. */
   get buffer(): PoolBuffer {
     if (this.#dead)
-      throw new Error(`Cannot use a tensor of shape ${showShape(this.shape)}: its scope has ended`);
+      throw new Error(
+        `Cannot use a tensor of shape ${showShape(this.shape)}: it was released, or its scope has ended`,
+      );
     return this.#storage.buffer;
   }
   /** What it shares with its views and with no other tensor. */
-  get memory(): object {
+  get memory(): Memory {
     return this.#storage;
   }
   /** Elements. */
@@ -126,6 +172,7 @@ export class Tensor {
 
   /** The same bytes under another shape. No gradient passes: ops use reshape(), which records it. */
   reshaped(shape: Shape): Tensor {
+    checkLengths(shape);
     if (sizeOf(shape) !== this.size)
       throw new TypeError(`Cannot reshape ${showShape(this.shape)} to ${showShape(shape)}: the sizes differ`);
     if (sameShape(shape, this.shape)) return this;
@@ -134,10 +181,22 @@ export class Tensor {
     return view;
   }
 
-  /** Overwrites the values from the CPU; work recorded before still sees the old ones. Throws where the sizes differ. */
+  /**
+   * Overwrites the values from the CPU; work recorded before still sees the old ones. Throws where the sizes differ or the array
+   * is not of the dtype, and in the body of valueAndGrad() or vjp() where the backward pass would see the new values.
+   */
   write(data: Float32Array | Int32Array | Uint32Array): void {
+    if (!isValues(data) || dtypeOf(data) !== this.dtype)
+      throw new TypeError(
+        `Cannot write ${describeValue(data)} to a tensor of ${this.dtype}: ${WRITTEN[this.dtype]} expected`,
+      );
     if (data.length !== this.size)
       throw new TypeError(`Cannot write ${data.length} values to a tensor of shape ${showShape(this.shape)}`);
+    this.device.watcher?.wrote?.(this);
+    this.#upload(data);
+  }
+
+  #upload(data: Values): void {
     const bytes =
       data.buffer instanceof ArrayBuffer
         ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
