@@ -77,7 +77,7 @@ test("operators refuse values that they would take for others", () => {
       ops.layerNorm(f32(2, 4), w, w, 1e-5, "swish" as never),
     [`Cannot run activation: activation is "swish" but ${activations}`]: () =>
       ops.activation(logits, "swish" as never),
-    'Cannot run softmax: fill is "inf" but should be one of -inf, finfo.min': () =>
+    'Cannot run softmax: fill is "inf" but should be one of -inf, finfo.min; did you mean -inf?': () =>
       ops.softmax(logits, { fill: "inf" as never }),
     'Cannot run convert: to is "float16" but should be one of f32, f16': () =>
       ops.convert(logits, "F32", [2, 3], "float16" as never),
@@ -99,14 +99,14 @@ test("operators refuse values that they would take for others", () => {
 test("operators refuse options that they do not have, and name the nearest", () => {
   const x = f32(2, 3);
   refused({
-    "Cannot run mean: its options are -1 but should be an object of axis": () => ops.mean(x, -1 as never),
-    "Cannot run mean: there is no option dim (there are: axis)": () => ops.mean(x, { dim: -1 } as never),
-    "Cannot run sum: there is no option axes; did you mean axis?": () => ops.sum(x, { axes: -1 } as never),
-    "Cannot run softmax: there is no option axis (there are: mask, fill, log)": () =>
+    "Cannot run mean: options is -1 but should be an object": () => ops.mean(x, -1 as never),
+    "Cannot run mean: options has no dim; there are axis": () => ops.mean(x, { dim: -1 } as never),
+    "Cannot run sum: options has no axes; did you mean axis?": () => ops.sum(x, { axes: -1 } as never),
+    "Cannot run softmax: options has no axis; there are mask, fill, log": () =>
       ops.softmax(x, { axis: 0 } as never),
-    "Cannot run crossEntropy: there is no option label_smoothing; did you mean labelSmoothing?": () =>
+    "Cannot run crossEntropy: options has no label_smoothing; did you mean labelSmoothing?": () =>
       ops.crossEntropy(x, [0, 1], { label_smoothing: 0.1 } as never),
-    "Cannot run matmul: there is no option transposeB (there are: transB, alpha)": () =>
+    "Cannot run matmul: options has no transposeB; there are transB, alpha": () =>
       ops.matmul(x, x, { transposeB: true } as never),
   });
   x.release();
@@ -118,9 +118,9 @@ test("Twin.run() refuses a variant, an override and a grid that it would not go 
     twin("elementwise").run("fill", { y }, { quads: 1, alpha: 1, beta: 1 }, grid, variant);
   run({});
   refused({
-    "Cannot run elementwise.fill: there is no option WG (there are: flags, overrides)": () =>
+    "Cannot run elementwise.fill: options has no WG; there are flags, overrides": () =>
       run({ WG: 32 } as never),
-    "Cannot run elementwise.fill: there is no option override; did you mean overrides?": () =>
+    "Cannot run elementwise.fill: options has no override; did you mean overrides?": () =>
       run({ override: { WG: 32 } } as never),
     "Cannot run elementwise.fill: override WG is 32.5, a value of u32 expected": () =>
       run({ overrides: { WG: 32.5 } }),
@@ -140,7 +140,7 @@ test("openDevice() refuses a host that was not awaited, and options that there a
       open(none),
     "Cannot open a GPU: the host is a Promise but should be what `await currentHost()` gives": () =>
       open(currentHost()),
-    "Cannot open a GPU: there is no option paht; did you mean path?": () => open(host, { paht: "cpu" }),
+    "Cannot open a GPU: options has no paht; did you mean path?": () => open(host, { paht: "cpu" }),
     "Cannot open a GPU: memoryLimit is NaN but should be a number of bytes": () =>
       open(host, { memoryLimit: Number.NaN }),
   }))

@@ -6,7 +6,7 @@
 import type { GpuOptions, Host } from "../host/host.ts";
 import { type DeviceInfo, describe } from "./adapter.ts";
 import { BindGroups } from "./bind_groups.ts";
-import { checkOptions, describeValue, synchronous } from "./checks.ts";
+import { checkOptions, describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "./kernel.ts";
 import { KERNEL_TEXTS } from "./kernel_texts.ts";
 import { KERNELS, type Path } from "./launch.ts";

@@ -2,7 +2,7 @@
  * Twins: a kernel and the TypeScript that runs it, matched by name. Buffers, dims and overrides pass by their WGSL names; a
  * missing, unknown or aliased name throws here, before the GPU sees it.
  */
-import { describeValue } from "./checks.ts";
+import { describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { KERNELS, type KernelName } from "./launch.ts";
 import type { PoolBuffer } from "./pool.ts";

@@ -1,4 +1,4 @@
-import { checkOptions, describeValue } from "./checks.ts";
+import { checkOptions, describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";

@@ -1,4 +1,4 @@
-import { describeValue } from "./checks.ts";
+import { describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid } from "./kernel.ts";
 import type { PoolBuffer } from "./pool.ts";

@@ -1,4 +1,4 @@
-import { checkNumber, checkOptions, keysOf } from "../io/check_options.ts";
+import { checkNumber, checkOptions, keysOf } from "../io/checks.ts";
 import { crossAttention, selfAttention, selfAttentionWithProbabilities } from "../ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Linear, PackedLinear } from "./linear.ts";

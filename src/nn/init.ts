@@ -1,6 +1,6 @@
 /** The values that parameters begin with, as rules; equal rules, seeds and keys give equal values. */
 import { SAMPLE_RATE } from "../io/audio.ts";
-import { checkChoice, checkNumber } from "../io/check_options.ts";
+import { checkChoice, checkNumber } from "../io/checks.ts";
 import { hash, normal, uniform } from "./random.ts";
 
 /** How a parameter that no checkpoint holds begins. */

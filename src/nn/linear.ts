@@ -1,4 +1,4 @@
-import { checkOptions, keysOf } from "../io/check_options.ts";
+import { checkOptions, keysOf } from "../io/checks.ts";
 import { type LinearOptions, linear } from "../ops/matmul.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Init } from "./init.ts";

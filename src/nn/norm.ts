@@ -1,4 +1,4 @@
-import { checkNumber } from "../io/check_options.ts";
+import { checkNumber } from "../io/checks.ts";
 import type { ActivationKind } from "../ops/activation.ts";
 import { groupNorm } from "../ops/group_norm.ts";
 import { layerNorm } from "../ops/layer_norm.ts";

@@ -1,4 +1,4 @@
-import { checkChoice } from "../io/check_options.ts";
+import { checkChoice } from "../io/checks.ts";
 import { halved } from "../ops/convert.ts";
 import type { Shape } from "../tensor/shape.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";

@@ -4,7 +4,7 @@
  * are left-over ones among the model's own.
  */
 import type { Device } from "../gpu/device.ts";
-import { checkChoice, checkOptions, keysOf } from "../io/check_options.ts";
+import { checkChoice, checkOptions, keysOf } from "../io/checks.ts";
 import type { StoredDType } from "../io/dtype.ts";
 import { toF32 } from "../io/dtype.ts";
 import type { Safetensors } from "../io/safetensors.ts";

@@ -1,4 +1,4 @@
-import { checkChoice } from "../gpu/checks.ts";
+import { checkChoice } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
@@ -22,7 +22,7 @@ const codes: Readonly<Record<ActivationKind, number>> = {
 export function activationCode(op: string, kind?: ActivationKind): number {
   if (kind === undefined) return 0;
   const code = codes[kind];
-  if (code === undefined) checkChoice(op, "activation", kind, Object.keys(codes));
+  if (code === undefined) checkChoice(`run ${op}`, "activation", kind, Object.keys(codes));
   return code;
 }
 

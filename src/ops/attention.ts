@@ -1,5 +1,5 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
-import { checkOptions } from "../gpu/checks.ts";
+import { checkOptions } from "../io/checks.ts";
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";

@@ -2,7 +2,7 @@
  * 1-D convolution over channels-last frames. A window of k frames is k·C contiguous floats, so the convolution is a
  * matrix product whose rows of A overlap; only groups, padding, dilation and odd channel counts cost a copy first.
  */
-import { checkOptions } from "../gpu/checks.ts";
+import { checkOptions } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";

@@ -1,4 +1,4 @@
-import { checkChoice } from "../gpu/checks.ts";
+import { checkChoice } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
@@ -21,8 +21,8 @@ export function convert(
   shape: readonly number[],
   to: WeightDType,
 ): Tensor {
-  checkChoice("convert", "from", from, Object.keys(kinds));
-  checkChoice("convert", "to", to, ["f32", "f16"]);
+  checkChoice("run convert", "from", from, Object.keys(kinds));
+  checkChoice("run convert", "to", to, ["f32", "f16"]);
   const reason = "it reads stored bytes; halved() has a gradient";
   return record("convert", [raw], run(raw, from, shape, to), [], notDifferentiable("convert", reason));
 }

@@ -1,4 +1,4 @@
-import { checkChoice, checkOptions } from "../gpu/checks.ts";
+import { checkChoice, checkOptions } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
@@ -48,7 +48,7 @@ export function crossEntropy(
 ): Tensor {
   checkOptions("run crossEntropy", options, OPTIONS);
   const { weight, labelSmoothing = 0, ignoreIndex = -100, reduction = "mean" } = options;
-  checkChoice("crossEntropy", "reduction", reduction, REDUCTIONS);
+  checkChoice("run crossEntropy", "reduction", reduction, REDUCTIONS);
   checkShape("crossEntropy", "logits", logits.shape, [-1, -1]);
   const [N, V] = logits.shape;
   if (weight) checkShape("crossEntropy", "weight", weight.shape, [V]);

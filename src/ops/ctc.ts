@@ -1,4 +1,4 @@
-import { checkChoice, checkOptions } from "../gpu/checks.ts";
+import { checkChoice, checkOptions } from "../io/checks.ts";
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
@@ -49,7 +49,7 @@ export function ctcLoss(
 ): Tensor {
   checkOptions("run ctcLoss", options, OPTIONS);
   const { blank = 0, reduction = "mean", zeroInfinity = false } = options;
-  checkChoice("ctcLoss", "reduction", reduction, REDUCTIONS);
+  checkChoice("run ctcLoss", "reduction", reduction, REDUCTIONS);
   checkShape("ctcLoss", "logits", logits.shape, [-1, -1, -1]);
   const [B, T, V] = logits.shape;
   checkTargets(targets, inputLengths, B, T, V, blank);

@@ -1,4 +1,4 @@
-import { describeValue } from "../gpu/checks.ts";
+import { describeValue } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { noteSeed, record } from "../tensor/tape.ts";

@@ -1,4 +1,4 @@
-import { checkOptions, describeValue } from "../gpu/checks.ts";
+import { checkOptions, describeValue } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";

@@ -1,5 +1,5 @@
 /** Ops that move or mask whole rows: the twin of kernels/frames.wgsl. */
-import { describeValue } from "../gpu/checks.ts";
+import { describeValue } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";

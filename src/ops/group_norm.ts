@@ -1,4 +1,4 @@
-import { checkNumber } from "../gpu/checks.ts";
+import { checkNumber } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
@@ -18,7 +18,7 @@ export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: 
   const [B, T, C] = x.shape;
   checkShape("groupNorm", "w", w.shape, [C]);
   checkShape("groupNorm", "b", b.shape, [C]);
-  checkNumber("groupNorm", "eps", eps);
+  checkNumber("run groupNorm", "eps", eps);
   if (C % groups !== 0)
     throw new RangeError(`Cannot run groupNorm: ${C} channels do not divide into ${groups} groups`);
   const dims = { B, T, C, G: groups, eps };

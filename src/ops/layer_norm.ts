@@ -1,4 +1,4 @@
-import { checkNumber } from "../gpu/checks.ts";
+import { checkNumber } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
@@ -20,7 +20,7 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
   const C = x.shape.at(-1) ?? 1;
   checkShape("layerNorm", "w", w.shape, [C]);
   checkShape("layerNorm", "b", b.shape, [C]);
-  checkNumber("layerNorm", "eps", eps);
+  checkNumber("run layerNorm", "eps", eps);
   const code = activationCode("layerNorm", activation);
   if (activation && isRecording(x.device) && [x, w, b].some(isTracked))
     return activate(layerNorm(x, w, b, eps), activation);

@@ -1,5 +1,5 @@
 /** Matrix products: the twin of kernels/matmul.wgsl, and the ops that are one product with a fused tail. */
-import { checkOptions } from "../gpu/checks.ts";
+import { checkOptions } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";

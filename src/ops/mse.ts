@@ -1,4 +1,4 @@
-import { checkChoice, checkOptions } from "../gpu/checks.ts";
+import { checkChoice, checkOptions } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
@@ -27,7 +27,7 @@ export function mse(x: Tensor, target: Tensor, options: MseOptions = {}): Tensor
   const { reduction = "mean" } = options;
   checkShape("mse", "target", target.shape, x.shape);
   checkF32("mse", { x, target });
-  checkChoice("mse", "reduction", reduction, REDUCTIONS);
+  checkChoice("run mse", "reduction", reduction, REDUCTIONS);
   const N = x.size;
   if (reduction === "mean" && N === 0)
     throw new RangeError(`Cannot run mse: x is ${showShape(x.shape)}, which leaves nothing to average`);

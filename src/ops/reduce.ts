@@ -1,5 +1,5 @@
 /** Sums and means: the twin of kernels/reduce.wgsl. Every sum is in a fixed order: the same bits every run. */
-import { checkOptions } from "../gpu/checks.ts";
+import { checkOptions } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, type Shape, showShape } from "../tensor/shape.ts";

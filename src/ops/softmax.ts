@@ -1,4 +1,4 @@
-import { checkChoice, checkOptions } from "../gpu/checks.ts";
+import { checkChoice, checkOptions } from "../io/checks.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape } from "../tensor/shape.ts";
@@ -40,7 +40,7 @@ const FILLS: readonly NonNullable<SoftmaxOptions["fill"]>[] = ["-inf", "finfo.mi
 export function softmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
   checkOptions("run softmax", options, OPTIONS);
   const { mask, fill = "-inf", log = false } = options;
-  checkChoice("softmax", "fill", fill, FILLS);
+  checkChoice("run softmax", "fill", fill, FILLS);
   if (!mask) return run(x, 1, log);
   if (
     mask.shape.length > x.shape.length ||

@@ -3,7 +3,7 @@
  *
  *     const { value, gradients } = valueAndGrad(device, parameters, () => ops.mse(model(x), target));
  */
-import { describeValue, synchronous } from "../gpu/checks.ts";
+import { describeValue, synchronous } from "../io/checks.ts";
 import type { Device } from "../gpu/device.ts";
 import { accumulate } from "./accumulate.ts";
 import { own, scope } from "./scope.ts";

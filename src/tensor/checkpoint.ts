@@ -1,5 +1,5 @@
 /** Activation checkpointing (Chen et al. 2016): memory for time. */
-import { synchronous } from "../gpu/checks.ts";
+import { synchronous } from "../io/checks.ts";
 import type { Device } from "../gpu/device.ts";
 import { vjp } from "./autograd.ts";
 import { during, reaches, record, type Tape, tapeOf } from "./tape.ts";

@@ -1,6 +1,6 @@
 /** Shapes, and checks whose messages say what is and what should be. */
 
-import { describeValue } from "../gpu/checks.ts";
+import { describeValue } from "../io/checks.ts";
 
 /** Lengths of the axes; () is a scalar. */
 export type Shape = readonly number[];

@@ -8,7 +8,7 @@
  * tape's lineage; a gradient that arrives there, or begins there, is an error that names the kernel.
  */
 import type { Device } from "../gpu/device.ts";
-import { describeValue, synchronous } from "../gpu/checks.ts";
+import { describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "../gpu/kernel.ts";
 import { Lineage } from "./lineage.ts";
 import { showShape } from "./shape.ts";

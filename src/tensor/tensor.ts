@@ -6,7 +6,7 @@
  * of them lets go, the buffer returns to the pool.
  */
 import type { Device } from "../gpu/device.ts";
-import { describeValue } from "../gpu/checks.ts";
+import { describeValue } from "../io/checks.ts";
 import type { Bound } from "../gpu/kernel.ts";
 import type { PoolBuffer } from "../gpu/pool.ts";
 import { adopt } from "./scope.ts";

@@ -3,7 +3,7 @@
  * finiteness stay on the GPU: nothing here waits.
  */
 import type { Device } from "../gpu/device.ts";
-import { checkNumber, checkOptions, keysOf } from "../io/check_options.ts";
+import { checkNumber, checkOptions, keysOf } from "../io/checks.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import { add, full } from "../ops/elementwise.ts";
 import { adamStep, type Clip, clipNorm, sgdStep } from "../ops/optimizer.ts";

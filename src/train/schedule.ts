@@ -1,5 +1,5 @@
 /** Learning rate schedules: the factor of each update. */
-import { checkChoice, checkNumber, checkOptions, keysOf } from "../io/check_options.ts";
+import { checkChoice, checkNumber, checkOptions, keysOf } from "../io/checks.ts";
 
 /** "linear": down to 0 at the end; "newbob": halved where the dev loss stalls; "constant". All after the warm-up. */
 export type ScheduleKind = "linear" | "newbob" | "constant";

@@ -1,7 +1,7 @@
 /** What a stage of training is given, and what it tells. */
 import type { Device } from "../gpu/device.ts";
 import type { RunFolder } from "./run_folder.ts";
-import { checkChoice, checkNumber, checkOptions, keysOf } from "../io/check_options.ts";
+import { checkChoice, checkNumber, checkOptions, keysOf } from "../io/checks.ts";
 import { checkSchedule, type ScheduleOptions } from "./schedule.ts";
 import type { Best, Identity, Latest } from "./state.ts";
 import type { DevResult, Task } from "./task.ts";
