@@ -9,6 +9,8 @@ import {
   Linear,
   PackedLinear,
   SelfAttention,
+  scope,
+  Tensor,
   Weights,
 } from "../src/mod.ts";
 import { testDevice } from "./device.ts";
@@ -125,4 +127,17 @@ test("a parameter without a value names initialize(), one that was disposed that
   assert.ok(weights.parameters.every(({ loaded }) => loaded));
   weights.dispose();
   assert.throws(() => weight.value, { message: "Cannot use a.weight (2, 3): its weights were disposed" });
+});
+
+test("attention names a stream of seeds that is none", async () => {
+  const weights = new Weights(device, { seed: 1 });
+  const layer = new SelfAttention(weights, 8, { heads: 2, dropout: 0.1 });
+  await weights.initialize();
+  const x = Tensor.from(device, new Float32Array(16), [1, 2, 8]);
+  assert.throws(() => scope(device, () => layer.forward(x, { mode: { training: true as Anything } })), {
+    message:
+      "Cannot run attention: mode.training is true but should be a stream of seeds, as trainingStream() makes",
+  });
+  x.release();
+  weights.dispose();
 });

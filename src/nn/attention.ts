@@ -1,4 +1,4 @@
-import { checkNumber, checkOptions, keysOf } from "../io/checks.ts";
+import { checkNumber, checkOptions, describeValue, keysOf } from "../io/checks.ts";
 import { crossAttention, selfAttention, selfAttentionWithProbabilities } from "../ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Linear, PackedLinear } from "./linear.ts";
@@ -47,8 +47,14 @@ function checkConfig(name: string, C: number, config: AttentionConfig): void {
 
 const NAMES = { qkv: ["q_proj", "k_proj", "v_proj"], out: "out_proj" } as const;
 
-const dropoutOf = (rate: number, { training }: Mode) =>
-  training && rate > 0 ? { rate, seed: training.next() } : undefined;
+function dropoutOf(rate: number, { training }: Mode) {
+  if (!training || rate === 0) return undefined;
+  if (typeof training.next !== "function")
+    throw new TypeError(
+      `Cannot run attention: mode.training is ${describeValue(training)} but should be a stream of seeds, as trainingStream() makes`,
+    );
+  return { rate, seed: training.next() };
+}
 
 /**
  * Multi-head self-attention (Vaswani et al. 2017) with one product for query, key and value.   x (B, T, inputWidth) →
