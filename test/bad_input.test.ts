@@ -193,7 +193,7 @@ test("predict says so where there is no adapter, none of that name, or too littl
   });
   predict(
     [clip, "--model", demo, "--memory", "0.25"],
-    /Cannot allocate .* on the GPU: .* the limit is 0\.3 MiB$/m,
+    /Cannot allocate .* on the GPU: .* the limit is 262144 bytes$/m,
     { opensGpu: true },
   );
   if (process.platform !== "linux") return; // drivers are named by variables on Linux alone
