@@ -34,7 +34,8 @@ export function checkOptions(
 /** Throws a RangeError where `value` is none of `choices`. */
 export function checkChoice(action: string, name: string, value: unknown, choices: readonly string[]): void {
   if (choices.includes(value as string)) return;
-  const near = typeof value === "string" ? nearest(value, choices, Math.min(2, value.length >> 1)) : undefined;
+  const near =
+    typeof value === "string" ? nearest(value, choices, Math.min(2, value.length >> 1)) : undefined;
   const hint = near === undefined ? "" : `; did you mean ${near}?`;
   throw new RangeError(
     `Cannot ${action}: ${name} is ${describeValue(value)} but should be one of ${choices.join(", ")}${hint}`,
