@@ -13,12 +13,7 @@ import {
   Tensor,
   Weights,
 } from "../src/mod.ts";
-import { testDevice } from "./device.ts";
-
-const device = await testDevice();
-/** Stands for what plain JavaScript passes. */
-// biome-ignore lint/suspicious/noExplicitAny: the point of these tests
-type Anything = any;
+import { type Anything, device } from "./misuse_fixture.ts";
 
 test("Weights refuses a key that is taken where the second layer is declared", () => {
   const weights = new Weights(device);

@@ -1,15 +1,11 @@
 /** Gradients, options and files that are not an optimiser's own are refused in one line, and nothing changes. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { test } from "node:test";
 import {
   Adam,
   AdamW,
-  currentHost,
-  Linear,
   loadOptimizer,
   loadWeights,
   ops,
@@ -22,25 +18,10 @@ import {
   Tensor,
   update,
   valueAndGrad,
-  Weights,
 } from "../src/mod.ts";
-import { testDevice } from "./device.ts";
+import { type Anything, device, folder, linear } from "./misuse_fixture.ts";
 
-const device = await testDevice();
-const host = await currentHost();
-const folder = mkdtempSync(join(tmpdir(), "wavegate-misuse-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-
-/** Stands for what plain JavaScript passes. */
-// biome-ignore lint/suspicious/noExplicitAny: the point of these tests
-type Anything = any;
-
-async function linear(K: number, N: number, at = "layer") {
-  const weights = new Weights(device, { seed: 1 });
-  const layer = new Linear(weights.at(at), K, N);
-  await weights.initialize();
-  return { weights, layer, parameters: weights.parameters };
-}
+const { host } = device;
 
 test("update() leaves no gradient behind where a loss throws, and wants a batch", async () => {
   const { weights, layer, parameters } = await linear(1, 1);

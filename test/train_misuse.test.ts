@@ -1,13 +1,8 @@
 /** What trained nothing, or something else than was meant, is refused in one line: stages, plans, schedules. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { test } from "node:test";
 import {
-  currentHost,
-  Linear,
   OtherRunError,
   openLatest,
   ops,
@@ -20,25 +15,10 @@ import {
   type Task,
   Tensor,
   trainStage,
-  Weights,
 } from "../src/mod.ts";
-import { testDevice } from "./device.ts";
+import { type Anything, device, folder, linear } from "./misuse_fixture.ts";
 
-const device = await testDevice();
-const host = await currentHost();
-const folder = mkdtempSync(join(tmpdir(), "wavegate-misuse-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-
-/** Stands for what plain JavaScript passes. */
-// biome-ignore lint/suspicious/noExplicitAny: the point of these tests
-type Anything = any;
-
-async function linear(K: number, N: number, at = "layer") {
-  const weights = new Weights(device, { seed: 1 });
-  const layer = new Linear(weights.at(at), K, N);
-  await weights.initialize();
-  return { weights, layer, parameters: weights.parameters };
-}
+const { host } = device;
 
 const of = { recipe: "a", data: "b" };
 let runs = 0;
