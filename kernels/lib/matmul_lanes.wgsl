@@ -1,0 +1,83 @@
+// matmul by one subgroup a workgroup: each lane owns 4 columns and hands its rows of A to all lanes by broadcast.
+const ROWS = ${ROWS}u;
+const LANES = ${LANES}u;
+const HELD = ${HELD}u;
+
+@compute @workgroup_size(${LANES})
+fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let m0 = wg.y * ROWS;
+  let n = (wg.x * LANES + lane) * 4u;
+  let z = wg.z;
+  var acc: array<vec4f, ${ROWS}>;
+#if ${transB}
+  let c0 = columnB(n, z);
+  let c1 = columnB(n + 1u, z);
+  let c2 = columnB(n + 2u, z);
+  let c3 = columnB(n + 3u, z);
+#endif
+#if ${transA}
+  let e = lane % 4u;
+  let quad = m0 + (lane / 4u) * 4u;
+#else
+#unroll i LOADS
+  let row$i = rowA(m0 + $iu * LANES + lane, z);
+#endunroll
+#endif
+  for (var k = 0u; k < d.K; k += 4u) {
+#if ${transB}
+    let t0 = b4(c0, k, d.K);
+    let t1 = b4(c1, k, d.K);
+    let t2 = b4(c2, k, d.K);
+    let t3 = b4(c3, k, d.K);
+    let w0 = vec4f(t0.x, t1.x, t2.x, t3.x);
+    let w1 = vec4f(t0.y, t1.y, t2.y, t3.y);
+    let w2 = vec4f(t0.z, t1.z, t2.z, t3.z);
+    let w3 = vec4f(t0.w, t1.w, t2.w, t3.w);
+#else
+    let w0 = b4ofRow(k, n, z);
+    let w1 = b4ofRow(k + 1u, n, z);
+    let w2 = b4ofRow(k + 2u, n, z);
+    let w3 = b4ofRow(k + 3u, n, z);
+#endif
+#if ${transA}
+    // A load brings HELD quads of m, four k's each: lane 4q + e holds row k + e of quad q.
+#unroll i LOADS
+    let a$i = a4ofRow(k + e, quad + $iu * HELD * 4u, z);
+#unroll q HELD
+    {
+      let r = ($iu * HELD + $qu) * 4u;
+      let v0 = subgroupBroadcast(a$i, $qu * 4u);
+      let v1 = subgroupBroadcast(a$i, $qu * 4u + 1u);
+      let v2 = subgroupBroadcast(a$i, $qu * 4u + 2u);
+      let v3 = subgroupBroadcast(a$i, $qu * 4u + 3u);
+      acc[r] = fma(vec4f(v3.x), w3, fma(vec4f(v2.x), w2, fma(vec4f(v1.x), w1, fma(vec4f(v0.x), w0, acc[r]))));
+      acc[r + 1u] = fma(vec4f(v3.y), w3, fma(vec4f(v2.y), w2, fma(vec4f(v1.y), w1, fma(vec4f(v0.y), w0, acc[r + 1u]))));
+      acc[r + 2u] = fma(vec4f(v3.z), w3, fma(vec4f(v2.z), w2, fma(vec4f(v1.z), w1, fma(vec4f(v0.z), w0, acc[r + 2u]))));
+      acc[r + 3u] = fma(vec4f(v3.w), w3, fma(vec4f(v2.w), w2, fma(vec4f(v1.w), w1, fma(vec4f(v0.w), w0, acc[r + 3u]))));
+    }
+#endunroll
+#endunroll
+#else
+    // A load brings HELD rows, four k's each: lane l holds row l.
+#unroll i LOADS
+    let a$i = a4(row$i, k, d.K);
+#endunroll
+#unroll i LOADS
+#unroll l HELD
+    {
+      let v = subgroupBroadcast(a$i, $lu);
+      acc[$iu * HELD + $lu] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, acc[$iu * HELD + $lu]))));
+    }
+#endunroll
+#endunroll
+#endif
+  }
+  // One store in the text, not sixteen: what LLVM takes to compile grows with every store. The rows rotate through acc[0].
+  let rows = min(ROWS, d.M - m0);
+  for (var r = 0u; r < rows; r++) {
+    finish(m0 + r, n, z, acc[0]);
+#unroll r LAST
+    acc[$r] = acc[$ru + 1u];
+#endunroll
+  }
+}
