@@ -147,6 +147,7 @@ export class Device {
   readonly #staging = new Map<number, GPUBuffer>();
   readonly #watched = new Set<Promise<void>>();
   #place: Place = NOWHERE;
+  #dry = false;
   #failure: Error | undefined;
   #disposed = false;
 
@@ -294,13 +295,20 @@ export class Device {
     this.check();
   }
 
-  /** Runs `body` and releases what it made. */
+  /** Whether nothing is dispatched, as precompile() and plan() do: what is made holds no results, and is not to be kept. */
+  get dry(): boolean {
+    return this.#dry;
+  }
+
+  /** Runs `body`, of which nothing is dispatched, and releases what it made. */
   #released(body: () => void): void {
     const made: { release(): void }[] = [];
     this.scopes.push(made);
+    this.#dry = true;
     try {
       body();
     } finally {
+      this.#dry = false;
       this.scopes.length = this.scopes.indexOf(made);
       for (const each of made) each.release();
     }
