@@ -27,6 +27,10 @@ export interface Peaks {
 }
 
 /** The peaks that were measured on this adapter and driver; undefined where none were. */
-export async function readPeaks(_host: Host, _device: Device): Promise<Peaks | undefined> {
+export async function readPeaks(
+  _host: Host,
+  _device: Device,
+  _note: (line: string) => void,
+): Promise<Peaks | undefined> {
   return undefined;
 }
