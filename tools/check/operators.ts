@@ -169,7 +169,11 @@ export function wanted(files: Files): Fault[] {
       for (const entry of entries.filter((each) => !costs.includes(each)))
         faults.push({ path, line, rule: `twin("${name}") declares no cost of its entry point ${entry}` });
       for (const cost of entries.length > 0 ? costs.filter((each) => !entries.includes(each)) : [])
-        faults.push({ path, line, rule: `twin("${name}") declares the cost of ${cost}, which its kernel has not` });
+        faults.push({
+          path,
+          line,
+          rule: `twin("${name}") declares the cost of ${cost}, which its kernel has not`,
+        });
     }
   }
   // Folders under kernels/ hold what kernels share.
