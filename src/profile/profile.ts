@@ -94,7 +94,9 @@ export interface Parts {
   readonly cpu: Measured;
   /** Neither, between two dispatches, the next of which was submitted already: begins and ends of passes, copies. */
   readonly gaps: Measured;
-  /** Neither, with nothing more submitted: latency of submits and of waits. */
+  /** Neither, and all that was submitted has ended: copies back, and the wait's own latency. */
+  readonly wake: Measured;
+  /** Neither, and what was submitted has not begun. */
   readonly unexplained: Measured;
 }
 

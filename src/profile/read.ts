@@ -25,7 +25,7 @@ const schema = object({
   options: record(v.union([text, amount, v.boolean()])),
   peaks: v.optional(record(v.unknown())),
   ...{ runs: amount, wall: times, plain: times },
-  parts: object({ gpu: times, cpu: times, gaps: times, unexplained: times }),
+  parts: object({ gpu: times, cpu: times, gaps: times, wake: times, unexplained: times }),
   events: v.array(
     object({
       ...{

@@ -48,7 +48,7 @@ export function summarize(
   const spent = (kind: CpuSpan["kind"]) =>
     timelines.map((each) => length(each.cpu.filter((span) => span.kind === kind)));
   const [submit, wait] = [spent("submit"), spent("wait")];
-  const parts = timelines.map((each, i) => divide(each, runs[i], walls[i]));
+  const parts = timelines.map((each, i) => divide(each, walls[i]));
   const part = (name: keyof Parts) => measured(parts.map((each) => each[name]));
   return {
     version: PROFILE_VERSION,
@@ -56,7 +56,10 @@ export function summarize(
     runs: runs.length,
     wall,
     plain: measured(plain),
-    parts: { gpu: part("gpu"), cpu: part("cpu"), gaps: part("gaps"), unexplained: part("unexplained") },
+    parts: {
+      ...{ gpu: part("gpu"), cpu: part("cpu"), gaps: part("gaps") },
+      ...{ wake: part("wake"), unexplained: part("unexplained") },
+    },
     events,
     cpuEvents: cpu,
     kernels: grouped(
@@ -163,23 +166,25 @@ function rest(spans: readonly Span[], wall: number): Span[] {
 }
 
 /** The parts of a run's wall time, in milliseconds. */
-function divide({ events, submitted, cpu }: Timeline, _run: Run, wall: number): Record<keyof Parts, number> {
+function divide({ events, submitted, cpu }: Timeline, wall: number): Record<keyof Parts, number> {
   const busy = union(events.map(spanOf));
   const waits = union(cpu.filter(({ kind }) => kind === "wait").map(spanOf));
-  // The earliest submit among a dispatch and those before it on the GPU: work that waits is waiting since then.
   const order = events.map((_, i) => i).sort((a, b) => events[a].begin - events[b].begin);
+  const idle = rest(busy, wall);
+  const parts = { gpu: wall - sum(idle), cpu: 0, gaps: 0, wake: 0, unexplained: 0 };
   let next = 0;
-  let [alone, gaps, unexplained] = [0, 0, 0];
-  for (const idle of rest(busy, wall)) {
-    const waiting = clipped(waits, idle);
-    alone += idle[1] - idle[0] - sum(waiting);
-    while (next < order.length && events[order[next]].begin < idle[1]) next++;
-    const following = order[next];
-    const queued = following !== undefined && submitted[following] <= idle[0] && idle[0] > 0;
-    if (queued) gaps += sum(waiting);
-    else unexplained += sum(waiting);
+  for (const [from, to] of idle) {
+    const waiting = clipped(waits, [from, to]);
+    parts.cpu += to - from - sum(waiting);
+    while (next < order.length && events[order[next]].begin < to) next++;
+    // Until the next dispatch is submitted nothing is left to do; from then on it is late.
+    const due = next < order.length ? submitted[order[next]] : Infinity;
+    const late = sum(clipped(waiting, [due, to]));
+    parts.wake += sum(waiting) - late;
+    if (from > 0 && due <= from) parts.gaps += late;
+    else parts.unexplained += late;
   }
-  return { gpu: wall - alone - gaps - unexplained, cpu: alone, gaps, unexplained };
+  return parts;
 }
 
 /** Least milliseconds that the ceilings leave for a dispatch, and which of them binds it; undefined where that is unknown. */

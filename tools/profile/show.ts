@@ -73,6 +73,7 @@ function* showSums({ wall, plain, parts, cpu, runs, memory }: Profile): Generato
       part("GPU in dispatches", parts.gpu),
       part("CPU records or submits, GPU idle", parts.cpu),
       part("GPU between dispatches", parts.gaps),
+      part("CPU waits, GPU done", parts.wake),
       part("unexplained", parts.unexplained),
       part(`wall, ${runs} runs`, wall),
     ],
