@@ -68,8 +68,9 @@ export interface Observer {
 
 /** What a dispatch is, apart from when it ran. */
 export interface Dispatched {
-  /** The kernel's name, and its entry point. */
+  /** The kernel's name. */
   readonly kernel: string;
+  /** Its entry point. */
   readonly entry: string;
   /** The dims that say how much there is to do. */
   readonly shape: Readonly<Record<string, number>>;
