@@ -58,6 +58,8 @@ export class Profiler implements Observer {
   readonly #memory: PoolStatistics;
   readonly #place: () => Place;
   #open: Pending[] = [];
+  /** The last dispatch that begin() was told of. */
+  #noted: Pending | undefined;
   #pending: { events: Pending[]; staging: GPUBuffer }[] = [];
   #submits = 0;
   /** Every dispatch that was collected, in order. */
@@ -85,34 +87,26 @@ export class Profiler implements Observer {
 
   observe(run: Run, record: () => void): void {
     this.#sample();
-    const before = this.#open.length;
+    this.#noted = undefined;
     const begin = performance.now();
     record();
     const end = performance.now();
-    // None where the grid was empty. A submit in between emptied the list, and the dispatch is its first.
-    const noted = this.#open.at(-1);
-    if (!noted || (this.#open.length === before && noted.kernel !== "")) return;
-    Object.assign(noted, describeRun(run), { recorded: begin, recording: end - begin });
+    // None where the grid was empty.
+    if (this.#noted)
+      Object.assign(this.#noted, describeRun(run), { recorded: begin, recording: end - begin });
   }
 
-  /** Timestamps for the pass of the next dispatch. */
+  /** Timestamps for the pass of the next dispatch. Of one that no run() gave rise to its label is all that is known. */
   begin(label: string, grid: readonly [number, number, number]): GPUComputePassTimestampWrites {
     const i = this.#open.length * 2;
-    this.#open.push({
-      ...{
-        label,
-        grid,
-        kernel: "",
-        entry: "",
-        shape: {},
-        variant: "",
-        unit: "f32",
-        flops: undefined,
-        bytes: 0,
-      },
+    const dot = label.lastIndexOf(".");
+    this.#noted = {
+      ...{ label, grid, kernel: label.slice(0, dot), entry: label.slice(dot + 1), shape: {}, variant: "" },
+      ...{ unit: "f32", flops: undefined, bytes: 0 },
       ...this.#place(),
       ...{ submit: this.#submits, recorded: performance.now(), recording: 0 },
-    });
+    };
+    this.#open.push(this.#noted);
     return { querySet: this.#set, beginningOfPassWriteIndex: i, endOfPassWriteIndex: i + 1 };
   }
 
