@@ -92,6 +92,13 @@ export function relu(x: Tensor): Tensor {
   ]);
 });
 
+test("check() leaves a twin with a source of its own where it is", () => {
+  assert.deepEqual(
+    faults({ "src/records/peak.ts": 'twin(\n  "wavegate/peak",\n  `fn forward() {}`,\n);' }),
+    [],
+  );
+});
+
 test("check() keeps a twin in the file of its name", () => {
   assert.deepEqual(faults({ ...gelu, "src/ops/norm.ts": 'twin("gelu");' }), [
     'src/ops/norm.ts:1 twin("gelu") belongs in src/ops/gelu.ts',

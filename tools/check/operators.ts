@@ -117,14 +117,14 @@ function launched(text: string): Map<string, number> {
   );
 }
 
-/** kernels/x.wgsl, twin("x") in src/ops/x.ts or src/tensor/x.ts, an entry for x and src/records/x.ts come together. */
+/** kernels/x.wgsl, twin("x") in src/ops/x.ts or src/tensor/x.ts, an entry for x and src/records/x.ts come together. `a/x` has its source. */
 export function wanted(files: Files): Fault[] {
   const faults: Fault[] = [];
   const entries = launched(files.get(LAUNCH) ?? "");
   const declared = new Map<string, { path: string; line: number }>();
   for (const [path, text] of files) {
     if (!/^src\/.*\.ts$/.test(path)) continue;
-    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`]*)["'`]/g)) {
+    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`/]*)["'`]/g)) {
       const [name, line] = [match[1], lineAt(text, match.index)];
       declared.set(name, { path, line });
       if (path !== `src/ops/${name}.ts` && path !== `src/tensor/${name}.ts`)
