@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
@@ -18,6 +18,10 @@ const folder = mkdtempSync(join(tmpdir(), "wavegate-doctor-"));
 after(() => rmSync(folder, { recursive: true }));
 const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
 
+/** Mesa goes on with the shaders that it keeps, wherever doctor keeps what it measures. */
+const { MESA_SHADER_CACHE_DIR, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
+const shaders = { MESA_SHADER_CACHE_DIR: MESA_SHADER_CACHE_DIR ?? XDG_CACHE_HOME };
+
 function doctor(args: string[], env: Record<string, string> = {}) {
   return spawnSync(process.execPath, [...runtime, "tools/doctor.ts", ...args], {
     cwd: root,
@@ -27,7 +31,7 @@ function doctor(args: string[], env: Record<string, string> = {}) {
 }
 
 test("doctor finds the adapter, every operator that has a record right, and with --peaks its ceilings", async () => {
-  const { status, stdout, stderr } = doctor(["--json", "--peaks"], { XDG_CACHE_HOME: folder });
+  const { status, stdout, stderr } = doctor(["--json", "--peaks"], { XDG_CACHE_HOME: folder, ...shaders });
   assert.equal(status, 0);
   assert.doesNotMatch(stderr, /Cannot/);
   const found = JSON.parse(stdout);
