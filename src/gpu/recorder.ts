@@ -5,6 +5,7 @@
  * Every dispatch owns one 256-byte slot of the arena (a dynamic uniform offset). The arena is written once per submit;
  * the queue orders that write between the submits, so the slots can be used again at once.
  */
+import type { Observer } from "./cost.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { usage } from "./pool.ts";
 import type { Profiler } from "./profiler.ts";
@@ -34,6 +35,8 @@ export class Recorder {
   #pipeline: GPUComputePipeline | undefined;
   /** Set between startProfile() and endProfile(). */
   profiler: Profiler | undefined;
+  /** Sees each dispatch first: the profiler, or a plan. */
+  observer: Observer | undefined;
   /** Dispatches since the device was opened. */
   dispatches = 0;
   /** Submits since the device was opened. */
@@ -51,7 +54,7 @@ export class Recorder {
 
   /** Reserves a slot; the caller fills the returned view before the next call. */
   slot(): { offset: number; view: DataView } {
-    if (this.#used === SLOTS) this.flush();
+    if (this.#used === SLOTS || this.profiler?.full) this.flush();
     const offset = this.#used++ * SLOT;
     return { offset, view: new DataView(this.#bytes.buffer, offset, SLOT) };
   }
@@ -60,14 +63,15 @@ export class Recorder {
   dispatch(d: Dispatch, offsets: readonly number[]): void {
     this.dispatches++;
     for (const b of d.buffers) b.lastUse = this.#serial;
-    const pass = this.profiler ? this.#timedPass(d.label) : this.#openPass();
+    const { profiler } = this;
+    const pass = profiler ? this.#timedPass(profiler, d) : this.#openPass();
     if (this.#pipeline !== d.pipeline) {
       pass.setPipeline(d.pipeline);
       this.#pipeline = d.pipeline;
     }
     pass.setBindGroup(0, d.group, offsets);
     pass.dispatchWorkgroups(...d.grid);
-    if (this.profiler) this.#closePass();
+    if (profiler) this.#closePass();
   }
 
   /** Records a copy from buffer to buffer. */
@@ -98,13 +102,16 @@ export class Recorder {
       this.#used = 0;
       return;
     }
-    this.profiler?.resolve(encoder);
+    const { profiler } = this;
+    const begin = profiler ? performance.now() : 0;
+    profiler?.resolve(encoder);
     if (this.#used > 0) this.#device.queue.writeBuffer(this.arena, 0, this.#bytes, 0, this.#used * SLOT);
     this.#device.queue.submit([encoder.finish()]);
     this.submits++;
     this.#encoder = undefined;
     this.#used = 0;
     this.#serial++;
+    profiler?.did("submit", begin);
   }
 
   #open(): GPUCommandEncoder {
@@ -120,10 +127,9 @@ export class Recorder {
     return this.#pass;
   }
 
-  #timedPass(label: string): GPUComputePassEncoder {
+  #timedPass(profiler: Profiler, { label, grid }: Dispatch): GPUComputePassEncoder {
     this.#closePass();
-    const timestampWrites = this.profiler?.begin(label);
-    this.#pass = this.#open().beginComputePass(timestampWrites ? { timestampWrites } : undefined);
+    this.#pass = this.#open().beginComputePass({ timestampWrites: profiler.begin(label, grid) });
     this.#pipeline = undefined;
     return this.#pass;
   }

@@ -23,9 +23,9 @@ export type Ceiling = "f32" | "f16" | "matrix" | "copy";
 
 /** One dispatch of the profiled run that is shown: the one whose wall time is the median. */
 export interface DispatchEvent {
-  /** "forward", "backward", "optimizer"; "speech encoder", "CTC head", "BERT", "CmGI"; "" where none was named. */
+  /** "BERT" of a recognition; "backward: BERT", "optimizer" of a training step; "" where none was named. */
   readonly stage: string;
-  /** Place in the model, as "encoder.layers.3.attention"; "" where none was named. */
+  /** Place in the model, as "BERT: encoder.layer.3.attention"; "" where none was named. */
   readonly layer: string;
   /** The kernel's name, and its entry point. */
   readonly kernel: string;
@@ -39,7 +39,7 @@ export interface DispatchEvent {
   /** On the GPU, from the begin of the run. The clocks of GPU and CPU are laid over one another as well as can be known. */
   readonly begin: number;
   readonly end: number;
-  /** What the kernel declares; null where it declares none. */
+  /** As the kernel declares them; null where it declares none. */
   readonly flops: number | null;
   /** Least global traffic: each input read once, each output written once. */
   readonly bytes: number;
@@ -86,15 +86,17 @@ export interface KernelGroup extends Group {
   readonly variant: string;
 }
 
-/** How the wall time of a profiled run adds up. */
+/** How the wall time of a profiled run adds up: each moment belongs to one of these. */
 export interface Parts {
-  /** The GPU in dispatches. */
+  /** The GPU is in a dispatch. */
   readonly gpu: Measured;
-  /** Between the first dispatch's begin and the last one's end, the GPU in none. */
+  /** It is not, while the CPU records or submits. */
+  readonly cpu: Measured;
+  /** Neither, between two dispatches, the next of which was submitted already: begins and ends of passes, copies. */
   readonly gaps: Measured;
-  /** The CPU until its first submit: the GPU has nothing to do yet. */
-  readonly lead: Measured;
-  /** What is left of the wall time: latency of the first submit and of the last wait. */
+  /** Neither, and all that was submitted has ended: copies back, and the wait's own latency. */
+  readonly wake: Measured;
+  /** Neither, and what was submitted has not begun. */
   readonly unexplained: Measured;
 }
 
@@ -103,6 +105,8 @@ export interface Profile {
   readonly version: typeof PROFILE_VERSION;
   readonly adapter: string;
   readonly driver: string;
+  /** What kernels choose workgroups and tiles by. */
+  readonly path: string;
   /** Of the checkout, where it is one. */
   readonly commit?: string;
   /** "profile predict weights/default". */
@@ -120,12 +124,12 @@ export interface Profile {
   readonly events: readonly DispatchEvent[];
   /** What else the CPU did in that run. */
   readonly cpuEvents: readonly CpuEvent[];
-  /** Those with the most time first; layers that differ by a number alone are one. */
+  /** Those with the most time first. In the names of layers * stands for numbers; `options.detail` leaves them apart. */
   readonly kernels: readonly KernelGroup[];
   readonly layers: readonly Group[];
   readonly stages: readonly Group[];
   readonly cpu: {
-    /** Recording dispatches. */
+    /** All that it does besides submitting and waiting: recording dispatches above all. */
     readonly record: Measured;
     /** Handing them to the GPU. */
     readonly submit: Measured;

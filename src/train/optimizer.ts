@@ -79,6 +79,8 @@ export interface NamedMoment {
 const OPTIONS = { learningRate: true, weightDecay: true, maxGradNorm: true } as const;
 const ADAM_KEYS = keysOf<AdamOptions>({ ...OPTIONS, beta1: true, beta2: true, eps: true });
 const SGD_KEYS = keysOf<SgdOptions>({ ...OPTIONS, momentum: true });
+/** Where a profile counts an optimiser's dispatches to. */
+const PLACE = { phase: "optimizer", part: "", layer: "" } as const;
 const STEP_KEYS = keysOf<StepOptions>({ factor: true, unscale: true });
 
 /**
@@ -161,13 +163,15 @@ export abstract class Optimizer {
    */
   accumulate(gradients: ReadonlyMap<Parameter, Tensor>): void {
     checkGradients(gradients, this.#slots, this.#frozen);
-    for (const [parameter, gradient] of gradients) {
-      const slot = this.#slots.get(parameter);
-      if (!slot) continue;
-      const before = slot.gradient;
-      slot.gradient = (before ? add(before, gradient) : gradient).keep();
-      before?.release();
-    }
+    this.#device.at(PLACE, () => {
+      for (const [parameter, gradient] of gradients) {
+        const slot = this.#slots.get(parameter);
+        if (!slot) continue;
+        const before = slot.gradient;
+        slot.gradient = (before ? add(before, gradient) : gradient).keep();
+        before?.release();
+      }
+    });
   }
 
   /** Forgets the gradients accumulated since the last step, as after an exception between two micro-batches. */
@@ -196,17 +200,19 @@ export abstract class Optimizer {
         "Cannot step: there is no gradient; accumulate() some, or give step() those of valueAndGrad()",
       );
     const all = due.map((s) => s.gradient as Tensor);
-    const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
-    for (const slot of due) {
-      const gradient = slot.gradient as Tensor;
-      slot.step++;
-      this.update({ ...slot, gradient }, clip, slot.learningRate * factor);
-      slot.parameter.version++;
-      gradient.release();
-      slot.gradient = undefined;
-    }
-    this.#last = due;
-    return clip;
+    return this.#device.at(PLACE, () => {
+      const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
+      for (const slot of due) {
+        const gradient = slot.gradient as Tensor;
+        slot.step++;
+        this.update({ ...slot, gradient }, clip, slot.learningRate * factor);
+        slot.parameter.version++;
+        gradient.release();
+        slot.gradient = undefined;
+      }
+      this.#last = due;
+      return clip;
+    });
   }
 
   /** Takes the last step back in the counts of updates: for a step that changed nothing, a gradient not being finite. */
