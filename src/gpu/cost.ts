@@ -20,6 +20,8 @@ export interface Cost {
   readonly bytes: number;
   /** "f32" by default. */
   readonly unit?: Unit;
+  /** What a profile shows as the shape, where the dims do not say it well. */
+  readonly shape?: Readonly<Record<string, number>>;
 }
 
 /** What a cost is computed from. */
@@ -66,8 +68,9 @@ export interface Observer {
 
 /** What a dispatch is, apart from when it ran. */
 export interface Dispatched {
-  /** The kernel's name, and its entry point. */
+  /** The kernel's name. */
   readonly kernel: string;
+  /** Its entry point. */
   readonly entry: string;
   /** The dims that say how much there is to do. */
   readonly shape: Readonly<Record<string, number>>;
@@ -112,7 +115,7 @@ export function describeRun({ twin, entry, bound, dims, grid, variant }: Run): D
   return {
     kernel: twin.name,
     entry,
-    shape: shapeOf(dims),
+    shape: cost?.shape ?? shapeOf(dims),
     grid: [x, y, z],
     variant: showVariant(variant),
     flops: cost?.flops,

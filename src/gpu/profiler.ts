@@ -25,8 +25,9 @@ export interface ProfileRow {
 export interface ProfileEvent extends Dispatched, Place {
   /** As ProfileRow.label. */
   readonly label: string;
-  /** In nanoseconds of the GPU's own clock. */
+  /** When the GPU began it, in nanoseconds of its own clock. */
   readonly begin: number;
+  /** When it was done, likewise. */
   readonly end: number;
   /** Number of its submit in the profile, from 0. */
   readonly submit: number;
@@ -36,10 +37,13 @@ export interface ProfileEvent extends Dispatched, Place {
   readonly recording: number;
 }
 
-/** Something else that the CPU did, in milliseconds of performance.now(). */
+/** Something else that the CPU did. */
 export interface CpuSpan {
+  /** What. */
   readonly kind: "submit" | "wait";
+  /** In milliseconds of performance.now(). */
   readonly begin: number;
+  /** Likewise. */
   readonly end: number;
 }
 

@@ -14,6 +14,7 @@ function parts({ dims: { B, H, Tq, Tk, D, hasMask, dropBelow }, variant, bytes }
   const element = variant.flags?.X === "f16" ? 2 : 4;
   return {
     scores,
+    shape: { B, H, Tq, Tk, D },
     /** A product of every query with every key, or of the like. */
     product: 2 * D * scores,
     dropout: dropBelow ? scores : 0,
@@ -29,37 +30,40 @@ function parts({ dims: { B, H, Tq, Tk, D, hasMask, dropBelow }, variant, bytes }
 const k = twin("attention", {
   // Two products; factor, max, −, exp and + of a score, / of an output.
   forward: (given) => {
-    const { scores, product, dropout, queries, keys, statistic, mask } = parts(given);
+    const { shape, scores, product, dropout, queries, keys, statistic, mask } = parts(given);
     const { B, H, Tq, D } = given.dims;
     return {
+      shape,
       flops: 2 * product + 5 * scores + dropout + B * H * Tq * D,
       bytes: 2 * queries + 2 * keys + statistic + mask,
     };
   },
   backward_delta: (given) => {
-    const { queries, statistic } = parts(given);
+    const { shape, queries, statistic } = parts(given);
     const { B, H, Tq, D } = given.dims;
-    return { flops: 2 * B * H * Tq * D, bytes: 2 * queries + statistic };
+    return { shape, flops: 2 * B * H * Tq * D, bytes: 2 * queries + statistic };
   },
   // q·k and dO·v again, then ds·k; a score's factor, −, exp, and −, · and · for ds.
   backward_q: (given) => {
-    const { scores, product, dropout, queries, keys, statistic, mask } = parts(given);
+    const { shape, scores, product, dropout, queries, keys, statistic, mask } = parts(given);
     return {
+      shape,
       flops: 3 * product + 6 * scores + dropout,
       bytes: 3 * queries + 2 * keys + 2 * statistic + mask,
     };
   },
   // The same, with dsᵀ·q and pᵀ·dO.
   backward_kv: (given) => {
-    const { scores, product, dropout, queries, keys, statistic, mask } = parts(given);
+    const { shape, scores, product, dropout, queries, keys, statistic, mask } = parts(given);
     return {
+      shape,
       flops: 4 * product + 6 * scores + 2 * dropout,
       bytes: 2 * queries + 4 * keys + 2 * statistic + mask,
     };
   },
   probabilities: (given) => {
-    const { scores, product, queries, keys, statistic, mask } = parts(given);
-    return { flops: product + 3 * scores, bytes: queries + keys + statistic + mask + 4 * scores };
+    const { shape, scores, product, queries, keys, statistic, mask } = parts(given);
+    return { shape, flops: product + 3 * scores, bytes: queries + keys + statistic + mask + 4 * scores };
   },
 });
 

@@ -16,14 +16,17 @@ import { columnSum } from "./reduce.ts";
 // FLOPs of an element: 1 for the mean, 3 for the variance, 4 to normalise; those of a backward likewise by its formula.
 const k = twin("layer_norm", {
   forward: ({ dims: { N, width, activation }, bytes }) => ({
+    shape: { N, C: width },
     flops: (8 + activationFlops(activation)) * N * width,
     bytes: moved(bytes, "x", "w", "b", "y", "mean", "rstd"),
   }),
   backward: ({ dims: { N, width }, bytes }) => ({
+    shape: { N, C: width },
     flops: 11 * N * width,
     bytes: moved(bytes, "x", "dy", "w", "savedMean", "savedRstd", "dx"),
   }),
   backward_params: ({ dims: { N, width }, bytes }) => ({
+    shape: { N, C: width },
     flops: 5 * N * width,
     bytes: moved(bytes, "x", "dy", "savedMean", "savedRstd", "dw", "db"),
   }),

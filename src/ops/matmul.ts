@@ -28,6 +28,7 @@ const k = twin("matmul", {
     return {
       flops: 2 * outputs * K + perOutput * outputs,
       bytes: readA + (same("a", "b") ? 0 : readB) + bias + x * outputs * (1 + hasResidual + accumulate),
+      shape: { ...(batch > 1 && { batch }), M, N, K },
       unit: matrix ? "matrix" : "f32",
     };
   },
