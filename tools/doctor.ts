@@ -36,7 +36,7 @@ export const verb = defineVerb({
   name: "doctor",
   summary: SUMMARIES.doctor,
   usage: "[options]",
-  example: "wavegate doctor",
+  example: "wavegate doctor --peaks",
   options: {
     ...deviceOptions,
     peaks: {
