@@ -14,7 +14,7 @@ interface TraceEvent {
   readonly args?: Readonly<Record<string, unknown>>;
 }
 
-const GPU = { pid: 1 };
+const DEVICE_TRACK = { pid: 1 };
 const CPU = { pid: 2 };
 const MEMORY = { pid: 3 };
 
@@ -39,18 +39,22 @@ export function chromeTrace(profile: Profile) {
   ): TraceEvent => ({ name, ph: "X", ...track, ts: 1000 * begin, dur: 1000 * (end - begin), args });
   const traceEvents: TraceEvent[] = [
     ...[
-      process("GPU", GPU),
-      thread("stages", GPU, 1),
-      thread("layers", GPU, 2),
-      thread("dispatches", GPU, 3),
+      process("GPU", DEVICE_TRACK),
+      thread("stages", DEVICE_TRACK, 1),
+      thread("layers", DEVICE_TRACK, 2),
+      thread("dispatches", DEVICE_TRACK, 3),
     ],
     ...[process("CPU", CPU), thread("recording, submits and waits", CPU, 1)],
     process("memory", MEMORY),
-    ...spansOf(events, ({ stage }) => stage).map(([name, a, b]) => span(name, { ...GPU, tid: 1 }, a, b)),
-    ...spansOf(events, ({ layer }) => layer).map(([name, a, b]) => span(name, { ...GPU, tid: 2 }, a, b)),
+    ...spansOf(events, ({ stage }) => stage).map(([name, a, b]) =>
+      span(name, { ...DEVICE_TRACK, tid: 1 }, a, b),
+    ),
+    ...spansOf(events, ({ layer }) => layer).map(([name, a, b]) =>
+      span(name, { ...DEVICE_TRACK, tid: 2 }, a, b),
+    ),
     ...events.map((event) => {
       const { kernel, entry, begin, end } = event;
-      return span(`${kernel}.${entry}`, { ...GPU, tid: 3 }, begin, end, argumentsOf(event, peaks));
+      return span(`${kernel}.${entry}`, { ...DEVICE_TRACK, tid: 3 }, begin, end, argumentsOf(event, peaks));
     }),
     ...events.map(({ kernel, entry, recorded, recording, layer }) =>
       span(`record ${kernel}.${entry}`, { ...CPU, tid: 1 }, recorded, recorded + recording, { layer }),
