@@ -92,6 +92,13 @@ export function relu(x: Tensor): Tensor {
   ]);
 });
 
+test("check() leaves a twin with a source of its own where it is", () => {
+  assert.deepEqual(
+    faults({ "src/records/peak.ts": 'twin(\n  "wavegate/peak",\n  `fn forward() {}`,\n);' }),
+    [],
+  );
+});
+
 test("check() wants a cost of each entry point, and none besides", () => {
   const wgsl = (...entries: string[]) =>
     entries.map((entry) => `@compute @workgroup_size(WG)\nfn ${entry}(@builtin(x) i: u32) {}`).join("\n");

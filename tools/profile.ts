@@ -7,6 +7,7 @@ import { readJson } from "../src/io/config.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { diffProfiles } from "../src/profile/diff.ts";
 import { measureProfile } from "../src/profile/measure.ts";
+import { profilePage } from "../src/profile/page.ts";
 import { readProfile } from "../src/profile/read.ts";
 import { chromeTrace } from "../src/profile/trace.ts";
 import { readPeaks } from "../src/records/peaks.ts";
@@ -61,6 +62,7 @@ export const verb = defineVerb({
     detail: { type: "boolean", help: "every layer by itself, and all kernels" },
     save: { type: "string", value: "FILE", help: "also the whole profile as JSON, for profile diff" },
     trace: { type: "string", value: "FILE", help: "also every dispatch, for Perfetto or chrome://tracing" },
+    html: { type: "string", value: "FILE", help: "also a page with timeline, roofline and tables" },
   },
   operands: { max: 3 },
   async main(context): Promise<number> {
@@ -93,7 +95,8 @@ async function profile(
   host: Host,
   { values, operands, print, printJson, note, progress }: Run,
 ): Promise<void> {
-  for (const path of [values.save, values.trace]) if (path !== undefined) await checkWritable(host, path);
+  for (const path of [values.save, values.trace, values.html])
+    if (path !== undefined) await checkWritable(host, path);
   const { name, workload, options } = await choose(host, values, operands, (line) =>
     note(`profile: ${line}`),
   );
@@ -113,6 +116,10 @@ async function profile(
   if (values.trace !== undefined) {
     await writeWhole(host, values.trace, JSON.stringify(chromeTrace(found)));
     print(`wrote ${values.trace}`);
+  }
+  if (values.html !== undefined) {
+    await writeWhole(host, values.html, profilePage(found));
+    print(`wrote ${values.html}`);
   }
   printJson(found);
   workload.dispose();

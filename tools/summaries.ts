@@ -3,7 +3,7 @@
  * where a verb cannot be loaded.
  */
 export const SUMMARIES = {
-  doctor: "show host, adapters, features and limits; run a numeric self-test",
+  doctor: "show host, adapters, features and limits; run a numeric self-test; measure the adapter's ceilings",
   predict: "recognise words and emotion in recordings, folders of them, or standard input",
   inspect: "show keys, shapes, dtypes and statistics of a safetensors file",
   validate: "compare stages and gradients with tensors stored by PyTorch",

@@ -46,10 +46,10 @@ export function chromeTrace(profile: Profile) {
     ],
     ...[process("CPU", CPU), thread("recording, submits and waits", CPU, 1)],
     process("memory", MEMORY),
-    ...runsOf(events, ({ stage }) => stage).map(([name, a, b]) =>
+    ...spansOf(events, ({ stage }) => stage).map(([name, a, b]) =>
       span(name, { ...DEVICE_TRACK, tid: 1 }, a, b),
     ),
-    ...runsOf(events, ({ layer }) => layer).map(([name, a, b]) =>
+    ...spansOf(events, ({ layer }) => layer).map(([name, a, b]) =>
       span(name, { ...DEVICE_TRACK, tid: 2 }, a, b),
     ),
     ...events.map((event) => {
@@ -85,7 +85,7 @@ function argumentsOf(event: DispatchEvent, peaks: Profile["peaks"]): Record<stri
 }
 
 /** Runs of dispatches that share a name, one after the other; those without one are left out. */
-function runsOf(
+export function spansOf(
   events: readonly DispatchEvent[],
   nameOf: (event: DispatchEvent) => string,
 ): [name: string, begin: number, end: number][] {

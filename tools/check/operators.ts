@@ -149,7 +149,7 @@ function costsOf(code: string, at: number): string[] {
 
 /**
  * kernels/x.wgsl, twin("x", costs) in src/ops/x.ts or src/tensor/x.ts, an entry for x and src/records/x.ts come together, and
- * the costs are those of all entry points.
+ * the costs are those of all entry points. A twin of another name, `a/x`, has its source beside it.
  */
 export function wanted(files: Files): Fault[] {
   const faults: Fault[] = [];
@@ -157,7 +157,7 @@ export function wanted(files: Files): Fault[] {
   const declared = new Map<string, { path: string; line: number }>();
   for (const [path, text] of files) {
     if (!/^src\/.*\.ts$/.test(path)) continue;
-    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`]*)["'`]/g)) {
+    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`/]*)["'`]/g)) {
       const [name, line] = [match[1], lineAt(text, match.index)];
       declared.set(name, { path, line });
       if (path !== `src/ops/${name}.ts` && path !== `src/tensor/${name}.ts`)
