@@ -39,6 +39,8 @@ export interface Variant {
   readonly overrides?: Readonly<Record<string, number>>;
 }
 
+const PLAIN: Variant = {};
+
 /** A kernel that was declared by twin(): run() records its dispatches. */
 export class Twin {
   /** As it was declared. */
@@ -62,7 +64,7 @@ export class Twin {
     buffers: Readonly<Record<string, Bound>>,
     dims: Readonly<Record<string, number>>,
     grid: Grid,
-    variant: Variant = {},
+    variant: Variant = PLAIN,
   ): void {
     let device: Device | undefined;
     for (const name in buffers) {
@@ -72,7 +74,7 @@ export class Twin {
     }
     if (!device) throw new Error(`Cannot run ${this.name}.${entry}: no buffer was given`);
     device.watcher?.ran?.(`${this.name}.${entry}`, buffers, device.kernels.outputsOf(this.name));
-    device.kernels.run({ name: this.name, entry, variant }, buffers, dims, grid);
+    device.kernels.run(this.name, entry, variant, buffers, dims, grid);
   }
 
   #misplaced(entry: string, name: string, given: Bound | undefined): Error {

@@ -5,28 +5,28 @@
  * Every dispatch owns one 256-byte slot of the arena (a dynamic uniform offset). The arena is written once per submit;
  * the queue orders that write between the submits, so the slots can be used again at once.
  */
+import type { BoundGroup } from "./bind_groups.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { usage } from "./pool.ts";
 import type { Profiler } from "./profiler.ts";
 
 const SLOT = 256;
 const SLOTS = 128;
-
-/** One dispatch with all that it needs. */
-export interface Dispatch {
-  readonly pipeline: GPUComputePipeline;
-  readonly group: GPUBindGroup;
-  readonly buffers: readonly PoolBuffer[];
-  readonly grid: readonly [number, number, number];
-  readonly label: string;
-}
+const NO_OFFSETS: readonly number[] = [];
 
 /** The commands of a device that were recorded and not yet submitted. */
 export class Recorder {
   readonly #device: GPUDevice;
   readonly #bytes = new Uint8Array(SLOT * SLOTS);
+  /** The arena's words as each type of a Dims field; WebGPU's machines are little-endian. */
+  readonly u32 = new Uint32Array(this.#bytes.buffer);
+  readonly i32 = new Int32Array(this.#bytes.buffer);
+  readonly f32 = new Float32Array(this.#bytes.buffer);
   /** The buffer of all slots. */
   readonly arena: GPUBuffer;
+  /** Most workgroups in one dimension of a grid: asking WebGPU each time would cost as much as a dispatch. */
+  readonly mostWorkgroups: number;
+  readonly #offsets = [0];
   #used = 0;
   #serial = 0;
   #encoder: GPUCommandEncoder | undefined;
@@ -42,6 +42,7 @@ export class Recorder {
   /** For Device. */
   constructor(device: GPUDevice) {
     this.#device = device;
+    this.mostWorkgroups = device.limits.maxComputeWorkgroupsPerDimension;
     this.arena = device.createBuffer({
       label: "dims arena",
       size: SLOT * SLOTS,
@@ -49,24 +50,32 @@ export class Recorder {
     });
   }
 
-  /** Reserves a slot; the caller fills the returned view before the next call. */
-  slot(): { offset: number; view: DataView } {
+  /** The first word of the slot that the next dispatch gets; the caller fills it before. */
+  room(): number {
     if (this.#used === SLOTS) this.flush();
-    const offset = this.#used++ * SLOT;
-    return { offset, view: new DataView(this.#bytes.buffer, offset, SLOT) };
+    return (this.#used * SLOT) / 4;
   }
 
-  /** Records a dispatch. `offsets` is that of the slot, or empty where the entry point reads no Dims. */
-  dispatch(d: Dispatch, offsets: readonly number[]): void {
+  /** Records a dispatch; `takesDims`: its entry point reads the slot. `label` is for the profiler. */
+  dispatch(
+    pipeline: GPUComputePipeline,
+    { group, buffers }: BoundGroup,
+    takesDims: boolean,
+    x: number,
+    y: number,
+    z: number,
+    label: string,
+  ): void {
     this.dispatches++;
-    for (const b of d.buffers) b.lastUse = this.#serial;
-    const pass = this.profiler ? this.#timedPass(d.label) : this.#openPass();
-    if (this.#pipeline !== d.pipeline) {
-      pass.setPipeline(d.pipeline);
-      this.#pipeline = d.pipeline;
+    for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#serial;
+    const pass = this.profiler ? this.#timedPass(label) : this.#openPass();
+    if (this.#pipeline !== pipeline) {
+      pass.setPipeline(pipeline);
+      this.#pipeline = pipeline;
     }
-    pass.setBindGroup(0, d.group, offsets);
-    pass.dispatchWorkgroups(...d.grid);
+    this.#offsets[0] = this.#used++ * SLOT;
+    pass.setBindGroup(0, group, takesDims ? this.#offsets : NO_OFFSETS);
+    pass.dispatchWorkgroups(x, y, z);
     if (this.profiler) this.#closePass();
   }
 
