@@ -194,6 +194,11 @@ export class Device {
     if (this.#failure) throw this.#failure;
   }
 
+  /** Throws where a body is being captured: its replays could not do this. */
+  #checkCapture(what: string): void {
+    if (this.recorder.capturing) throw new Error(`Cannot ${what} inside capture(): do it after`);
+  }
+
   /** Pops an error scope; what `explain` makes of an error is thrown at the next await. */
   watch(pop: () => Promise<GPUError | null>, explain: (error: GPUError) => Promise<Error>): void {
     this.#hold(
@@ -214,6 +219,7 @@ export class Device {
 
   /** Submits what was recorded and waits until the GPU has done it, without burning a core. */
   async idle(): Promise<void> {
+    this.#checkCapture("wait");
     this.recorder.flush();
     await this.host.quiet(() => this.gpu.queue.onSubmittedWorkDone());
     this.pool.settle();
@@ -233,6 +239,7 @@ export class Device {
   /** Copies `bytes` bytes of a buffer to the CPU. Submits first. */
   async read(buffer: PoolBuffer, bytes: number, from = 0): Promise<ArrayBuffer> {
     this.check();
+    this.#checkCapture("read a tensor");
     const length = Math.ceil(bytes / 4) * 4;
     if (length === 0) return new ArrayBuffer(0);
     const size = this.pool.classOf(length);
@@ -278,6 +285,7 @@ export class Device {
    * returns a Promise. A CPU adapter does part of the work only at a kernel's first run.
    */
   async precompile(body: () => void, onProgress?: (compiled: number, total: number) => void): Promise<void> {
+    this.#checkCapture("precompile");
     await this.kernels.precompile(() => this.#released(() => synchronous("precompile", body())), onProgress);
     await Promise.all(this.#watched);
     this.check();
@@ -297,7 +305,7 @@ export class Device {
 
   /** Runs `body` with `label` in front of the profiler's rows. Throws a TypeError where `body` returns a Promise. */
   labelled<T>(label: string, body: () => T): T {
-    if (!this.recorder.profiler) return synchronous("labelled", body());
+    if (!this.recorder.profiler && !this.recorder.capturing) return synchronous("labelled", body());
     this.#labels.push(label);
     try {
       return synchronous("labelled", body());

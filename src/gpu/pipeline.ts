@@ -90,9 +90,15 @@ export class Pipeline {
       );
     const group = device.bindGroups.find(this.#id, buffers) ?? this.#bind(device);
     if (x === 0 || y === 0 || z === 0) return;
+    const { capturing } = recorder;
+    if (capturing)
+      for (const [i, { name, access }] of slots.entries())
+        if (access === "read_write") capturing.checkWrite(this.label, name, buffers[i]);
     this.#fill(recorder, recorder.room(), dims);
-    const label = recorder.profiler ? device.profileLabel(this.label) : this.label;
+    const label = recorder.profiler || capturing ? device.profileLabel(this.label) : this.label;
     recorder.dispatch(this.#pipeline, group, this.#takesDims, x, y, z, label);
+    if (capturing)
+      for (const [at, { name, type }] of this.#fields.entries()) capturing.field(dims, name, at, type);
   }
 
   #misread(name: string, dtype: string, element: Scalar): TypeError {

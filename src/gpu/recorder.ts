@@ -6,12 +6,14 @@
  * the queue orders that write between the submits, so the slots can be used again at once.
  */
 import type { BoundGroup } from "./bind_groups.ts";
+import type { Capture, Dispatch } from "./capture.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { usage } from "./pool.ts";
 import type { Profiler } from "./profiler.ts";
 
 const SLOT = 256;
 const SLOTS = 128;
+const SLOT_WORDS = SLOT / 4;
 const NO_OFFSETS: readonly number[] = [];
 
 /** The commands of a device that were recorded and not yet submitted. */
@@ -34,6 +36,8 @@ export class Recorder {
   #pipeline: GPUComputePipeline | undefined;
   /** Set between startProfile() and endProfile(). */
   profiler: Profiler | undefined;
+  /** Set while a body is captured. */
+  capturing: Capture | undefined;
   /** Dispatches since the device was opened. */
   dispatches = 0;
   /** Submits since the device was opened. */
@@ -53,7 +57,7 @@ export class Recorder {
   /** The first word of the slot that the next dispatch gets; the caller fills it before. */
   room(): number {
     if (this.#used === SLOTS) this.flush();
-    return (this.#used * SLOT) / 4;
+    return this.#used * SLOT_WORDS;
   }
 
   /** Records a dispatch; `takesDims`: its entry point reads the slot. `label` is for the profiler. */
@@ -67,6 +71,11 @@ export class Recorder {
     label: string,
   ): void {
     this.dispatches++;
+    if (this.capturing) {
+      const dispatch = { pipeline, bound: { group, buffers }, takesDims, grid: [x, y, z] as const, label };
+      const from = this.#used * SLOT_WORDS;
+      this.capturing.dispatched(dispatch, this.u32.subarray(from, from + SLOT_WORDS));
+    }
     for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#serial;
     const pass = this.profiler ? this.#timedPass(label) : this.#openPass();
     if (this.#pipeline !== pipeline) {
@@ -79,9 +88,16 @@ export class Recorder {
     if (this.profiler) this.#closePass();
   }
 
+  /** Records a dispatch that was captured; `words` are its slot. */
+  dispatchAgain({ pipeline, bound, takesDims, grid, label }: Dispatch, words: Uint32Array): void {
+    this.u32.set(words, this.room());
+    this.dispatch(pipeline, bound, takesDims, grid[0], grid[1], grid[2], label);
+  }
+
   /** Records a copy from buffer to buffer. */
   copy(from: PoolBuffer, fromByte: number, to: PoolBuffer, toByte: number, bytes: number): void {
     this.#closePass();
+    this.capturing?.copied({ from, fromByte, to, toByte, bytes });
     from.lastUse = to.lastUse = this.#serial;
     this.#open().copyBufferToBuffer(from.gpu, fromByte, to.gpu, toByte, bytes);
   }
