@@ -9,7 +9,7 @@ import type { BoundGroup } from "./bind_groups.ts";
 import type { Device } from "./device.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { Reserve } from "./pool.ts";
-import type { Scalar } from "./wgsl.ts";
+import { type DimsField, fits } from "./wgsl.ts";
 
 /** A dispatch with all that it needs. */
 export interface Dispatch {
@@ -34,10 +34,10 @@ export interface Copy {
 type Asked = Readonly<Record<string, () => number>>;
 
 /** A word of a captured Dims that each replay asks for. */
-interface Varying {
+interface Varying extends DimsField {
+  readonly label: string;
   readonly words: Uint32Array<ArrayBuffer>;
   readonly at: number;
-  readonly type: Scalar;
   readonly ask: () => number;
 }
 
@@ -52,12 +52,14 @@ export class Capture {
   /** Buffers that the body found, and how often each had been let go by then. */
   readonly #found = new Map<PoolBuffer, number>();
   readonly #asked = new WeakMap<object, Asked>();
+  /** Of them, those that nothing was run with yet. */
+  readonly #unused = new Set<object>();
   readonly #varying: Varying[] = [];
   readonly #hooks: (() => void)[] = [];
   readonly #assumptions: (() => string | undefined)[] = [];
   /** Whether values from the CPU are taken as they are. */
   readonly constants: boolean;
-  #state: "capturing" | "ready" | "disposed" = "capturing";
+  #disposed = false;
 
   /** Begins: what the device records from now on is captured, and done as well. Throws where that cannot be. */
   constructor(device: Device, constants: boolean) {
@@ -107,13 +109,25 @@ export class Capture {
   /** Says which values of a `dims` object, which is about to be dispatched, a replay asks for. */
   vary(dims: object, asked: Asked): void {
     this.#asked.set(dims, asked);
+    this.#unused.add(dims);
   }
 
-  /** Has the last dispatch's Dims filled from `dims`; its field `at` is called `name`. */
-  field(dims: object, name: string, at: number, type: Scalar): void {
-    const ask = this.#asked.get(dims)?.[name];
+  /** Has each replay fill the Dims of the last dispatch, from `dims`, with what vary() was told to ask. */
+  fill(label: string, dims: object, fields: readonly DimsField[]): void {
+    const asked = this.#asked.get(dims);
     const last = this.#commands.at(-1);
-    if (ask && last && "words" in last) this.#varying.push({ words: last.words, at, type, ask });
+    if (!asked || !last || !("words" in last)) return;
+    this.skip(dims);
+    for (const [name, ask] of Object.entries(asked)) {
+      const at = fields.findIndex((field) => field.name === name);
+      if (at < 0) throw new Error(`Cannot capture ${label}: Dims has no ${name}, by which it varies`);
+      this.#varying.push({ label, name, type: fields[at].type, words: last.words, at, ask });
+    }
+  }
+
+  /** `dims` were run with. */
+  skip(dims: object): void {
+    this.#unused.delete(dims);
   }
 
   /** Has `hook` called before each replay, in the order of these calls. */
@@ -126,13 +140,21 @@ export class Capture {
     this.#assumptions.push(check);
   }
 
-  /** Ends the capture. Where `worked` is false, nothing of it is kept. */
-  end(worked: boolean): void {
+  /** Ends the capture. Throws where a value would not vary that is to. */
+  end(): void {
+    this.abandon();
+    if (this.#unused.size > 0)
+      throw new Error(
+        "Cannot capture: varies() was given dims that no kernel was run with; give run() the same object",
+      );
+  }
+
+  /** Stops capturing; what was captured is not complete. */
+  abandon(): void {
     const { recorder, pool } = this.#device;
+    if (recorder.capturing !== this) return;
     recorder.capturing = undefined;
     pool.reserve = undefined;
-    this.#state = "ready";
-    if (!worked) this.dispose();
   }
 
   /** Records all of it again. Throws, having recorded nothing, where that would not do what the body did. */
@@ -142,7 +164,7 @@ export class Capture {
       throw new Error(`Cannot replay: ${why}`);
     };
     this.#device.check();
-    if (this.#state === "disposed") refuse("the capture was disposed");
+    if (this.#disposed) refuse("the capture was disposed");
     if (recorder.capturing) refuse("a capture is under way; replay after it");
     if (watcher) refuse("gradients are recorded, and none would pass what is replayed");
     for (const [buffer, released] of this.#found)
@@ -152,8 +174,13 @@ export class Capture {
       if (why) refuse(why);
     }
     for (const hook of this.#hooks) hook();
-    for (const { words, at, type, ask } of this.#varying) {
+    for (const { label, name, words, at, type, ask } of this.#varying) {
       const value = ask();
+      // f32 takes infinities, as in a dispatch.
+      if (type === "f32" ? typeof value !== "number" : !fits(value, type))
+        throw new RangeError(
+          `Cannot replay ${label}: Dims.${name} is ${value}, a value of ${type} expected`,
+        );
       if (type === "f32") new Float32Array(words.buffer)[at] = value;
       else words[at] = value;
     }
@@ -165,8 +192,8 @@ export class Capture {
 
   /** Gives the buffers back, those of tensors that are still kept once these are released. */
   dispose(): void {
-    if (this.#state === "disposed") return;
-    this.#state = "disposed";
+    if (this.#disposed) return;
+    this.#disposed = true;
     this.#device.pool.disband(this.#reserve);
     this.#commands.length = this.#varying.length = this.#hooks.length = this.#assumptions.length = 0;
     this.#found.clear();

@@ -2,7 +2,7 @@ import { checkOptions, describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import { type BindingInfo, excerpt, expand, outputsOf, reachable, reflect } from "./wgsl.ts";
+import { type BindingInfo, excerpt, expand, fits, outputsOf, reachable, reflect } from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
 export interface Request {
@@ -75,13 +75,6 @@ class Variants {
 function show({ name, entry, variant }: Request): string {
   const values = [variant.flags, variant.overrides].filter((of) => of && Object.keys(of).length > 0);
   return [`${name}.${entry}`, ...values.map((of) => JSON.stringify(of))].join(" ");
-}
-
-/** The values by which a constant of this type may be replaced. */
-function fits(value: unknown, type: string | undefined): boolean {
-  if (type === "bool") return typeof value === "boolean" || value === 0 || value === 1;
-  if (typeof value !== "number" || !Number.isFinite(value)) return false;
-  return type === "u32" ? value >>> 0 === value : type === "i32" ? (value | 0) === value : true;
 }
 
 function layoutEntry(b: BindingInfo): GPUBindGroupLayoutEntry {

@@ -89,7 +89,10 @@ export class Pipeline {
         `Cannot run ${this.label}: a grid of ${x}×${y}×${z} workgroups exceeds ${most} in one dimension`,
       );
     const group = device.bindGroups.find(this.#id, buffers) ?? this.#bind(device);
-    if (x === 0 || y === 0 || z === 0) return;
+    if (x === 0 || y === 0 || z === 0) {
+      recorder.capturing?.skip(dims);
+      return;
+    }
     const { capturing } = recorder;
     if (capturing)
       for (const [i, { name, access }] of slots.entries())
@@ -97,8 +100,7 @@ export class Pipeline {
     this.#fill(recorder, recorder.room(), dims);
     const label = recorder.profiler || capturing ? device.profileLabel(this.label) : this.label;
     recorder.dispatch(this.#pipeline, group, this.#takesDims, x, y, z, label);
-    if (capturing)
-      for (const [at, { name, type }] of this.#fields.entries()) capturing.field(dims, name, at, type);
+    capturing?.fill(this.label, dims, this.#fields);
   }
 
   #misread(name: string, dtype: string, element: Scalar): TypeError {

@@ -34,6 +34,14 @@ export interface Override {
   readonly type: string | undefined;
 }
 
+/** Whether a number, or a boolean, is one of this type of WGSL; undefined stands for any number. */
+export function fits(value: unknown, type: string | undefined): boolean {
+  if (type === "bool") return typeof value === "boolean" || value === 0 || value === 1;
+  if (type === "u32") return (value as number) >>> 0 === value;
+  if (type === "i32") return ((value as number) | 0) === value;
+  return typeof value === "number" && Number.isFinite(value);
+}
+
 /** What a kernel is run with, as its expanded WGSL declares it. */
 export interface Interface {
   readonly bindings: readonly BindingInfo[];

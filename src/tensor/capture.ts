@@ -59,20 +59,21 @@ export function capture<T>(device: Device, body: () => T, options: CaptureOption
   // The results go to no scope around this one: they are the capture's.
   const owned: { release(): void }[] = [];
   scopes.push(owned);
-  let value: T;
-  let worked = false;
-  try {
-    value = scope(device, () => synchronous("capture", body()));
-    worked = true;
-  } finally {
-    scopes.length = scopes.indexOf(owned);
-    commands.end(worked);
-    if (!worked) for (const tensor of owned) tensor.release();
-  }
   const dispose = () => {
     for (const tensor of owned.splice(0)) tensor.release();
     commands.dispose();
   };
+  let value: T;
+  try {
+    value = scope(device, () => synchronous("capture", body()));
+    commands.end();
+  } catch (error) {
+    commands.abandon();
+    dispose();
+    throw error;
+  } finally {
+    scopes.length = scopes.indexOf(owned);
+  }
   const size = commands.size;
   return { value, size, replay: () => commands.replay(), dispose, [Symbol.dispose]: dispose };
 }
