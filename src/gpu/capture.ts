@@ -9,26 +9,28 @@ import type { BoundGroup } from "./bind_groups.ts";
 import type { Device } from "./device.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { Reserve } from "./pool.ts";
+import { SLOT_WORDS } from "./recorder.ts";
 import { type DimsField, fits } from "./wgsl.ts";
 
-/** A dispatch with all that it needs. */
-export interface Dispatch {
+/** A dispatch with all that it needs besides Dims. */
+interface Dispatch {
   readonly pipeline: GPUComputePipeline;
   readonly bound: BoundGroup;
   /** Whether the entry point reads Dims. */
   readonly takesDims: boolean;
-  readonly grid: readonly [number, number, number];
+  readonly x: number;
+  readonly y: number;
+  readonly z: number;
   readonly label: string;
 }
 
-/** A copy from buffer to buffer. */
-export interface Copy {
-  readonly from: PoolBuffer;
-  readonly fromByte: number;
-  readonly to: PoolBuffer;
-  readonly toByte: number;
-  readonly bytes: number;
-}
+/** A copy as Recorder.copy() takes it. */
+type Copy = readonly [from: PoolBuffer, fromByte: number, to: PoolBuffer, toByte: number, bytes: number];
+
+/** What a replay records. */
+export type Command =
+  | { readonly dispatch: Dispatch; readonly copy: undefined }
+  | { readonly dispatch: undefined; readonly copy: Copy };
 
 /** What is asked for a value of Dims at each replay. */
 type Asked = Readonly<Record<string, () => number>>;
@@ -36,19 +38,21 @@ type Asked = Readonly<Record<string, () => number>>;
 /** A word of a captured Dims that each replay asks for. */
 interface Varying extends DimsField {
   readonly label: string;
-  readonly words: Uint32Array<ArrayBuffer>;
+  /** Its word in the slots of the whole capture. */
   readonly at: number;
   readonly ask: () => number;
 }
-
-/** Words of a slot: the 64 fields that Dims may have. */
-const WORDS = 64;
 
 /** The commands of one captured body. */
 export class Capture {
   readonly #device: Device;
   readonly #reserve = new Reserve();
-  readonly #commands: ((Dispatch & { readonly words: Uint32Array<ArrayBuffer> }) | Copy)[] = [];
+  readonly #commands: Command[] = [];
+  /** The slot of each dispatch, while capturing; then side by side in #words, all that is named in #buffers. */
+  readonly #slots: Uint32Array[] = [];
+  #words = new Uint32Array();
+  #buffers: readonly PoolBuffer[] = [];
+  readonly #named = new Set<PoolBuffer>();
   /** Buffers that the body found, and how often each had been let go by then. */
   readonly #found = new Map<PoolBuffer, number>();
   readonly #asked = new WeakMap<object, Asked>();
@@ -91,19 +95,24 @@ export class Capture {
 
   /** Notes a dispatch; its slot of the arena holds `words`. */
   dispatched(dispatch: Dispatch, words: Uint32Array): void {
-    for (const buffer of dispatch.bound.buffers) this.#find(buffer);
-    this.#commands.push({ ...dispatch, words: words.slice(0, WORDS) });
+    for (const buffer of dispatch.bound.buffers) this.#name(buffer);
+    this.#commands.push({ dispatch, copy: undefined });
+    this.#slots.push(words.slice());
   }
 
   /** Notes a copy. */
   copied(copy: Copy): void {
-    this.#find(copy.from);
-    this.#find(copy.to);
-    this.#commands.push(copy);
+    const [from, , to] = copy;
+    this.checkWrite("a copy", "a tensor", to);
+    this.#name(from);
+    this.#name(to);
+    this.#commands.push({ dispatch: undefined, copy });
   }
 
-  #find(buffer: PoolBuffer): void {
-    if (buffer.reserve !== this.#reserve && !this.#found.has(buffer)) this.#found.set(buffer, buffer.released);
+  #name(buffer: PoolBuffer): void {
+    if (this.#named.has(buffer)) return;
+    this.#named.add(buffer);
+    if (buffer.reserve !== this.#reserve) this.#found.set(buffer, buffer.released);
   }
 
   /** Says which values of a `dims` object, which is about to be dispatched, a replay asks for. */
@@ -115,13 +124,13 @@ export class Capture {
   /** Has each replay fill the Dims of the last dispatch, from `dims`, with what vary() was told to ask. */
   fill(label: string, dims: object, fields: readonly DimsField[]): void {
     const asked = this.#asked.get(dims);
-    const last = this.#commands.at(-1);
-    if (!asked || !last || !("words" in last)) return;
+    if (!asked) return;
     this.skip(dims);
+    const last = (this.#slots.length - 1) * SLOT_WORDS;
     for (const [name, ask] of Object.entries(asked)) {
       const at = fields.findIndex((field) => field.name === name);
       if (at < 0) throw new Error(`Cannot capture ${label}: Dims has no ${name}, by which it varies`);
-      this.#varying.push({ label, name, type: fields[at].type, words: last.words, at, ask });
+      this.#varying.push({ label, name, type: fields[at].type, at: last + at, ask });
     }
   }
 
@@ -143,6 +152,9 @@ export class Capture {
   /** Ends the capture. Throws where a value would not vary that is to. */
   end(): void {
     this.abandon();
+    this.#words = new Uint32Array(this.#slots.length * SLOT_WORDS);
+    for (const [i, slot] of this.#slots.entries()) this.#words.set(slot, i * SLOT_WORDS);
+    this.#buffers = [...this.#named];
     if (this.#unused.size > 0)
       throw new Error(
         "Cannot capture: varies() was given dims that no kernel was run with; give run() the same object",
@@ -174,20 +186,18 @@ export class Capture {
       if (why) refuse(why);
     }
     for (const hook of this.#hooks) hook();
-    for (const { label, name, words, at, type, ask } of this.#varying) {
+    const floats = new Float32Array(this.#words.buffer);
+    for (const { label, name, at, type, ask } of this.#varying) {
       const value = ask();
       // f32 takes infinities, as in a dispatch.
       if (type === "f32" ? typeof value !== "number" : !fits(value, type))
         throw new RangeError(
           `Cannot replay ${label}: Dims.${name} is ${value}, a value of ${type} expected`,
         );
-      if (type === "f32") new Float32Array(words.buffer)[at] = value;
-      else words[at] = value;
+      if (type === "f32") floats[at] = value;
+      else this.#words[at] = value;
     }
-    for (const command of this.#commands) {
-      if ("words" in command) recorder.dispatchAgain(command, command.words);
-      else recorder.copy(command.from, command.fromByte, command.to, command.toByte, command.bytes);
-    }
+    recorder.replay(this.#commands, this.#words, this.#buffers);
   }
 
   /** Gives the buffers back, those of tensors that are still kept once these are released. */
@@ -195,6 +205,10 @@ export class Capture {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#device.pool.disband(this.#reserve);
+    this.#slots.length = 0;
+    this.#named.clear();
+    this.#buffers = [];
+    this.#words = new Uint32Array();
     this.#commands.length = this.#varying.length = this.#hooks.length = this.#assumptions.length = 0;
     this.#found.clear();
   }

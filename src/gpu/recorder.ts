@@ -6,14 +6,15 @@
  * the queue orders that write between the submits, so the slots can be used again at once.
  */
 import type { BoundGroup } from "./bind_groups.ts";
-import type { Capture, Dispatch } from "./capture.ts";
+import type { Capture, Command } from "./capture.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { usage } from "./pool.ts";
 import type { Profiler } from "./profiler.ts";
 
 const SLOT = 256;
 const SLOTS = 128;
-const SLOT_WORDS = SLOT / 4;
+/** Words of a slot: the 64 fields that Dims may have. */
+export const SLOT_WORDS: number = SLOT / 4;
 const NO_OFFSETS: readonly number[] = [];
 
 /** The commands of a device that were recorded and not yet submitted. */
@@ -72,12 +73,25 @@ export class Recorder {
   ): void {
     this.dispatches++;
     if (this.capturing) {
-      const dispatch = { pipeline, bound: { group, buffers }, takesDims, grid: [x, y, z] as const, label };
+      const dispatch = { pipeline, bound: { group, buffers }, takesDims, x, y, z, label };
       const from = this.#used * SLOT_WORDS;
       this.capturing.dispatched(dispatch, this.u32.subarray(from, from + SLOT_WORDS));
     }
     for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#serial;
-    const pass = this.profiler ? this.#timedPass(label) : this.#openPass();
+    if (this.profiler) this.#timedPass(label);
+    this.#encode(pipeline, group, takesDims, x, y, z);
+    if (this.profiler) this.#closePass();
+  }
+
+  #encode(
+    pipeline: GPUComputePipeline,
+    group: GPUBindGroup,
+    takesDims: boolean,
+    x: number,
+    y: number,
+    z: number,
+  ): void {
+    const pass = this.#openPass();
     if (this.#pipeline !== pipeline) {
       pass.setPipeline(pipeline);
       this.#pipeline = pipeline;
@@ -85,19 +99,39 @@ export class Recorder {
     this.#offsets[0] = this.#used++ * SLOT;
     pass.setBindGroup(0, group, takesDims ? this.#offsets : NO_OFFSETS);
     pass.dispatchWorkgroups(x, y, z);
-    if (this.profiler) this.#closePass();
   }
 
-  /** Records a dispatch that was captured; `words` are its slot. */
-  dispatchAgain({ pipeline, bound, takesDims, grid, label }: Dispatch, words: Uint32Array): void {
-    this.u32.set(words, this.room());
-    this.dispatch(pipeline, bound, takesDims, grid[0], grid[1], grid[2], label);
+  /** Records what was captured. `words` are the slots of its dispatches, side by side; `buffers` all that it names. */
+  replay(commands: readonly Command[], words: Uint32Array, buffers: readonly PoolBuffer[]): void {
+    let from = 0;
+    let filled = 0;
+    for (let i = 0; i < commands.length; i++) {
+      const command = commands[i];
+      if (command.copy) {
+        this.copy(...command.copy);
+        continue;
+      }
+      const at = this.room();
+      if (from === filled) {
+        // As many slots at once as there is room for.
+        filled = Math.min(words.length, from + this.u32.length - at);
+        this.u32.set(words.subarray(from, filled), at);
+      }
+      from += SLOT_WORDS;
+      const { pipeline, bound, takesDims, x, y, z, label } = command.dispatch;
+      if (this.profiler) this.dispatch(pipeline, bound, takesDims, x, y, z, label);
+      else {
+        this.dispatches++;
+        this.#encode(pipeline, bound.group, takesDims, x, y, z);
+      }
+    }
+    for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#serial;
   }
 
   /** Records a copy from buffer to buffer. */
   copy(from: PoolBuffer, fromByte: number, to: PoolBuffer, toByte: number, bytes: number): void {
     this.#closePass();
-    this.capturing?.copied({ from, fromByte, to, toByte, bytes });
+    this.capturing?.copied([from, fromByte, to, toByte, bytes]);
     from.lastUse = to.lastUse = this.#serial;
     this.#open().copyBufferToBuffer(from.gpu, fromByte, to.gpu, toByte, bytes);
   }
@@ -145,12 +179,11 @@ export class Recorder {
     return this.#pass;
   }
 
-  #timedPass(label: string): GPUComputePassEncoder {
+  #timedPass(label: string): void {
     this.#closePass();
     const timestampWrites = this.profiler?.begin(label);
     this.#pass = this.#open().beginComputePass(timestampWrites ? { timestampWrites } : undefined);
     this.#pipeline = undefined;
-    return this.#pass;
   }
 
   #closePass(): void {
