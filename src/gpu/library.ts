@@ -2,7 +2,7 @@ import { checkOptions, describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import { type BindingInfo, excerpt, expand, fits, outputsOf, reachable, reflect } from "./wgsl.ts";
+import { type BindingInfo, excerpt, expand, fits, type Interface, outputsOf, reachableIn, reflect } from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
 export interface Request {
@@ -86,11 +86,19 @@ function layoutEntry(b: BindingInfo): GPUBindGroupLayoutEntry {
   };
 }
 
+/** A kernel's text with flags filled in, compiled, and what was read from it. */
+interface Module {
+  readonly module: GPUShaderModule;
+  readonly text: string;
+  readonly face: Interface;
+  readonly reachable: (entry: string) => ReadonlySet<string>;
+}
+
 /** All kernels of one device: text, modules and pipelines, each made once. */
 export class KernelLibrary {
   readonly #device: Device;
   readonly #sources: ReadonlyMap<string, string>;
-  readonly #modules = new Map<string, { module: GPUShaderModule; text: string }>();
+  readonly #modules = new Map<string, Module>();
   readonly #pipelines = new Map<string, Pipeline>();
   /** The same pipelines by kernel and entry point. */
   readonly #variants = new Map<string, Map<string, Variants>>();
@@ -203,7 +211,7 @@ export class KernelLibrary {
     const moduleKey = `${name} ${JSON.stringify(flags)}`;
     const known = this.#modules.get(moduleKey);
     const text = known?.text ?? expand(this.#source(name), flags, this.#sources, name);
-    const all = reflect(text, name);
+    const all = known?.face ?? reflect(text, name);
     if (!all.entries.includes(entry))
       throw new Error(
         `Cannot run ${name}.${entry}: the kernel has no entry point ${entry} (it has: ${all.entries.join(", ") || "none"})`,
@@ -222,11 +230,12 @@ export class KernelLibrary {
         );
       constants[id] = value;
     }
-    const used = reachable(text, entry);
+    const reachable = known?.reachable ?? reachableIn(text);
+    const used = reachable(entry);
     const face = { ...all, bindings: all.bindings.filter((b) => used.has(b.name)) };
     gpu.pushErrorScope("validation");
     const module = known?.module ?? gpu.createShaderModule({ label: moduleKey, code: text });
-    this.#modules.set(moduleKey, { module, text });
+    if (!known) this.#modules.set(moduleKey, { module, text, face: all, reachable });
     const layout = gpu.createBindGroupLayout({ label, entries: face.bindings.map(layoutEntry) });
     const descriptor = {
       label,
