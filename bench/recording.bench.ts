@@ -143,7 +143,10 @@ for (let round = 0; round < ROUNDS; round++) {
   }
 }
 const quantile = (values: number[], q: number) =>
-  values.sort((a, b) => a - b)[Math.floor(q * (values.length - 1))].toFixed(2).padStart(6);
+  values
+    .sort((a, b) => a - b)
+    [Math.floor(q * (values.length - 1))].toFixed(2)
+    .padStart(6);
 console.log(`Microseconds of CPU a dispatch, ${device.host.describe()}, ${device.info.name}`);
 console.log(`  ${"".padEnd(34)} dispatches  recorded: least, median   with submits: least, median`);
 for (const [name, { count, record, whole }] of times)

@@ -57,7 +57,10 @@ test("a replay computes from what its inputs hold by then, and makes no buffer o
     const other = Tensor.from(device, values, [1, 5, 8]);
     const y = scope(device, () => forward(other));
     assert.deepEqual(await step.value.y.read(), await y.read());
-    assert.deepEqual(await step.value.doubled[0].read(), values.map((v) => 2 * v));
+    assert.deepEqual(
+      await step.value.doubled[0].read(),
+      values.map((v) => 2 * v),
+    );
     for (const tensor of [other, y]) tensor.release();
   };
   await expect(0);
@@ -93,7 +96,10 @@ for (const [name, make] of Object.entries(optimizers)) {
     const run = async (captured: boolean) => {
       const { weights, forward } = await model(device, 2);
       const optimizer = make(device, weights);
-      const [x, target] = [Tensor.from(device, wave(40), [1, 5, 8]), Tensor.from(device, wave(15, 9), [1, 5, 3])];
+      const [x, target] = [
+        Tensor.from(device, wave(40), [1, 5, 8]),
+        Tensor.from(device, wave(15, 9), [1, 5, 3]),
+      ];
       const training = trainingStream(5);
       let at = 0;
       const factor = () => 1 / (1 + at);
@@ -166,11 +172,17 @@ test("nobody else is handed the memory of a captured body, till it is disposed o
   const step = capture(device, () => ops.add(ops.mul(ops.mul(x, 2), 3), 1));
   const mine = Array.from({ length: 8 }, (_, i) => ops.full(device, [64], i));
   step.replay();
-  for (const [i, tensor] of mine.entries()) assert.deepEqual(await tensor.read(), new Float32Array(64).fill(i));
+  for (const [i, tensor] of mine.entries())
+    assert.deepEqual(await tensor.read(), new Float32Array(64).fill(i));
   const y = step.value.keep();
   step.dispose();
   step.dispose();
-  assert.deepEqual(await y.read(), wave(64).map((v) => Math.fround(Math.fround(v * 2) * 3) + 1).map(Math.fround));
+  assert.deepEqual(
+    await y.read(),
+    wave(64)
+      .map((v) => Math.fround(Math.fround(v * 2) * 3) + 1)
+      .map(Math.fround),
+  );
   for (const tensor of [x, y, ...mine]) tensor.release();
   assert.equal(live(), start);
 });
@@ -193,7 +205,10 @@ test("a capture holds more dispatches than one submit, copies, and what a body b
   for (let i = 1; i < 4; i++) {
     x.write(wave(16, i));
     step.replay();
-    assert.deepEqual(await step.value.read(), wave(16, i).map((v) => Math.fround(v + (149 * 150) / 2)));
+    assert.deepEqual(
+      await step.value.read(),
+      wave(16, i).map((v) => Math.fround(v + (149 * 150) / 2)),
+    );
   }
   x.release();
 });
@@ -255,7 +270,10 @@ test("capture() refuses what a replay could not repeat, and leaves nothing behin
   );
   const write = "Cannot capture Tensor.write: a replay would not repeat it; write before replay()";
   refused(() => x.write(wave(4)), write, { constants: true });
-  refused(async () => ops.scale(x, 2), "Cannot run capture: its body returned a Promise, but must be synchronous");
+  refused(
+    async () => ops.scale(x, 2),
+    "Cannot run capture: its body returned a Promise, but must be synchronous",
+  );
   refused(() => capture(device, () => ops.scale(x, 2)), "Cannot capture: another capture is under way");
   refused(
     () => fill(Tensor.from(device, wave(4), [4])),
@@ -282,9 +300,7 @@ test("capture() refuses what a replay could not repeat, and leaves nothing behin
     device.precompile(() => void capture(device, () => ops.scale(x, 2))),
     { message: "Cannot capture inside precompile(): nothing is dispatched there" },
   );
-  const grad = (body: () => void) =>
-    scope(device, () => void valueAndGrad(device, [x], () => (body(), ops.sum(x))));
-  assert.throws(() => grad(() => void capture(device, () => ops.scale(x, 2))), {
+  assert.throws(() => duringTape(x, () => void capture(device, () => ops.scale(x, 2))), {
     message: "Cannot capture while gradients are recorded: valueAndGrad() goes into the capture",
   });
   const dropout = () => ops.dropout(ops.mul(x, x), 0.5, trainingStream(1));
@@ -300,6 +316,15 @@ test("capture() refuses what a replay could not repeat, and leaves nothing behin
   x.release();
 });
 
+/** Runs `body` while gradients by `x` are recorded. */
+const duringTape = (x: Tensor, body: () => void) =>
+  scope(device, () => {
+    valueAndGrad(device, [x], () => {
+      body();
+      return ops.sum(x);
+    });
+  });
+
 /** Writes in place. `vary` and `dims` are for varies(), `size` for the grid. */
 function fill(y: Tensor, vary?: Record<string, () => number>, copied = false, size = 1): Tensor {
   const dims = { quads: 1, alpha: 1, beta: 1 };
@@ -314,7 +339,8 @@ test("capture() refuses values that would not vary", async () => {
     message: "Cannot capture elementwise.fill: Dims has no gamma, by which it varies",
   });
   assert.throws(() => capture(device, () => fill(Tensor.empty(device, [4]), { alpha }, true)), {
-    message: "Cannot capture: varies() was given dims that no kernel was run with; give run() the same object",
+    message:
+      "Cannot capture: varies() was given dims that no kernel was run with; give run() the same object",
   });
   capture(device, () => fill(Tensor.empty(device, [4]), { alpha }, false, 0)).dispose();
   const raw = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64 };
@@ -345,10 +371,9 @@ test("replay() refuses what is gone or has changed", async () => {
   const x = Tensor.from(device, wave(4), [4]);
   const step = capture(device, () => ops.scale(x, 2));
   const refused = (message: string) => assert.throws(() => step.replay(), { message });
-  assert.throws(
-    () => scope(device, () => valueAndGrad(device, [x], () => (step.replay(), ops.sum(x)))),
-    { message: "Cannot replay: gradients are recorded, and none would pass what is replayed" },
-  );
+  assert.throws(() => duringTape(x, () => step.replay()), {
+    message: "Cannot replay: gradients are recorded, and none would pass what is replayed",
+  });
   assert.throws(() => capture(device, () => step.replay()), {
     message: "Cannot replay: a capture is under way; replay after it",
   });

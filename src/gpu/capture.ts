@@ -191,9 +191,7 @@ export class Capture {
       const value = ask();
       // f32 takes infinities, as in a dispatch.
       if (type === "f32" ? typeof value !== "number" : !fits(value, type))
-        throw new RangeError(
-          `Cannot replay ${label}: Dims.${name} is ${value}, a value of ${type} expected`,
-        );
+        throw new RangeError(`Cannot replay ${label}: Dims.${name} is ${value}, a value of ${type} expected`);
       if (type === "f32") floats[at] = value;
       else this.#words[at] = value;
     }

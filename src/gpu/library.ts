@@ -2,7 +2,16 @@ import { checkOptions, describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import { type BindingInfo, excerpt, expand, fits, type Interface, outputsOf, reachableIn, reflect } from "./wgsl.ts";
+import {
+  type BindingInfo,
+  excerpt,
+  expand,
+  fits,
+  type Interface,
+  outputsOf,
+  reachableIn,
+  reflect,
+} from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
 export interface Request {
@@ -169,10 +178,10 @@ export class KernelLibrary {
 
   #add(key: string, { name, entry, variant }: Request, pipeline: Pipeline): void {
     this.#pipelines.set(key, pipeline);
-    let entries = this.#variants.get(name);
-    if (!entries) this.#variants.set(name, (entries = new Map()));
-    let variants = entries.get(entry);
-    if (!variants) entries.set(entry, (variants = new Variants()));
+    const entries = this.#variants.get(name) ?? new Map<string, Variants>();
+    this.#variants.set(name, entries);
+    const variants = entries.get(entry) ?? new Variants();
+    entries.set(entry, variants);
     variants.add(variant, pipeline);
   }
 

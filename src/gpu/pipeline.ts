@@ -133,9 +133,7 @@ export class Pipeline {
 
   #misfit({ name, type }: DimsField, value: unknown): Error {
     if (value === undefined) return new Error(`Cannot run ${this.label}: Dims.${name} was not given`);
-    return new RangeError(
-      `Cannot run ${this.label}: Dims.${name} is ${value}, a value of ${type} expected`,
-    );
+    return new RangeError(`Cannot run ${this.label}: Dims.${name} is ${value}, a value of ${type} expected`);
   }
 
   /** A bind group of the buffers that are being bound. Throws where what is written is bound twice. */

@@ -252,7 +252,9 @@ export class HubertModel {
 /** LayerDrop (Fan et al. 2019): while training a layer is left out with this probability. */
 function dropsLayer(device: Device, rate: number, training: NonNullable<Mode["training"]>): boolean {
   if (rate > 0 && device.recorder.capturing)
-    throw new Error(`Cannot capture a HuBERT that drops layers, at a rate of ${rate}: a replay would drop the same`);
+    throw new Error(
+      `Cannot capture a HuBERT that drops layers, at a rate of ${rate}: a replay would drop the same`,
+    );
   return redrawn(device, () => training.next())() / 2 ** 32 < rate;
 }
 

@@ -29,8 +29,8 @@ export interface Captured<T> {
 }
 
 /**
- * Runs `body` and keeps what it dispatched: replay() records the same again for the values that its inputs have by then, at a
- * fifth of the time, as a CUDA graph does. The first run counts: `value` holds its results.
+ * Runs `body` and keeps what it dispatched: replay() records the same again for the values that its inputs have by then, at the
+ * cost of WebGPU's own calls, as a CUDA graph does. The first run counts: `value` holds its results.
  *
  * - Inputs are tensors from outside: `write()` them before replay(). They, and all that `body` found, are to stay alive.
  * - Results are the tensors that `body` returns, the same ones each time: read or copy them before the next replay.
