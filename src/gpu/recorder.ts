@@ -21,9 +21,11 @@ const NO_OFFSETS: readonly number[] = [];
 export class Recorder {
   readonly #device: GPUDevice;
   readonly #bytes = new Uint8Array(SLOT * SLOTS);
-  /** The arena's words as each type of a Dims field; WebGPU's machines are little-endian. */
+  /** The arena's words, as u32; WebGPU's machines are little-endian. */
   readonly u32 = new Uint32Array(this.#bytes.buffer);
+  /** As i32. */
   readonly i32 = new Int32Array(this.#bytes.buffer);
+  /** As f32. */
   readonly f32 = new Float32Array(this.#bytes.buffer);
   /** The buffer of all slots. */
   readonly arena: GPUBuffer;
