@@ -34,10 +34,10 @@ test("BindGroups keeps the most recently used and forgets the rest", () => {
 });
 
 test("BindGroups tells apart all pipelines and buffers, also those of one hash", () => {
-  const groups = new BindGroups(2 ** 19);
+  const groups = new BindGroups(2 ** 18);
   const of = (i: number) => [i & 3, buffers(i & 255, i >> 8, 5)] as const;
-  // As many as have equal hashes by chance: about 30 pairs of 2 ** 18 in 2 ** 30.
-  const made = Array.from({ length: 2 ** 18 }, (_, i) => groups.add(...of(i), group()));
+  // As many as have equal hashes by chance: 6 pairs of 2 ** 17 in 2 ** 30.
+  const made = Array.from({ length: 2 ** 17 }, (_, i) => groups.add(...of(i), group()));
   assert.ok(made.every((each, i) => groups.find(...of(i)) === each));
   assert.equal(groups.find(0, buffers(0, 0)), undefined);
   groups.forget(new Set([5]));
