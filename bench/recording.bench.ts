@@ -104,7 +104,7 @@ const before = await replayedStep.value.item();
 replayedStep.replay();
 assert.ok((await replayedStep.value.item()) < before, "a replayed step learns");
 
-const k = twin("elementwise");
+const k = twin("elementwise", {});
 const [x, y] = [full(device, [32], 1), full(device, [32], 1)];
 const twinRuns = () => {
   for (let i = 0; i < MANY; i++)

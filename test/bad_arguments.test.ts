@@ -115,7 +115,7 @@ test("operators refuse options that they do not have, and name the nearest", () 
 test("Twin.run() refuses a variant, an override and a grid that it would not go by", () => {
   const y = f32(4);
   const run = (variant: Variant, grid: Grid = [1]) =>
-    twin("elementwise").run("fill", { y }, { quads: 1, alpha: 1, beta: 1 }, grid, variant);
+    twin("elementwise", {}).run("fill", { y }, { quads: 1, alpha: 1, beta: 1 }, grid, variant);
   run({});
   refused({
     "Cannot run elementwise.fill: options has no WG; there are flags, overrides": () =>

@@ -298,7 +298,7 @@ test("capture() refuses what a replay could not repeat, and leaves nothing behin
   }
   await assert.rejects(
     device.precompile(() => void capture(device, () => ops.scale(x, 2))),
-    { message: "Cannot capture inside precompile(): nothing is dispatched there" },
+    { message: "Cannot capture inside precompile() or plan(): nothing is dispatched there" },
   );
   assert.throws(() => duringTape(x, () => void capture(device, () => ops.scale(x, 2))), {
     message: "Cannot capture while gradients are recorded: valueAndGrad() goes into the capture",
@@ -329,7 +329,7 @@ const duringTape = (x: Tensor, body: () => void) =>
 function fill(y: Tensor, vary?: Record<string, () => number>, copied = false, size = 1): Tensor {
   const dims = { quads: 1, alpha: 1, beta: 1 };
   if (vary) varies(device, dims, vary);
-  twin("elementwise").run("fill", { y }, copied ? { ...dims } : dims, [size]);
+  twin("elementwise", {}).run("fill", { y }, copied ? { ...dims } : dims, [size]);
   return y;
 }
 

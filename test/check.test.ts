@@ -65,7 +65,7 @@ test("check() names what a new operator still wants: twin, launch entry, record,
   left("kernels/relu.wgsl:1", 'has no twin("relu") in src/ops/relu.ts', entry, record);
   relu["src/ops/relu.ts"] = `import { twin } from "../gpu/kernel.ts";
 import { record } from "../tensor/tape.ts";
-const k = twin("relu");
+const k = twin("relu", { forward: pointwise(1, "x", "y") });
 export function relu(x: Tensor): Tensor {
   k.run("forward", { x, y }, {}, [1]);
   return record("relu", [x], y, [], back);
@@ -90,6 +90,45 @@ export function relu(x: Tensor): Tensor {
     "src/gpu/launch.ts:4 the entry relu has no kernels/relu.wgsl",
     'src/ops/relu.ts:3 twin("relu") has no kernels/relu.wgsl',
   ]);
+});
+
+test("check() leaves a twin with a source of its own where it is", () => {
+  assert.deepEqual(
+    faults({ "src/records/peak.ts": 'twin(\n  "wavegate/peak",\n  `fn forward() {}`,\n);' }),
+    [],
+  );
+});
+
+test("check() wants a cost of each entry point, and none besides", () => {
+  const wgsl = (...entries: string[]) =>
+    entries.map((entry) => `@compute @workgroup_size(WG)\nfn ${entry}(@builtin(x) i: u32) {}`).join("\n");
+  const told = (costs: string, kernel = wgsl("forward", "backward")) =>
+    faults({
+      ...gelu,
+      "kernels/gelu.wgsl": kernel,
+      "src/ops/gelu.ts": gelu["src/ops/gelu.ts"].replace('twin("gelu", { WG: 256 })', `twin("gelu"${costs})`),
+    });
+  const lacks = (entry: string) =>
+    `src/ops/gelu.ts:2 twin("gelu") declares no cost of its entry point ${entry}`;
+  assert.deepEqual(told(""), [lacks("forward"), lacks("backward")]);
+  assert.deepEqual(told(", { forward: pointwise(1, 'x') }"), [lacks("backward")]);
+  assert.deepEqual(told(", {\n  forward: ({ dims: { backward } }) => ({ flops: 1, backward: 2 }),\n}"), [
+    lacks("backward"),
+  ]);
+  const both = ", { forward: pointwise(1, 'x'), backward: ({ bytes }) => ({ flops: 0, bytes: bytes('x') }) }";
+  assert.deepEqual(told(both), []);
+  assert.deepEqual(told(both, wgsl("forward")), [
+    'src/ops/gelu.ts:2 twin("gelu") declares the cost of backward, which its kernel has not',
+  ]);
+  const included = { "kernels/lib/body.wgsl": wgsl("backward") };
+  const files = { ...gelu, ...included, "kernels/gelu.wgsl": `#include "lib/body.wgsl"\n${wgsl("forward")}` };
+  assert.deepEqual(
+    faults({
+      ...files,
+      "src/ops/gelu.ts": gelu["src/ops/gelu.ts"].replace("{ WG: 256 }", "{ forward: one }"),
+    }),
+    [lacks("backward")],
+  );
 });
 
 test("check() keeps a twin in the file of its name", () => {

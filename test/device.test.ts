@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Profiler } from "../src/gpu/profiler.ts";
 import { test } from "node:test";
 import { openDevice } from "../src/gpu/device.ts";
 import type { Path } from "../src/gpu/launch.ts";
@@ -108,6 +109,38 @@ test("Device profiles dispatches by label, longest first", async (t) => {
   assert.ok(
     rows.every((r, i) => r.milliseconds >= 0 && (i === 0 || r.milliseconds <= rows[i - 1].milliseconds)),
   );
+});
+
+test("a profile tells each dispatch apart, in as many submits as its timestamps need", async (t) => {
+  const own = await testDevice();
+  if (!own.info.timestamps) return t.diagnostic(`${own.info.name} has no timestamps`);
+  const nowhere = { phase: "", part: "", layer: "" };
+  const profiler = new Profiler(own.gpu, own.pool.statistics, () => nowhere, 8);
+  own.recorder.profiler = profiler;
+  own.recorder.observer = profiler;
+  scope(own, () => {
+    const x = full(own, [1000], 1);
+    for (let i = 0; i < 9; i++) scale(x, i + 2);
+  });
+  await own.endProfile();
+  const { events, cpu, memory } = profiler;
+  assert.deepEqual(
+    events.map(({ kernel, entry }) => `${kernel}.${entry}`),
+    ["elementwise.fill", ...new Array(9).fill("elementwise.scale")],
+  );
+  // Four dispatches have eight timestamps.
+  assert.deepEqual(
+    events.map(({ submit }) => submit),
+    [0, 0, 0, 0, 1, 1, 1, 1, 2, 2],
+  );
+  assert.equal(cpu.filter(({ kind }) => kind === "submit").length, 3);
+  for (const { begin, end, flops, bytes, shape, grid, variant, recording } of events.slice(1)) {
+    assert.ok(begin > 0 && end >= begin && recording > 0);
+    assert.deepEqual([flops, bytes, shape, grid], [1000, 8000, { quads: 250 }, [4, 1, 1]]);
+    assert.equal(variant, "WG=64");
+  }
+  assert.ok(memory.length > 1 && memory.every(([, live, allocated]) => allocated >= live));
+  assert.equal(own.recorder.observer, undefined);
 });
 
 test("Device says that the GPU was lost", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
@@ -18,6 +18,10 @@ const folder = mkdtempSync(join(tmpdir(), "wavegate-doctor-"));
 after(() => rmSync(folder, { recursive: true }));
 const runtime = "Deno" in globalThis ? ["run", "--allow-all", "--no-check"] : ["--import", "tsx"];
 
+/** Mesa goes on with the shaders that it keeps, wherever doctor keeps what it measures. */
+const { MESA_SHADER_CACHE_DIR, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
+const shaders = { MESA_SHADER_CACHE_DIR: MESA_SHADER_CACHE_DIR ?? XDG_CACHE_HOME };
+
 function doctor(args: string[], env: Record<string, string> = {}) {
   return spawnSync(process.execPath, [...runtime, "tools/doctor.ts", ...args], {
     cwd: root,
@@ -26,9 +30,10 @@ function doctor(args: string[], env: Record<string, string> = {}) {
   });
 }
 
-test("doctor finds the adapter, and every operator that has a record right", async () => {
-  const { status, stdout } = doctor(["--json"]);
+test("doctor finds the adapter, every operator that has a record right, and with --peaks its ceilings", async () => {
+  const { status, stdout, stderr } = doctor(["--json", "--peaks"], { XDG_CACHE_HOME: folder, ...shaders });
   assert.equal(status, 0);
+  assert.doesNotMatch(stderr, /Cannot/);
   const found = JSON.parse(stdout);
   assert.match(found.host, /^(Node|Deno) \d/);
   assert.ok(found.adapters.length >= 1);
@@ -43,6 +48,24 @@ test("doctor finds the adapter, and every operator that has a record right", asy
   );
   for (const { relL2 } of found.selfTest) assert.ok(relL2 >= 0 && relL2 < 1e-5);
   assert.ok(found.speed.gflops > 0 && found.speed.gigabytesPerSecond > 0);
+  const names = [
+    "copy",
+    "dispatch",
+    ...(found.adapter.features.f16 ? ["f16"] : []),
+    "f32",
+    "readback",
+    "upload",
+  ];
+  for (const name of [...names, "workgroup"]) {
+    assert.ok(found.peaks[name] > 0, name);
+    assert.ok(found.peaks.spread[name] >= 0, name);
+  }
+  // Whatever else runs: a product is far below the adapter's arithmetic, and dispatches are not free.
+  assert.ok(found.peaks.f32 > 0.5e9 * found.speed.gflops, `${found.peaks.f32} ${found.speed.gflops}`);
+  assert.ok(found.peaks.dispatch < 0.01);
+  const [file, ...others] = readdirSync(join(folder, "wavegate", "peaks"));
+  assert.equal(others.length, 0);
+  assert.deepEqual(JSON.parse(readFileSync(join(folder, "wavegate", "peaks", file), "utf8")), found.peaks);
 });
 
 test("selfTest() finds an operator wrong whose result or whose gradient is", async () => {

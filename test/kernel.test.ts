@@ -8,7 +8,7 @@ import type { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
 
 const device = await testDevice();
-const k = twin("elementwise");
+const k = twin("elementwise", {});
 const dims = { quads: 1, alpha: 1, beta: 1 };
 
 /** Runs elementwise.add with what `change` makes of four good arguments. */
@@ -43,7 +43,7 @@ test("Twin.run() says which buffer is missing, unknown or shared", () => {
 
 test("Twin.run() says which outputs share a buffer", () => {
   const t = full(device, [1, 4], 1);
-  const norm = twin("layer_norm");
+  const norm = twin("layer_norm", {});
   const buffers = { x: full(device, [1, 4], 1), w: t, b: t, y: full(device, [4], 0) };
   const mean = full(device, [1], 0);
   const given = { ...buffers, mean, rstd: mean };

@@ -127,6 +127,15 @@ test("package's doctor has every operator's record with it, and finds all right"
   for (const { operator, pass } of selfTest) assert.ok(pass, operator);
 });
 
+test("package makes the page of a profile by itself", () => {
+  const script = join(app, "node_modules/wavegate/dist/tools/profile.js");
+  runScript(app, script, "predict", "--seconds", "0.5", "--runs", "1", "--html", join(app, "page.html"));
+  const page = readFileSync(join(app, "page.html"), "utf8");
+  assert.match(page, /<title>Wavegate profile predict/);
+  assert.match(page, /uPlot=function/);
+  assert.match(page, /<circle class="dot/);
+});
+
 test("package holds what its README and its docs link to", () => {
   const base = join(app, "node_modules/wavegate");
   for (const page of ["README.md", ...readdirSync(join(base, "docs")).map((name) => `docs/${name}`)])

@@ -23,7 +23,7 @@ export async function gradients(
 /** 2·t by a kernel, and no record. */
 export function bare(t: Tensor): Tensor {
   const y = t.like();
-  twin("elementwise").run("scale", { a: t, y }, { quads: Math.ceil(t.size / 4), alpha: 2, beta: 1 }, [1]);
+  twin("elementwise", {}).run("scale", { a: t, y }, { quads: Math.ceil(t.size / 4), alpha: 2, beta: 1 }, [1]);
   return y;
 }
 export const cutBy = (kernel: string, shape = "(3)") => ({

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -36,6 +36,12 @@ const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: 
   .map((name) => [name.replaceAll("\\", "/"), readFileSync(join(root, "kernels", name), "utf8")]);
 const texts = `export const KERNEL_TEXTS = ${JSON.stringify(Object.fromEntries(kernels), null, 2)};\n`;
 writeFileSync(join(dist, "src/gpu/kernel_texts.js"), texts);
+
+// As that, for the page of a profile.
+const { PAGE_FILES } = await import(pathToFileURL(join(dist, "src/profile/page_files.js")).href);
+const page = Object.entries(PAGE_FILES).map(([name, path]) => [name, readFileSync(join(root, path), "utf8")]);
+const pageTexts = `export const PAGE_TEXTS = ${JSON.stringify(Object.fromEntries(page), null, 2)};\n`;
+writeFileSync(join(dist, "src/profile/page_texts.js"), pageTexts);
 
 // The public types name GPU* and Symbol.dispose. TypeScript 6 and later have both in their own libraries;
 // for earlier ones a second entry refers to @webgpu/types. Both at once would conflict.

@@ -17,7 +17,19 @@ import { isMain } from "./cli.ts";
 
 /** The folders of src/ by floor: the engine, and on it the application, speech. Import only downward, or beside. */
 export const FLOORS: Record<string, number> = {
-  ...{ host: 0, io: 0, gpu: 1, tensor: 2, ops: 3, nn: 4, records: 4, validate: 4, train: 5, models: 5 },
+  ...{
+    host: 0,
+    io: 0,
+    gpu: 1,
+    tensor: 2,
+    ops: 3,
+    nn: 4,
+    records: 4,
+    profile: 4,
+    validate: 4,
+    train: 5,
+    models: 5,
+  },
   ...{
     "speech/system": 6,
     "speech/corpora": 7,

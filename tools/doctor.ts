@@ -13,8 +13,9 @@ import { loadRecords } from "../src/records/mod.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { type SelfTest, selfTest } from "../src/records/self_test.ts";
+import { measurePeaks, type Peaks, type Rate, readPeaks, writePeaks } from "../src/records/peaks.ts";
 import { measureSpeed } from "../src/records/speed.ts";
-import { formatBytes } from "./format.ts";
+import { formatBytes, formatRate } from "./format.ts";
 import { byHand, readOsRelease } from "./mesa.mjs";
 import { SUMMARIES } from "./summaries.ts";
 import { vulkanDrivers } from "./vulkan.ts";
@@ -35,9 +36,15 @@ export const verb = defineVerb({
   name: "doctor",
   summary: SUMMARIES.doctor,
   usage: "[options]",
-  example: "wavegate doctor",
-  options: deviceOptions,
-  async main({ values, print, printJson }) {
+  example: "wavegate doctor --peaks",
+  options: {
+    ...deviceOptions,
+    peaks: {
+      type: "boolean",
+      help: "measure this adapter's ceilings, some 10 s long, and remember them for `wavegate profile`",
+    },
+  },
+  async main({ values, print, printJson, note }) {
     const host = await currentHost();
     const drivers = vulkanDrivers();
     const machine = {
@@ -73,9 +80,11 @@ export const verb = defineVerb({
       "speed",
       `${speed.gflops.toPrecision(3)} GFLOP/s (1024³ product), ${speed.gigabytesPerSecond.toPrecision(3)} GB/s (copy)`,
     );
-    const advice = advise(device, tests);
+    const peaks = await peaksOf(host, device, values.peaks === true, (line) => note(`doctor: ${line}`));
+    for (const line of peaks ? showPeaks(peaks) : []) row("peaks", line);
+    const advice = advise(device, tests, peaks);
     for (const line of advice) row("advice", line);
-    printJson({ ...machine, adapters: names, adapter, selfTest: tests, speed, advice });
+    printJson({ ...machine, adapters: names, adapter, selfTest: tests, speed, peaks, advice });
     device.dispose();
     return tests.every((test) => test.pass) ? 0 : 1;
   },
@@ -142,6 +151,43 @@ function showAdapter(
     row("limit", `GPU buffers ${formatBytes(adapter.bufferMemory)}, which is main memory`);
 }
 
+/** The peaks that are remembered, or with `anew` those that are measured now and remembered. */
+async function peaksOf(
+  host: Host,
+  device: Device,
+  anew: boolean,
+  note: (line: string) => void,
+): Promise<Peaks | undefined> {
+  if (!anew) return await readPeaks(host, device, note);
+  const peaks = await measurePeaks(device);
+  await writePeaks(host, peaks).catch(({ message }: Error) =>
+    note(`Cannot remember the peaks: ${message.replace(/^Cannot/, "cannot")}`),
+  );
+  return peaks;
+}
+
+/** A line for each peak, with how far its times lay apart. */
+function showPeaks(peaks: Peaks): string[] {
+  const { f32, f16, matrix, copy, workgroup, dispatch, upload, readback, spread = {} } = peaks;
+  const line = (name: Rate, what: string, value: number | undefined, unit: string) =>
+    value !== undefined &&
+    `${what.padEnd(24)} ${formatRate(value, unit).padStart(12)}${showSpread(spread[name])}`;
+  return [
+    `measured ${peaks.measured.slice(0, 10)}, ${peaks.adapter}, ${peaks.driver}`,
+    line("f32", "f32 multiply-add", f32, "FLOP/s"),
+    line("f16", "f16 multiply-add", f16, "FLOP/s"),
+    line("matrix", "subgroup matrices", matrix, "FLOP/s"),
+    line("copy", "copy, read + written", copy, "B/s"),
+    line("workgroup", "workgroup memory, read", workgroup, "B/s"),
+    line("dispatch", "dispatches in one pass", 1 / dispatch, "/s"),
+    line("upload", "upload", upload, "B/s"),
+    line("readback", "readback", readback, "B/s"),
+  ].filter((each) => each !== false);
+}
+
+const showSpread = (spread: number | undefined): string =>
+  spread === undefined ? "" : `  ± ${(50 * spread).toFixed(0)} %`;
+
 /** A line for all that are right, and one for each that is wrong. */
 function summarise(tests: readonly SelfTest[]): string[] {
   const far = ({ operator, relL2 }: SelfTest) => `${operator} ${relL2.toExponential(1)} from float64`;
@@ -152,11 +198,21 @@ function summarise(tests: readonly SelfTest[]): string[] {
   ];
 }
 
-function advise({ info, limits }: Device, tests: readonly SelfTest[]): string[] {
+/** Interquartile range over the median from which a peak is no more than a guess. */
+const UNSTEADY = 0.25;
+
+function advise(
+  { info, limits }: Device,
+  tests: readonly SelfTest[],
+  { spread = {} }: Pick<Peaks, "spread"> = {},
+): string[] {
+  const unsteady = (["f32", "copy"] as const).filter((rate) => (spread[rate] ?? 0) > UNSTEADY);
   const wrong = tests.filter((test) => !test.pass).map((test) => test.operator);
   return [
     wrong.length > 0 && `${wrong.join(", ")} miscomputed: update the driver, or choose another --adapter`,
     info.cpu && "this adapter is the CPU; a GPU with its own driver is many times faster",
+    unsteady.length > 0 &&
+      `the peaks ${unsteady.join(" and ")} are unsteady: \`doctor --peaks\` again when nothing else runs`,
     !info.f16 && "no f16: weights stay f32, twice the memory",
     !info.timestamps && "no timestamps: `wavegate profile` cannot time kernels here",
     limits.maxStorageBufferBindingSize < ROOMY &&

@@ -9,6 +9,15 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
+/** 1.336e11 and "FLOP/s" → "134 GFLOP/s". */
+export function formatRate(rate: number, unit: string): string {
+  const prefixes = ["", "k", "M", "G", "T", "P"];
+  let value = rate;
+  let i = 0;
+  for (; Math.abs(value) >= 999.5 && i < prefixes.length - 1; i++) value /= 1000;
+  return `${value.toPrecision(3)} ${prefixes[i]}${unit}`;
+}
+
 /** 0.0042 → "4.2 ms", 12.34 → "12.3 s", 754 → "12:34", 3754 → "1:02:34". */
 export function formatSeconds(seconds: number): string {
   if (seconds < 0.9995) return `${Number((seconds * 1000).toPrecision(3))} ms`;

@@ -3,12 +3,12 @@
  * where a verb cannot be loaded.
  */
 export const SUMMARIES = {
-  doctor: "show host, adapters, features and limits; run a numeric self-test",
+  doctor: "show host, adapters, features and limits; run a numeric self-test; measure the adapter's ceilings",
   predict: "recognise words and emotion in recordings, folders of them, or standard input",
   inspect: "show keys, shapes, dtypes and statistics of a safetensors file",
   validate: "compare stages and gradients with tensors stored by PyTorch",
   corpus: "make a stand-in for IEMOCAP, check a corpus, or describe one",
   train: "train a system of the paper, or go on with a run",
   evaluate: "measure UA, WA, WER and the confusion matrix of a model on a held-out session",
-  profile: "time every kernel in a forward pass",
+  profile: "time every kernel of a model, a recognition or a training step; compare two profiles",
 } as const;

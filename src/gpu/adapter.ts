@@ -46,6 +46,22 @@ export function describe(adapter: GPUAdapter, wish: Path | undefined): DeviceInf
   };
 }
 
+/** What a measurement holds for. */
+export interface AdapterIdentity {
+  /** The GPU, as "nvidia-h100-80gb-hbm3". */
+  readonly adapter: string;
+  /** Driver and version, and the WebGPU that was used. */
+  readonly driver: string;
+}
+
+/** Dawn tells the driver and its version; wgpu, built into Deno, tells neither. */
+export function identify({ gpu, info: { name } }: { gpu: GPUDevice; info: DeviceInfo }): AdapterIdentity {
+  const { description, device } = gpu.adapterInfo;
+  const builtIn = typeof GPUDevice === "function" && gpu instanceof GPUDevice;
+  if (builtIn) return { adapter: name, driver: "unknown (wgpu)" };
+  return { adapter: device || name, driver: `${description || "unknown"} (Dawn)` };
+}
+
 function choosePath(wish: Path | undefined, name: string, cpu: boolean, lanes: number): Path {
   if (wish === undefined) return !cpu ? "portable" : lanes >= FEWEST_LANES ? "subgroups" : "cpu";
   if (!PATHS.includes(wish))

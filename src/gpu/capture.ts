@@ -72,8 +72,8 @@ export class Capture {
     const { recorder, pool } = device;
     device.check();
     if (recorder.capturing) throw new Error("Cannot capture: another capture is under way");
-    if (device.kernels.planning)
-      throw new Error("Cannot capture inside precompile(): nothing is dispatched there");
+    if (device.dry)
+      throw new Error("Cannot capture inside precompile() or plan(): nothing is dispatched there");
     if (device.watcher)
       throw new Error("Cannot capture while gradients are recorded: valueAndGrad() goes into the capture");
     recorder.capturing = this;

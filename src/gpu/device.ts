@@ -6,6 +6,7 @@
 import type { GpuOptions, Host } from "../host/host.ts";
 import { type DeviceInfo, describe } from "./adapter.ts";
 import { BindGroups } from "./bind_groups.ts";
+import { describeRun, type Place, type PlannedDispatch } from "./cost.ts";
 import { checkOptions, describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "./kernel.ts";
 import { KERNEL_TEXTS } from "./kernel_texts.ts";
@@ -34,6 +35,8 @@ const OPTIONS: readonly (keyof DeviceOptions)[] = [
 
 /** Most bytes of spare buffers for reads, which the pool does not count. */
 const MOST_STAGING = 64 * 2 ** 20;
+
+const NOWHERE: Place = { phase: "", part: "", layer: "" };
 
 const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
 
@@ -143,7 +146,8 @@ export class Device {
   /** One spare buffer for reads of each size class: a loop that reads the same loss every step needs no more. */
   readonly #staging = new Map<number, GPUBuffer>();
   readonly #watched = new Set<Promise<void>>();
-  readonly #labels: string[] = [];
+  #place: Place = NOWHERE;
+  #dry = false;
   #failure: Error | undefined;
   #disposed = false;
 
@@ -221,11 +225,19 @@ export class Device {
   async idle(): Promise<void> {
     this.#checkCapture("wait");
     this.recorder.flush();
-    await this.host.quiet(() => this.gpu.queue.onSubmittedWorkDone());
+    await this.#wait(() => this.gpu.queue.onSubmittedWorkDone());
     this.pool.settle();
     await Promise.all(this.#watched);
     await this.tidy();
     this.check();
+  }
+
+  /** Waits for the GPU; a profile notes how long. */
+  async #wait(start: () => Promise<undefined>): Promise<void> {
+    const { profiler } = this.recorder;
+    const begin = profiler ? performance.now() : 0;
+    await this.host.quiet(start);
+    profiler?.did("wait", begin);
   }
 
   /**
@@ -250,7 +262,7 @@ export class Device {
     this.recorder.copyOut(buffer, from, staging, length);
     this.recorder.flush();
     try {
-      await this.host.quiet(() => staging.mapAsync(1, 0, length));
+      await this.#wait(() => staging.mapAsync(1, 0, length));
     } catch (error) {
       await Promise.all(this.#watched);
       this.check();
@@ -291,13 +303,20 @@ export class Device {
     this.check();
   }
 
-  /** Runs `body` and releases what it made. */
+  /** Whether nothing is dispatched, as precompile() and plan() do: what is made holds no results, and is not to be kept. */
+  get dry(): boolean {
+    return this.#dry;
+  }
+
+  /** Runs `body`, of which nothing is dispatched, and releases what it made. */
   #released(body: () => void): void {
     const made: { release(): void }[] = [];
     this.scopes.push(made);
+    this.#dry = true;
     try {
       body();
     } finally {
+      this.#dry = false;
       this.scopes.length = this.scopes.indexOf(made);
       for (const each of made) each.release();
     }
@@ -305,18 +324,55 @@ export class Device {
 
   /** Runs `body` with `label` in front of the profiler's rows. Throws a TypeError where `body` returns a Promise. */
   labelled<T>(label: string, body: () => T): T {
-    if (!this.recorder.profiler && !this.recorder.capturing) return synchronous("labelled", body());
-    this.#labels.push(label);
+    const { layer } = this.#place;
+    return synchronous("labelled", this.at({ layer: layer ? `${layer}.${label}` : label }, body));
+  }
+
+  /** Where dispatches belong now; undefined where no profile or plan wants to know. */
+  get place(): Place | undefined {
+    return this.recorder.observer ? this.#place : undefined;
+  }
+
+  /** Runs `body`, whose dispatches a profile or plan counts to `place`; what that leaves out stays as it is. */
+  at<T>(place: Partial<Place> | undefined, body: () => T): T {
+    const { observer, capturing } = this.recorder;
+    if (!(observer || capturing) || !place) return body();
+    const around = this.#place;
+    this.#place = { ...around, ...place };
     try {
-      return synchronous("labelled", body());
+      return body();
     } finally {
-      this.#labels.pop();
+      this.#place = around;
     }
   }
 
   /** The label of a dispatch in the profile: those of labelled() around it, then the kernel. */
   profileLabel(kernel: string): string {
-    return this.#labels.length ? `${this.#labels.join(".")}/${kernel}` : kernel;
+    const { layer } = this.#place;
+    return layer ? `${layer}/${kernel}` : kernel;
+  }
+
+  /**
+   * The dispatches that `body` would record, with what each costs; nothing is compiled or run, and the tensors that it makes
+   * hold no results and are freed as at the end of a scope. Throws a TypeError where `body` returns a Promise, and where a
+   * profile is running.
+   */
+  plan(body: () => void): PlannedDispatch[] {
+    const { recorder } = this;
+    this.#checkCapture("plan");
+    if (recorder.observer) throw new Error("Cannot plan: a profile or a plan is running");
+    const planned: PlannedDispatch[] = [];
+    recorder.observer = {
+      observe: (run) => {
+        if (run.grid.every((n) => n !== 0)) planned.push({ ...this.#place, ...describeRun(run) });
+      },
+    };
+    try {
+      this.#released(() => synchronous("plan", body()));
+    } finally {
+      recorder.observer = undefined;
+    }
+    return planned;
   }
 
   /**
@@ -324,19 +380,25 @@ export class Device {
    * it is on.
    */
   startProfile(): void {
-    if (this.recorder.profiler) throw new Error("Cannot start a profile: one is running, endProfile() first");
+    const { recorder } = this;
+    if (recorder.profiler) throw new Error("Cannot start a profile: one is running, endProfile() first");
     if (!this.info.timestamps) throw new Error(`Cannot profile: ${this.info.name} has no timestamp-query`);
-    this.recorder.flush();
-    this.recorder.profiler = new Profiler(this.gpu);
+    recorder.flush();
+    recorder.profiler = new Profiler(this.gpu, this.pool.statistics, () => this.#place);
+    recorder.observer = recorder.profiler;
   }
 
   /** Waits for all work, turns the profiler off and returns the times by label, longest first. Throws where it is off. */
   async endProfile(): Promise<ProfileRow[]> {
-    const { profiler } = this.recorder;
+    const { recorder } = this;
+    const { profiler } = recorder;
     if (!profiler) throw new Error("Cannot end a profile: none is running, startProfile() first");
     await this.idle();
-    this.recorder.profiler = undefined;
-    return await profiler.collect((start) => this.host.quiet(start));
+    recorder.profiler = undefined;
+    recorder.observer = undefined;
+    const rows = await profiler.collect((start) => this.host.quiet(start));
+    profiler.destroy();
+    return rows;
   }
 
   /**

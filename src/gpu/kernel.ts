@@ -3,6 +3,7 @@
  * missing, unknown or aliased name throws here, before the GPU sees it.
  */
 import { describeValue } from "../io/checks.ts";
+import type { Costs } from "./cost.ts";
 import type { Device } from "./device.ts";
 import { KERNELS, type KernelName } from "./launch.ts";
 import type { PoolBuffer } from "./pool.ts";
@@ -16,6 +17,8 @@ export interface Bound {
   readonly buffer: PoolBuffer;
   /** What its elements are: checked against the WGSL where it is given. */
   readonly dtype?: string;
+  /** Of its elements; the buffer may be larger. */
+  readonly bytes?: number;
 }
 
 /** Is called for what is recorded on a device. A tape sets one while it runs. */
@@ -45,10 +48,13 @@ const PLAIN: Variant = {};
 export class Twin {
   /** As it was declared. */
   readonly name: string;
+  /** What its entry points cost. */
+  readonly costs: Costs;
 
   /** For twin(). */
-  constructor(name: string) {
+  constructor(name: string, costs: Costs) {
     this.name = name;
+    this.costs = costs;
   }
 
   /**
@@ -74,7 +80,12 @@ export class Twin {
     }
     if (!device) throw new Error(`Cannot run ${this.name}.${entry}: no buffer was given`);
     device.watcher?.ran?.(`${this.name}.${entry}`, buffers, device.kernels.outputsOf(this.name));
-    device.kernels.run(this.name, entry, variant, buffers, dims, grid);
+    const { observer } = device.recorder;
+    if (!observer) device.kernels.run(this.name, entry, variant, buffers, dims, grid);
+    else
+      observer.observe({ twin: this, entry, bound: buffers, dims, grid, variant }, () =>
+        device.kernels.run(this.name, entry, variant, buffers, dims, grid),
+      );
   }
 
   #misplaced(entry: string, name: string, given: Bound | undefined): Error {
@@ -106,6 +117,8 @@ export const declaredSource = (name: string): string | undefined => sources.get(
  * - Flags: `${name}` anywhere in the text is replaced by `{ flags: { name: value } }`, and `#if ${name}`, `#elif ${name}`,
  *   `#else`, `#endif` choose lines. All that the text names must be given, and no others. In a template literal write `\${`.
  * - `#unroll i 4` … `#endunroll` repeats the lines between with `$i` = 0 … 3; the count may be the name of a flag.
+ * - Costs: `{ forward: ({ dims, bytes }) => ({ flops: dims.size, bytes: bytes("x") + bytes("y") }) }`, by which `wavegate
+ *   profile` says how fast an entry point is. May be absent.
  * - `#include "lib/x.wgsl"` puts in a file that the package's kernels share: `exp` (accurate_exp), `gelu`, `sigmoid` (of vec4f),
  *   `grid` (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max`. The last two are `workgroup_sum(t, value)`
  *   over the threads t = 0 … WG − 1 of a workgroup: WG is an override of yours, a power of two; all threads call it, and all
@@ -133,16 +146,16 @@ export const declaredSource = (name: string): string | undefined => sources.get(
  * console.log(await y.read()); // [1, 4, 9]
  * ```
  */
-export function twin(name: KernelName): Twin;
-/** As above, for a kernel of your own. */
-export function twin(name: string, source: string): Twin;
-export function twin(name: string, source?: string): Twin {
-  if (source === undefined) {
+export function twin(name: KernelName, costs: Costs): Twin;
+/** As above, for a kernel of your own. Without `costs` a profile shows no FLOPs, and takes all that is bound as moved once. */
+export function twin(name: string, source: string, costs?: Costs): Twin;
+export function twin(name: string, source: string | Costs, costs: Costs = {}): Twin {
+  if (typeof source !== "string") {
     if (!packaged.has(name))
       throw new Error(
         `Cannot declare kernel ${name}: the package has none of that name, its WGSL source expected`,
       );
-    return new Twin(name);
+    return new Twin(name, source ?? {});
   }
   if (packaged.has(name))
     throw new Error(`Cannot declare kernel ${name}: the package has one of that name, another name expected`);
@@ -155,5 +168,5 @@ export function twin(name: string, source?: string): Twin {
       `Cannot declare kernel ${name}: it was declared with another source, one source a name expected`,
     );
   sources.set(name, source);
-  return new Twin(name);
+  return new Twin(name, costs);
 }

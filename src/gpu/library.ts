@@ -125,11 +125,6 @@ export class KernelLibrary {
     return this.#pipelines.size;
   }
 
-  /** Whether precompile() runs its body: nothing is dispatched. */
-  get planning(): boolean {
-    return this.#planned !== undefined;
-  }
-
   /** Names of the buffers that a kernel's entry points write. */
   outputsOf(kernel: string): ReadonlySet<string> {
     let names = this.#outputs.get(kernel);

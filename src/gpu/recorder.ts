@@ -7,6 +7,7 @@
  */
 import type { BoundGroup } from "./bind_groups.ts";
 import type { Capture, Command } from "./capture.ts";
+import type { Observer } from "./cost.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { usage } from "./pool.ts";
 import type { Profiler } from "./profiler.ts";
@@ -41,6 +42,8 @@ export class Recorder {
   profiler: Profiler | undefined;
   /** Set while a body is captured. */
   capturing: Capture | undefined;
+  /** Sees each dispatch first: the profiler, or a plan. */
+  observer: Observer | undefined;
   /** Dispatches since the device was opened. */
   dispatches = 0;
   /** Submits since the device was opened. */
@@ -59,7 +62,7 @@ export class Recorder {
 
   /** The first word of the slot that the next dispatch gets; the caller fills it before. */
   room(): number {
-    if (this.#used === SLOTS) this.flush();
+    if (this.#used === SLOTS || this.profiler?.full) this.flush();
     return this.#used * SLOT_WORDS;
   }
 
@@ -80,9 +83,10 @@ export class Recorder {
       this.capturing.dispatched(dispatch, this.u32.subarray(from, from + SLOT_WORDS));
     }
     for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#serial;
-    if (this.profiler) this.#timedPass(label);
+    const { profiler } = this;
+    if (profiler) this.#timedPass(profiler, label, [x, y, z]);
     this.#encode(pipeline, group, takesDims, x, y, z);
-    if (this.profiler) this.#closePass();
+    if (profiler) this.#closePass();
   }
 
   #encode(
@@ -159,13 +163,16 @@ export class Recorder {
       this.#used = 0;
       return;
     }
-    this.profiler?.resolve(encoder);
+    const { profiler } = this;
+    const begin = profiler ? performance.now() : 0;
+    profiler?.resolve(encoder);
     if (this.#used > 0) this.#device.queue.writeBuffer(this.arena, 0, this.#bytes, 0, this.#used * SLOT);
     this.#device.queue.submit([encoder.finish()]);
     this.submits++;
     this.#encoder = undefined;
     this.#used = 0;
     this.#serial++;
+    profiler?.did("submit", begin);
   }
 
   #open(): GPUCommandEncoder {
@@ -181,10 +188,9 @@ export class Recorder {
     return this.#pass;
   }
 
-  #timedPass(label: string): void {
+  #timedPass(profiler: Profiler, label: string, grid: readonly [number, number, number]): void {
     this.#closePass();
-    const timestampWrites = this.profiler?.begin(label);
-    this.#pass = this.#open().beginComputePass(timestampWrites ? { timestampWrites } : undefined);
+    this.#pass = this.#open().beginComputePass({ timestampWrites: profiler.begin(label, grid) });
     this.#pipeline = undefined;
   }
 

@@ -44,12 +44,19 @@ export class EncoderLayer {
 
   #run(x: Tensor, mask: Tensor | undefined, mode: Mode, name: string): Tensor {
     const { attention, attentionNorm, feedForward, feedForwardNorm } = this.#parts;
-    const h0 = this.#preNorm ? attentionNorm.forward(x) : x;
-    const h1 = this.#residual(x, mode, (residual) => attention.forward(h0, { mask, mode, name, residual }));
-    const h = this.#preNorm ? h1 : attentionNorm.forward(h1);
-    const f0 = this.#preNorm ? feedForwardNorm.forward(h) : h;
-    const y = this.#residual(h, mode, (residual) => feedForward.forward(f0, mode, residual));
-    return this.#preNorm ? y : feedForwardNorm.forward(y);
+    const { device } = x;
+    const norm1 = (t: Tensor) => device.labelled("attention_norm", () => attentionNorm.forward(t));
+    const norm2 = (t: Tensor) => device.labelled("feed_forward_norm", () => feedForwardNorm.forward(t));
+    const h0 = this.#preNorm ? norm1(x) : x;
+    const h1 = device.labelled("attention", () =>
+      this.#residual(x, mode, (residual) => attention.forward(h0, { mask, mode, name, residual })),
+    );
+    const h = this.#preNorm ? h1 : norm1(h1);
+    const f0 = this.#preNorm ? norm2(h) : h;
+    const y = device.labelled("feed_forward", () =>
+      this.#residual(h, mode, (residual) => feedForward.forward(f0, mode, residual)),
+    );
+    return this.#preNorm ? y : norm2(y);
   }
 
   /** x + dropout(branch). Without dropout the last matrix product of the branch adds x itself: one dispatch fewer. */

@@ -221,7 +221,7 @@ export class HubertModel {
       );
     }
     mode.observe?.("last_layer_raw", x);
-    if (config.stableLayerNorm) x = this.#norm.forward(x);
+    if (config.stableLayerNorm) x = device.labelled("encoder.layer_norm", () => this.#norm.forward(x));
     mode.observe?.(`hidden_states.${config.layers}`, x);
     mode.observe?.("last_hidden_state", x);
     return { hidden: x, mask, frames };
@@ -231,8 +231,15 @@ export class HubertModel {
   #embed(features: Tensor, mask: Tensor | undefined, input: HubertInput, mode: Mode): Tensor {
     const { keepFrames, keepFeatures } = input;
     const { dropout: rates, stableLayerNorm, hiddenAct } = this.config;
-    const normed = this.#projectionNorm ? this.#projectionNorm.forward(features) : features;
-    let x = dropout(this.#projection.forward(normed), rates.featProj, mode.training);
+    const { device } = features;
+    const normed = device.labelled("feature_projection", () =>
+      this.#projectionNorm ? this.#projectionNorm.forward(features) : features,
+    );
+    let x = dropout(
+      device.labelled("feature_projection", () => this.#projection.forward(normed)),
+      rates.featProj,
+      mode.training,
+    );
     mode.observe?.("feat_proj", x);
     if (keepFrames) {
       if (!this.#maskedSpecEmbed)
@@ -241,10 +248,12 @@ export class HubertModel {
     }
     if (keepFeatures) x = transpose(maskRows(transpose(x), keepFeatures));
     if (mask) x = maskRows(x, mask);
-    const position = activation(this.#position.forward(x), hiddenAct);
+    const position = device.labelled("encoder.pos_conv_embed", () =>
+      activation(this.#position.forward(x), hiddenAct),
+    );
     mode.observe?.("pos_conv", position);
     x = add(x, position);
-    if (!stableLayerNorm) x = this.#norm.forward(x);
+    if (!stableLayerNorm) x = device.labelled("encoder.layer_norm", () => this.#norm.forward(x));
     return dropout(x, rates.hidden, mode.training);
   }
 }
@@ -319,8 +328,11 @@ export class HubertForCTC {
 
   /** Audio (B, samples) → logits (B, T, V). */
   forward(input: HubertInput, mode: Mode = {}): HubertOutput & { logits: Tensor } {
-    const output = this.hubert.forward(input, mode);
-    const logits = this.#head.forward(dropout(output.hidden, this.#dropout, mode.training));
+    const { device } = input.audio;
+    const output = device.at({ part: "speech encoder" }, () => this.hubert.forward(input, mode));
+    const logits = device.at({ part: "CTC head" }, () =>
+      this.#head.forward(dropout(output.hidden, this.#dropout, mode.training)),
+    );
     mode.observe?.("logits", logits);
     return { ...output, logits };
   }

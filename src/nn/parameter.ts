@@ -122,9 +122,9 @@ export class Derived {
     for (const parameter of from) parameter.derived.push(this);
   }
 
-  /** The kept value; where a gradient must reach the parameters, a fresh one on the tape. */
+  /** The kept value; where a gradient must reach the parameters, or nothing is computed, a fresh one. */
   get(tracked: boolean): Tensor {
-    if (tracked) return this.#make();
+    if (tracked || this.#from[0].value.device.dry) return this.#make();
     const versions = this.#current;
     if (!this.#value || versions !== this.#versions) {
       this.#value?.release();

@@ -1,11 +1,10 @@
 import { checkChoice } from "../io/checks.ts";
+import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
 import { checkF32, type Tensor } from "../tensor/tensor.ts";
 import { div, mul } from "./elementwise.ts";
-
-const k = twin("activation");
 
 /** `gelu` is x·Φ(x) by the error function; `gelu_tanh` its approximation. */
 export type ActivationKind = "gelu" | "gelu_tanh" | "tanh" | "relu" | "sigmoid";
@@ -17,6 +16,30 @@ const codes: Readonly<Record<ActivationKind, number>> = {
   relu: 4,
   sigmoid: 5,
 };
+
+/**
+ * FLOPs of an element by code, forward and backward: gelu ½·x·(1 + erf(x/√2)) takes 5, its slope Φ(x) + x·φ(x) 9;
+ * gelu_tanh x·σ(u(x)) 9 and 17; tanh 1, its slope 2; relu a comparison; a sigmoid exp, + and /, its slope 2 more.
+ */
+const FLOPS: readonly (readonly [forward: number, backward: number])[] = [
+  [0, 0],
+  [5, 9],
+  [9, 17],
+  [1, 3],
+  [1, 1],
+  [3, 5],
+];
+
+/** FLOPs of an element of the function that the kernels know by `code`. */
+export const activationFlops = (code: number): number => FLOPS[code][0];
+
+const k = twin("activation", {
+  forward: (given) => pointwise(activationFlops(given.dims.kind), "x", "y")(given),
+  // The slope, times dy.
+  backward: (given) => pointwise(FLOPS[given.dims.kind][1] + 1, "x", "dy", "dx")(given),
+  exponential: pointwise(1, "x", "y"),
+  logarithm: pointwise(1, "x", "y"),
+});
 
 /** The number by which the kernels know a function; 0 is none. Throws for one that there is not. */
 export function activationCode(op: string, kind?: ActivationKind): number {

@@ -1,6 +1,7 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
 import { checkOptions } from "../io/checks.ts";
 import { varies } from "../gpu/capture.ts";
+import type { Costed } from "../gpu/cost.ts";
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
@@ -8,7 +9,64 @@ import { notDifferentiable, noteSeed, record } from "../tensor/tape.ts";
 import { Tensor, unread } from "../tensor/tensor.ts";
 import { checkRate, dropping } from "./dropout.ts";
 
-const k = twin("attention");
+/** What the costs of attention are made of. */
+function parts({ dims: { B, H, Tq, Tk, D, hasMask, dropBelow }, variant, bytes }: Costed) {
+  const scores = B * H * Tq * Tk;
+  const element = variant.flags?.X === "f16" ? 2 : 4;
+  return {
+    scores,
+    shape: { B, H, Tq, Tk, D },
+    /** A product of every query with every key, or of the like. */
+    product: 2 * D * scores,
+    dropout: dropBelow ? scores : 0,
+    // q is often packed with k and v: their tensors say nothing of how much is read.
+    queries: element * B * Tq * H * D,
+    keys: element * B * Tk * H * D,
+    /** One f32 a query and head. */
+    statistic: 4 * B * H * Tq,
+    mask: hasMask ? bytes("mask") : 0,
+  };
+}
+
+const k = twin("attention", {
+  // Two products; factor, max, −, exp and + of a score, / of an output.
+  forward: (given) => {
+    const { shape, scores, product, dropout, queries, keys, statistic, mask } = parts(given);
+    const { B, H, Tq, D } = given.dims;
+    return {
+      shape,
+      flops: 2 * product + 5 * scores + dropout + B * H * Tq * D,
+      bytes: 2 * queries + 2 * keys + statistic + mask,
+    };
+  },
+  backward_delta: (given) => {
+    const { shape, queries, statistic } = parts(given);
+    const { B, H, Tq, D } = given.dims;
+    return { shape, flops: 2 * B * H * Tq * D, bytes: 2 * queries + statistic };
+  },
+  // q·k and dO·v again, then ds·k; a score's factor, −, exp, and −, · and · for ds.
+  backward_q: (given) => {
+    const { shape, scores, product, dropout, queries, keys, statistic, mask } = parts(given);
+    return {
+      shape,
+      flops: 3 * product + 6 * scores + dropout,
+      bytes: 3 * queries + 2 * keys + 2 * statistic + mask,
+    };
+  },
+  // The same, with dsᵀ·q and pᵀ·dO.
+  backward_kv: (given) => {
+    const { shape, scores, product, dropout, queries, keys, statistic, mask } = parts(given);
+    return {
+      shape,
+      flops: 4 * product + 6 * scores + 2 * dropout,
+      bytes: 2 * queries + 4 * keys + 2 * statistic + mask,
+    };
+  },
+  probabilities: (given) => {
+    const { shape, scores, product, queries, keys, statistic, mask } = parts(given);
+    return { shape, flops: product + 3 * scores, bytes: queries + keys + statistic + mask + 4 * scores };
+  },
+});
 
 /** How attention is computed. */
 export interface AttentionOptions {

@@ -3,13 +3,22 @@
  * is repeated over those before: (C) beside (…, C), a scalar () beside anything. It serves elementwise.ts, which records
  * the backward: no gradient of its own.
  */
+import { type Costed, pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { columnSum, sum } from "./reduce.ts";
 
-const k = twin("broadcast");
+/** A factor of 1 is no work. */
+const factors = ({ dims: { alpha, beta } }: Costed) => Number(alpha !== 1) + Number(beta !== 1);
+
+const k = twin("broadcast", {
+  add: (given) => pointwise(1 + factors(given), "large", "small", "y")(given),
+  mul: pointwise(1, "large", "small", "y"),
+  div: pointwise(1, "large", "small", "y"),
+  reciprocal: pointwise(1, "large", "small", "y"),
+});
 
 /** Is `small` the last axes of `large`? */
 const isSuffix = (small: Shape, large: Shape): boolean =>

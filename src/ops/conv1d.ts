@@ -3,6 +3,7 @@
  * matrix product whose rows of A overlap; only groups, padding, dilation and odd channel counts cost a copy first.
  */
 import { checkOptions } from "../io/checks.ts";
+import { type Costed, moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
@@ -11,7 +12,17 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { gemm } from "./matmul.ts";
 import { columnSum } from "./reduce.ts";
 
-const kernel = twin("conv1d");
+const copied = ({ bytes }: Costed) => ({ flops: 0, bytes: moved(bytes, "x", "y") });
+
+const kernel = twin("conv1d", {
+  unfold: copied,
+  // Every element of x is added to one of y.
+  fold: (given) => ({ ...copied(given), flops: given.bytes("x") / 4 }),
+  regroup: copied,
+  pack: copied,
+  unpack: copied,
+  turn: copied,
+});
 
 /** As torch.nn.functional.conv1d's. */
 export interface ConvOptions {

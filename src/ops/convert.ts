@@ -1,10 +1,11 @@
 import { checkChoice } from "../io/checks.ts";
+import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
 import { checkF32, Tensor, type WeightDType } from "../tensor/tensor.ts";
 
-const k = twin("convert");
+const k = twin("convert", { forward: pointwise(0, "x", "y") });
 /** Storage types of a checkpoint that the GPU converts itself. */
 export type GpuStoredDType = "BF16" | "F16" | "F32";
 

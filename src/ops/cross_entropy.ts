@@ -1,4 +1,5 @@
 import { checkChoice, checkOptions } from "../io/checks.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
@@ -6,7 +7,22 @@ import { record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { REDUCTIONS, type Reduction } from "./ctc.ts";
 
-const k = twin("cross_entropy");
+const k = twin("cross_entropy", {
+  // Of a class: max, −, exp, +, and its share of q·v.
+  rows: ({ dims: { N, V }, bytes }) => ({
+    flops: 6 * N * V,
+    bytes: moved(bytes, "logits", "targets", "w", "lossesOut", "statsOut"),
+  }),
+  reduce: ({ dims: { N }, bytes }) => ({
+    flops: 2 * N,
+    bytes: moved(bytes, "losses", "stats", "loss", "totalOut"),
+  }),
+  // −, exp, /, then (p·mass − q)·seed.
+  backward: ({ dims: { N, V }, bytes }) => ({
+    flops: 6 * N * V,
+    bytes: moved(bytes, "logits", "targets", "w", "stats", "total", "dy", "dlogits"),
+  }),
+});
 
 /** As torch.nn.functional.cross_entropy's. */
 export interface CrossEntropyOptions {

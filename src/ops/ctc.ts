@@ -1,12 +1,37 @@
 import { checkChoice, checkOptions } from "../io/checks.ts";
 import type { Device } from "../gpu/device.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
-const k = twin("ctc");
+/**
+ * A state of a walk takes 5: its three predecessors added, and the emission, exp and /, multiplied on. Padded frames and states
+ * count as others: what is on the GPU of their number is not known here.
+ */
+const k = twin("ctc", {
+  // max, −, exp and + of a class.
+  measure: ({ dims: { B, T, V }, bytes }) => ({
+    flops: 4 * B * T * V,
+    bytes: moved(bytes, "logits", "framesOut"),
+  }),
+  // Of a frame's logits those of the labels and the blank.
+  lattice: ({ dims: { B, T, V, S, L }, grid: [, walks], bytes }) => ({
+    flops: 5 * B * T * S * walks,
+    bytes:
+      4 * B * T * Math.min(V, L + 1) +
+      moved(bytes, "frames", "samples", "labels", "nllOut", "alphaOut", "betaOut"),
+  }),
+  reduce: ({ dims: { B }, bytes }) => ({ flops: 2 * B, bytes: moved(bytes, "nll", "samples", "loss") }),
+  weigh: ({ dims: { B }, bytes }) => ({ flops: B, bytes: moved(bytes, "nll", "samples", "dy", "dnllOut") }),
+  // alpha·beta and its sum of a state; exp, /, − and · of a class.
+  gradient: ({ dims: { B, T, V, S }, bytes }) => ({
+    flops: B * T * (2 * S + 4 * V),
+    bytes: moved(bytes, "logits", "frames", "samples", "labels", "alpha", "beta", "dnll", "dlogits"),
+  }),
+});
 
 /** What is made of the losses of a batch: their mean, their sum, or all of them. */
 export type Reduction = "mean" | "sum" | "none";

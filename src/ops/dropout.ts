@@ -1,11 +1,12 @@
 import { describeValue } from "../io/checks.ts";
 import { redrawn, varies } from "../gpu/capture.ts";
+import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { noteSeed, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-const k = twin("dropout");
+const k = twin("dropout", { forward: pointwise(1, "x", "y") });
 
 /** Throws unless `rate` is a share. */
 export function checkRate(op: string, rate: number): void {

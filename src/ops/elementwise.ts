@@ -6,6 +6,7 @@
  * of what was repeated is the sum over its repetitions, in a fixed order.
  */
 import type { Device } from "../gpu/device.ts";
+import { type Costed, pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { type Shape, sameShape, sizeOf } from "../tensor/shape.ts";
@@ -14,7 +15,17 @@ import { checkF32, Tensor } from "../tensor/tensor.ts";
 import { broadcast, reduceTo } from "./broadcast.ts";
 import { dot } from "./reduce.ts";
 
-const k = twin("elementwise");
+/** A factor of 1 is no work. */
+const factors = ({ dims: { alpha, beta } }: Costed) => Number(alpha !== 1) + Number(beta !== 1);
+
+const k = twin("elementwise", {
+  add: (given) => pointwise(1 + factors(given), "a", "b", "y")(given),
+  mul: pointwise(1, "a", "b", "y"),
+  div: pointwise(1, "a", "b", "y"),
+  scale: pointwise(1, "a", "y"),
+  shift: (given) => pointwise(1 + Number(given.dims.alpha !== 1), "a", "y")(given),
+  fill: pointwise(0, "y"),
+});
 
 function run(
   entry: string,

@@ -1,11 +1,22 @@
 import { checkOptions, describeValue } from "../io/checks.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
 import { Tensor, unread } from "../tensor/tensor.ts";
 
-const k = twin("embedding");
+const k = twin("embedding", {
+  // Rows that occur twice are read twice; what the table holds besides is not.
+  forward: ({ dims: { N, V, C, hasPlus }, bytes }) => ({
+    flops: hasPlus ? N * C : 0,
+    bytes: Math.min(1, N / V) * bytes("w") + bytes("ids") + (1 + hasPlus) * bytes("y"),
+  }),
+  backward: ({ dims: { N, C }, bytes }) => ({
+    flops: N * C,
+    bytes: moved(bytes, "dy", "order", "start", "dw"),
+  }),
+});
 
 /** Positions sorted by id, and where each id's run starts: (N) and (V + 1). */
 function index(ids: readonly number[], V: number): { order: Uint32Array; start: Uint32Array } {

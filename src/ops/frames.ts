@@ -1,5 +1,6 @@
 /** Ops that move or mask whole rows: the twin of kernels/frames.wgsl. */
 import { describeValue } from "../io/checks.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
@@ -8,7 +9,17 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { full } from "./elementwise.ts";
 import { columnSum } from "./reduce.ts";
 
-const k = twin("frames");
+const k = twin("frames", {
+  choose: ({ dims: { hasFill }, bytes }) => ({
+    flops: 0,
+    bytes: moved(bytes, "x", "keep", "y") + (hasFill ? bytes("fill") : 0),
+  }),
+  rejected: ({ bytes }) => ({ flops: 0, bytes: moved(bytes, "x", "keep", "y") }),
+  // One part of y, or of x.
+  concat: ({ bytes }) => ({ flops: 0, bytes: 2 * bytes("x") }),
+  slice: ({ bytes }) => ({ flops: 0, bytes: 2 * bytes("y") }),
+  transpose: ({ bytes }) => ({ flops: 0, bytes: moved(bytes, "x", "y") }),
+});
 
 function run(
   entry: string,

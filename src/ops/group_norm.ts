@@ -1,4 +1,5 @@
 import { checkNumber } from "../io/checks.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
@@ -6,7 +7,21 @@ import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { columnSum } from "./reduce.ts";
 
-const k = twin("group_norm");
+// FLOPs of an element as layer_norm's.
+const k = twin("group_norm", {
+  forward: ({ dims: { B, T, C }, bytes }) => ({
+    flops: 8 * B * T * C,
+    bytes: moved(bytes, "x", "w", "b", "y", "mean", "rstd"),
+  }),
+  backward: ({ dims: { B, T, C }, bytes }) => ({
+    flops: 11 * B * T * C,
+    bytes: moved(bytes, "x", "dy", "w", "savedMean", "savedRstd", "dx"),
+  }),
+  backward_params: ({ dims: { B, T, C }, bytes }) => ({
+    flops: 5 * B * T * C,
+    bytes: moved(bytes, "x", "dy", "savedMean", "savedRstd", "dw", "db"),
+  }),
+});
 
 /**
  * Group norm over time and the channels of a group: y = (x − mean)·rstd·w + b.

@@ -1,13 +1,36 @@
 import { checkNumber } from "../io/checks.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
+import {
+  activation as activate,
+  type ActivationKind,
+  activationCode,
+  activationFlops,
+} from "./activation.ts";
 import { columnSum } from "./reduce.ts";
 
-const k = twin("layer_norm");
+// FLOPs of an element: 1 for the mean, 3 for the variance, 4 to normalise; those of a backward likewise by its formula.
+const k = twin("layer_norm", {
+  forward: ({ dims: { N, width, activation }, bytes }) => ({
+    shape: { N, C: width },
+    flops: (8 + activationFlops(activation)) * N * width,
+    bytes: moved(bytes, "x", "w", "b", "y", "mean", "rstd"),
+  }),
+  backward: ({ dims: { N, width }, bytes }) => ({
+    shape: { N, C: width },
+    flops: 11 * N * width,
+    bytes: moved(bytes, "x", "dy", "w", "savedMean", "savedRstd", "dx"),
+  }),
+  backward_params: ({ dims: { N, width }, bytes }) => ({
+    shape: { N, C: width },
+    flops: 5 * N * width,
+    bytes: moved(bytes, "x", "dy", "savedMean", "savedRstd", "dw", "db"),
+  }),
+});
 
 /**
  * Layer norm over the last axis: y = act((x − mean)·rstd·w + b).

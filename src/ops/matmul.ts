@@ -5,10 +5,34 @@ import { launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
+import {
+  activation as activate,
+  type ActivationKind,
+  activationCode,
+  activationFlops,
+} from "./activation.ts";
 import { columnSum } from "./reduce.ts";
 
-const k = twin("matmul");
+const k = twin("matmul", {
+  forward: ({ dims, grid, variant, bytes, same }) => {
+    const { M, N, K, activation, hasBias, hasResidual, accumulate, alpha } = dims;
+    const { W, X, matrix } = variant.flags ?? {};
+    const [, , batch] = grid;
+    const outputs = batch * M * N;
+    const perOutput = hasBias + activationFlops(activation) + hasResidual + accumulate + Number(alpha !== 1);
+    // Rows of A may overlap, as in a convolution, and one B may serve all products: no more is read than there is.
+    const [x, w] = [X, W].map((type) => (type === "f16" ? 2 : 4));
+    const readA = Math.min(x * batch * M * K, bytes("a"));
+    const readB = Math.min(w * batch * K * N, bytes("b"));
+    const bias = hasBias ? Math.min(4 * batch * N, bytes("bias")) : 0;
+    return {
+      flops: 2 * outputs * K + perOutput * outputs,
+      bytes: readA + (same("a", "b") ? 0 : readB) + bias + x * outputs * (1 + hasResidual + accumulate),
+      shape: { ...(batch > 1 && { batch }), M, N, K },
+      unit: matrix ? "matrix" : "f32",
+    };
+  },
+});
 
 /**
  * Where an operand lies, in elements: row r of product z begins at z·batchStride + r·rowStride.

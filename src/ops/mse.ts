@@ -1,4 +1,5 @@
 import { checkChoice, checkOptions } from "../io/checks.ts";
+import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
@@ -7,7 +8,11 @@ import { checkF32, type Tensor } from "../tensor/tensor.ts";
 import { REDUCTIONS, type Reduction } from "./ctc.ts";
 import { rowSums } from "./reduce.ts";
 
-const k = twin("mse");
+const k = twin("mse", {
+  forward: pointwise(2, "x", "truth", "y"),
+  sums: pointwise(3, "x", "truth", "splitsOut"),
+  backward: pointwise(3, "x", "truth", "dy", "dx"),
+});
 
 /** As torch.nn.functional.mse_loss's. */
 export interface MseOptions {

@@ -1,11 +1,27 @@
 /** Steps of an optimiser on single tensors: the twin of kernels/optimizer.wgsl. They have no gradient. */
 import type { Device } from "../gpu/device.ts";
 import { varies } from "../gpu/capture.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
-const k = twin("optimizer");
+/** What is updated in place is read and written. */
+const k = twin("optimizer", {
+  // Clipping 1, decay 2, the moments 3 and 4, the update 6.
+  adam: ({ bytes }) => ({
+    flops: 4 * bytes("p"),
+    bytes: moved(bytes, "g", "clip", "p", "m", "v", "p", "m", "v"),
+  }),
+  // Clipping 1, decay 2, momentum 2, the update 2.
+  sgd: ({ bytes }) => ({ flops: (7 * bytes("p")) / 4, bytes: moved(bytes, "g", "clip", "p", "m", "p", "m") }),
+  squares: ({ dims: { N }, grid: [parts], bytes }) => ({
+    flops: 2 * N,
+    bytes: bytes("gradient") + 4 * parts,
+  }),
+  settle: ({ dims: { count }, bytes }) => ({ flops: count + 5, bytes: moved(bytes, "summed", "clipOut") }),
+  scale: ({ bytes }) => ({ flops: bytes("p") / 4, bytes: moved(bytes, "g", "clip", "p") }),
+});
 const none = {
   N: 0,
   quads: 0,

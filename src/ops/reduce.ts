@@ -1,12 +1,24 @@
 /** Sums and means: the twin of kernels/reduce.wgsl. Every sum is in a fixed order: the same bits every run. */
 import { checkOptions } from "../io/checks.ts";
+import { moved, pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, type Shape, showShape } from "../tensor/shape.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
 import { checkF32, type Tensor } from "../tensor/tensor.ts";
 
-const k = twin("reduce");
+const k = twin("reduce", {
+  columns: pointwise(1, "x", "y"),
+  sums: pointwise(1, "x", "y"),
+  dots: ({ dims: { rows }, bytes, same }) => ({
+    flops: 2 * rows,
+    bytes: moved(bytes, "x", "y") + (same("x", "m") ? 0 : bytes("m")),
+  }),
+  repeat: pointwise(1, "y", "x"),
+  mean_time: pointwise(1, "x", "mask", "y"),
+  // The quotient is that of a column of a sample.
+  spread: pointwise(1, "x", "mask", "y"),
+});
 
 const zero = { rows: 0, C: 0, step: 0, B: 0, T: 0, splits: 1, divisor: 1 };
 

@@ -1,10 +1,24 @@
+import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-const k = twin("sigmoid_gate");
+/** exp, + and / of a sigmoid, where there is one. */
+const sigmoid = ({ dims }: { dims: Readonly<Record<string, number>> }) => (dims.useSigmoid ? 3 : 0);
+
+// FLOPs of an element of s.
+const k = twin("sigmoid_gate", {
+  concat_pair: (given) => pointwise(2 * sigmoid(given), "s", "c", "y")(given),
+  // Both slopes: σ(x)·σ(−x), which a product takes.
+  concat_pair_backward: (given) =>
+    pointwise(given.dims.useSigmoid ? 10 : 0, "s", "c", "dy", "ds", "dc")(given),
+  gated_concat: (given) => pointwise(3 + sigmoid(given), "s", "c", "g", "y")(given),
+  gated_concat_backward: (given) =>
+    pointwise(given.dims.useSigmoid ? 11 : 6, "s", "c", "g", "dy", "ds", "dc", "dg")(given),
+  sum_time: pointwise(1, "g", "y"),
+});
 
 const sizes = (s: Tensor, useSigmoid: boolean, gPeriod = 1) => ({
   N: rowsOf(s.shape),

@@ -1,11 +1,23 @@
 import { checkChoice, checkOptions } from "../io/checks.ts";
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-const k = twin("softmax");
+const k = twin("softmax", {
+  // Of an element: the factor, max, −, exp, + and / (of a logarithm −).
+  forward: ({ dims: { N, C, scale }, variant, bytes }) => ({
+    flops: (5 + Number(scale !== 1)) * N * C,
+    bytes: moved(bytes, "logits", "probsOut") + (variant.flags?.masked ? bytes("mask") : 0),
+  }),
+  // p·dp and its sum, −, ·; of a logarithm exp of what was saved.
+  backward: ({ dims: { N, C, scale }, bytes }) => ({
+    flops: (4 + Number(scale !== 1)) * N * C,
+    bytes: moved(bytes, "probs", "dprobs", "dlogits"),
+  }),
+});
 
 /** How a softmax is masked, and whether its logarithm is wanted. */
 export interface SoftmaxOptions {

@@ -1,9 +1,13 @@
+import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
 import { checkF32, type Tensor } from "../tensor/tensor.ts";
 
-const k = twin("softplus");
+const k = twin("softplus", {
+  forward: pointwise(4, "x", "y"), // exp, log1p, max, +
+  backward: pointwise(4, "x", "dy", "dx"), // sigmoid (exp, +, /), ·
+});
 
 /** y = ln(1 + eˣ), exact also where |x| is large.   x (…) → y (…)      saved: x */
 export function softplus(x: Tensor): Tensor {

@@ -1,3 +1,4 @@
+import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
@@ -5,7 +6,23 @@ import { record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { columnSum } from "./reduce.ts";
 
-const kernel = twin("weight_norm");
+const kernel = twin("weight_norm", {
+  // Of one tensor with itself it is read once.
+  dots: ({ dims: { R, k }, bytes, same }) => ({
+    flops: 2 * R * k,
+    bytes: moved(bytes, "v", "y") + (same("v", "u") ? 0 : bytes("u")),
+  }),
+  // g/‖v‖ once a column, then a product.
+  forward: ({ dims: { R, k }, bytes }) => ({
+    flops: R * k + 2 * k,
+    bytes: moved(bytes, "v", "g", "squares", "y"),
+  }),
+  backward: ({ dims: { R, k }, bytes }) => ({
+    flops: 3 * R * k + 3 * k,
+    bytes: moved(bytes, "v", "u", "g", "squares", "along", "y"),
+  }),
+  gain: ({ dims: { k }, bytes }) => ({ flops: 2 * k, bytes: moved(bytes, "squares", "along", "y") }),
+});
 
 /**
  * w = g·v/‖v‖, the norm taken over every axis but the last (torch's weight_norm with dim = 2).

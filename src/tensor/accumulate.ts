@@ -1,10 +1,11 @@
 /** The sum of two gradients: the twin of kernels/accumulate.wgsl, and the one kernel that the backward walk needs. */
+import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
-const k = twin("accumulate");
+const k = twin("accumulate", { forward: pointwise(1, "a", "b", "y") });
 /** Workgroups of one dimension, at most; threads go on with what is left. */
 const GROUPS = 65535;
 

@@ -154,7 +154,11 @@ function differentiate<P extends Differentiable, O extends readonly Tensor[], A>
     const tape = newTape(wanted);
     const flowing: Flowing = new Map();
     try {
-      const { outputs, cotangents, aux } = during(device, tape, tape.lineage, () => body(tape));
+      // A part that checkpoint() runs again belongs to the backward pass around it.
+      const phase = device.place?.phase || "forward";
+      const { outputs, cotangents, aux } = device.at({ phase }, () =>
+        during(device, tape, tape.lineage, () => body(tape)),
+      );
       begin(name, tape, outputs, cotangents, flowing);
       walk(tape, wanted, flowing);
       const gradients = new Map<P, Tensor>();
@@ -221,7 +225,9 @@ function walk(tape: Tape, wanted: ReadonlySet<Tensor>, flowing: Flowing): void {
   for (let entry = tape.entries.at(-1); entry; entry = tape.entries.at(-1)) {
     const dy = flowing.get(entry.output);
     if (dy) {
-      propagate(tape, entry, dy, flowing);
+      const { device } = dy;
+      const place = device.place && { ...entry.place, phase: "backward" };
+      device.at(place, () => propagate(tape, entry, dy, flowing));
       if (!wanted.has(entry.output)) {
         dy.release();
         flowing.delete(entry.output);

@@ -7,6 +7,7 @@
  * What a kernel makes of a tracked tensor and no op records would end the gradient in silence. Such a cut is found by the
  * tape's lineage; a gradient that arrives there, or begins there, is an error that names the kernel.
  */
+import type { Place } from "../gpu/cost.ts";
 import type { Device } from "../gpu/device.ts";
 import { describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "../gpu/kernel.ts";
@@ -26,6 +27,8 @@ export interface Entry {
   readonly output: Tensor;
   readonly saved: readonly Tensor[];
   readonly backward: Backward;
+  /** Where a profile counts the forward to, and so the backward. */
+  readonly place?: Place;
 }
 
 export interface Tape {
@@ -152,7 +155,8 @@ export function record(
   const reason =
     lost && `it reads a tracked tensor of shape ${showShape(lost.shape)} that it has no gradient for`;
   const entered = reason ? notDifferentiable(name, reason) : backward;
-  tape.entries.push({ name, inputs, output, saved, backward: entered });
+  const { place } = output.device;
+  tape.entries.push({ name, inputs, output, saved, backward: entered, place });
   return output;
 }
 

@@ -82,6 +82,8 @@ export interface NamedMoment {
 const OPTIONS = { learningRate: true, weightDecay: true, maxGradNorm: true } as const;
 const ADAM_KEYS = keysOf<AdamOptions>({ ...OPTIONS, beta1: true, beta2: true, eps: true });
 const SGD_KEYS = keysOf<SgdOptions>({ ...OPTIONS, momentum: true });
+/** Where a profile counts an optimiser's dispatches to. */
+const PLACE = { phase: "optimizer", part: "", layer: "" } as const;
 const STEP_KEYS = keysOf<StepOptions>({ factor: true, unscale: true });
 
 /** A tensor of its own with the same bytes. */
@@ -181,14 +183,16 @@ export abstract class Optimizer {
   #add(gradients: ReadonlyMap<Parameter, Tensor>, later = false): void {
     checkGradients(gradients, this.#slots, this.#frozen);
     const { capturing } = this.#device.recorder;
-    for (const [parameter, gradient] of gradients) {
-      const slot = this.#slots.get(parameter);
-      if (!slot) continue;
-      const before = slot.gradient;
-      const own = later && !capturing && gradient.buffer.reserve ? copyOf(gradient) : gradient;
-      slot.gradient = (before ? add(before, gradient) : own).keep();
-      before?.release();
-    }
+    this.#device.at(PLACE, () => {
+      for (const [parameter, gradient] of gradients) {
+        const slot = this.#slots.get(parameter);
+        if (!slot) continue;
+        const before = slot.gradient;
+        const own = later && !capturing && gradient.buffer.reserve ? copyOf(gradient) : gradient;
+        slot.gradient = (before ? add(before, gradient) : own).keep();
+        before?.release();
+      }
+    });
   }
 
   /** Forgets the gradients accumulated since the last step, as after an exception between two micro-batches. */
@@ -222,22 +226,24 @@ export abstract class Optimizer {
         "Cannot step: there is no gradient; accumulate() some, or give step() those of valueAndGrad()",
       );
     const all = due.map((s) => s.gradient as Tensor);
-    const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
     const { capturing } = this.#device.recorder;
-    let current = first;
-    this.#count(due);
-    for (const slot of due) {
-      const gradient = slot.gradient as Tensor;
-      const now = () => ({ step: slot.step, rate: slot.learningRate * current });
-      this.update({ ...slot, gradient }, clip, slot.learningRate * first, capturing && now);
-      gradient.release();
-      slot.gradient = undefined;
-    }
-    capturing?.beforeReplay(() => {
-      current = factor();
+    return this.#device.at(PLACE, () => {
+      const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
+      let current = first;
       this.#count(due);
+      for (const slot of due) {
+        const gradient = slot.gradient as Tensor;
+        const now = () => ({ step: slot.step, rate: slot.learningRate * current });
+        this.update({ ...slot, gradient }, clip, slot.learningRate * first, capturing && now);
+        gradient.release();
+        slot.gradient = undefined;
+      }
+      capturing?.beforeReplay(() => {
+        current = factor();
+        this.#count(due);
+      });
+      return clip;
     });
-    return clip;
   }
 
   #count(due: readonly Slot[]): void {

@@ -117,20 +117,63 @@ function launched(text: string): Map<string, number> {
   );
 }
 
-/** kernels/x.wgsl, twin("x") in src/ops/x.ts or src/tensor/x.ts, an entry for x and src/records/x.ts come together. */
+/** Entry points of a kernel: those of the files that it includes among them. */
+function entriesOf(files: Files, path: string): string[] {
+  const text = blankComments(files.get(path) ?? "");
+  const included = [...text.matchAll(/^\s*#include "([^"]+)"/gm)].flatMap((m) =>
+    entriesOf(files, `kernels/${m[1]}`),
+  );
+  return [...[...text.matchAll(/@compute\b[^{;]*?\bfn\s+(\w+)/g)].map((m) => m[1]), ...included];
+}
+
+/** Keys of the object that twin() is given beside the name: the entry points whose cost it declares. */
+function costsOf(code: string, at: number): string[] {
+  const open = code.indexOf("(", at);
+  let depth = 0;
+  let end = open;
+  for (; end < code.length; end++) {
+    if (code[end] === "(") depth++;
+    else if (code[end] === ")" && --depth === 0) break;
+  }
+  // One level deep: what a cost itself holds is nested further.
+  const given = code.slice(code.indexOf("{", open) + 1, end);
+  let level = 0;
+  let top = "";
+  for (const sign of given) {
+    if (/[({[]/.test(sign)) level++;
+    else if (/[)}\]]/.test(sign)) level--;
+    else if (level === 0) top += sign;
+  }
+  return [...top.matchAll(/(?:^|,)\s*(\w+)\s*(?=:|,|$)/g)].map((m) => m[1]);
+}
+
+/**
+ * kernels/x.wgsl, twin("x", costs) in src/ops/x.ts or src/tensor/x.ts, an entry for x and src/records/x.ts come together, and
+ * the costs are those of all entry points. A twin of another name, `a/x`, has its source beside it.
+ */
 export function wanted(files: Files): Fault[] {
   const faults: Fault[] = [];
   const entries = launched(files.get(LAUNCH) ?? "");
   const declared = new Map<string, { path: string; line: number }>();
   for (const [path, text] of files) {
     if (!/^src\/.*\.ts$/.test(path)) continue;
-    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`]*)["'`]/g)) {
+    for (const match of blankComments(text).matchAll(/\btwin\(\s*["'`]([^"'`/]*)["'`]/g)) {
       const [name, line] = [match[1], lineAt(text, match.index)];
       declared.set(name, { path, line });
       if (path !== `src/ops/${name}.ts` && path !== `src/tensor/${name}.ts`)
         faults.push({ path, line, rule: `twin("${name}") belongs in src/ops/${name}.ts` });
       if (!files.has(`kernels/${name}.wgsl`))
         faults.push({ path, line, rule: `twin("${name}") has no kernels/${name}.wgsl` });
+      const costs = costsOf(blankStrings(blankComments(text)), match.index);
+      const entries = [...new Set(entriesOf(files, `kernels/${name}.wgsl`))];
+      for (const entry of entries.filter((each) => !costs.includes(each)))
+        faults.push({ path, line, rule: `twin("${name}") declares no cost of its entry point ${entry}` });
+      for (const cost of entries.length > 0 ? costs.filter((each) => !entries.includes(each)) : [])
+        faults.push({
+          path,
+          line,
+          rule: `twin("${name}") declares the cost of ${cost}, which its kernel has not`,
+        });
     }
   }
   // Folders under kernels/ hold what kernels share.

@@ -129,10 +129,13 @@ export class EmotionRecognizer {
   /** Speech → frames and, with a CTC head, logits of characters. Throws where the system has no speech encoder. */
   encodeSpeech(input: HubertInput, mode: Mode = {}): EncodedSpeech {
     if (!this.hubert) throw new Error("Cannot encode speech: this system reads text only");
-    const speech = this.hubert.forward(input, mode);
+    const { hubert, device } = this;
+    const speech = device.at({ part: "speech encoder" }, () => hubert.forward(input, mode));
     mode.observe?.("acoustic_hidden", speech.hidden);
     const rate = this.hubert.config.dropout.final;
-    const ctcLogits = this.#ctcHead?.forward(dropout(speech.hidden, rate, mode.training));
+    const ctcLogits = device.at({ part: "CTC head" }, () =>
+      this.#ctcHead?.forward(dropout(speech.hidden, rate, mode.training)),
+    );
     if (ctcLogits) mode.observe?.("ctc_logits", ctcLogits);
     return { ...speech, ctcLogits };
   }
@@ -146,22 +149,28 @@ export class EmotionRecognizer {
     if (this.config.modalities === "acoustic") return this.#classify(acoustic);
     if (!this.bert || !words)
       throw new Error("Cannot classify: this system reads words, and none were given");
-    const read = this.bert.forward(words, { ...mode, observe: undefined });
+    const { bert, cmgi, device } = this;
+    const read = device.at({ part: "BERT" }, () => bert.forward(words, { ...mode, observe: undefined }));
     mode.observe?.("text_hidden", read.hidden);
     const text = { x: read.hidden, mask: read.mask };
-    if (!this.cmgi) return this.#classify(text);
+    if (!cmgi) return this.#classify(text);
     if (!acoustic) throw new Error("Cannot classify: this system needs speech, and none was given");
     const observe = mode.observe && ((name: string, t: Tensor) => mode.observe?.(`cmgi.${name}`, t));
-    return this.cmgi.forward(
-      { xS: acoustic.x, xT: text.x, maskS: acoustic.mask, maskT: text.mask },
-      { ...mode, observe },
+    return device.at({ part: "CmGI" }, () =>
+      cmgi.forward(
+        { xS: acoustic.x, xT: text.x, maskS: acoustic.mask, maskT: text.mask },
+        { ...mode, observe },
+      ),
     );
   }
 
   #classify(features: { x: Tensor; mask: Tensor } | undefined): CmgiOutput {
     if (!features || !this.#classifier)
       throw new Error("Cannot classify: neither speech nor words were given");
-    return { logits: this.#classifier.forward(maskedMean(features.x, features.mask)) };
+    const classifier = this.#classifier;
+    return this.device.at({ part: "classifier" }, () => ({
+      logits: classifier.forward(maskedMean(features.x, features.mask)),
+    }));
   }
 }
 

@@ -132,7 +132,8 @@ export class Inference {
     observe?.("input_values", input);
     const speech = layers.encodeSpeech({ audio: input, lengths }, { observe });
     const { hidden, mask, frames, ctcLogits } = speech;
-    return { hidden, mask, frames, logProbs: ctcLogits && logSoftmax(ctcLogits), ctc: losses?.ctc(speech) };
+    const logProbs = layers.device.at({ part: "CTC head" }, () => ctcLogits && logSoftmax(ctcLogits));
+    return { hidden, mask, frames, logProbs, ctc: losses?.ctc(speech) };
   }
 
   async #decode(
@@ -175,14 +176,16 @@ export class Inference {
     const layers = this.#layers;
     if (!layers.classify) return {};
     const { logits, gates } = layers.classify(speech, words, { observe });
-    const probabilities = softmax(logits);
-    observe?.("probabilities", probabilities);
-    return {
-      probabilities,
-      acoustic: gates && meanOverTime(gates.s, speech?.mask),
-      text: gates && meanOverTime(gates.t, words?.mask && maskTensor(layers.device, words.mask)),
-      emotion: losses?.emotion(logits),
-    };
+    return layers.device.at({ part: "answer" }, () => {
+      const probabilities = softmax(logits);
+      observe?.("probabilities", probabilities);
+      return {
+        probabilities,
+        acoustic: gates && meanOverTime(gates.s, speech?.mask),
+        text: gates && meanOverTime(gates.t, words?.mask && maskTensor(layers.device, words.mask)),
+        emotion: losses?.emotion(logits),
+      };
+    });
   }
 
   #named(row: Float32Array): Record<string, number> {

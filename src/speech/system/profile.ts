@@ -1,6 +1,5 @@
-/** GPU time of each kernel in a forward pass of any model folder. */
+/** What `wavegate profile` runs: a forward pass of any model folder, or a whole recognition. */
 import type { Device } from "../../gpu/device.ts";
-import type { ProfileEvent, ProfileRow } from "../../gpu/profiler.ts";
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
@@ -14,9 +13,19 @@ import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { EmotionRecognizer, emotionConfig } from "./emotion.ts";
+import { openRecognizer } from "./recognizer.ts";
 
-/** Options of profileModel(). */
-export interface ProfileOptions extends Pick<WeightsOptions, "dtype"> {
+/** Something to be profiled, ready on a device. */
+export interface Workload {
+  readonly device: Device;
+  /** Runs it once, and waits for results that it needs. */
+  readonly run: () => Promise<void>;
+  /** Frees its weights, and the device. */
+  readonly dispose: () => void;
+}
+
+/** Options of forwardWorkload(). */
+export interface ForwardOptions extends Pick<WeightsOptions, "dtype"> {
   /** Called once the folder has been read. */
   readonly openDevice: () => Promise<Device>;
   /** Length of the audio, which is noise, at 16 kHz. */
@@ -27,28 +36,12 @@ export interface ProfileOptions extends Pick<WeightsOptions, "dtype"> {
   readonly onNote?: (line: string) => void;
 }
 
-/** The result of profileModel(). */
-export interface Profile {
-  /** Name of the adapter. */
-  readonly adapter: string;
-  /** Dispatches of the second pass. */
-  readonly dispatches: number;
-  /** Milliseconds of the first pass, which compiles kernels. */
-  readonly first: number;
-  /** Milliseconds of the second pass. */
-  readonly wall: number;
-  /** Pipelines and bind groups that the second pass created. */
-  readonly created: number;
-  /** Most bytes of GPU buffers. */
-  readonly peak: number;
-  /** Kernels of a third pass by label, those with the most GPU time first. */
-  readonly rows: readonly ProfileRow[];
-  /** Dispatches of that pass, in order. */
-  readonly events: readonly ProfileEvent[];
-}
-
-/** Runs the model in `folder` three times: cold, warm and with timestamps. Throws where the adapter has none. */
-export async function profileModel(host: Host, folder: string, options: ProfileOptions): Promise<Profile> {
+/** One forward pass of the model in `folder`: a system, a speech encoder with or without CTC head, or BERT. */
+export async function forwardWorkload(
+  host: Host,
+  folder: string,
+  options: ForwardOptions,
+): Promise<Workload> {
   const { openDevice, samples, tokens, dtype, onNote } = options;
   const path = `${folder}/config.json`;
   const json = await readJson(host, path);
@@ -61,29 +54,36 @@ export async function profileModel(host: Host, folder: string, options: ProfileO
   const forward = build(weights, json, path, file, samples, tokens);
   await weights.initialize();
   await file.close();
-
-  const run = async () => {
-    const start = performance.now();
-    scope(device, forward);
-    await device.idle();
-    return performance.now() - start;
+  const dispose = () => {
+    weights.dispose();
+    device.dispose();
   };
-  const { recorder, counters } = device;
-  const first = await run();
-  const [before, made] = [recorder.dispatches, { ...counters }];
-  const wall = await run();
-  const dispatches = recorder.dispatches - before;
-  const created = counters.pipelines - made.pipelines + counters.bindGroups - made.bindGroups;
-  device.startProfile();
-  const { profiler } = device.recorder;
-  await run();
-  const rows = await device.endProfile();
-  const { peak } = device.pool.statistics;
-  const adapter = device.info.name;
-  weights.dispose();
-  device.dispose();
-  return { adapter, dispatches, first, wall, created, peak, rows, events: profiler?.events ?? [] };
+  return { device, run: async () => scope(device, forward), dispose };
 }
+
+/**
+ * One recognition as `wavegate predict` does it: speech encoder, CTC head, decoding, and for a system the words through BERT
+ * and the fusion of both. `audio` is mono at 16 kHz. Throws where the folder takes no recordings.
+ */
+export async function recognitionWorkload(
+  host: Host,
+  folder: string,
+  audio: Float32Array,
+  { openDevice, dtype }: Pick<ForwardOptions, "openDevice" | "dtype">,
+): Promise<Workload> {
+  const device = await openDevice();
+  const recognizer = await openRecognizer(host, device, folder, { dtype });
+  const dispose = () => {
+    recognizer.dispose();
+    device.dispose();
+  };
+  const run = async () => void (await recognizer.recognize([audio], { skipSilence: false }));
+  return { device, run, dispose };
+}
+
+/** Noise that stands for speech, at 16 kHz: the same each time. */
+export const noiseOf = (samples: number): Float32Array =>
+  draw({ kind: "normal", std: 0.1 }, samples, 1, "noise");
 
 /** Fewest samples that the speech encoder of a config takes; 1 where it has none. */
 export function minSamplesOf(json: Readonly<Record<string, unknown>>, source: string): number {
@@ -129,34 +129,4 @@ function build(
     ? new HubertForCTC(root, settings)
     : new HubertModel(root.at(settings.prefix), settings);
   return () => void model.forward(audio());
-}
-
-/** Adds up the rows of layers that differ by their number alone, as "encoder.layers.*.attention". */
-export function mergeLayers(rows: readonly ProfileRow[]): ProfileRow[] {
-  const kinds = new Map<string, ProfileRow>();
-  for (const { label, count, milliseconds } of rows) {
-    const kind = label.replace(/\.\d+(?=[./])/g, ".*");
-    const known = kinds.get(kind);
-    kinds.set(kind, {
-      label: kind,
-      count: count + (known?.count ?? 0),
-      milliseconds: milliseconds + (known?.milliseconds ?? 0),
-    });
-  }
-  return [...kinds.values()].sort((a, b) => b.milliseconds - a.milliseconds);
-}
-
-/** Dispatches in Chrome's trace event format: complete events, in microseconds from the begin of the first. */
-export function chromeTrace(events: readonly ProfileEvent[]) {
-  const start = Math.min(...events.map((e) => e.begin));
-  return {
-    traceEvents: events.map(({ label, begin, end }) => ({
-      name: label,
-      ph: "X",
-      ts: (begin - start) / 1000,
-      dur: Math.max(0, end - begin) / 1000,
-      pid: 1,
-      tid: 1,
-    })),
-  };
 }

@@ -76,10 +76,12 @@ export class EmotionTask implements Task<Batch> {
     const { system, alpha, labelSmoothing, ctcReduction } = this.#o;
     const speech = system.hubert && system.encodeSpeech(this.#input(batch, mode), mode);
     const { logits } = system.classify(speech, batch.words, mode);
-    const emotion = crossEntropy(logits, batch.labels, { labelSmoothing });
-    const ctc = speech && this.#ctc(speech, batch, ctcReduction);
-    if (!ctc) return { loss: emotion, parts: { emotion } };
-    return { loss: add(ctc, emotion, alpha, 1 - alpha), parts: { ctc, emotion } };
+    return system.device.at({ part: "losses" }, (): Losses => {
+      const emotion = crossEntropy(logits, batch.labels, { labelSmoothing });
+      const ctc = speech && this.#ctc(speech, batch, ctcReduction);
+      if (!ctc) return { loss: emotion, parts: { emotion } };
+      return { loss: add(ctc, emotion, alpha, 1 - alpha), parts: { ctc, emotion } };
+    });
   }
 
   /** Undefined where the system has no CTC head. */

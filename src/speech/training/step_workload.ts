@@ -1,0 +1,139 @@
+/** What `wavegate profile train` runs: training steps of a system on noise. */
+import { readJson } from "../../io/config.ts";
+import type { Host } from "../../host/host.ts";
+import { SAMPLE_RATE } from "../../io/audio.ts";
+import { openSafetensors } from "../../io/safetensors.ts";
+import { frameCount, receptiveField } from "../../models/hubert.ts";
+import { mayIgnore, spellings } from "../../models/keys.ts";
+import { uniform } from "../../nn/random.ts";
+import { Weights } from "../../nn/weights.ts";
+import { AdamW } from "../../train/optimizer.ts";
+import { trainingStream } from "../../train/seeds.ts";
+import { update } from "../../train/update.ts";
+import { LABELS } from "../corpora/corpus.ts";
+import type { StageConfig } from "../recipes/config.ts";
+import { PRESETS, type PresetName } from "../recipes/presets.ts";
+import { systemConfig, systemOf } from "../recipes/systems.ts";
+import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { type ForwardOptions, noiseOf, type Workload } from "../system/profile.ts";
+import { freeze } from "./build.ts";
+import { EmotionTask } from "./emotion_task.ts";
+import type { Batch } from "./examples.ts";
+
+/** Options of stepWorkload(). */
+export interface StepOptions extends Pick<ForwardOptions, "openDevice" | "samples" | "tokens"> {
+  /** Whose last stage gives rates, what is frozen and, without `folder`, the architecture with random weights. */
+  readonly preset: PresetName;
+  /** Name of the system, one of SYSTEMS; that of `folder` where one is given. */
+  readonly system: string;
+  /** A model folder to train instead, a whole system. */
+  readonly folder?: string;
+  /** Recordings of a batch. */
+  readonly batch: number;
+  /** What products read; the recipe's by default. */
+  readonly precision?: StageConfig["precision"];
+}
+
+/** BERT's vocabulary where no checkpoint says it. */
+const WORDS = 30_522;
+
+/**
+ * One update of the weights: forward, backward and optimiser, dropout and SpecAugment on, as in the last stage of a run. Every
+ * run is given the same batch and the same random numbers. Throws where the folder is no whole system.
+ */
+export async function stepWorkload(host: Host, options: StepOptions): Promise<Workload> {
+  const { preset, system: name, folder, batch: B, samples, tokens, openDevice } = options;
+  const recipe = PRESETS[preset];
+  const stage = recipe.stage2;
+  const path = folder === undefined ? `the recipe ${preset} (model)` : `${folder}/config.json`;
+  const json =
+    folder === undefined
+      ? systemConfig(systemOf(name), 2, {
+          hubert: { vocab_size: 32, ...recipe.model.hubert },
+          bert: { vocab_size: WORDS, ...recipe.model.bert },
+          ...{ cmgi: recipe.model.cmgi, alpha: stage.alpha },
+        })
+      : await readJson(host, path);
+  const config = emotionConfig(json, path);
+  const { hubert, bert } = config;
+  if (hubert && samples < receptiveField(hubert))
+    throw new RangeError(
+      `Cannot profile a step: ${samples} samples are too few for this speech encoder, at least ${receptiveField(hubert)} expected`,
+    );
+  const device = await openDevice();
+  const file = folder === undefined ? undefined : await openSafetensors(host, folder);
+  const precision = options.precision ?? stage.precision;
+  if (precision === "f16" && !device.info.f16)
+    throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16`);
+  const weights = new Weights(device, {
+    ...{ file, path: folder, spellings, mayIgnore, seed: recipe.seed, matmulDType: precision },
+  });
+  const layers = new EmotionRecognizer(weights.root, config);
+  await weights.initialize();
+  await file?.close();
+  freeze(weights.parameters, stage.freeze);
+  for (const parameter of weights.parameters) parameter.matmulDType = precision;
+  const task = new EmotionTask({
+    ...{ system: layers, parameters: weights.parameters, alpha: config.alpha, seed: recipe.seed },
+    ...{ train: [], dev: [], batch: stage.batch, augment: stage.augment },
+    ...{ ctcReduction: stage.ctcReduction, labelSmoothing: stage.labelSmoothing },
+    reader: { host, maxTokens: bert?.maxPositions ?? tokens },
+    save: async () => {},
+  });
+  const { learningRate, weightDecay, maxGradNorm } = stage;
+  const optimizer = new AdamW(device, weights.parameters, {
+    ...{ weightDecay, maxGradNorm },
+    learningRate: (key) =>
+      /^(hubert|wav2vec2|bert)\./.test(key) ? learningRate.encoder : learningRate.heads,
+  });
+  const frames = hubert ? frameCount(hubert, samples) : 0;
+  const batch = noiseBatch(B, samples, {
+    ...{ classes: hubert && config.asr ? hubert.vocabSize : 0, blank: hubert?.blank ?? 0 },
+    // Ten characters a second, as in speech, and no more than the frames can spell.
+    characters: Math.max(1, Math.min(Math.round((10 * samples) / SAMPLE_RATE), frames >> 1)),
+    words: bert && { size: bert.vocabSize, count: Math.min(tokens, bert.maxPositions) },
+    labels: Math.min(LABELS.length, config.labels.length),
+  });
+  return {
+    device,
+    async run() {
+      const mode = () => ({ training: trainingStream(1), checkpoint: stage.gradientCheckpointing });
+      await update(device, task, optimizer, [batch], { factor: 1, mode });
+    },
+    dispose() {
+      weights.dispose();
+      device.dispose();
+    },
+  };
+}
+
+/** A batch of noise with random characters, subwords and labels. */
+function noiseBatch(
+  B: number,
+  samples: number,
+  given: {
+    /** Outputs of the CTC head; 0: there is none. */
+    readonly classes: number;
+    readonly blank: number;
+    readonly characters: number;
+    readonly words: { readonly size: number; readonly count: number } | undefined;
+    readonly labels: number;
+  },
+): Batch {
+  const { classes, blank, characters, words, labels } = given;
+  const next = uniform(1);
+  const ids = (count: number, size: number, except: number) =>
+    Array.from({ length: count }, () => {
+      const id = Math.floor(next() * (size - 1));
+      return id >= except ? id + 1 : id;
+    });
+  const each = <T>(make: (b: number) => T): T[] => Array.from({ length: B }, (_, b) => make(b));
+  return {
+    utterances: [],
+    ...{ audio: noiseOf(B * samples).map((v) => 10 * v), samples, lengths: each(() => samples) },
+    targets: each(() => (classes > 1 ? ids(characters, classes, blank) : [])),
+    labels: each((b) => b % labels),
+    ...(words && { words: { ids: each(() => ids(words.count, words.size, 0)) } }),
+    seconds: (B * samples) / SAMPLE_RATE,
+  };
+}
