@@ -156,7 +156,7 @@ function makeInput(spec: InputSpec, seed: number, kinks: readonly number[], diff
 }
 
 function blankInput(spec: InputSpec, differentiable: boolean): Input {
-  const { shape, dtype = "f32", gradient = true }: Exclude<InputSpec, Shape> = "shape" in spec ? spec : { shape: spec };
+  const { shape, dtype = "f32", gradient = true } = "shape" in spec ? spec : { shape: spec };
   const Data = { u32: Uint32Array, i32: Int32Array, f32: Float32Array, f16: Float32Array }[dtype];
   const takes = differentiable && gradient && dtype === "f32";
   return { shape, dtype, gradient: takes, data: new Data(sizeOf(shape)) };

@@ -89,6 +89,17 @@ static void properties2(VkPhysicalDevice d, VkPhysicalDeviceProperties2 *p) {
   }
 }
 
+// What is pretended goes through a translator that knows no matrices of a subgroup.
+static VkResult (*nextExtensions)(VkPhysicalDevice, const char *, uint32_t *, VkExtensionProperties *);
+
+static VkResult extensions(VkPhysicalDevice d, const char *layer, uint32_t *count, VkExtensionProperties *out) {
+  VkResult result = nextExtensions(d, layer, count, out);
+  if (!out || !pretended() || result < 0) return result;
+  for (uint32_t i = 0; i < *count; i++)
+    if (strstr(out[i].extensionName, "cooperative_matrix")) out[i--] = out[--*count];
+  return result;
+}
+
 /* ---- what is written of a pipeline ---- */
 
 static FILE *beside(const char *suffix, const char *mode) {
@@ -332,6 +343,7 @@ EXPORT PFN_vkVoidFunction vkGetInstanceProcAddr(VkInstance i, const char *name) 
   if (!next) return 0;
   if (!strcmp(name, "vkGetPhysicalDeviceMemoryProperties")) return FUNCTION(describeMemory);
   if (!strncmp(name, "vkGetPhysicalDeviceMemoryProperties2", 36)) return FUNCTION(describeMemory2);
+  if (!strcmp(name, "vkEnumerateDeviceExtensionProperties")) return nextExtensions = (void *)next, FUNCTION(extensions);
   if (!strcmp(name, "vkGetPhysicalDeviceProperties")) return nextProperties = (void *)next, FUNCTION(properties);
   if (!strncmp(name, "vkGetPhysicalDeviceProperties2", 30)) return nextProperties2 = (void *)next, FUNCTION(properties2);
   return next;

@@ -78,7 +78,10 @@ export function innerLoops(code: readonly Instruction[]): Loop[] {
 }
 
 /** What is in a stretch of code, all of it by default. */
-export function mixOf(code: readonly Instruction[], { first, last } = { first: 0, last: code.length - 1 }): Mix {
+export function mixOf(
+  code: readonly Instruction[],
+  { first, last } = { first: 0, last: code.length - 1 },
+): Mix {
   const mix: { [K in Kind]?: number } = {};
   for (const { kind } of code.slice(first, last + 1)) mix[kind] = (mix[kind] ?? 0) + 1;
   return mix;
@@ -88,7 +91,8 @@ export function mixOf(code: readonly Instruction[], { first, last } = { first: 0
 export const totalOf = (mix: Mix): number => Object.values(mix).reduce((sum, n) => sum + n, 0);
 
 /** The share of multiply-adds, of matrices where there are any, from 0 to 1. */
-export const fmaShare = (mix: Mix): number => ((mix.fma ?? 0) + (mix.matrix ?? 0)) / Math.max(1, totalOf(mix));
+export const fmaShare = (mix: Mix): number =>
+  ((mix.fma ?? 0) + (mix.matrix ?? 0)) / Math.max(1, totalOf(mix));
 
 /** The inner loop with the most multiply-adds, of several the one that is longest; undefined where there is no loop. */
 export function hottestLoop(code: readonly Instruction[]): Loop | undefined {
@@ -140,7 +144,12 @@ function readAco(text: string): Line[] {
     if (!/^[a-z]+_\w/.test(code)) continue;
     const to = /^s_c?branch\w*\s.*?\b(BB\d+)/.exec(code)?.[1];
     for (const [i, half] of code.split(" :: ").entries()) {
-      lines.push({ text: i === 0 ? trimmed : `  :: ${half}`, kind: acoKind(half), at: i === 0 ? at : "", to });
+      lines.push({
+        text: i === 0 ? trimmed : `  :: ${half}`,
+        kind: acoKind(half),
+        at: i === 0 ? at : "",
+        to,
+      });
     }
     at = "";
   }
@@ -197,7 +206,10 @@ const sassKind = kindBy([
   [/^BAR\b/, "barrier"],
   [/^(DEPBAR|NOP|WARPSYNC|NANOSLEEP|YIELD|MEMBAR|ERRBAR|CCTL)\b/, "wait"],
   [/^(BRA|EXIT|RET|CALL|BSSY|BSYNC|BREAK|BRX|JMP|BMOV)\b/, "branch"],
-  [/^(F(ADD|MUL|MNMX3?|SETP?|SEL|CHK|RND|SWZADD|ADD2|MUL2)|MUFU|H(ADD2|MUL2|SET2|SETP2|MNMX2)|D(ADD|MUL|SETP))\b/, "float"],
+  [
+    /^(F(ADD|MUL|MNMX3?|SETP?|SEL|CHK|RND|SWZADD|ADD2|MUL2)|MUFU|H(ADD2|MUL2|SET2|SETP2|MNMX2)|D(ADD|MUL|SETP))\b/,
+    "float",
+  ],
 ]);
 
 /** NVIDIA's: an address before each instruction, and in branches. */
@@ -206,6 +218,8 @@ function readSass(text: string): Line[] {
   for (const [, address, code] of text.matchAll(/^\s+\/\*([0-9a-f]{4,})\*\/\s+(.*?);/gm)) {
     const plain = code.replace(/^@!?U?P\w+\s+/, "");
     const to = /^BRA\b.*?\b0x([0-9a-f]+)/.exec(plain)?.[1];
+    // The code ends with a branch to itself, and what fills the last cache line.
+    if (to !== undefined && Number.parseInt(to, 16) === Number.parseInt(address, 16)) break;
     lines.push({
       text: code.replace(/\s+/g, " ").trim(),
       kind: sassKind(plain),

@@ -133,6 +133,11 @@ typedef struct {
   VkPhysicalDeviceMemoryProperties memoryProperties;
 } VkPhysicalDeviceMemoryProperties2;
 
+typedef struct {
+  char extensionName[256];
+  uint32_t specVersion;
+} VkExtensionProperties;
+
 // The head of it; the limits follow.
 typedef struct {
   uint32_t apiVersion, driverVersion, vendorID, deviceID;

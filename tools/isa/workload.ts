@@ -104,12 +104,19 @@ async function models(device: Device, options: Pick<WeightsOptions, "dtype" | "m
   }
   const words = (B: number, tokens: number) => ({
     ids: Array.from({ length: B }, () => Array.from({ length: tokens }, (_, t) => (t * 37 + 1) % WORDS)),
-    ...(B > 1 && { mask: Array.from({ length: B }, (_, b) => Array.from({ length: tokens }, (_, t) => (t < tokens - b ? 1 : 0))) }),
+    ...(B > 1 && {
+      mask: Array.from({ length: B }, (_, b) =>
+        Array.from({ length: tokens }, (_, t) => (t < tokens - b ? 1 : 0)),
+      ),
+    }),
   });
   const speech = (B: number, seconds: number) => {
     const samples = seconds * SAMPLE_RATE;
     const lengths = Array.from({ length: B }, (_, b) => samples - b * 1600);
-    return { audio: Tensor.from(device, draw({ kind: "zeros" }, B * samples, 1, "noise"), [B, samples]), lengths };
+    return {
+      audio: Tensor.from(device, draw({ kind: "zeros" }, B * samples, 1, "noise"), [B, samples]),
+      lengths,
+    };
   };
   for (const tokens of [16, 64, 128])
     scope(device, () => {
@@ -141,10 +148,15 @@ async function models(device: Device, options: Pick<WeightsOptions, "dtype" | "m
     ];
     scope(device, () => {
       for (let micro = 0; micro < 2; micro++)
-        rules[0].accumulate(valueAndGrad(device, rules[0].parameters, () => loss(mode()), { lossScale: 0.5 }).gradients);
+        rules[0].accumulate(
+          valueAndGrad(device, rules[0].parameters, () => loss(mode()), { lossScale: 0.5 }).gradients,
+        );
       rules[0].step();
     });
-    scope(device, () => void rules[1].step(valueAndGrad(device, rules[1].parameters, () => loss(mode())).gradients));
+    scope(
+      device,
+      () => void rules[1].step(valueAndGrad(device, rules[1].parameters, () => loss(mode())).gradients),
+    );
     for (const rule of rules) rule.dispose();
   }
   for (const each of [weights, pretrained]) each.dispose();
