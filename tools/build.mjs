@@ -3,7 +3,7 @@
  * Plain Node; `npm pack` calls it. `--out DIR` builds into another folder, which is replaced.
  */
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,6 +36,10 @@ const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: 
   .map((name) => [name.replaceAll("\\", "/"), readFileSync(join(root, "kernels", name), "utf8")]);
 const texts = `export const KERNEL_TEXTS = ${JSON.stringify(Object.fromEntries(kernels), null, 2)};\n`;
 writeFileSync(join(dist, "src/gpu/kernel_texts.js"), texts);
+
+// What `wavegate isa` compiles where it runs.
+for (const name of ["layer.c", "vulkan_subset.h", "msl.cuh"])
+  cpSync(join(root, "tools/isa", name), join(dist, "tools/isa", name));
 
 // The public types name GPU* and Symbol.dispose. TypeScript 6 and later have both in their own libraries;
 // for earlier ones a second entry refers to @webgpu/types. Both at once would conflict.

@@ -14,14 +14,10 @@ import { threadsOf } from "./spirv.ts";
 import { type Target, targetOf } from "./targets.ts";
 import type { Used } from "./workload.ts";
 
-/** What to compile: kernels of the package, or one's own. */
-export interface IsaOptions {
+/** What to compile: kernels of the package, or one's own; the rest is as child.ts has it. */
+export interface IsaOptions extends Omit<Order, "out"> {
   /** One of TARGETS. */
   readonly target: string;
-  /** Kernels of the package, `matmul` or `matmul.forward`; all where it is left out or empty. */
-  readonly names?: readonly string[];
-  /** A WGSL file instead, with its entry points (all where there is none) and its variant. */
-  readonly own?: Order["own"];
 }
 
 /** A pipeline on a target. */
@@ -56,7 +52,7 @@ export interface IsaReport {
  * Compiles kernels for a target. Throws a MissingError where this machine lacks what that takes, and what the compilers say
  * where one refuses a kernel.
  */
-export async function isa(host: Host, { target: name, names, own }: IsaOptions): Promise<IsaReport> {
+export async function isa(host: Host, { target: name, ...order }: IsaOptions): Promise<IsaReport> {
   const target = targetOf(name);
   const programs = target.by === "cuda" ? cudaPrograms(name) : undefined;
   const cache = join(host.cacheDirectory(), "isa");
@@ -64,7 +60,7 @@ export async function isa(host: Host, { target: name, names, own }: IsaOptions):
   const env = targetEnvironment(target, cache);
   const out = mkdtempSync(join(tmpdir(), "wavegate-isa-"));
   try {
-    await runChild(host, env, { out, names, own });
+    await runChild(host, env, { out, ...order });
     const { device, pipelines } = JSON.parse(readFileSync(join(out, "pipelines.json"), "utf8")) as Compiled;
     if (programs) return { target: name, ...compileCuda(target, programs, out, pipelines) };
     return {
@@ -119,7 +115,8 @@ function readMesa(target: Target, path: string, pipeline: Compiled["pipelines"][
     spills: intel ? figure("Spill Count") : figure("Spilled VGPRs", "Spilled SGPRs"),
     scratch: intel ? figure("Scratch Memory Size") : figure("Scratch size"),
     shared: intel ? figure("Workgroup Memory Size") : figure("LDS size"),
-    waves: intel ? undefined : figure("Subgroups per SIMD"),
+    // RADV counts in 32 threads where a subgroup has 64.
+    waves: intel ? undefined : (figure("Subgroups per SIMD") * 32) / figure("subgroup"),
     ...counts(readFileSync(`${path}.asm`, "utf8"), intel ? "gen" : "aco"),
   };
 }

@@ -20,8 +20,11 @@ const BUILT_IN: Readonly<Record<string, string>> = {
   threads_per_simdgroup: "32u",
 };
 
-/** The kernel of a Metal text as CUDA, in a namespace and under a name of its own. Throws where there is what CUDA lacks. */
-export function cudaKernel(metal: string, name: string, threads: number): string {
+/**
+ * The kernel of a Metal text as CUDA, in a namespace and under a name of its own. `bounds` are those of __launch_bounds__.
+ * Throws where there is what CUDA lacks.
+ */
+export function cudaKernel(metal: string, name: string, bounds: string): string {
   const kernel = /kernel void \w+\(((?:[^()]|\([^()]*\))*)\)\s*\{/.exec(metal);
   if (!kernel) throw new Error("Cannot translate to CUDA: spirv-cross wrote no kernel");
   const parameters: string[] = [];
@@ -41,8 +44,7 @@ export function cudaKernel(metal: string, name: string, threads: number): string
     } else if (BUILT_IN[attribute]) lines.push(`${type} ${local} = ${BUILT_IN[attribute]};`);
     else throw new Error(`Cannot translate to CUDA: ${parameter} has no counterpart there`);
   }
-  // One block a multiprocessor is enough: told nothing, ptxas spills to fit as many as it can.
-  const head = `extern "C" __global__ void __launch_bounds__(${threads}, 1) ${name}(${parameters.join(", ")}) {\n${lines.join("\n")}\n`;
+  const head = `extern "C" __global__ void __launch_bounds__(${bounds}) ${name}(${parameters.join(", ")}) {\n${lines.join("\n")}\n`;
   const whole = metal.slice(0, kernel.index) + head + metal.slice(kernel.index + kernel[0].length);
   return `namespace msl { namespace of_${name} {\n${words(arrays(whole, buffers))}\n} }\n`;
 }

@@ -25,8 +25,8 @@ import { Tensor } from "../../src/tensor/tensor.ts";
 import { AdamW, SGD } from "../../src/train/optimizer.ts";
 import { trainingStream } from "../../src/train/seeds.ts";
 
-/** Where a pipeline was met first: in a model, in a record's bench, in a record's samples. */
-export type Use = "model" | "bench" | "sample";
+/** Where a pipeline was met first: in a model, in a record's bench, in a record's samples; or nowhere in the package. */
+export type Use = "model" | "bench" | "sample" | "own";
 
 /** A pipeline, and where it is used. */
 export interface Used extends Request {
