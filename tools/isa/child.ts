@@ -65,23 +65,29 @@ function named(found: readonly Used[], names: readonly string[]): Used[] {
   );
 }
 
-/** Those that have all of `values`; where none has, they themselves with these values put in. */
+/** Of each entry point the pipelines that have all of `values`; where none has, they themselves with these values put in. */
 function withValues(found: readonly Used[], values: Values): Used[] {
   const wanted = Object.entries(values);
-  const allOf = ({ variant }: Used) => ({ ...variant.flags, ...variant.overrides }) as Values;
-  const matching = found.filter((each) => wanted.every(([name, value]) => allOf(each)[name] === value));
-  if (matching.length > 0) return matching;
-  const changed = found.map((each) => {
+  const entryOf = ({ name, entry }: Used) => `${name}.${entry}`;
+  const has = ({ variant }: Used) => {
+    const all: Values = { ...variant.flags, ...variant.overrides };
+    return wanted.every(([name, value]) => all[name] === value);
+  };
+  const change = (each: Used): Used => {
     const { flags = {}, overrides = {} } = each.variant;
-    const constants = wanted.filter(([name]) => name in overrides) as [string, number][];
-    const others = wanted.filter(([name]) => !(name in overrides));
-    const variant = {
-      flags: { ...flags, ...Object.fromEntries(others) },
-      overrides: { ...overrides, ...Object.fromEntries(constants) },
+    const part = (constant: boolean) => wanted.filter(([name]) => name in overrides === constant);
+    const variant: Variant = {
+      flags: { ...flags, ...Object.fromEntries(part(false)) },
+      overrides: { ...overrides, ...(Object.fromEntries(part(true)) as Record<string, number>) },
     };
-    return { ...each, variant, use: "own" as const };
+    return { ...each, variant, use: "own" };
+  };
+  const chosen = [...new Set(found.map(entryOf))].flatMap((entry) => {
+    const own = found.filter((each) => entryOf(each) === entry);
+    const matching = own.filter(has);
+    return matching.length > 0 ? matching : own.map(change);
   });
-  return [...new Map(changed.map((each) => [showPipeline(each), each])).values()];
+  return [...new Map(chosen.map((each) => [showPipeline(each), each])).values()];
 }
 
 async function compile(device: Device, { out, own, names = [], values = {} }: Order): Promise<void> {
