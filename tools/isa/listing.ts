@@ -161,8 +161,9 @@ const genKind = kindBy([
   [/^dpas/, "matrix"],
   [/MsgDesc: *\( *barrier/, "barrier"],
   [/scratch/, "spill"],
-  [/\bslm MsgDesc: *\( *(load|read)/, "sharedLoad"],
-  [/\bslm MsgDesc: *\( *(store|write|atomic)/, "sharedStore"],
+  // Before Xe-HPG workgroup memory is surface 254.
+  [/\bslm MsgDesc: *\( *(load|read)|\bread, Surface = 254,/, "sharedLoad"],
+  [/\bslm MsgDesc: *\( *(store|write|atomic)|\bwrite, Surface = 254,/, "sharedStore"],
   [/MsgDesc: *\( *fence|^sync|^nop|^wait/, "wait"],
   [/MsgDesc: *\( *open|EOT|^(if|else|endif|while|break|cont|halt|jmpi|brd|brc|call|ret|do)\b/, "branch"],
   [/\bugm MsgDesc: *\( *load[^)]*transpose/, "constantLoad"],
