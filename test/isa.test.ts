@@ -7,12 +7,12 @@ import { after, test } from "node:test";
 import { KERNELS } from "../src/gpu/launch.ts";
 import { currentHost } from "../src/host/current.ts";
 import { overBudget, worse } from "../tools/isa/budget.ts";
-import { cudaPrograms, MissingError } from "../tools/isa/environment.ts";
+import { cudaPrograms, MissingError, targetEnvironment } from "../tools/isa/environment.ts";
 import { type IsaOptions, type IsaReport, isa } from "../tools/isa/isa.ts";
 import { fmaShare, hottestLoop, innerLoops, mixOf, readListing } from "../tools/isa/listing.ts";
 import { cudaKernel } from "../tools/isa/msl.ts";
 import { partsOf, readTable, shortVariants, type TargetTable, tableOf } from "../tools/isa/table.ts";
-import { LISTED, warpsPerPart } from "../tools/isa/targets.ts";
+import { LISTED, targetOf, warpsPerPart } from "../tools/isa/targets.ts";
 import { verb } from "../tools/isa.ts";
 import { runHere } from "./verb.ts";
 
@@ -204,16 +204,45 @@ test("wavegate isa refuses what it does not know, before anything is compiled", 
 });
 
 test("what is missing is named with what brings it", () => {
-  const { PATH, CUDA_HOME } = process.env;
-  try {
-    process.env.PATH = folder;
-    assert.throws(() => cudaPrograms("sm_90"), {
-      message: "Cannot compile for sm_90: no spirv-cross is here; Debian's package spirv-cross has it",
-    });
-  } finally {
-    process.env.PATH = PATH;
-    if (CUDA_HOME !== undefined) process.env.CUDA_HOME = CUDA_HOME;
-  }
+  const missing = (env: Readonly<Record<string, string>>, call: () => unknown, message: RegExp) => {
+    const before = { ...process.env };
+    try {
+      Object.assign(process.env, env);
+      assert.throws(call, (error: Error) => {
+        assert.ok(error instanceof MissingError, String(error));
+        assert.match(error.message, message);
+        return true;
+      });
+    } finally {
+      for (const name of Object.keys(env)) {
+        if (before[name] === undefined) delete process.env[name];
+        else process.env[name] = before[name];
+      }
+    }
+  };
+  const on = (target: string) => () => targetEnvironment(targetOf(target), folder);
+  missing(
+    { PATH: folder },
+    () => cudaPrograms("sm_90"),
+    /^Cannot compile for sm_90: no spirv-cross is here; Debian's package spirv-cross has it$/,
+  );
+  if (process.platform !== "linux") return missing({}, on("navi31"), /Mesa's compilers run on Linux$/);
+  missing(
+    { XDG_DATA_DIRS: folder, XDG_CONFIG_DIRS: folder, XDG_DATA_HOME: folder },
+    on("navi31"),
+    /^Cannot compile for navi31: Mesa's RADV \(libvulkan_radeon\.so\) is not here; Debian's package mesa-vulkan-drivers has it/,
+  );
+  if (cannot) return;
+  missing(
+    { PATH: folder, CC: "" },
+    on("navi31"),
+    /^Cannot compile for navi31: no C compiler is here; Debian's package gcc has one$/,
+  );
+  missing(
+    { WAVEGATE_INTEL_SHIM: join(folder, "gone.so"), XDG_CACHE_HOME: folder },
+    on("bmg"),
+    /^Cannot compile for bmg: WAVEGATE_INTEL_SHIM names .*gone\.so; there is no such file$/,
+  );
 });
 
 const ACO = `

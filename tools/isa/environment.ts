@@ -88,15 +88,14 @@ const SHIM = "libintel_noop_drm_shim.so";
 /** Mesa's stand-in for Intel's kernel driver, which no package has. */
 function intelShim(target: string, cache: string): string {
   const named = process.env.WAVEGATE_INTEL_SHIM;
+  if (named && !existsSync(named))
+    throw missing(target, `WAVEGATE_INTEL_SHIM names ${named}`, "there is no such file");
   const folders = [cache, "/usr/local/lib", "/usr/local/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"];
-  const found = [named, ...folders.map((folder) => join(folder, SHIM))].find(
-    (path) => path && existsSync(path),
-  );
+  const found = named || folders.map((folder) => join(folder, SHIM)).find((path) => existsSync(path));
   if (found) return found;
-  const where = named ? `WAVEGATE_INTEL_SHIM names ${named}, which is not there` : `no ${SHIM} is here`;
   throw missing(
     target,
-    where,
+    `no ${SHIM} is here`,
     `Mesa's source makes it with -Dtools=drm-shim,intel (docs/isa.md): put it into ${cache} or name it in WAVEGATE_INTEL_SHIM`,
   );
 }
