@@ -6,7 +6,7 @@ import { gridFor, KERNELS, launch } from "../src/gpu/launch.ts";
 
 const info: DeviceInfo = {
   ...{ name: "made up", vendor: "", architecture: "", f16: true, timestamps: true },
-  ...{ cpu: false, subgroup: 0, path: "portable" },
+  ...{ cpu: false, subgroup: 0, subgroupSizes: [], path: "portable" },
 };
 const gpu = { info };
 const gpuWithSubgroups = { info: { ...info, subgroup: 32, path: "subgroups" as const } };

@@ -1,10 +1,12 @@
 /** Matrix products: the twin of kernels/matmul.wgsl, and the ops that are one product with a fused tail. */
 import { checkOptions } from "../io/checks.ts";
-import { twin } from "../gpu/kernel.ts";
-import { launch } from "../gpu/launch.ts";
+import type { GemmTile } from "../gpu/gemm_tile.ts";
+import { type Grid, twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
+import { scope } from "../tensor/scope.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
 import { columnSum } from "./reduce.ts";
 
@@ -42,6 +44,8 @@ export interface Gemm {
   readonly residual?: Tensor;
   /** Adds to what y holds. */
   readonly accumulate?: boolean;
+  /** In place of the one that launch() chooses; not on path subgroups, which has none. */
+  readonly tile?: GemmTile;
 }
 
 /** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
@@ -61,39 +65,53 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   };
   const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
-  const f16 = b.dtype === "f16";
   const tile = launch(y.device, "matmul", p);
+  const mappedB = p.b.segmentRows !== undefined;
+  const { splits } = tile;
   const flags = {
-    enables: `${tile.flags.subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
+    enables: enables([...tile.enables, ...(b.dtype === "f16" ? ["f16"] : [])]),
     vec,
-    W: f16 ? "f16" : "f32",
+    W: b.dtype === "f16" ? "f16" : "f32",
+    X: "f32",
     rare: code > 1,
     transA: p.transA ?? false,
     transB: p.transB ?? false,
-    mappedB: p.b.segmentRows !== undefined,
+    mappedB,
+    affineB: vec && !mappedB,
     ...tile.flags,
   };
-  k.run(
-    "forward",
-    { a, b, bias: p.bias ?? a, residual: p.residual ?? a, y },
-    {
-      M,
-      N,
-      K,
-      ...strides,
-      aSegmentRows: p.a.segmentRows ?? M,
-      bSegmentRows: p.b.segmentRows ?? K,
-      activation: code,
-      hasBias: p.bias ? 1 : 0,
-      hasResidual: p.residual ? 1 : 0,
-      biasBatchStride: p.bias && batch > 1 ? N : 0,
-      accumulate: p.accumulate ? 1 : 0,
-      alpha: p.alpha ?? 1,
-    },
-    [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch],
-    { flags },
-  );
+  const dims = {
+    M,
+    N,
+    K,
+    ...strides,
+    aSegmentRows: p.a.segmentRows ?? M,
+    bSegmentRows: p.b.segmentRows ?? K,
+    activation: code,
+    hasBias: p.bias ? 1 : 0,
+    hasResidual: p.residual ? 1 : 0,
+    biasBatchStride: p.bias && batch > 1 ? N : 0,
+    accumulate: p.accumulate ? 1 : 0,
+    alpha: p.alpha ?? 1,
+    splits,
+    sliceK: tile.sliceK,
+  };
+  const grid: Grid = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch * splits];
+  const tail = { bias: p.bias ?? a, residual: p.residual ?? a, y };
+  if (splits === 1) {
+    k.run("forward", { a, b, ...tail }, dims, grid, { flags });
+    return;
+  }
+  scope(y.device, () => {
+    const quads = Math.ceil(N / 4);
+    const partial = Tensor.empty(y.device, [batch, splits, M, 4 * quads]);
+    k.run("forward", { a, b, partial }, dims, grid, { flags });
+    const [gx, gy = 1] = gridFor(M * quads, 64);
+    k.run("total", { partial, ...tail }, dims, [gx, gy, batch], { flags });
+  });
 }
+
+const enables = (extensions: readonly string[]): string => extensions.map((e) => `enable ${e};`).join("");
 
 const LINEAR_OPTIONS: readonly (keyof LinearOptions)[] = ["activation", "residual"];
 const MATMUL_OPTIONS: readonly (keyof MatmulOptions)[] = ["transB", "alpha"];
