@@ -74,7 +74,9 @@ fn startB(n: u32, k: u32, z: u32) -> u32 {
 #else
   return columnB(n, z);
 #endif
-#elif ${affineB}
+#elif ${mappedB}
+  return inside(n, d.N);
+#elif ${vec}
   return (z * d.bBatchStride + min(k, d.K - 1u) * d.bRowStride + inside(n, d.N)) >> 2u;
 #else
   return n;
@@ -88,12 +90,26 @@ fn fetchB(start: u32, k: u32, k0: u32, z: u32) -> vec4<${W}> {
 #else
   return b4(start, k0 + k, d.K);
 #endif
-#elif ${affineB}
+#elif ${vec}
   return b[start + ((k0 * d.bRowStride) >> 2u)];
 #else
   return b4ofRow(k0 + k, start, z);
 #endif
 }
+
+#if ${mappedB}
+// A row of a mapped B: where it begins, and which of its segment it is. Steps rarely leave a segment: only then are there divisions.
+struct Row { at: u32, within: u32 }
+
+fn advance(row: Row, by: u32) -> Row {
+  var r = Row(row.at + by * d.bRowStride, row.within + by);
+  if (r.within >= d.bSegmentRows) {
+    r.at += r.within / d.bSegmentRows * (d.bSegmentStride - d.bSegmentRows * d.bRowStride);
+    r.within %= d.bSegmentRows;
+  }
+  return r;
+}
+#endif
 
 @compute @workgroup_size(THREADS) ${subgroupSize}
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
@@ -138,7 +154,12 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let placeB$i = t + $iu * THREADS;
   let startB$i = startB(n0 + (t % WIDE_B) * 4u, kB$i, z);
 #endif
+#if ${mappedB}
+  var row$i = advance(Row(z * d.bBatchStride, 0u), min(kB$i + min(begin, last), d.K - 1u));
+  var nextB$i = b4(row$i.at, startB$i, d.N);
+#else
   var nextB$i = fetchB(startB$i, kB$i, min(begin, last), z);
+#endif
 #endunroll
   var acc: array<vec4f, ${SUMS}>;
   var k0 = begin;
@@ -165,13 +186,19 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
     tileB[placeB$i] = vec4f(nextB$i);
 #endunroll
     workgroupBarrier();
+    let now = min(k0, last);
     k0 += BK;
     let ahead = min(k0, last);
 #unroll i LOADS_A
     nextA$i = fetchA(startA$i, kA$i, ahead, z);
 #endunroll
 #unroll i LOADS_B
+#if ${mappedB}
+    row$i = advance(row$i, ahead - now);
+    nextB$i = b4(row$i.at, startB$i, d.N);
+#else
     nextB$i = fetchB(startB$i, kB$i, ahead, z);
+#endif
 #endunroll
 #unroll q KQ
     {
@@ -220,8 +247,11 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
     }
 #endunroll
   }
-  // One store a quad of columns in the text: compilers take long over many tails. The rows rotate through acc[0].
-  for (var i = 0u; i < TM; i++) {
+  // Compilers take long over many tails, so there is one a quad of columns, in a loop whose count they do not know. The rows
+  // rotate through acc[0].
+  let rows = min(TM, d.M);
+  for (var left = rows; left > 0u; left--) {
+    let i = rows - left;
     let m = m0 + (i / 4u * THREADS_M + threadM) * 4u + i % 4u;
 #unroll h QUADS_N
 #if ${split}

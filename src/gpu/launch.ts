@@ -4,7 +4,7 @@
  * last bits of results; never more than that.
  */
 import type { DeviceInfo } from "./adapter.ts";
-import { GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
+import { checkTile, GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
 import type { Grid } from "./kernel.ts";
 
 /**
@@ -69,39 +69,49 @@ interface Product {
   readonly tile?: GemmTile;
 }
 
-const [TILE, WIDE, NARROW, SHORT] = GEMM_TILES;
-
 /** Workgroups that keep a GPU busy, and the fewest k's that repay adding up one more slice. */
 const BUSY = 128;
 const FEWEST_K = 256;
 
 /**
- * The tile of a product, seeded by what each becomes on GPUs: 8×4 sums a thread; 8×8 where that leaves enough workgroups; on
- * Intel, whose registers hold no more, 4×4 in subgroups of 16. Few rows take a tile of few rows, and K in slices.
+ * The tile of a product. On GPUs it goes by the machine code that drivers make: 8 × 4 sums a thread, 8 × 8 where the workgroups
+ * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. K goes in slices where workgroups are few.
  */
 export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmTile {
+  const { usual, large, flat, small, smallFlat, cpu, cpuFlat } = GEMM_TILES;
+  if (narrow(on)) return M <= 32 ? cpuFlat : cpu;
+  const groupsOf = ({ BM, BN }: GemmTile) => Math.ceil(M / BM) * Math.ceil(N / BN) * batch;
+  const few = M <= 128;
   const intel = on.vendor === "intel";
-  const short = M <= 128;
-  const wide = !intel && !short && N >= 4096 && Math.ceil(M / WIDE.BM) * Math.ceil(N / WIDE.BN) * batch >= 2 * BUSY;
-  const tile = wide ? WIDE : short ? SHORT : TILE;
-  const sums = intel ? { TM: NARROW.TM, TN: NARROW.TN } : {};
-  const groups = Math.ceil(M / tile.BM) * Math.ceil(N / tile.BN) * batch;
-  const splitK = Math.max(1, Math.min(8, Math.ceil(BUSY / groups), Math.floor(K / FEWEST_K)));
-  const subgroup = intel && on.subgroupSizes.includes(16) ? { subgroup: 16 } : {};
-  return { ...tile, ...sums, ...subgroup, splitK };
+  const tile = intel
+    ? few
+      ? smallFlat
+      : small
+    : few
+      ? flat
+      : N >= 4096 && groupsOf(large) >= 2 * BUSY
+        ? large
+        : usual;
+  const splitK = Math.max(1, Math.min(8, Math.ceil(BUSY / groupsOf(tile)), Math.floor(K / FEWEST_K)));
+  return {
+    ...tile,
+    splitK,
+    ...(intel && on.subgroupSizes.length > 0 && { subgroup: Math.min(...on.subgroupSizes) }),
+  };
 }
 
-/** Flags of the body by lanes where the other is taken: at one value they cost no further module. */
+/** Flags of the body that is not taken: at one value they cost no further module. */
 const NO_LANES = { ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
-const NO_TILE = tileFlags(TILE);
+const NO_TILE = tileFlags(GEMM_TILES.usual);
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
 function matmul(on: DeviceInfo, product: Product) {
   const { M, K, transA = false, transB = false } = product;
   if (on.path !== "subgroups") {
+    if (product.tile) checkTile(product.tile);
     const tile = product.tile ?? gemmTile(on, product);
-    const sliceK = Math.ceil(K / tile.splitK / tile.BK) * tile.BK;
-    const splits = Math.max(1, Math.ceil(K / Math.max(1, sliceK)));
+    const sliceK = Math.max(1, Math.ceil(K / tile.splitK / tile.BK)) * tile.BK;
+    const splits = Math.max(1, Math.ceil(K / sliceK));
     return {
       ...{ rows: tile.BM, columns: tile.BN, splits, sliceK },
       enables: tile.subgroup ? ["subgroups", "subgroup_size_control"] : [],

@@ -65,8 +65,12 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   };
   const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
-  const tile = launch(y.device, "matmul", p);
   const mappedB = p.b.segmentRows !== undefined;
+  if ((p.transA && p.a.segmentRows !== undefined) || (p.transB && mappedB))
+    throw new Error(
+      "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
+    );
+  const tile = launch(y.device, "matmul", p);
   const { splits } = tile;
   const flags = {
     enables: enables([...tile.enables, ...(b.dtype === "f16" ? ["f16"] : [])]),
@@ -77,7 +81,6 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     transA: p.transA ?? false,
     transB: p.transB ?? false,
     mappedB,
-    affineB: vec && !mappedB,
     ...tile.flags,
   };
   const dims = {
