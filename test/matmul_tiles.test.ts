@@ -184,7 +184,7 @@ test("tiles fit into what WebGPU grants every device", () => {
 test("gemm() says which tiles cannot be", () => {
   const cannot = (change: Partial<GemmTile>, why: string) => {
     const tile = { ...GEMM_TILES.usual, ...change };
-    assert.throws(() => checkTile(tile), {
+    assert.throws(() => checkTile(tile, [8, 16]), {
       name: "RangeError",
       message: `Cannot take tile ${JSON.stringify(tile)}: ${why}`,
     });
@@ -193,6 +193,7 @@ test("gemm() says which tiles cannot be", () => {
   cannot({ TM: 2 }, "TM is 2, a power of two of at least 4 expected");
   cannot({ splitK: 0 }, "splitK is 0, a whole number of at least 1 expected");
   cannot({ TM: 128 }, "a thread computes more of it than a workgroup");
+  cannot({ subgroup: 32 }, "subgroups have 8, 16");
   cannot({ BK: 4 }, "128 threads cannot share the 64 loads of A");
   cannot({ BM: 16, TM: 16, BN: 256, TN: 16, BK: 16 }, "16 threads cannot share the 1024 loads of B");
 });

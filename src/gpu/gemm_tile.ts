@@ -26,7 +26,7 @@ export const GEMM_TILES = {
   /** For results that fill a GPU even so: the most multiplications a load. */
   large: { BM: 128, BN: 64, BK: 16, TM: 8, TN: 8, splitK: 1 },
   /** For few rows. */
-  flat: { BM: 32, BN: 64, BK: 16, TM: 8, TN: 4, splitK: 1 },
+  flat: { BM: 32, BN: 64, BK: 16, TM: 4, TN: 8, splitK: 1 },
   /** For few registers, as Intel's GPUs have. */
   small: { BM: 64, BN: 64, BK: 16, TM: 4, TN: 4, splitK: 1 },
   /** For few rows and few registers. */
@@ -42,9 +42,9 @@ export const threadsOf = ({ BM, BN, TM, TN }: GemmTile): number => (BM / TM) * (
 /** Most bytes of workgroup memory: an operand that is contiguous in k takes four numbers a row more than it has. */
 export const workgroupBytes = ({ BM, BN, BK }: GemmTile): number => 4 * (BM + BN) * (BK + 4);
 
-/** Throws where the kernel cannot be generated for a tile. */
-export function checkTile(tile: GemmTile): void {
-  const { BM, BN, BK, TM, TN, splitK } = tile;
+/** Throws where the kernel cannot be generated for a tile, with the sizes of subgroups that a device can be asked for. */
+export function checkTile(tile: GemmTile, subgroupSizes: readonly number[] = []): void {
+  const { BM, BN, BK, TM, TN, splitK, subgroup } = tile;
   const refuse = (why: string): never => {
     throw new RangeError(`Cannot take tile ${JSON.stringify(tile)}: ${why}`);
   };
@@ -53,6 +53,8 @@ export function checkTile(tile: GemmTile): void {
       refuse(`${name} is ${size}, a power of two of at least 4 expected`);
   if (!(Number.isInteger(splitK) && splitK >= 1))
     refuse(`splitK is ${splitK}, a whole number of at least 1 expected`);
+  if (subgroup !== undefined && !subgroupSizes.includes(subgroup))
+    refuse(`subgroups have ${subgroupSizes.join(", ") || "no size that can be asked for"}`);
   const threads = threadsOf(tile);
   if (BM < TM || BN < TN) refuse("a thread computes more of it than a workgroup");
   for (const [operand, rows] of [
@@ -64,7 +66,7 @@ export function checkTile(tile: GemmTile): void {
 }
 
 /** The values of the kernel's flags. */
-export function tileFlags({ BM, BN, BK, TM, TN, splitK, subgroup }: GemmTile): Flags {
+export function tileFlags({ BM, BN, BK, TM, TN, splitK, subgroup }: GemmTile) {
   const threads = (BM / TM) * (BN / TN);
   const [QUADS_M, QUADS_N] = [TM / 4, TN / 4];
   return {
@@ -73,5 +75,5 @@ export function tileFlags({ BM, BN, BK, TM, TN, splitK, subgroup }: GemmTile): F
     ...{ SUMS: TM * QUADS_N, REST: (TM - 1) * QUADS_N },
     split: splitK > 1,
     subgroupSize: subgroup === undefined ? "" : `@subgroup_size(${subgroup})`,
-  };
+  } satisfies Flags;
 }

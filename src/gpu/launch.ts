@@ -75,29 +75,21 @@ const FEWEST_K = 256;
 
 /**
  * The tile of a product. On GPUs it goes by the machine code that drivers make: 8 × 4 sums a thread, 8 × 8 where the workgroups
- * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. K goes in slices where workgroups are few.
+ * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. K goes in slices where workgroups
+ * are few.
  */
 export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmTile {
-  const { usual, large, flat, small, smallFlat, cpu, cpuFlat } = GEMM_TILES;
-  if (narrow(on)) return M <= 32 ? cpuFlat : cpu;
-  const groupsOf = ({ BM, BN }: GemmTile) => Math.ceil(M / BM) * Math.ceil(N / BN) * batch;
-  const few = M <= 128;
+  if (narrow(on)) return M <= 32 ? GEMM_TILES.cpuFlat : GEMM_TILES.cpu;
   const intel = on.vendor === "intel";
-  const tile = intel
-    ? few
-      ? smallFlat
-      : small
-    : few
-      ? flat
-      : N >= 4096 && groupsOf(large) >= 2 * BUSY
-        ? large
-        : usual;
+  const groupsOf = ({ BM, BN }: GemmTile) => Math.ceil(M / BM) * Math.ceil(N / BN) * batch;
+  const large = N >= 4096 && groupsOf(GEMM_TILES.large) >= 2 * BUSY;
+  const [flat, tall] = intel
+    ? (["smallFlat", "small"] as const)
+    : (["flat", large ? "large" : "usual"] as const);
+  const tile = GEMM_TILES[M <= 128 ? flat : tall];
   const splitK = Math.max(1, Math.min(8, Math.ceil(BUSY / groupsOf(tile)), Math.floor(K / FEWEST_K)));
-  return {
-    ...tile,
-    splitK,
-    ...(intel && on.subgroupSizes.length > 0 && { subgroup: Math.min(...on.subgroupSizes) }),
-  };
+  const subgroup = intel && on.subgroupSizes.length > 0 ? { subgroup: Math.min(...on.subgroupSizes) } : {};
+  return { ...tile, ...subgroup, splitK };
 }
 
 /** Flags of the body that is not taken: at one value they cost no further module. */
@@ -108,7 +100,7 @@ const NO_TILE = tileFlags(GEMM_TILES.usual);
 function matmul(on: DeviceInfo, product: Product) {
   const { M, K, transA = false, transB = false } = product;
   if (on.path !== "subgroups") {
-    if (product.tile) checkTile(product.tile);
+    if (product.tile) checkTile(product.tile, on.subgroupSizes);
     const tile = product.tile ?? gemmTile(on, product);
     const sliceK = Math.max(1, Math.ceil(K / tile.splitK / tile.BK)) * tile.BK;
     const splits = Math.max(1, Math.ceil(K / sliceK));
