@@ -89,6 +89,7 @@ test("launch() gives a GPU products by tiles: more sums a thread where workgroup
   assert.deepEqual(choose(intel([]), 64, 64, 64), { ...smallFlat, splitK: 1 });
   assert.deepEqual(choose(cpu, 33, 64, 4096), cpuTile);
   assert.deepEqual(choose(cpu, 32, 64, 4096), cpuFlat);
+  assert.deepEqual(choose({ info: { ...cpu.info, path: "portable" } }, 33, 64, 4096), cpuTile);
 });
 
 test("launch() cuts K into slices that are steps long and none of them empty", () => {

@@ -85,9 +85,8 @@ test("gemm() by tiles takes each product of a batch", async () => {
       await check({ ...SMALL[0], splitK }, { M: 20, N: 36, K: 64, batch: 3, ...trans });
 });
 
-test("gemm() agrees with float64 by the tiles of launch() that the records do not take", async () => {
-  const { usual, flat, ...others } = GEMM_TILES;
-  for (const [i, tile] of Object.values(others).entries())
+test("gemm() agrees with float64 by every tile that launch() chooses among", async () => {
+  for (const [i, tile] of Object.values(GEMM_TILES).entries())
     await check(tile, { M: 132, N: 68, K: 36, ...TRANSPOSES[i % TRANSPOSES.length] });
 });
 

@@ -79,7 +79,7 @@ const FEWEST_K = 256;
  * are few.
  */
 export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmTile {
-  if (narrow(on)) return M <= 32 ? GEMM_TILES.cpuFlat : GEMM_TILES.cpu;
+  if (on.cpu || narrow(on)) return M <= 32 ? GEMM_TILES.cpuFlat : GEMM_TILES.cpu;
   const intel = on.vendor === "intel";
   const groupsOf = ({ BM, BN }: GemmTile) => Math.ceil(M / BM) * Math.ceil(N / BN) * batch;
   const large = N >= 4096 && groupsOf(GEMM_TILES.large) >= 2 * BUSY;
