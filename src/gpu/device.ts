@@ -4,7 +4,7 @@
  * What awaits: openDevice, precompile, read, idle. Everything between only records.
  */
 import type { GpuOptions, Host } from "../host/host.ts";
-import { type DeviceInfo, describe } from "./adapter.ts";
+import { type DeviceInfo, describe, MATRIX_FEATURES } from "./adapter.ts";
 import { BindGroups } from "./bind_groups.ts";
 import { checkOptions, describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "./kernel.ts";
@@ -30,12 +30,13 @@ const OPTIONS: readonly (keyof DeviceOptions)[] = [
   "unsafeFast",
   "memoryLimit",
   "path",
+  "matrices",
 ];
 
 /** Most bytes of spare buffers for reads, which the pool does not count. */
 const MOST_STAGING = 64 * 2 ** 20;
 
-const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
+const wanted = [...MATRIX_FEATURES, "subgroup-size-control", "timestamp-query"] as const;
 
 /**
  * Opens an adapter with its full limits and reads the package's kernels. Throws where there is no adapter, none of the name
@@ -65,7 +66,7 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
   if (!adapter)
     throw new Error("Cannot open a GPU: WebGPU found no adapter; `wavegate doctor` says how to get one");
   const features = wanted.filter((f) => adapter.features.has(f));
-  const info = describe(adapter, options.path);
+  const info = describe(adapter, options);
   const limits: Record<string, number> = {};
   for (const name of [
     "maxBufferSize",
@@ -80,7 +81,8 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
     limits[name] = adapter.limits[name];
   }
   const device = await host.quiet(() =>
-    adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits }),
+    // The types do not know what is experimental yet.
+    adapter.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits }),
   );
   const sources = await readKernels(host);
   return new Device(host, info, device, sources, options);

@@ -6,6 +6,7 @@ import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shap
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
+import { matrixGemm, usesMatrices } from "./matmul_matrices.ts";
 import { columnSum } from "./reduce.ts";
 
 const k = twin("matmul");
@@ -42,6 +43,8 @@ export interface Gemm {
   readonly residual?: Tensor;
   /** Adds to what y holds. */
   readonly accumulate?: boolean;
+  /** The operands may be rounded to f16 although neither is: one of the product that this is a gradient of was. */
+  readonly allowF16?: boolean;
 }
 
 /** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
@@ -49,6 +52,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const { M, N, K, batch = 1 } = p;
   const code = activationCode("linear", p.activation);
   if (M === 0 || N === 0 || batch === 0) return;
+  if (usesMatrices(y.device, b, p)) return matrixGemm(y, a, b, p);
   const strides = {
     aRowStride: p.a.rowStride,
     aBatchStride: p.a.batchStride ?? 0,
@@ -156,6 +160,7 @@ export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions 
         a: { rowStride: N },
         b: { rowStride: K },
         y: { rowStride: K },
+        allowF16: w.dtype === "f16",
       });
     const db = b && needs[2] ? columnSum(dy.reshaped([M, N])) : undefined;
     return [dx, dw, ...(b ? [db] : []), ...(residual ? [dy] : [])];
@@ -215,11 +220,13 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       gemm(db, dy, a, {
         ...{ M: N, N: K, K: M, batch, transA: true, alpha },
         ...{ a: yLayout, b: aLayout, y: bLayout },
+        allowF16: b.dtype === "f16",
       });
     else if (db)
       gemm(db, a, dy, {
         ...{ M: K, N, K: M, batch, transA: true, alpha },
         ...{ a: aLayout, b: yLayout, y: bLayout },
+        allowF16: b.dtype === "f16",
       });
     return [da, db];
   });
