@@ -4,16 +4,22 @@
 // Y = act(alpha·op(A)·op(B) + bias) + residual, with the same segments of rows as matmul.wgsl.
 // grid: x over N, y over M, z over the products of a batch, *BatchStride apart.
 //
-// SM × SN subgroups a workgroup, FM × FN result matrices of MM × NN each. Operands come BK k's at a time, as they are
-// stored, [row][k] or [k][column], and are f16 in workgroup memory; the next ones are on their way meanwhile, in registers
-// and not converted yet, so that nothing waits for them.
+// SM × SN subgroups a workgroup, FM × FN result matrices of MM × NN each. Operands come BK k's at a time and are f16 in
+// workgroup memory, each row's k's side by side: what is stored otherwise is turned in blocks of 4×4 on its way, as only some
+// GPUs load matrices that lie the other way without taking them apart. The next ones are loaded meanwhile, into registers,
+// and converted only when they are stored, so that nothing waits for them.
 //
 // A module of its own: one that mixes matrices with other arithmetic of subgroups crashes NVIDIA's driver 595.
 //
 // vec: 4-element loads and stores (every stride and the contiguous lengths are multiples of 4).
-// X, W, Y: storage types of A, of B, of y and residual.   LA, LB: quads of A and B that a thread brings a step.
-${enables}
+// X, W, Y: storage types of A, of B, of y and residual.   LA, LB: rows, or blocks, of A and B that a thread brings.
+// sized: subgroups are asked to have LANES lanes.
+enable f16;
+enable subgroups;
 enable chromium_experimental_subgroup_matrix;
+#if ${sized}
+enable subgroup_size_control;
+#endif
 
 struct Dims {
   M: u32, N: u32, K: u32,
@@ -53,29 +59,14 @@ const BN = SN * FN * NN;
 const BK = KK * ${STEPS}u;
 
 // Quads of a row of a tile, and from one row to the next: 16 bytes more, so that neighbours lie in different banks.
-#if ${transA}
-const QUADS_A = BM / 4u;
-const ROWS_A = BK;
-#else
-const QUADS_A = BK / 4u;
-const ROWS_A = BM;
-#endif
-#if ${transB}
-const QUADS_B = BK / 4u;
-const ROWS_B = BN;
-#else
-const QUADS_B = BN / 4u;
-const ROWS_B = BK;
-#endif
-const WIDE_A = QUADS_A + 2u;
-const WIDE_B = QUADS_B + 2u;
-// A thread's quads of a tile are so many rows apart.
-const PITCH_A = THREADS / QUADS_A;
-const PITCH_B = THREADS / QUADS_B;
+const QUADS = BK / 4u;
+const WIDE = QUADS + 2u;
+// A thread brings the same quad of every PITCHth row, or block of rows.
+const PITCH = THREADS / QUADS;
 const SIZE_Y = MM * NN;
 
-var<workgroup> tileA: array<vec4<f16>, ROWS_A * WIDE_A>;
-var<workgroup> tileB: array<vec4<f16>, ROWS_B * WIDE_B>;
+var<workgroup> tileA: array<vec4<f16>, BM * WIDE>;
+var<workgroup> tileB: array<vec4<f16>, BN * WIDE>;
 // One result matrix of each subgroup: WGSL gives no access to the elements of a matrix.
 var<workgroup> results: array<f32, SM * SN * SIZE_Y>;
 
@@ -84,7 +75,7 @@ var<workgroup> results: array<f32, SM * SN * SIZE_Y>;
 // Four elements of A from `base + at` on, of a contiguous run of `length`: past its end some that are in it.
 fn a4(base: u32, at: u32, length: u32) -> vec4<${X}> {
 #if ${vec}
-  return a[(base + min(at, length - 4u)) >> 2u];
+  return a[(base >> 2u) + (min(at, length - 4u) >> 2u)];
 #else
   let last = length - 1u;
   return vec4<${X}>(a[base + min(at, last)], a[base + min(at + 1u, last)], a[base + min(at + 2u, last)], a[base + min(at + 3u, last)]);
@@ -93,7 +84,7 @@ fn a4(base: u32, at: u32, length: u32) -> vec4<${X}> {
 
 fn b4(base: u32, at: u32, length: u32) -> vec4<${W}> {
 #if ${vec}
-  return b[(base + min(at, length - 4u)) >> 2u];
+  return b[(base >> 2u) + (min(at, length - 4u) >> 2u)];
 #else
   let last = length - 1u;
   return vec4<${W}>(b[base + min(at, last)], b[base + min(at + 1u, last)], b[base + min(at + 2u, last)], b[base + min(at + 3u, last)]);
@@ -126,15 +117,19 @@ fn columnB(n: u32, z: u32) -> u32 {
   return z * d.bBatchStride + min(n, d.N - 1u) * d.bRowStride;
 }
 
-// Past K the elements of A must be zero. Those of B are then others of the same column, which were summed already.
-fn within(v: vec4<f16>, k: u32) -> vec4<f16> {
-#if ${transA}
-  return select(vec4<f16>(), v, k < d.K);
-#elif ${vec}
-  return select(vec4<f16>(), v, k < d.K);
+// The bits of a quad of A that are kept: past K it must be zero. B's is then another of the same column, whose values are
+// in the sum already.
+fn within(k: u32) -> vec2u {
+#if ${wholeQuads}
+  return select(vec2u(0u), vec2u(0xffffffffu), k < d.K);
 #else
-  return select(vec4<f16>(), v, vec4u(k, k + 1u, k + 2u, k + 3u) < vec4u(d.K));
+  let keep = select(vec4u(0u), vec4u(0xffffu, 0xffff0000u, 0xffffu, 0xffff0000u), vec4u(k, k + 1u, k + 2u, k + 3u) < vec4u(d.K));
+  return vec2u(keep.x | keep.y, keep.z | keep.w);
 #endif
+}
+
+fn half(v: vec4<${X}>, keep: vec2u) -> vec4<f16> {
+  return bitcast<vec4<f16>>(bitcast<vec2u>(vec4<f16>(v)) & keep);
 }
 
 fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
@@ -167,90 +162,78 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
 #endif
 }
 
-@compute @workgroup_size(THREADS) ${subgroupSize}
+#if ${sized}
+@compute @workgroup_size(THREADS) @subgroup_size(LANES)
+#else
+@compute @workgroup_size(THREADS)
+#endif
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32, @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {
   let m0 = wg.y * BM;
   let n0 = wg.x * BN;
   let z = wg.z;
-  // The thread's quad of a tile's row, and its first row; every PITCHth follows.
-  let qa = t % QUADS_A;
-  let ra = t / QUADS_A;
-  let qb = t % QUADS_B;
-  let rb = t / QUADS_B;
-#if ${transA}
-#else
-#unroll i LA
-  let rowA$i = rowA(m0 + ra + $iu * PITCH_A, z);
-#endunroll
-#endif
-#if ${transB}
-#unroll i LB
-  let columnB$i = columnB(n0 + rb + $iu * PITCH_B, z);
-#endunroll
-#endif
+  let kq = (t % QUADS) * 4u;
+  let line = t / QUADS;
   // The subgroup's part of the workgroup's results.
-  let sm = (subgroup / SN) * FM * MM;
+  let sm = (subgroup / SN % SM) * FM * MM;
   let sn = (subgroup % SN) * FN * NN;
   var sums: array<subgroup_matrix_result<f32, ${NN}, ${MM}>, FM * FN>;
+#if ${transA}
+  var nextA: array<vec4<${X}>, ${LA} * 4>;
+#else
+  var nextA: array<vec4<${X}>, ${LA}>;
+  var atA: array<u32, ${LA}>;
+#unroll i LA
+  atA[$i] = rowA(m0 + line + $iu * PITCH, z);
+#endunroll
+#endif
+#if ${transB}
+  var nextB: array<vec4<${W}>, ${LB}>;
+  var atB: array<u32, ${LB}>;
+#unroll i LB
+  atB[$i] = columnB(n0 + line + $iu * PITCH, z);
+#endunroll
+#else
+  var nextB: array<vec4<${W}>, ${LB} * 4>;
+#endif
 
-#unroll i LA
-#if ${transA}
-  var nextA$i = a4(rowOfK(ra + $iu * PITCH_A, z), m0 + qa * 4u, d.M);
-#else
-  var nextA$i = a4(rowA$i, qa * 4u, d.K);
-#endif
-#endunroll
-#unroll i LB
-#if ${transB}
-  var nextB$i = b4(columnB$i, qb * 4u, d.K);
-#else
-  var nextB$i = b4(rowB(rb + $iu * PITCH_B, z), n0 + qb * 4u, d.N);
-#endif
-#endunroll
+  {
+    let k = kq;
+#include "lib/matrix_operands.wgsl"
+  }
   for (var k0 = 0u; k0 < d.K; k0 += BK) {
+    let keep = within(k0 + kq);
     workgroupBarrier();
 #unroll i LA
 #if ${transA}
-    tileA[(ra + $iu * PITCH_A) * WIDE_A + qa] = within(vec4<f16>(nextA$i), k0 + ra + $iu * PITCH_A);
-#else
-    tileA[(ra + $iu * PITCH_A) * WIDE_A + qa] = within(vec4<f16>(nextA$i), k0 + qa * 4u);
-#endif
+#unroll e 4
+    tileA[((line + $iu * PITCH) * 4u + $eu) * WIDE + kq / 4u] = half(vec4<${X}>(nextA[$i * 4][$e], nextA[$i * 4 + 1][$e], nextA[$i * 4 + 2][$e], nextA[$i * 4 + 3][$e]), keep);
 #endunroll
-#unroll i LB
-    tileB[(rb + $iu * PITCH_B) * WIDE_B + qb] = vec4<f16>(nextB$i);
-#endunroll
-    workgroupBarrier();
-    let k1 = k0 + BK;
-#unroll i LA
-#if ${transA}
-    nextA$i = a4(rowOfK(k1 + ra + $iu * PITCH_A, z), m0 + qa * 4u, d.M);
 #else
-    nextA$i = a4(rowA$i, k1 + qa * 4u, d.K);
+    tileA[(line + $iu * PITCH) * WIDE + kq / 4u] = half(nextA[$i], keep);
 #endif
 #endunroll
 #unroll i LB
 #if ${transB}
-    nextB$i = b4(columnB$i, k1 + qb * 4u, d.K);
+    tileB[(line + $iu * PITCH) * WIDE + kq / 4u] = vec4<f16>(nextB[$i]);
 #else
-    nextB$i = b4(rowB(k1 + rb + $iu * PITCH_B, z), n0 + qb * 4u, d.N);
+#unroll e 4
+    tileB[((line + $iu * PITCH) * 4u + $eu) * WIDE + kq / 4u] = vec4<f16>(vec4<${W}>(nextB[$i * 4][$e], nextB[$i * 4 + 1][$e], nextB[$i * 4 + 2][$e], nextB[$i * 4 + 3][$e]));
+#endunroll
 #endif
 #endunroll
+    workgroupBarrier();
+    {
+      let k = k0 + BK + kq;
+#include "lib/matrix_operands.wgsl"
+    }
 #unroll s STEPS
     {
 #unroll i FM
-#if ${transA}
-      let left$i = subgroupMatrixLoad<subgroup_matrix_left<f16, ${KK}, ${MM}>, col_major>(&tileA, $su * KK * WIDE_A + (sm + $iu * MM) / 4u, WIDE_A);
-#else
-      let left$i = subgroupMatrixLoad<subgroup_matrix_left<f16, ${KK}, ${MM}>, row_major>(&tileA, (sm + $iu * MM) * WIDE_A + $su * KK / 4u, WIDE_A);
-#endif
+      let left$i = subgroupMatrixLoad<subgroup_matrix_left<f16, ${KK}, ${MM}>, row_major>(&tileA, (sm + $iu * MM) * WIDE + $su * KK / 4u, WIDE);
 #endunroll
 #unroll j FN
       {
-#if ${transB}
-        let right = subgroupMatrixLoad<subgroup_matrix_right<f16, ${NN}, ${KK}>, col_major>(&tileB, (sn + $ju * NN) * WIDE_B + $su * KK / 4u, WIDE_B);
-#else
-        let right = subgroupMatrixLoad<subgroup_matrix_right<f16, ${NN}, ${KK}>, row_major>(&tileB, $su * KK * WIDE_B + (sn + $ju * NN) / 4u, WIDE_B);
-#endif
+        let right = subgroupMatrixLoad<subgroup_matrix_right<f16, ${NN}, ${KK}>, col_major>(&tileB, (sn + $ju * NN) * WIDE + $su * KK / 4u, WIDE);
 #unroll i FM
         sums[$i * FN + $j] = subgroupMatrixMultiplyAccumulate(left$i, right, sums[$i * FN + $j]);
 #endunroll

@@ -1,4 +1,4 @@
-import { FEWEST_LANES, MATRICES_DIVIDE, PATHS, type Path } from "./launch.ts";
+import { FEWEST_LANES, MATRICES_DIVIDE, MATRICES_NEED, PATHS, type Path } from "./launch.ts";
 
 /** A product of matrices that the lanes of a subgroup compute together: (M, K)·(K, N) added to (M, N). */
 export interface MatrixConfig {
@@ -43,7 +43,9 @@ export const MATRIX_FEATURES = ["shader-f16", "subgroups", "chromium-experimenta
 
 /** What the adapter offers as subgroup matrices, whatever the types. */
 export const matrixConfigs = ({ info }: GPUAdapter): readonly MatrixConfig[] =>
-  (info as { subgroupMatrixConfigs?: readonly MatrixConfig[] }).subgroupMatrixConfigs ?? [];
+  [...((info as { subgroupMatrixConfigs?: readonly MatrixConfig[] }).subgroupMatrixConfigs ?? [])].map(
+    ({ componentType, resultComponentType, M, N, K }) => ({ componentType, resultComponentType, M, N, K }),
+  );
 
 /** Throws where the adapter cannot take `wish`. */
 export function describe(
@@ -85,10 +87,12 @@ function sizesOf({ info, features }: GPUAdapter): number[] {
 
 function usableMatrices(adapter: GPUAdapter): MatrixConfig[] {
   if (!MATRIX_FEATURES.every((feature) => adapter.features.has(feature))) return [];
+  const { maxComputeWorkgroupStorageSize: bytes, maxComputeInvocationsPerWorkgroup: threads } =
+    adapter.limits;
+  if (bytes < MATRICES_NEED.bytes || threads < MATRICES_NEED.threads) return [];
   return matrixConfigs(adapter)
     .filter(({ componentType, resultComponentType: sums }) => componentType === "f16" && sums === "f32")
     .filter((c) => (["M", "N", "K"] as const).every((size) => MATRICES_DIVIDE[size] % c[size] === 0))
-    .map(({ componentType, resultComponentType, M, N, K }) => ({ componentType, resultComponentType, M, N, K }))
     .sort((p, q) => q.M * q.N * q.K - p.M * p.N * p.K);
 }
 

@@ -77,6 +77,9 @@ function matmul(
 /** Sizes that a subgroup matrix must divide: those of the smallest part of a product that a subgroup takes. */
 export const MATRICES_DIVIDE = { M: 16, N: 16, K: 32 } as const;
 
+/** What the largest tile takes of workgroup memory, and of threads on subgroups of 64 lanes. */
+export const MATRICES_NEED = { bytes: 28 * 1024, threads: 512 } as const;
+
 /** How a workgroup shares a product by subgroup matrices: SM × SN subgroups, each with `rows` × `columns` of results. */
 export interface MatrixTile {
   readonly SM: number;
@@ -91,7 +94,7 @@ export interface MatrixTile {
 export const MATRIX_TILES: readonly MatrixTile[] = [
   { SM: 2, SN: 4, rows: 64, columns: 32, BK: 32 },
   { SM: 2, SN: 2, rows: 32, columns: 32, BK: 32 },
-  { SM: 2, SN: 2, rows: 16, columns: 16, BK: 32 },
+  { SM: 2, SN: 2, rows: 16, columns: 16, BK: 64 },
 ];
 
 /** Workgroups that occupy a large GPU: fewer, and a smaller tile is faster although it reads operands more often. */
@@ -107,14 +110,23 @@ function matrixLanes({ subgroup, subgroupSizes, vendor }: DeviceInfo, N: number)
   return subgroupSizes.includes(wanted) ? wanted : subgroupSizes[0];
 }
 
-/** Y (M, N) by workgroups that compute `rows` × `columns` of it each. */
-function matmulMatrices(on: DeviceInfo, { M, N, batch = 1 }: { M: number; N: number; batch?: number }) {
+interface Matrices {
+  readonly M: number;
+  readonly N: number;
+  readonly batch?: number;
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+}
+
+/** As matmul(), by subgroup matrices. */
+function matmulMatrices(on: DeviceInfo, sizes: Matrices) {
+  const { M, N, batch = 1 } = sizes;
   const config = on.matrices[0];
   const groups = ({ SM, SN, rows, columns }: MatrixTile) =>
     batch * Math.ceil(M / (SM * rows)) * Math.ceil(N / (SN * columns));
   const tile =
     MATRIX_TILES.find((each) => groups(each) >= ENOUGH_WORKGROUPS) ?? MATRIX_TILES[MATRIX_TILES.length - 1];
-  return matrixTile(on, config, tile);
+  return matrixTile(on, config, tile, sizes);
 }
 
 /** What the kernel must know of a tile. */
@@ -122,17 +134,19 @@ export function matrixTile(
   on: DeviceInfo,
   { M: MM, N: NN, K: KK }: MatrixConfig,
   { SM, SN, rows, columns, BK }: MatrixTile,
+  { transA = false, transB = false }: Pick<Matrices, "transA" | "transB">,
 ) {
   const LANES = matrixLanes(on, NN);
   const [FM, FN] = [rows / MM, columns / NN];
-  const quads = (length: number) => (length * BK) / 4 / (SM * SN * LANES);
+  // A thread brings quads of k's, or 4×4 blocks where those of an operand do not lie side by side.
+  const loads = (length: number, turned: boolean) => (length * BK) / (turned ? 16 : 4) / (SM * SN * LANES);
   return {
     rows: SM * rows,
     columns: SN * columns,
     flags: {
       ...{ MM, NN, KK, SM, SN, FM, FN, LANES, STEPS: BK / KK, LAST: FM * FN - 1 },
-      ...{ LA: quads(SM * rows), LB: quads(SN * columns) },
-      subgroupSize: on.subgroup > 0 ? "" : `@subgroup_size(${LANES})`,
+      ...{ LA: loads(SM * rows, transA), LB: loads(SN * columns, !transB) },
+      sized: on.subgroup === 0,
     },
   };
 }

@@ -1,6 +1,6 @@
 /** A GPU, its buffers and its kernels. */
 export type { BindGroups } from "./bind_groups.ts";
-export type { DeviceInfo } from "./adapter.ts";
+export type { DeviceInfo, MatrixConfig } from "./adapter.ts";
 export { Device, type DeviceOptions, openDevice } from "./device.ts";
 export { type Bound, type Grid, Twin, twin, type Variant, type Watcher } from "./kernel.ts";
 export { gridFor, type KernelName, type Path } from "./launch.ts";

@@ -47,12 +47,19 @@ export interface Gemm {
   readonly allowF16?: boolean;
 }
 
-/** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
+/**
+ * Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient.
+ *
+ * Where b is f16 and the device has matrices, `a` is rounded to f16 as well; sums and all that follows them are f32.
+ */
 export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const { M, N, K, batch = 1 } = p;
   const code = activationCode("linear", p.activation);
   if (M === 0 || N === 0 || batch === 0) return;
-  if (usesMatrices(y.device, b, p)) return matrixGemm(y, a, b, p);
+  if (usesMatrices(y.device, b, p)) {
+    matrixGemm(y, a, b, p);
+    return;
+  }
   const strides = {
     aRowStride: p.a.rowStride,
     aBatchStride: p.a.batchStride ?? 0,
@@ -112,6 +119,9 @@ export interface LinearOptions {
 
 /**
  * y = act(x·wᵀ + b) + residual.   x (…, K)   w (N, K) f32 or f16   b (N)   →   y (…, N)
+ *
+ * Where w is f16 and the device has matrices (device.info), x is rounded to f16 too, and in the backward the gradient of y:
+ * 2^-11 of each value, and what is beyond 65504 becomes infinite. Sums are f32 in any case.
  *
  * All of it is one dispatch, unless a gradient must pass the activation: that needs the value before it.
  */

@@ -27,8 +27,8 @@ export function matrixGemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   };
   const { transA = false, transB = false } = p;
   const contiguous = [N, transA ? M : K, transB ? K : N];
-  const { rows, columns, flags } = launch(y.device, "matmul_matrices", { M, N, batch });
-  const asked = flags.subgroupSize === "" ? "" : "enable subgroup_size_control;";
+  const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
+  const { rows, columns, flags } = launch(y.device, "matmul_matrices", p);
   k.run(
     "forward",
     { a, b, bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y },
@@ -49,8 +49,8 @@ export function matrixGemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     [Math.ceil(N / columns), Math.ceil(M / rows), batch],
     {
       flags: {
-        enables: `enable f16; enable subgroups; ${asked}`,
-        vec: [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0),
+        vec,
+        wholeQuads: vec && !transA,
         ...{ X: a.dtype, W: b.dtype, Y: y.dtype },
         ...{ transA, transB, mappedB: p.b.segmentRows !== undefined },
         ...flags,
