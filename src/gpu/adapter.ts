@@ -6,8 +6,11 @@ export interface MatrixConfig {
   readonly componentType: string;
   /** Of the sums, as "f32". */
   readonly resultComponentType: string;
+  /** Rows of the results. */
   readonly M: number;
+  /** Columns of the results. */
   readonly N: number;
+  /** What is summed over. */
   readonly K: number;
 }
 
