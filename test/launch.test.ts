@@ -26,7 +26,7 @@ test("launch() gives workgroups of 8 threads on a CPU and of 64 or 256 on a GPU"
     [64, 64, 8, 8],
   );
   assert.deepEqual(
-    threads((on) => launch(on, "optimizer")),
+    threads((on) => launch(on, "optimizer", { quads: 1 })),
     [256, 256, 8, 8],
   );
   assert.deepEqual(
@@ -34,7 +34,7 @@ test("launch() gives workgroups of 8 threads on a CPU and of 64 or 256 on a GPU"
     [256, 256, 8, 8],
   );
   assert.deepEqual(
-    threads((on) => launch(on, "elementwise")),
+    threads((on) => launch(on, "elementwise", { quads: 1 })),
     [64, 64, 64, 64],
   );
   assert.deepEqual(

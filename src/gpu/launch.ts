@@ -4,7 +4,8 @@
  * last bits of results; never more than that.
  */
 import type { DeviceInfo } from "./adapter.ts";
-import type { Grid } from "./kernel.ts";
+import type { Grid, Variant } from "./kernel.ts";
+import type { Flags } from "./wgsl.ts";
 
 /**
  * What kernels choose workgroups and tiles by: it changes speed, and the last bits of results.
@@ -31,6 +32,16 @@ const narrow = ({ path, cpu }: DeviceInfo): boolean => path === "cpu" || (path =
 
 /** Kernels in which each thread computes values of its own. */
 const alone = () => THREADS_64;
+
+/** Quads from which there are enough for every thread of a GPU to take several: their loads are then under way together. */
+const MANY_QUADS = 2 ** 15;
+const QUADS_A_THREAD = 4;
+
+/** Kernels in which each thread computes quads of its own, QUADS of them. */
+const pointwise = (on: DeviceInfo, { quads }: { quads: number }) => ({
+  ...THREADS_64,
+  QUADS: narrow(on) || quads < MANY_QUADS ? 1 : QUADS_A_THREAD,
+});
 /** Kernels in which a workgroup computes one row. */
 const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
 
@@ -75,30 +86,36 @@ function matmul(
 }
 
 const TABLE = {
-  accumulate: alone,
-  activation: alone,
+  accumulate: pointwise,
+  activation: pointwise,
   attention,
-  broadcast: alone,
+  broadcast: pointwise,
   conv1d: alone,
-  convert: alone,
+  convert: pointwise,
   cross_entropy: (on: DeviceInfo, { V }: { V: number }) => (V <= 32 ? THREADS_8 : byRow(on)),
   ctc: byRow,
   // A walk has steps that wait for one another: more threads than a frame needs.
   "ctc.lattice": (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_256),
-  dropout: alone,
-  elementwise: alone,
+  dropout: pointwise,
+  elementwise: pointwise,
   embedding: byRow,
   frames: alone,
   group_norm: byRow,
   layer_norm: byRow,
   "layer_norm.backward_params": (_: DeviceInfo, { N }: { N: number }) => ({ parts: partsOf(N) }),
   matmul,
-  mse: alone,
+  mse: pointwise,
   /** Quads that one workgroup adds up. */
   "mse.sums": () => ({ step: 1024 }),
-  optimizer: (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_256),
-  /** The same for all sizes: the sums of many tensors lie side by side. */
-  "optimizer.squares": () => ({ parts: 64 }),
+  optimizer: (on: DeviceInfo, sizes: { quads: number }) => ({
+    ...(narrow(on) ? THREADS_8 : THREADS_256),
+    QUADS: pointwise(on, sizes).QUADS,
+  }),
+  /** Parts of a sum of squares, each of a workgroup. A GPU gets by size what keeps it busy; `vec` adds quads. */
+  "optimizer.squares": (on: DeviceInfo, { quads }: { quads: number }) =>
+    narrow(on)
+      ? { parts: 64, vec: false }
+      : { parts: Math.max(1, Math.min(256, Math.ceil(quads / 4096))), vec: true },
   reduce: byRow,
   "reduce.columns": (_: DeviceInfo, { rows }: { rows: number }) => ({ parts: partsOf(rows) }),
   "reduce.dots": (_: DeviceInfo, { size }: { size: number }) => ({
@@ -106,7 +123,7 @@ const TABLE = {
   }),
   sigmoid_gate: alone,
   softmax: byRow,
-  softplus: alone,
+  softplus: pointwise,
   weight_norm: alone,
   "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }) => ({
     parts: Math.min(64, Math.ceil(rows / 64)),
@@ -132,6 +149,15 @@ export function launch<C extends Choice>(
 ): ReturnType<Table[C]> {
   const choose = TABLE[choice] as (on: DeviceInfo, sizes?: unknown) => ReturnType<Table[C]>;
   return choose(device.info, sizes[0]);
+}
+
+/** Grid and variant of a kernel whose threads take QUADS quads each, WG apart; see lib/quads.wgsl. */
+export function overQuads(
+  quads: number,
+  { WG, QUADS }: Threads & { readonly QUADS: number },
+  flags: Flags = {},
+): { readonly grid: Grid; readonly variant: Variant } {
+  return { grid: gridFor(quads, WG * QUADS), variant: { flags: { QUADS, ...flags }, overrides: { WG } } };
 }
 
 /**

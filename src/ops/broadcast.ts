@@ -4,9 +4,9 @@
  * the backward: no gradient of its own.
  */
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { launch, overQuads } from "../gpu/launch.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 import { columnSum, sum } from "./reduce.ts";
 
 const k = twin("broadcast");
@@ -31,12 +31,12 @@ export function broadcast(
     );
   const [large, small] = repeatsB ? [a, b] : [b, a];
   const factors = repeatsB ? { alpha, beta } : { alpha: beta, beta: alpha };
-  const y = large.like();
+  const y = large.like(large.shape, large.dtype);
   const quads = Math.ceil(y.size / 4);
   const dims = { quads, n: small.size, ...factors };
   const run = entry === "div" && !repeatsB ? "reciprocal" : entry;
-  const overrides = launch(y.device, "broadcast");
-  k.run(run, { large, small, y }, dims, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = overQuads(quads, launch(y.device, "broadcast", { quads }), elementFlags(y));
+  k.run(run, { large, small, y }, dims, grid, variant);
   return y;
 }
 

@@ -1,7 +1,7 @@
 /** Steps of an optimiser on single tensors: the twin of kernels/optimizer.wgsl. They have no gradient. */
 import type { Device } from "../gpu/device.ts";
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { launch, overQuads } from "../gpu/launch.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 const k = twin("optimizer");
@@ -25,6 +25,12 @@ const none = {
   unscale: 1,
 };
 
+/** Grid and variant of a step on `quads` quads. */
+const variantOf = (device: Device, quads: number) =>
+  overQuads(quads, launch(device, "optimizer", { quads }), {
+    vec: launch(device, "optimizer.squares", { quads }).vec,
+  });
+
 /** [scale, norm, 1 if all finite]: what a step multiplies gradients by. Stays on the GPU. */
 export type Clip = Tensor;
 
@@ -39,16 +45,22 @@ export function clipNorm(
   maxNorm = Number.POSITIVE_INFINITY,
   unscale = 1,
 ): Clip {
-  const { parts } = launch(device, "optimizer.squares");
-  const sums = Tensor.empty(device, [Math.max(1, gradients.length) * parts]);
-  const overrides = launch(device, "optimizer");
+  const splits = gradients.map(({ size }) => {
+    const quads = Math.ceil(size / 4);
+    return { quads, ...launch(device, "optimizer.squares", { quads }) };
+  });
+  const count = splits.reduce((sum, { parts }) => sum + parts, 0);
+  const sums = Tensor.empty(device, [Math.max(1, count)]);
+  const variant = variantOf(device, 0).variant;
+  let slot = 0;
   for (const [i, gradient] of gradients.entries()) {
-    const dims = { ...none, N: gradient.size, slot: i * parts };
-    k.run("squares", { gradient, sums }, dims, [parts], { overrides });
+    const { parts, quads } = splits[i];
+    k.run("squares", { gradient, sums }, { ...none, N: gradient.size, quads, slot }, [parts], variant);
+    slot += parts;
   }
   const clipOut = Tensor.empty(device, [3]);
-  const dims = { ...none, count: gradients.length * parts, maxNorm: Math.min(maxNorm, 3e38), unscale };
-  k.run("settle", { summed: sums, clipOut }, dims, [1], { overrides });
+  const dims = { ...none, count, maxNorm: Math.min(maxNorm, 3e38), unscale };
+  k.run("settle", { summed: sums, clipOut }, dims, [1], variant);
   return clipOut;
 }
 
@@ -56,10 +68,8 @@ export function clipNorm(
 export function clipped(gradient: Tensor, clip: Clip): Tensor {
   const y = gradient.like();
   const quads = Math.ceil(gradient.size / 4);
-  const overrides = launch(gradient.device, "optimizer");
-  k.run("scale", { g: gradient, clip, p: y }, { ...none, quads }, gridFor(quads, overrides.WG), {
-    overrides,
-  });
+  const { grid, variant } = variantOf(gradient.device, quads);
+  k.run("scale", { g: gradient, clip, p: y }, { ...none, quads }, grid, variant);
   return y;
 }
 
@@ -93,8 +103,8 @@ export function adamStep(p: Tensor, g: Tensor, m: Tensor, v: Tensor, clip: Clip,
     decay,
     ...corrections,
   };
-  const overrides = launch(p.device, "optimizer");
-  k.run("adam", { g, clip, p, m, v }, dims, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = variantOf(p.device, quads);
+  k.run("adam", { g, clip, p, m, v }, dims, grid, variant);
 }
 
 /** One step of SGD with momentum in place, as torch defines it (dampening 0). */
@@ -114,6 +124,6 @@ export function sgdStep(
     beta1: s.momentum,
     decay: s.decay,
   };
-  const overrides = launch(p.device, "optimizer");
-  k.run("sgd", { g, clip, p, m }, dims, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = variantOf(p.device, quads);
+  k.run("sgd", { g, clip, p, m }, dims, grid, variant);
 }
