@@ -6,7 +6,8 @@
 import { twin } from "../gpu/kernel.ts";
 import { launch, overQuads } from "../gpu/launch.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
-import { elementFlags, type Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor, type WeightDType } from "../tensor/tensor.ts";
+import { cast } from "./convert.ts";
 import { columnSum, sum } from "./reduce.ts";
 
 const k = twin("broadcast");
@@ -43,7 +44,7 @@ export function broadcast(
 /** The gradient of what was repeated: the sum over its repetitions, in a fixed order.   (…, shape) → shape */
 export function reduceTo(gradient: Tensor, shape: Shape): Tensor {
   if (sameShape(gradient.shape, shape)) return gradient;
-  if (shape.length === 0) return sum(gradient);
+  if (shape.length === 0) return cast(sum(gradient), gradient.dtype as WeightDType);
   const rows = sizeOf(gradient.shape.slice(0, gradient.shape.length - shape.length));
-  return columnSum(gradient.reshaped([rows, sizeOf(shape)])).reshaped(shape);
+  return columnSum(gradient.reshaped([rows, sizeOf(shape)]), gradient.dtype).reshaped(shape);
 }

@@ -7,7 +7,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 import { gemm } from "./matmul.ts";
 import { columnSum } from "./reduce.ts";
 
@@ -44,10 +44,13 @@ interface Geometry {
 }
 
 function copy(entry: string, x: Tensor, shape: readonly number[], g: Geometry): Tensor {
-  const y = x.like(shape);
+  const y = x.like(shape, x.dtype);
   const size = sizeOf(shape);
   const overrides = launch(x.device, "conv1d");
-  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, overrides.WG), { overrides });
+  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, overrides.WG), {
+    flags: elementFlags(x),
+    overrides,
+  });
   return y;
 }
 

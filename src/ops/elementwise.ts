@@ -48,7 +48,7 @@ function combine(
 /** reduceTo(a·b, shape), without the product in memory where all of it is summed. */
 function reduceProduct(a: Tensor, b: Tensor, shape: Shape): Tensor {
   const whole = shape.length === 0 && a.shape.length > 0 && sameShape(a.shape, b.shape);
-  return whole ? dot(a, b) : reduceTo(mul(a, b), shape);
+  return whole ? dot(a, b, a.dtype) : reduceTo(mul(a, b), shape);
 }
 
 /**
