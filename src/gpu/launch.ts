@@ -45,8 +45,21 @@ const pointwise = (on: DeviceInfo, { quads }: { quads: number }) => ({
 /** Kernels in which a workgroup computes one row. */
 const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
 
-/** Parts of a sum over `rows` rows: enough workgroups where there are many rows. */
-const partsOf = (rows: number): number => (rows > 256 ? Math.min(64, Math.ceil(rows / 64)) : 1);
+/** Elements of a row that a GPU's thread keeps in registers at most. */
+const MOST_HELD = 4;
+
+/** As byRow(); a GPU holds a row of C numbers in registers, by vec4 if `vec`, where it is short enough. */
+function heldRow(on: DeviceInfo, C: number, vec: boolean) {
+  const { WG } = byRow(on);
+  const each = Math.ceil((vec ? C / 4 : C) / WG);
+  return { overrides: { WG }, flags: { vec, HELD: narrow(on) || each > MOST_HELD ? 0 : each } };
+}
+
+/** Parts of a sum over `rows` rows: enough workgroups where there are many rows. A GPU needs more to be busy. */
+const partsOf = (on: DeviceInfo, rows: number): number => {
+  const [few, each] = narrow(on) ? [256, 64] : [64, 16];
+  return rows > few ? Math.min(64, Math.ceil(rows / each)) : 1;
+};
 
 /** Keys or queries that attention takes at once; its kernels have as many registers for their scores. */
 const ATTENTION_KEYS = 16;
@@ -85,6 +98,16 @@ function matmul(
   return { rows: ROWS, columns: 4 * lanes, flags };
 }
 
+/** Frames of a sample from which there are enough tiles however many frames each takes. */
+const MANY_FRAMES = 8192;
+
+/** WG: threads that reduce one group. A tile is LANES vectors of a frame by HELD frames for each row of a tile's threads. */
+function groupNorm(on: DeviceInfo, { T }: { T: number }) {
+  const tiled = !narrow(on);
+  const HELD = tiled ? (T >= MANY_FRAMES ? 8 : 4) : 1;
+  return { ...byRow(on), flags: { tiled, HELD, LANES: tiled ? 16 : 1 }, tile: THREADS_256 };
+}
+
 const TABLE = {
   accumulate: pointwise,
   activation: pointwise,
@@ -100,9 +123,9 @@ const TABLE = {
   elementwise: pointwise,
   embedding: byRow,
   frames: alone,
-  group_norm: byRow,
-  layer_norm: byRow,
-  "layer_norm.backward_params": (_: DeviceInfo, { N }: { N: number }) => ({ parts: partsOf(N) }),
+  group_norm: groupNorm,
+  layer_norm: (on: DeviceInfo, { C }: { C: number }) => heldRow(on, C, C % 4 === 0),
+  "layer_norm.backward_params": (on: DeviceInfo, { N }: { N: number }) => ({ parts: partsOf(on, N) }),
   matmul,
   mse: pointwise,
   /** Quads that one workgroup adds up. */
@@ -117,12 +140,12 @@ const TABLE = {
       ? { parts: 64, vec: false }
       : { parts: Math.max(1, Math.min(256, Math.ceil(quads / 4096))), vec: true },
   reduce: byRow,
-  "reduce.columns": (_: DeviceInfo, { rows }: { rows: number }) => ({ parts: partsOf(rows) }),
+  "reduce.columns": (on: DeviceInfo, { rows }: { rows: number }) => ({ parts: partsOf(on, rows) }),
   "reduce.dots": (_: DeviceInfo, { size }: { size: number }) => ({
     parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))),
   }),
   sigmoid_gate: alone,
-  softmax: byRow,
+  softmax: (on: DeviceInfo, { C }: { C: number }) => heldRow(on, C, C % 4 === 0 && !narrow(on)),
   softplus: pointwise,
   weight_norm: alone,
   "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }) => ({

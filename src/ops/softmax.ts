@@ -3,7 +3,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 
 const k = twin("softmax");
 
@@ -79,9 +79,11 @@ export function attentionProbabilities(scores: Tensor, keyMask: Tensor | undefin
 
 function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
   const N = rowsOf(x.shape);
+  const C = x.shape.at(-1) ?? 1;
+  const { flags, overrides } = launch(x.device, "softmax", { C });
   const dims = {
     N,
-    C: x.shape.at(-1) ?? 1,
+    C: flags.vec ? C / 4 : C,
     scale,
     maskShare: mask?.share ?? 1,
     maskRows: mask?.rows ?? 1,
@@ -89,10 +91,10 @@ function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
     blocking: mask?.blocking ? 1 : 0,
   };
   const variant = {
-    flags: { masked: mask !== undefined, logarithm: log },
-    overrides: launch(x.device, "softmax"),
+    flags: { masked: mask !== undefined, logarithm: log, half: x.dtype === "f16", ...flags, ...elementFlags(x) },
+    overrides,
   };
-  const y = x.like();
+  const y = x.like(x.shape, x.dtype);
   k.run(
     "forward",
     { logits: x, probsOut: y, ...(mask && { mask: mask.tensor }) },
@@ -101,7 +103,7 @@ function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
     variant,
   );
   return record(log ? "logSoftmax" : "softmax", [x], y, [y], (dy) => {
-    const dx = x.like();
+    const dx = x.like(x.shape, x.dtype);
     k.run("backward", { probs: y, dprobs: dy, dlogits: dx }, dims, gridFor(N, 1), variant);
     return [dx];
   });
