@@ -5,7 +5,7 @@
 //   backward_params  dy x (N,C) mean rstd          -> dw db (S,C)   split s sums rows s·step … (s+1)·step - 1
 //
 // backward: with xh = (x - mean)·rstd and g = dy·w,  dx = rstd·(g - mean(g) - xh·mean(g·xh)).
-// vec: C is a multiple of 4 and an element E is a vec4.   X: element type of x, y, dy and dx.   HELD: elements of a row that
+// activated: there is an activation.   vec: C is a multiple of 4 and an element E is a vec4.   X: element type of x, y, dy and dx.   HELD: elements of a row that
 // a thread keeps in registers, so that the row is read once; 0: rows of any length, read once a pass.
 // WG: threads a row, a power of two.
 ${enables}
@@ -16,13 +16,11 @@ alias E = vec4f;
 alias S = vec4<${X}>;
 fn total(v: E) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 fn first_of(v: E) -> f32 { return v.x; }
-fn activated(v: E) -> E { return activate(d.activation, v); }
 #else
 alias E = f32;
 alias S = ${X};
 fn total(v: E) -> f32 { return v; }
 fn first_of(v: E) -> f32 { return v; }
-fn activated(v: E) -> E { return activate(d.activation, vec4f(v)).x; }
 #endif
 
 // C counts elements E; width counts floats.
@@ -45,7 +43,17 @@ struct Dims { N: u32, C: u32, width: f32, eps: f32, activation: u32, step: u32 }
 // What x is from its row's mean.
 fn centred(v: E, m: vec2f) -> E { return (v - m.x) - m.y; }
 
+#if ${activated}
 #include "lib/gelu.wgsl"
+#if ${vec}
+fn finished(v: E) -> E { return activate(d.activation, v); }
+#else
+fn finished(v: E) -> E { return activate(d.activation, vec4f(v)).x; }
+#endif
+#else
+fn finished(v: E) -> E { return v; }
+#endif
+
 #include "lib/workgroup_sum.wgsl"
 #include "lib/workgroup_sum2.wgsl"
 
@@ -88,10 +96,10 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
   let r = 1.0 / sqrt(variance + d.eps);
 #if ${HELD}
 #unroll h HELD
-  if (in_$h) { y[row + c_$h] = S(activated(centred(x_$h, m) * r * w[c_$h] + b[c_$h])); }
+  if (in_$h) { y[row + c_$h] = S(finished(centred(x_$h, m) * r * w[c_$h] + b[c_$h])); }
 #endunroll
 #else
-  for (var c = t; c < d.C; c += WG) { y[row + c] = S(activated(centred(E(x[row + c]), m) * r * w[c] + b[c])); }
+  for (var c = t; c < d.C; c += WG) { y[row + c] = S(finished(centred(E(x[row + c]), m) * r * w[c] + b[c])); }
 #endif
   if (t == 0u) {
     mean[n] = m;
