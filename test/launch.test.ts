@@ -30,7 +30,7 @@ test("launch() gives workgroups of 8 threads on a CPU and of 64 or 256 on a GPU"
     [256, 256, 8, 8],
   );
   assert.deepEqual(
-    threads((on) => launch(on, "ctc.lattice")),
+    threads((on) => launch(on, "ctc.lattice", { S: 5 }).overrides),
     [256, 256, 8, 8],
   );
   assert.deepEqual(

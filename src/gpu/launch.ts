@@ -118,7 +118,11 @@ const TABLE = {
   cross_entropy: (on: DeviceInfo, { V }: { V: number }) => (V <= 32 ? THREADS_8 : byRow(on)),
   ctc: byRow,
   // A walk has steps that wait for one another: more threads than a frame needs.
-  "ctc.lattice": (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_256),
+  "ctc.lattice": (on: DeviceInfo, { S }: { S: number }) => {
+    const { WG } = narrow(on) ? THREADS_8 : THREADS_256;
+    const each = Math.ceil(S / WG);
+    return { overrides: { WG }, HELD: narrow(on) || each > MOST_HELD ? 0 : each };
+  },
   dropout: pointwise,
   elementwise: pointwise,
   embedding: byRow,
