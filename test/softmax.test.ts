@@ -95,7 +95,14 @@ for (const path of ["portable", "cpu"] as const)
           const { out, gradient } = scope(other, () => {
             const x = cast(Tensor.from(other, new Float32Array(2 * C).fill(3), [2, C]), dtype);
             const mask = Tensor.from(other, Uint32Array.from(rows.flat()), [2, C]);
-            const dy = cast(Tensor.from(other, Float32Array.from({ length: 2 * C }, (_, i) => i), [2, C]), dtype);
+            const dy = cast(
+              Tensor.from(
+                other,
+                Float32Array.from({ length: 2 * C }, (_, i) => i),
+                [2, C],
+              ),
+              dtype,
+            );
             const { outputs, gradients } = vjp(other, [x], () => ({
               outputs: [softmax(x, { ...options, mask })],
               cotangents: [dy],
@@ -110,7 +117,12 @@ for (const path of ["portable", "cpu"] as const)
         const blocked = await got({});
         assert.ok(blocked.out.slice(0, C).every(Number.isNaN));
         assert.deepEqual(blocked.gradient.slice(0, C), Array(C).fill(0));
-        assert.ok(relativeL2(blocked.out.slice(C), rows[1].map((gone) => (gone ? 0 : open))) < 1e-3);
+        assert.ok(
+          relativeL2(
+            blocked.out.slice(C),
+            rows[1].map((gone) => (gone ? 0 : open)),
+          ) < 1e-3,
+        );
         const logs = await got({ log: true });
         assert.ok(logs.out.slice(0, C).every(Number.isNaN));
         assert.equal(logs.out[C + 1], Number.NEGATIVE_INFINITY);

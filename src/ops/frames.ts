@@ -74,7 +74,8 @@ export function slice(x: Tensor, start: number, width: number): Tensor {
   const y = x.like(shape, x.dtype);
   run("slice", { x, y }, sizeOf(shape), { C, Cy: width, start });
   return record("slice", [x], y, [], (dy) => {
-    const zeros = (columns: number) => full(dy.device, [...shape.slice(0, -1), columns], 0, dy.dtype as WeightDType);
+    const zeros = (columns: number) =>
+      full(dy.device, [...shape.slice(0, -1), columns], 0, dy.dtype as WeightDType);
     return [concat([zeros(start), dy, zeros(C - start - width)].filter((t) => t.size > 0))];
   });
 }

@@ -91,7 +91,13 @@ function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
     blocking: mask?.blocking ? 1 : 0,
   };
   const variant = {
-    flags: { masked: mask !== undefined, logarithm: log, half: x.dtype === "f16", ...flags, ...elementFlags(x) },
+    flags: {
+      masked: mask !== undefined,
+      logarithm: log,
+      half: x.dtype === "f16",
+      ...flags,
+      ...elementFlags(x),
+    },
     overrides,
   };
   const y = x.like(x.shape, x.dtype);

@@ -50,7 +50,10 @@ const samples: SampleSpec<Binary>[] = [
   { inputs: { a: x }, args: { b: -3 } },
   { inputs: { b: x }, args: { a: 2.5 } },
   { inputs: { b: x }, args: { a: -3 } },
-  ...[[257, 513], [513]].map((b) => ({ inputs: { a: away([257, 513]), b: away(b) }, gradientTolerance: 3e-6 })),
+  ...[[257, 513], [513]].map((b) => ({
+    inputs: { a: away([257, 513]), b: away(b) },
+    gradientTolerance: 3e-6,
+  })),
   ...[[3, 41], [41], []].map((b) => inHalf({ inputs: { a: away([3, 41]), b: away(b) } })),
   inHalf({ inputs: { a: away([41]) }, args: { b: -3 } }),
   inHalf({ inputs: { b: away([41]) }, args: { a: 2.5 } }),

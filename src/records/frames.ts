@@ -44,10 +44,11 @@ export const records = [
         ),
       };
     },
-    samples: [...sizes.flatMap(([N, C]) => [
-      { inputs: { x: [N, C], keep: rows([N]), fill: [C] } },
-      { inputs: { x: [N, C], keep: rows([N]) }, gradientTolerance: 0 },
-    ]),
+    samples: [
+      ...sizes.flatMap(([N, C]) => [
+        { inputs: { x: [N, C], keep: rows([N]), fill: [C] } },
+        { inputs: { x: [N, C], keep: rows([N]) }, gradientTolerance: 0 },
+      ]),
       inHalf({ inputs: { x: [17, 5], keep: rows([17]), fill: [5] } }, ["x", "fill"]),
     ],
     bench: [{ inputs: { x: [2, 249, 1024], keep: rows([2, 249]), fill: [1024] } }],

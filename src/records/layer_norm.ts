@@ -66,8 +66,14 @@ export const records = [
       sample([5, 20], { eps: 1e-5, activation: "gelu" }),
       sample([5, 21], { eps: 1e-5, activation: "tanh" }),
       sample([3, 1280], { eps: 1e-5 }, (v) => v + 3, { name: "more than a GPU's thread holds" }),
-      inHalf(sample([7, 768], { eps: 1e-5 }, (v) => v + 3), ["x"]),
-      inHalf(sample([3, 1280], { eps: 1e-5 }, (v) => v + 3), ["x"]),
+      inHalf(
+        sample([7, 768], { eps: 1e-5 }, (v) => v + 3),
+        ["x"],
+      ),
+      inHalf(
+        sample([3, 1280], { eps: 1e-5 }, (v) => v + 3),
+        ["x"],
+      ),
       inHalf(sample([5, 21], { eps: 1e-5, activation: "gelu" }), ["x"]),
       outlier(200, 1023, 30),
       outlier(500, 768, 200),
