@@ -6,7 +6,8 @@
 //   correlate  dy x (B,T,C) mean rstd                  -> slopesOut (B,C,S)       Σ dy·xh and Σ dy of each split
 //   gather     slopes w (C)                            -> dw db (B,C) shareOut (B,G)
 //   input      dy x (B,T,C) w mean rstd share          -> dx (B,T,C)
-// measure, normalise, correlate and input: grid (tiles of a frame, S, B).   combine and gather: WG a power of two.
+// measure and correlate: grid (tiles of a frame, S, B).   combine and gather: WG a power of two.
+// normalise and input: as measure, but by 2 frames a row of threads, as those of input need two registers each.
 
 // Of the frames of a split in one channel: mean, what it was rounded by, Σ of squares about it, their number.
 @group(0) @binding(4) var<storage, read_write> momentsOut: array<vec4f>;
@@ -44,10 +45,10 @@ fn row_sum(t: u32, value: E) -> E {
 struct Tile { column: u32, columns: u32, first: u32, start: u32, inside: bool }
 
 // The tile of a workgroup as a thread sees it: its element of a frame, and its first frame.
-fn tile_of(wg: vec3u, t: u32) -> Tile {
+fn tile_of(wg: vec3u, t: u32, held: u32) -> Tile {
   let columns = d.C / SIZE;
   let column = wg.x * LANES + t % LANES;
-  let start = wg.y * rows() * ${HELD}u;
+  let start = wg.y * rows() * held;
   return Tile(min(column, columns - 1u), columns, start + t / LANES, start, column < columns);
 }
 
@@ -72,7 +73,7 @@ fn statistics(s: u32, column: u32) -> Statistics {
 
 @compute @workgroup_size(WG)
 fn measure(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let tile = tile_of(wg, t);
+  let tile = tile_of(wg, t, ${HELD}u);
   let count = f32(min(rows() * ${HELD}u, d.T - tile.start));
   let origin = E(x[place(tile, wg.z, tile.start)]);
 #unroll h HELD
@@ -134,22 +135,22 @@ fn combine(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 
 @compute @workgroup_size(WG)
 fn normalise(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
-  let tile = tile_of(wg, t);
+  let tile = tile_of(wg, t, 2u);
   let stats = statistics(wg.z, tile.column);
   let gain = w[tile.column];
   let bias = b[tile.column];
-#unroll h HELD
+#unroll h 2
   let at_$h = place(tile, wg.z, tile.first + $hu * rows());
   let x_$h = E(x[at_$h]);
 #endunroll
-#unroll h HELD
+#unroll h 2
   if (tile.inside && tile.first + $hu * rows() < d.T) { y[at_$h] = S(((x_$h - stats.first) - stats.rest) * stats.r * gain + bias); }
 #endunroll
 }
 
 @compute @workgroup_size(WG)
 fn correlate(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let tile = tile_of(wg, t);
+  let tile = tile_of(wg, t, ${HELD}u);
   let stats = statistics(wg.z, tile.column);
 #unroll h HELD
   let at_$h = place(tile, wg.z, tile.first + $hu * rows());
@@ -199,7 +200,7 @@ fn gather(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: 
 
 @compute @workgroup_size(WG)
 fn input(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
-  let tile = tile_of(wg, t);
+  let tile = tile_of(wg, t, 2u);
   let stats = statistics(wg.z, tile.column);
   let gain = w[tile.column];
   let each = d.C / d.G;
@@ -213,12 +214,12 @@ fn input(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u
   let meanG = share[g].x;
   let meanAlong = share[g].y;
 #endif
-#unroll h HELD
+#unroll h 2
   let at_$h = place(tile, wg.z, tile.first + $hu * rows());
   let x_$h = E(x[at_$h]);
   let dy_$h = E(dy[at_$h]);
 #endunroll
-#unroll h HELD
+#unroll h 2
   if (tile.inside && tile.first + $hu * rows() < d.T) {
     let xh = ((x_$h - stats.first) - stats.rest) * stats.r;
     dx[at_$h] = S(stats.r * (dy_$h * gain - meanG - xh * meanAlong));

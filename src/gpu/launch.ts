@@ -45,14 +45,14 @@ const pointwise = (on: DeviceInfo, { quads }: { quads: number }) => ({
 /** Kernels in which a workgroup computes one row. */
 const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
 
-/** Elements of a row that a GPU's thread keeps in registers at most. */
+/** Elements of a row that a GPU's thread keeps in registers at most: vec4s of which Intel, of 32 lanes, spills none. */
 const MOST_HELD = 4;
 
 /** As byRow(); a GPU holds a row of C numbers in registers, by vec4 if `vec`, where it is short enough. */
-function heldRow(on: DeviceInfo, C: number, vec: boolean) {
+function heldRow(on: DeviceInfo, C: number, vec: boolean, most = MOST_HELD) {
   const { WG } = byRow(on);
   const each = Math.ceil((vec ? C / 4 : C) / WG);
-  return { overrides: { WG }, flags: { vec, HELD: narrow(on) || each > MOST_HELD ? 0 : each } };
+  return { overrides: { WG }, flags: { vec, HELD: narrow(on) || each > most ? 0 : each } };
 }
 
 /** Parts of a sum over `rows` rows: enough workgroups where there are many rows. A GPU needs more to be busy. */
@@ -98,14 +98,10 @@ function matmul(
   return { rows: ROWS, columns: 4 * lanes, flags };
 }
 
-/** Frames of a sample from which there are enough tiles however many frames each takes. */
-const MANY_FRAMES = 8192;
-
 /** WG: threads that reduce one group. A tile is LANES vectors of a frame by HELD frames for each row of a tile's threads. */
-function groupNorm(on: DeviceInfo, { T }: { T: number }) {
-  const tiled = !narrow(on);
-  const HELD = tiled ? (T >= MANY_FRAMES ? 8 : 4) : 1;
-  return { ...byRow(on), flags: { tiled, HELD, LANES: tiled ? 16 : 1 }, tile: THREADS_256 };
+function groupNorm(on: DeviceInfo) {
+  const flags = narrow(on) ? { tiled: false, HELD: 1, LANES: 1 } : { tiled: true, HELD: 4, LANES: 16 };
+  return { ...byRow(on), flags, tile: THREADS_256 };
 }
 
 const TABLE = {
@@ -134,9 +130,10 @@ const TABLE = {
   mse: pointwise,
   /** Quads that one workgroup adds up. */
   "mse.sums": () => ({ step: 1024 }),
+  /** Adam has four values an element: half as many quads a thread as elsewhere. */
   optimizer: (on: DeviceInfo, sizes: { quads: number }) => ({
     ...(narrow(on) ? THREADS_8 : THREADS_256),
-    QUADS: pointwise(on, sizes).QUADS,
+    QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2),
   }),
   /** Parts of a sum of squares, each of a workgroup. A GPU gets by size what keeps it busy; `vec` adds quads. */
   "optimizer.squares": (on: DeviceInfo, { quads }: { quads: number }) =>
@@ -149,7 +146,7 @@ const TABLE = {
     parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))),
   }),
   sigmoid_gate: alone,
-  softmax: (on: DeviceInfo, { C }: { C: number }) => heldRow(on, C, C % 4 === 0 && !narrow(on)),
+  softmax: (on: DeviceInfo, { C }: { C: number }) => heldRow(on, C, C % 4 === 0 && !narrow(on), 2),
   softplus: pointwise,
   weight_norm: alone,
   "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }) => ({

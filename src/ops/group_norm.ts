@@ -21,13 +21,16 @@ export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: 
   checkNumber("run groupNorm", "eps", eps);
   if (C % groups !== 0)
     throw new RangeError(`Cannot run groupNorm: ${C} channels do not divide into ${groups} groups`);
-  const chosen = launch(x.device, "group_norm", { T });
+  const chosen = launch(x.device, "group_norm");
   const vec = chosen.flags.tiled && C % 4 === 0;
   const flags = { ...chosen.flags, ...elementFlags(x), vec };
   const variant = { flags, overrides: { WG: chosen.WG } };
-  const splits = Math.ceil(T / ((chosen.tile.WG / flags.LANES) * flags.HELD));
+  const rows = chosen.tile.WG / flags.LANES;
+  const splits = Math.ceil(T / (rows * flags.HELD));
   const dims = { B, T, C, G: groups, splits, eps };
-  const tiles = [Math.ceil(C / (vec ? 4 : 1) / flags.LANES), splits, B] as const;
+  const across = Math.ceil(C / (vec ? 4 : 1) / flags.LANES);
+  const tiles = [across, splits, B] as const;
+  const halfTiles = [across, Math.ceil(T / (2 * rows)), B] as const;
   const tile = { flags, overrides: chosen.tile };
   const y = x.like(x.shape, x.dtype);
   const mean = x.like([B, groups, 2]);
@@ -37,7 +40,7 @@ export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: 
     const moments = x.like([B, C, splits, 4]);
     k.run("measure", { x, momentsOut: moments }, dims, tiles, tile);
     k.run("combine", { moments, mean, rstd }, dims, [groups, B], variant);
-    k.run("normalise", { x, w, b, y, ...saved }, dims, tiles, tile);
+    k.run("normalise", { x, w, b, y, ...saved }, dims, halfTiles, tile);
   } else k.run("forward", { x, w, b, y, mean, rstd }, dims, [groups, B], variant);
   return record("groupNorm", [x, w, b], y, [x, w, mean, rstd], (dy, needs) => {
     const dx = needs[0] ? x.like(x.shape, x.dtype) : undefined;
@@ -49,7 +52,7 @@ export function groupNorm(x: Tensor, w: Tensor, b: Tensor, groups: number, eps: 
       const share = x.like([B, groups, 2]);
       k.run("correlate", { x, dy, ...saved, slopesOut: slopes }, dims, tiles, tile);
       k.run("gather", { slopes, w, dw, db, shareOut: share }, dims, [groups, B], variant);
-      if (dx) k.run("input", { x, w, dy, dx, share, ...saved }, dims, tiles, tile);
+      if (dx) k.run("input", { x, w, dy, dx, share, ...saved }, dims, halfTiles, tile);
     } else {
       if (dx) k.run("backward", { x, w, dy, dx, ...saved }, dims, [groups, B], variant);
       const grid = [Math.ceil(C / chosen.WG), B] as const;

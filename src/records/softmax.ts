@@ -75,6 +75,7 @@ export const records = [
       { inputs: { x: [3, 4, 20], mask: everyThird(20) } },
       { inputs: { x: [3, 4, 20], mask: everyThird(20) }, args: { fill: "finfo.min" } },
       { inputs: { x: [3, 4, 1280], mask: everyThird(1280) }, name: "more than a GPU's thread holds" },
+      { inputs: { x: [3, 4, 512], mask: everyThird(512) } },
       ...[19, 20, 1280].flatMap((C) =>
         [{}, { log: true }].flatMap((args: Arguments) => [
           inHalf({ inputs: { x: [3, 4, C] }, args }),

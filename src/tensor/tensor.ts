@@ -50,7 +50,10 @@ export function checkF32(op: string, tensors: Readonly<Record<string, Tensor>>):
 /** Throws unless all `tensors` are f32, or all are f16. */
 export function checkFloat(op: string, tensors: Readonly<Record<string, Tensor>>): void {
   const [first] = Object.values(tensors);
-  if (!(first instanceof Tensor && first.dtype === "f16")) return checkF32(op, tensors);
+  if (!(first instanceof Tensor && first.dtype === "f16")) {
+    checkF32(op, tensors);
+    return;
+  }
   for (const name in tensors) {
     const tensor = tensors[name];
     if (!(tensor instanceof Tensor))
