@@ -18,7 +18,7 @@ function run(
 ): void {
   const overrides = launch(buffers.y.device, "frames");
   const all = { size, R: 1, C: 1, Cy: 1, start: 0, hasFill: 0, ...dims };
-  const flags = elementFlags(buffers.x);
+  const flags = elementFlags(buffers.y);
   k.run(entry, buffers, all, gridFor(size, overrides.WG), { flags, overrides });
 }
 
