@@ -65,8 +65,8 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   };
   const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
-  const mappedB = p.b.segmentRows !== undefined;
-  if ((p.transA && p.a.segmentRows !== undefined) || (p.transB && mappedB))
+  const mappedB = p.b.segmentRows !== undefined && p.b.segmentRows < K;
+  if ((p.transA && p.a.segmentRows !== undefined) || (p.transB && p.b.segmentRows !== undefined))
     throw new Error(
       "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
     );
