@@ -14,7 +14,8 @@
 //   total                partial    ->  Y: their sum, the first slice first, and the tail
 //
 // vec: 4-element loads and stores (every stride and the contiguous lengths are multiples of 4).
-// W: storage type of B.  X: of A, the residual and Y.
+// slope: the slopes of act are stored beside Y, for a gradient that is to pass it.
+// X: storage type of A.  W: of B.  Y: of the residual and y.
 ${enables}
 
 struct Dims {
@@ -31,16 +32,23 @@ struct Dims {
 @group(0) @binding(0) var<storage, read> a: array<vec4<${X}>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<${W}>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<${X}>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<${X}>>;
+@group(0) @binding(3) var<storage, read> residual: array<vec4<${Y}>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<${Y}>>;
 #else
 @group(0) @binding(0) var<storage, read> a: array<${X}>;
 @group(0) @binding(1) var<storage, read> b: array<${W}>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<${X}>;
-@group(0) @binding(4) var<storage, read_write> y: array<${X}>;
+@group(0) @binding(3) var<storage, read> residual: array<${Y}>;
+@group(0) @binding(4) var<storage, read_write> y: array<${Y}>;
 #endif
 @group(0) @binding(5) var<uniform> d: Dims;
+#if ${slope}
+#if ${vec}
+@group(0) @binding(7) var<storage, read_write> slopes: array<vec4<${Y}>>;
+#else
+@group(0) @binding(7) var<storage, read_write> slopes: array<${Y}>;
+#endif
+#endif
 #if ${split}
 @group(0) @binding(6) var<storage, read_write> partial: array<vec4f>;
 #include "lib/grid.wgsl"
@@ -121,10 +129,13 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   var v = sum * d.alpha;
 #if ${vec}
   if (d.hasBias != 0u) { v += bias[(z * d.biasBatchStride + n) >> 2u]; }
+#if ${slope}
+  slopes[at >> 2u] = vec4<${Y}>(activation_slope(d.activation, v));
+#endif
   v = tail(v);
   if (d.hasResidual != 0u) { v += vec4f(residual[at >> 2u]); }
   if (d.accumulate != 0u) { v += vec4f(y[at >> 2u]); }
-  y[at >> 2u] = vec4<${X}>(v);
+  y[at >> 2u] = vec4<${Y}>(v);
 #else
   // By constant indexes: FXC refuses to store to a component that it does not know.
   let count = min(4u, d.N - n);
@@ -133,13 +144,19 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
     if ($eu < count) { v[$e] += bias[z * d.biasBatchStride + n + $eu]; }
 #endunroll
   }
+#if ${slope}
+  let slope = activation_slope(d.activation, v);
+#endif
   v = tail(v);
 #unroll e 4
   if ($eu < count) {
     var out = v[$e];
     if (d.hasResidual != 0u) { out += f32(residual[at + $eu]); }
     if (d.accumulate != 0u) { out += f32(y[at + $eu]); }
-    y[at + $eu] = ${X}(out);
+    y[at + $eu] = ${Y}(out);
+#if ${slope}
+    slopes[at + $eu] = ${Y}(slope[$e]);
+#endif
   }
 #endunroll
 #endif

@@ -11,6 +11,7 @@
 //
 // A module of its own: one that mixes matrices with other arithmetic of subgroups crashes NVIDIA's driver 595.
 //
+// slope: the slopes of act are stored beside Y.
 // vec: 4-element loads and stores (every stride and the contiguous lengths are multiples of 4).
 // X, W, Y: storage types of A, of B, of y and residual.   LA, LB: rows, or blocks, of A and B that a thread brings.
 // sized: subgroups are asked to have LANES lanes.
@@ -44,6 +45,13 @@ struct Dims {
 @group(0) @binding(4) var<storage, read_write> y: array<${Y}>;
 #endif
 @group(0) @binding(5) var<uniform> d: Dims;
+#if ${slope}
+#if ${vec}
+@group(0) @binding(7) var<storage, read_write> slopes: array<vec4<${Y}>>;
+#else
+@group(0) @binding(7) var<storage, read_write> slopes: array<${Y}>;
+#endif
+#endif
 
 const MM = ${MM}u;
 const NN = ${NN}u;
@@ -138,6 +146,9 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   var v = sum * d.alpha;
 #if ${vec}
   if (d.hasBias != 0u) { v += bias[(z * d.biasBatchStride + n) >> 2u]; }
+#if ${slope}
+  slopes[at >> 2u] = vec4<${Y}>(activation_slope(d.activation, v));
+#endif
   v = activate(d.activation, v);
   if (d.hasResidual != 0u) { v += vec4f(residual[at >> 2u]); }
   if (d.accumulate != 0u) { v += vec4f(y[at >> 2u]); }
@@ -150,6 +161,9 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
     if ($eu < count) { v[$e] += bias[z * d.biasBatchStride + n + $eu]; }
 #endunroll
   }
+#if ${slope}
+  let slope = activation_slope(d.activation, v);
+#endif
   v = activate(d.activation, v);
 #unroll e 4
   if ($eu < count) {
@@ -157,6 +171,9 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
     if (d.hasResidual != 0u) { out += f32(residual[at + $eu]); }
     if (d.accumulate != 0u) { out += f32(y[at + $eu]); }
     y[at + $eu] = ${Y}(out);
+#if ${slope}
+    slopes[at + $eu] = ${Y}(slope[$e]);
+#endif
   }
 #endunroll
 #endif

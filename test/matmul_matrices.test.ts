@@ -234,7 +234,7 @@ test("the kernel of matrices compiles for each configuration", { skip: "Deno" in
           for (const [X, W, Y] of types) {
             const { flags } = matrixTile(device.info, config, tile, { transA, transB });
             assert.equal(flags.sized, true);
-            const kinds = { X, W, Y, vec, wholeQuads: vec && !transA, mappedB: transA };
+            const kinds = { X, W, Y, vec, wholeQuads: vec && !transA, mappedB: transA, slope: transB };
             device.kernels.pipeline("matmul_matrices", "forward", {
               flags: { ...kinds, transA, transB, ...flags },
             });

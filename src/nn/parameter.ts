@@ -3,7 +3,7 @@ import { halved } from "../ops/convert.ts";
 import type { Shape } from "../tensor/shape.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked } from "../tensor/tape.ts";
-import type { Tensor, WeightDType } from "../tensor/tensor.ts";
+import { type Tensor, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
 import type { Init } from "./init.ts";
 
 /** One tensor of a checkpoint inside a parameter: rows stacked one part under the other. */
@@ -15,9 +15,6 @@ export interface Part {
   /** First element of the part in the parameter. */
   readonly offset: number;
 }
-
-/** What weights are stored as, and multiplied in. */
-export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "f16"];
 
 /**
  * A trained tensor. Several checkpoint tensors of equal width may be packed into one parameter (query, key and value),

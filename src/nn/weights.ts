@@ -10,9 +10,9 @@ import { toF32 } from "../io/dtype.ts";
 import type { Safetensors } from "../io/safetensors.ts";
 import { convert, type GpuStoredDType } from "../ops/convert.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
-import { Tensor, type WeightDType } from "../tensor/tensor.ts";
+import { Tensor, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
 import { checkInit, draw, type Init } from "./init.ts";
-import { Parameter, WEIGHT_DTYPES } from "./parameter.ts";
+import { Parameter } from "./parameter.ts";
 
 /** Formats that a weight may be stored in; whole numbers and scaled 8-bit floats are none. */
 const FORMATS: readonly StoredDType[] = ["F32", "F16", "BF16", "F64"];

@@ -33,10 +33,13 @@ const FLOPS: readonly (readonly [forward: number, backward: number])[] = [
 /** FLOPs of an element of the function that the kernels know by `code`. */
 export const activationFlops = (code: number): number => FLOPS[code][0];
 
+/** FLOPs of an element of its slope. */
+export const slopeFlops = (code: number): number => FLOPS[code][1];
+
 const k = twin("activation", {
   forward: (given) => pointwise(activationFlops(given.dims.kind), "x", "y")(given),
   // The slope, times dy.
-  backward: (given) => pointwise(FLOPS[given.dims.kind][1] + 1, "x", "dy", "dx")(given),
+  backward: (given) => pointwise(slopeFlops(given.dims.kind) + 1, "x", "dy", "dx")(given),
   exponential: pointwise(1, "x", "y"),
   logarithm: pointwise(1, "x", "y"),
 });

@@ -2,13 +2,13 @@
  * 1-D convolution over channels-last frames. A window of k frames is k·C contiguous floats, so the convolution is a
  * matrix product whose rows of A overlap; only groups, padding, dilation and odd channel counts cost a copy first.
  */
-import { checkOptions } from "../io/checks.ts";
+import { checkChoice, checkOptions } from "../io/checks.ts";
 import { type Costed, moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
-import { elementFlags, type Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
 import { gemm } from "./matmul.ts";
 import { columnSum } from "./reduce.ts";
 
@@ -36,9 +36,11 @@ export interface ConvOptions {
   readonly groups?: number;
   /** Frames cut off the end of the result: HuBERT's even positional kernel drops one. */
   readonly drop?: number;
+  /** Of the result; that of x by default. */
+  readonly dtype?: WeightDType;
 }
 
-const OPTIONS: readonly (keyof ConvOptions)[] = ["stride", "padding", "dilation", "groups", "drop"];
+const OPTIONS: readonly (keyof ConvOptions)[] = ["stride", "padding", "dilation", "groups", "drop", "dtype"];
 
 interface Geometry {
   readonly B: number;
@@ -93,7 +95,9 @@ export function packWeight(w: Tensor, groups = 1): Tensor {
 /**
  * y[t] = Σ w[:, c, j]·x[t·stride + j·dilation − padding, c] + b, within each group of channels.
  *
- *   x (B, T, C)   w (O, C/groups, k)   b (O)   →   y (B, To, O)
+ *   x (B, T, C) f32 or f16   w (O, C/groups, k)   b (O)   →   y (B, To, O) of x's dtype
+ *
+ * Of an f16 x, products by subgroup matrices round w to f16 as well, beyond 65504 to infinity.
  *
  * `packed` is packWeight(w), for callers who keep it; its gradient then reaches w through packWeight's own record.
  */
@@ -105,7 +109,8 @@ export function conv1d(
   packed: Tensor = packWeight(w, options.groups),
 ): Tensor {
   checkOptions("run conv1d", options, OPTIONS);
-  const { stride = 1, padding = 0, dilation = 1, groups: G = 1, drop = 0 } = options;
+  const { stride = 1, padding = 0, dilation = 1, groups: G = 1, drop = 0, dtype = x.dtype } = options;
+  checkChoice("run conv1d", "dtype", dtype, WEIGHT_DTYPES);
   checkShape("conv1d", "x", x.shape, [-1, -1, -1]);
   const [B, T, C] = x.shape;
   const [O, Cg, k] = w.shape;
@@ -139,7 +144,7 @@ export function conv1d(
     ? { rowStride: stride * Cg, segmentRows: To, segmentStride: Tp * Cg, batchStride: B * Tp * Cg }
     : { rowStride: Kp, batchStride: B * To * Kp };
   const M = B * To;
-  const y = x.like([B, To, O]);
+  const y = x.like([B, To, O], dtype);
   const out = { rowStride: O, batchStride: Og };
   gemm(y, a, packed, {
     M,
@@ -151,6 +156,7 @@ export function conv1d(
     b: { rowStride: Kp, batchStride: Og * Kp },
     y: out,
     bias: b,
+    allowF16: x.dtype === "f16",
   });
   return record("conv1d", [x, packed, ...(b ? [b] : [])], y, [a, packed, w], (dy, needs) => {
     const db = b && needs[2] ? columnSum(dy.reshaped([M, O])) : undefined;
@@ -181,7 +187,7 @@ function inputGradient(dy: Tensor, w: Tensor, packed: Tensor, g: Geometry, x: Te
     const Tp = T + k - 1;
     const turned = copy("turn", w, [C, k * Og], g);
     const dyg = copy("regroup", dy, [G, B, Tp, Og], { ...g, T: To, C: O, To: Tp, padding: front });
-    const dx = x.like();
+    const dx = x.like(x.shape, x.dtype);
     gemm(dx, dyg, turned, {
       M: B * T,
       N: Cg,
@@ -191,10 +197,11 @@ function inputGradient(dy: Tensor, w: Tensor, packed: Tensor, g: Geometry, x: Te
       a: { rowStride: Og, segmentRows: T, segmentStride: Tp * Og, batchStride: B * Tp * Og },
       b: { rowStride: k * Og, batchStride: Cg * k * Og },
       y: { rowStride: C, batchStride: Cg },
+      allowF16: x.dtype === "f16",
     });
     return dx;
   }
-  const columns = x.like([G, B, To, Kp]);
+  const columns = x.like([G, B, To, Kp], x.dtype);
   gemm(columns, dy, packed, {
     M,
     N: Kp,
@@ -203,6 +210,7 @@ function inputGradient(dy: Tensor, w: Tensor, packed: Tensor, g: Geometry, x: Te
     a: { rowStride: O, batchStride: Og },
     b: { rowStride: Kp, batchStride: Og * Kp },
     y: { rowStride: Kp, batchStride: M * Kp },
+    allowF16: x.dtype === "f16",
   });
   return copy("fold", columns, x.shape, g);
 }

@@ -3,7 +3,7 @@ import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch, overQuads } from "../gpu/launch.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
-import { checkF32, checkFloat, Tensor, type WeightDType } from "../tensor/tensor.ts";
+import { checkF32, checkFloat, Tensor, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
 
 const k = twin("convert", { forward: pointwise(0, "x", "y") });
 /** Storage types of a checkpoint that the GPU converts itself. */
@@ -40,7 +40,7 @@ function run(raw: Tensor, from: GpuStoredDType, shape: readonly number[], to: We
 /** An f16 copy of an f32 weight for products; its gradient, which stays f32, is the weight's. */
 export function halved(w: Tensor): Tensor {
   checkF32("halved", { w });
-  return record("halved", [w], run(w, "F32", w.shape, "f16"), [], (dy) => [dy]);
+  return record("halved", [w], run(w, "F32", w.shape, "f16"), [], (dy) => [cast(dy, "f32")]);
 }
 
 /**
@@ -50,9 +50,9 @@ export function halved(w: Tensor): Tensor {
  */
 export function cast(x: Tensor, dtype: WeightDType): Tensor {
   checkFloat("cast", { x });
-  checkChoice("run cast", "dtype", dtype, ["f32", "f16"]);
+  checkChoice("run cast", "dtype", dtype, WEIGHT_DTYPES);
   if (x.dtype === dtype) return x;
-  const [from, back] = dtype === "f16" ? (["F32", "F16"] as const) : (["F16", "F32"] as const);
   const own = x.dtype as WeightDType;
-  return record("cast", [x], run(x, from, x.shape, dtype), [], (dy) => [run(dy, back, x.shape, own)]);
+  // The gradient of an f16 operand of a product may be f32 already.
+  return record("cast", [x], run(x, own === "f16" ? "F16" : "F32", x.shape, dtype), [], (dy) => [cast(dy, own)]);
 }

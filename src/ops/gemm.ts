@@ -2,7 +2,7 @@
 import type { Costed } from "../gpu/cost.ts";
 import type { GemmTile } from "../gpu/gemm_tile.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { type ActivationKind, activationFlops } from "./activation.ts";
+import { type ActivationKind, activationFlops, slopeFlops } from "./activation.ts";
 
 /**
  * Where an operand lies, in elements: row r of product z begins at z·batchStride + r·rowStride.
@@ -34,6 +34,8 @@ export interface Gemm {
   readonly bias?: Tensor;
   readonly activation?: ActivationKind;
   readonly residual?: Tensor;
+  /** Is given the slopes of the activation, where y is: of its layout and dtype. */
+  readonly slopes?: Tensor;
   /** Adds to what y holds. */
   readonly accumulate?: boolean;
   /** In place of the one that launch() chooses; not on path subgroups, which has none. */
@@ -44,15 +46,17 @@ export interface Gemm {
 
 /** The tail of `outputs` results: bias, activation, residual and store. */
 export function tailCost(
-  { dims, bytes }: Costed,
+  { dims, bytes, variant }: Costed,
   batch: number,
   y: number,
 ): { flops: number; bytes: number } {
   const { M, N, activation, hasBias, hasResidual, accumulate, alpha } = dims;
   const outputs = batch * M * N;
-  const perOutput = hasBias + activationFlops(activation) + hasResidual + accumulate + Number(alpha !== 1);
+  const slope = variant.flags?.slope === true;
+  const activated = activationFlops(activation) + (slope ? slopeFlops(activation) : 0);
+  const perOutput = hasBias + activated + hasResidual + accumulate + Number(alpha !== 1);
   const bias = hasBias ? Math.min(4 * batch * N, bytes("bias")) : 0;
-  return { flops: perOutput * outputs, bytes: bias + y * outputs * (1 + hasResidual + accumulate) };
+  return { flops: perOutput * outputs, bytes: bias + y * outputs * (1 + hasResidual + accumulate + Number(slope)) };
 }
 
 /** Bytes of a storage type that a flag names. */

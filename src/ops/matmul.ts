@@ -2,12 +2,13 @@
 import type { Costed } from "../gpu/cost.ts";
 import { type Grid, twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
-import { checkOptions } from "../io/checks.ts";
+import { checkChoice, checkOptions } from "../io/checks.ts";
 import { scope } from "../tensor/scope.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
-import { Tensor, unread } from "../tensor/tensor.ts";
+import { Tensor, unread, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
 import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
+import { mul } from "./elementwise.ts";
 import { type Gemm, operandBytes, sizeOfFlag, tailCost } from "./gemm.ts";
 import { matrices, usesMatrices } from "./matmul_matrices.ts";
 import { columnSum } from "./reduce.ts";
@@ -24,7 +25,7 @@ const k = twin("matmul", {
     const rest =
       splits > 1
         ? { flops: 0, bytes: partialBytes(dims, batch) }
-        : tailCost(given, batch, sizeOfFlag(given, "X"));
+        : tailCost(given, batch, sizeOfFlag(given, "Y"));
     return {
       flops: 2 * batch * M * N * K + rest.flops,
       bytes: operandBytes(given, batch) + rest.bytes,
@@ -35,7 +36,7 @@ const k = twin("matmul", {
     const { dims, grid } = given;
     const { M, N, splits } = dims;
     const batch = grid[2];
-    const tail = tailCost(given, batch, sizeOfFlag(given, "X"));
+    const tail = tailCost(given, batch, sizeOfFlag(given, "Y"));
     return {
       flops: (splits - 1) * batch * M * N + tail.flops,
       bytes: partialBytes(dims, batch) + tail.bytes,
@@ -85,11 +86,12 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     accumulate: p.accumulate ? 1 : 0,
     alpha: p.alpha ?? 1,
   };
-  const given = { vec, transA, transB, mappedB };
+  const given = { vec, transA, transB, mappedB, slope: p.slopes !== undefined };
 
+  const slopes = p.slopes && { slopes: p.slopes };
+  const tail = { bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y, ...slopes };
   if (usesMatrices(y.device, b, p)) {
     const { rows, columns, flags } = launch(y.device, "matmul_matrices", p);
-    const tail = { bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y };
     matrices.run("forward", { a, b, ...tail }, dims, [Math.ceil(N / columns), Math.ceil(M / rows), batch], {
       flags: { ...given, wholeQuads: vec && !transA, X: a.dtype, W: b.dtype, Y: y.dtype, ...flags },
     });
@@ -100,15 +102,13 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const { splits, sliceK } = tile;
   const flags = {
     ...given,
-    enables: enables([...tile.enables, ...(b.dtype === "f16" ? ["f16"] : [])]),
-    W: b.dtype === "f16" ? "f16" : "f32",
-    X: "f32",
+    enables: enables([...tile.enables, ...([a, b, y].some(isHalf) ? ["f16"] : [])]),
+    ...{ X: elementOf(a), W: elementOf(b), Y: elementOf(y) },
     rare: code > 1,
     ...tile.flags,
   };
   const sliced = { ...dims, splits, sliceK };
   const grid: Grid = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch * splits];
-  const tail = { bias: p.bias ?? a, residual: p.residual ?? a, y };
   if (splits === 1) {
     k.run("forward", { a, b, ...tail }, sliced, grid, { flags });
     return;
@@ -124,24 +124,31 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
 
 const enables = (extensions: readonly string[]): string => extensions.map((e) => `enable ${e};`).join("");
 
-const LINEAR_OPTIONS: readonly (keyof LinearOptions)[] = ["activation", "residual"];
+const isHalf = ({ dtype }: Tensor): boolean => dtype === "f16";
+/** What is neither f32 nor f16 the bindings then refuse as no f32. */
+const elementOf = (t: Tensor): WeightDType => (isHalf(t) ? "f16" : "f32");
+
+const LINEAR_OPTIONS: readonly (keyof LinearOptions)[] = ["activation", "residual", "dtype"];
 const MATMUL_OPTIONS: readonly (keyof MatmulOptions)[] = ["transB", "alpha"];
 
 /** What follows the product, in the same dispatch. */
 export interface LinearOptions {
   /** None by default. */
   readonly activation?: ActivationKind;
-  /** Added after the activation; the shape of the result. */
+  /** Added after the activation; of the shape and the dtype of the result. */
   readonly residual?: Tensor;
+  /** Of the result; that of x by default. */
+  readonly dtype?: WeightDType;
 }
 
 /**
- * y = act(x·wᵀ + b) + residual.   x (…, K)   w (N, K) f32 or f16   b (N)   →   y (…, N)
+ * y = act(x·wᵀ + b) + residual.   x (…, K) f32 or f16   w (N, K) f32 or f16   b (N) f32   →   y (…, N) of x's dtype
  *
  * Where w is f16 and the device has matrices (device.info), x is rounded to f16 too, and in the backward the gradient of y:
  * 2^-11 of each value, and what is beyond 65504 becomes infinite. Sums are f32 in any case.
  *
- * All of it is one dispatch, unless a gradient must pass the activation: that needs the value before it.
+ * All of it is one dispatch, unless a gradient must pass the activation: that needs the value before it. Of an f16 result it
+ * needs the slope alone, which the same dispatch stores. The gradients of w and b are f32.
  */
 export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions = {}): Tensor {
   checkOptions("run linear", options, LINEAR_OPTIONS);
@@ -153,15 +160,22 @@ export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions 
   }
   if (b) checkShape("linear", "b", b.shape, [N]);
   const shape = [...x.shape.slice(0, -1), N];
-  const { activation, residual } = options;
-  if (residual) checkShape("linear", "residual", residual.shape, shape);
-  if (activation && isRecording(x.device) && [x, w, b].some((t) => t && isTracked(t))) {
-    if (residual)
-      throw new TypeError("Cannot run linear: a residual after an activation has no backward; add it apart");
-    return activate(linear(x, w, b), activation);
+  const { activation, residual, dtype = elementOf(x) } = options;
+  checkChoice("run linear", "dtype", dtype, WEIGHT_DTYPES);
+  if (residual) {
+    checkShape("linear", "residual", residual.shape, shape);
+    if (residual.dtype !== dtype)
+      throw new TypeError(
+        `Cannot run linear: residual is ${residual.dtype} but should be ${dtype}, as the result is`,
+      );
   }
+  const passed = activation && isRecording(x.device) && [x, w, b].some((t) => t && isTracked(t));
+  if (passed && residual)
+    throw new TypeError("Cannot run linear: a residual after an activation has no backward; add it apart");
+  if (passed && dtype === "f32") return activate(linear(x, w, b, { dtype }), activation);
   const M = rowsOf(x.shape);
-  const y = x.like(shape);
+  const y = x.like(shape, dtype);
+  const slopes = passed ? y.like(shape, dtype) : undefined;
   gemm(y, x, w, {
     M,
     N,
@@ -172,11 +186,13 @@ export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions 
     y: { rowStride: N },
     bias: b,
     activation,
+    slopes,
     residual,
   });
   const inputs = [x, w, ...(b ? [b] : []), ...(residual ? [residual] : [])];
-  return record("linear", inputs, y, [x, w], (dy, needs) => {
-    const dx = needs[0] ? x.like() : undefined;
+  return record("linear", inputs, y, [x, w, ...(slopes ? [slopes] : [])], (given, needs) => {
+    const dy = slopes ? mul(given, slopes) : given;
+    const dx = needs[0] ? x.like(x.shape, x.dtype) : undefined;
     if (dx) gemm(dx, dy, w, { M, N: K, K: N, a: { rowStride: N }, b: { rowStride: K }, y: { rowStride: K } });
     const dw = needs[1] ? x.like(w.shape) : undefined;
     if (dw)
@@ -204,7 +220,7 @@ export interface MatmulOptions {
 }
 
 /**
- * y = alpha·a·b.   a (…, M, K)   b (…, K, N) or (K, N), (…, N, K) or (N, K) if `transB`   →   y (…, M, N)
+ * y = alpha·a·b.   a (…, M, K)   b (…, K, N) or (K, N), (…, N, K) or (N, K) if `transB`   →   y (…, M, N) of a's dtype
  *
  * The axes before the last two are those of a batch: the same for both, or none for b, which then serves all of a.
  *
@@ -230,19 +246,20 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   }
   // One b for all: the rows of all products are the rows of one.
   const [batch, M] = shared ? [1, rowsOf(a.shape)] : [sizeOf(lead), rows];
-  const y = a.like([...lead, rows, N]);
+  const y = a.like([...lead, rows, N], elementOf(a));
   const aLayout = { rowStride: K, batchStride: M * K };
   const bLayout = { rowStride: transB ? K : N, batchStride: N * K };
   const yLayout = { rowStride: N, batchStride: M * N };
   gemm(y, a, b, { M, N, K, batch, transB, alpha, a: aLayout, b: bLayout, y: yLayout });
   return record("matmul", [a, b], y, [a, b], (dy, needs) => {
-    const da = needs[0] ? a.like() : undefined;
+    const da = needs[0] ? a.like(a.shape, a.dtype) : undefined;
     if (da)
       gemm(da, dy, b, {
         ...{ M, N: K, K: N, batch, transB: !transB, alpha },
         ...{ a: yLayout, b: bLayout, y: aLayout },
       });
-    const db = needs[1] ? b.like() : undefined;
+    // Beside an f32 a, an f16 b is a weight: its gradient is f32, as in linear().
+    const db = needs[1] ? b.like(b.shape, isHalf(a) ? b.dtype : "f32") : undefined;
     // b (K, N): db = aᵀ·dy.   b (N, K): db = dyᵀ·a.
     if (db && transB)
       gemm(db, dy, a, {

@@ -101,6 +101,11 @@ export const records = [
       sample("grouped", [2, 63, 16], [16, 8], { padding: 4, groups: 4, drop: 1 }, true),
       sample("same padding, odd channels", [1, 17, 7], [9, 3], { padding: 1 }, true),
       sample("dilated, grouped", [2, 33, 6], [10, 3], { groups: 2, padding: 2, dilation: 2 }, true),
+      ...[
+        sample("strided", [2, 65, 8], [16, 3], { stride: 2 }, true),
+        sample("grouped", [2, 19, 32], [32, 16], { groups: 4, padding: 8, drop: 1 }, true),
+        sample("odd channels", [1, 17, 7], [9, 3], { padding: 1 }, true),
+      ].map((each) => inHalf(each, ["x"])),
     ],
     bench: [
       {

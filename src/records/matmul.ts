@@ -1,10 +1,12 @@
 import type { ActivationKind } from "../ops/activation.ts";
 import { linear, matmul } from "../ops/matmul.ts";
 import { activations, columnSums, product } from "./float64.ts";
-import { type Arrays, defineOp, type InputSpec, type SampleSpec } from "./op_info.ts";
+import type { WeightDType } from "../tensor/tensor.ts";
+import { type Arrays, defineOp, inHalf, type InputSpec, type SampleSpec } from "./op_info.ts";
 
 interface Linear {
   readonly activation?: ActivationKind;
+  readonly dtype?: WeightDType;
 }
 
 /** y before and after the activation, with the residual. */
@@ -115,6 +117,14 @@ export const records = [
       { inputs: { x: large([2, 3, 5]), w: large([7, 5]) }, name: "leading axes, values of ±1e4" },
       { inputs: { x: [7, 33], w: { shape: [9, 33], dtype: "f16" } }, name: "f16 weights" },
       { inputs: { x: [20, 64], w: { shape: [40, 64], dtype: "f16" } }, name: "f16 weights" },
+      inHalf(sample(17, 64, 36, { bias: true, residual: true }), ["x", "residual"]),
+      inHalf(sample(37, 129, 53, { bias: true, residual: true }), ["x", "residual"]),
+      inHalf(sample(33, 68, 132, { bias: true, activation: "gelu" }), ["x"]),
+      inHalf(sample(5, 6, 33, { bias: true, activation: "gelu_tanh" }), ["x"]),
+      // K in slices.
+      inHalf(sample(3, 1024, 8, { bias: true, activation: "tanh" }), ["x"]),
+      inHalf({ inputs: { x: [20, 64], w: { shape: [40, 64], dtype: "f16", gradient: false } } }, ["x"]),
+      { ...inHalf(sample(19, 20, 12, { bias: true }), ["x"]), args: { dtype: "f32" }, name: "to f32" },
     ],
     bench: [
       {
@@ -167,6 +177,8 @@ export const records = [
       { inputs: { a: [3, 5, 8], b: [4, 8] }, args: { transB: true } },
       { inputs: { a: [0, 5, 7], b: [7, 4] } },
       { inputs: { a: [0, 5, 7], b: [0, 7, 4] } },
+      inHalf(pair(3, 17, 33, 9, { alpha: 0.25 })),
+      inHalf(pair(2, 36, 64, 20, { transB: true, alpha: 0.125 })),
       ...[
         [1, 1, 1],
         [7, 17, 63],

@@ -14,8 +14,10 @@ import { checkLengths, type Shape, sameShape, showShape, sizeOf } from "./shape.
 
 /** f16 is for storage; every kernel computes and accumulates in f32, but for the operands of linear() by matrices. */
 export type DType = "f32" | "f16" | "i32" | "u32";
-/** What weights are held in, or multiplied in. */
+/** What activations are, and what weights are held in, or multiplied in. */
 export type WeightDType = Extract<DType, "f32" | "f16">;
+
+export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "f16"];
 
 const bytesOf = { f32: 4, f16: 2, i32: 4, u32: 4 } as const;
 
