@@ -19,6 +19,12 @@ const options = {
   model: { type: "string", value: "DIR", help: "model folder; by default the bundled one" },
   ...deviceOptions,
   dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
+  activations: {
+    type: "string",
+    choices: ["f32", "f16"],
+    default: "f32",
+    help: "what layers hand on to each other",
+  },
   beam: { type: "count", value: "N", help: "beam search of this width; greedy without" },
   batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
 } as const;
@@ -62,9 +68,9 @@ async function recogniseAll(
   const files: (ReturnType<typeof record> | Failure)[] = [];
   const bar = progress("recognising", found.length, { unit: "files" });
   try {
-    const { dtype, beam, batch } = values;
+    const { dtype, activations, beam, batch } = values;
     const done = await predict(host, model, found, {
-      ...{ dtype, beam, batch },
+      ...{ dtype, activations, beam, batch },
       openDevice: () => openChosenDevice(host, values),
       onOpen: () => {
         if (model.path === bundled("demo")) note(UNTRAINED);
@@ -105,7 +111,8 @@ function conclude(
     print(
       `${total.toFixed(1)} s of audio in ${formatSeconds(seconds)}, ${formatSeconds(seconds / total)} per second of audio, on ${adapter}`,
     );
-  printJson({ model: model.path, adapter, dtype: values.dtype, files, audioSeconds: total, seconds });
+  const { dtype, activations } = values;
+  printJson({ model: model.path, adapter, dtype, activations, files, audioSeconds: total, seconds });
   if (broken) throw broken;
   return files.some((file) => "error" in file) ? 1 : 0;
 }

@@ -43,6 +43,11 @@ export const verb = defineVerb({
       choices: ["f32", "f16"],
       help: "storage of the weights; train: what products read (f32)",
     },
+    activations: {
+      type: "string",
+      choices: ["f32", "f16"],
+      help: "what layers hand on to each other (f32)",
+    },
     seconds: { type: "number", value: "N", default: 3, help: "length of the noise that is encoded" },
     recording: { type: "string", value: "WAV", help: "predict: a recording instead of noise" },
     tokens: { type: "count", value: "N", default: 32, help: "subwords that are read; not of predict" },
@@ -132,16 +137,21 @@ async function choose(
   [mode, second]: readonly string[],
   onNote: (line: string) => void,
 ): Promise<{ name: string; workload: Workload; options: Options }> {
-  const { seconds, tokens, batch, preset, system, dtype, recording } = values;
+  const { seconds, tokens, batch, preset, system, dtype, activations, recording } = values;
   const openDevice = () => openChosenDevice(host, values);
   if (recording !== undefined && mode !== "predict")
     throw new UsageError("Cannot use --recording: only profile predict takes one");
+  // A profile of f32 activations says nothing of them, as those before there were others.
+  const inHalf: Options = activations === "f16" ? { activations } : {};
   if (mode === "train") {
     const samples = await samplesOf(host, second, seconds);
-    const given = { preset, system, folder: second, batch, samples, tokens, precision: dtype, openDevice };
-    const workload = await stepWorkload(host, given);
+    const workload = await stepWorkload(host, {
+      ...{ preset, system, folder: second, batch, samples, tokens, openDevice },
+      ...{ precision: dtype, activations },
+    });
     const of: Options = second === undefined ? { preset, system } : { preset, folder: second };
-    return { name: "train", workload, options: { ...of, seconds, tokens, batch, dtype: dtype ?? "recipe" } };
+    const options = { ...of, seconds, tokens, batch, dtype: dtype ?? "recipe", ...inHalf };
+    return { name: "train", workload, options };
   }
   const folder = (mode === "predict" ? second : mode) ?? bundled("default") ?? bundled("demo");
   if (!folder) throw new UsageError("Cannot run without FOLDER: no model is bundled");
@@ -150,13 +160,14 @@ async function choose(
       recording === undefined
         ? noiseOf(await samplesOf(host, folder, seconds))
         : (await readWav(host, recording)).samples;
-    const workload = await recognitionWorkload(host, folder, audio, { openDevice, dtype });
+    const workload = await recognitionWorkload(host, folder, audio, { openDevice, dtype, activations });
     const of: Options = recording === undefined ? { seconds } : { recording };
-    return { name: "predict", workload, options: { folder, ...of, dtype: dtype ?? "f32" } };
+    return { name: "predict", workload, options: { folder, ...of, dtype: dtype ?? "f32", ...inHalf } };
   }
   const samples = await samplesOf(host, folder, seconds);
-  const workload = await forwardWorkload(host, folder, { samples, tokens, dtype, openDevice, onNote });
-  return { name: "FOLDER", workload, options: { folder, seconds, tokens, dtype: dtype ?? "f32" } };
+  const given = { samples, tokens, dtype, activations, openDevice, onNote };
+  const workload = await forwardWorkload(host, folder, given);
+  return { name: "FOLDER", workload, options: { folder, seconds, tokens, dtype: dtype ?? "f32", ...inHalf } };
 }
 
 /** Number of samples of so many seconds. Throws a UsageError where that is too short for the folder's encoder, or too long. */

@@ -4,10 +4,11 @@ import { SelfAttention } from "../nn/attention.ts";
 import { Embedding } from "../nn/embedding.ts";
 import { FeedForward } from "../nn/feed_forward.ts";
 import { Linear } from "../nn/linear.ts";
-import type { Mode } from "../nn/mode.ts";
+import { activationsOf, type Mode } from "../nn/mode.ts";
 import { LayerNorm } from "../nn/norm.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import type { WeightScope } from "../nn/weights.ts";
+import { cast } from "../ops/convert.ts";
 import { dropout } from "../ops/dropout.ts";
 import { reshape } from "../ops/elementwise.ts";
 import { slice } from "../ops/frames.ts";
@@ -30,7 +31,7 @@ export interface BertInput {
 
 /** Output of BertModel. */
 export interface BertOutput {
-  /** (B, T, hidden) */
+  /** (B, T, hidden), of Mode.activations */
   readonly hidden: Tensor;
   /** (B, T) u32, 1 = a real token. */
   readonly mask: Tensor;
@@ -66,7 +67,9 @@ class Embeddings {
     const typed = this.#types.forward(types?.flat() ?? new Array<number>(B * T).fill(0), [B, T], words);
     const positions = Array.from({ length: B * T }, (_, i) => i % T);
     const placed = this.#positions.forward(positions, [B, T], typed);
-    return dropout(this.#norm.forward(placed), this.#config.dropout.hidden, mode.training);
+    // Embeddings are added up, and normed, in f32.
+    const x = cast(this.#norm.forward(placed), activationsOf(placed.device, mode));
+    return dropout(x, this.#config.dropout.hidden, mode.training);
   }
 }
 
@@ -190,7 +193,7 @@ export class BertForSequenceClassification {
     return fromPretrained(device, folder, build, options);
   }
 
-  /** Tokens (B, T) → logits (B, labels). */
+  /** Tokens (B, T) → logits (B, labels), f32. */
   forward(input: BertInput, mode: Mode = {}): BertOutput & { logits: Tensor } {
     const output = this.bert.forward(input, mode);
     const pooled = dropout(
@@ -198,7 +201,7 @@ export class BertForSequenceClassification {
       this.bert.config.dropout.classifier,
       mode.training,
     );
-    const logits = this.#classifier.forward(pooled);
+    const logits = this.#classifier.forward(pooled, { dtype: "f32" });
     mode.observe?.("logits", logits);
     return { ...output, logits };
   }
@@ -233,12 +236,12 @@ export class BertForMaskedLM {
     return fromPretrained(device, folder, build, options);
   }
 
-  /** Tokens (B, T) → logits (B, T, V). */
+  /** Tokens (B, T) → logits (B, T, V), f32. */
   forward(input: BertInput, mode: Mode = {}): Tensor {
     const { hidden } = this.bert.forward(input, mode);
     const activation = this.bert.config.hiddenAct;
     const h = this.#norm.forward(this.#transform.forward(hidden, { activation }));
-    const logits = linear(h, this.bert.wordEmbeddings.operand, this.#bias.value);
+    const logits = linear(h, this.bert.wordEmbeddings.operand, this.#bias.value, { dtype: "f32" });
     mode.observe?.("logits", logits);
     return logits;
   }

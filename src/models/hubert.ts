@@ -10,17 +10,18 @@ import { SelfAttention } from "../nn/attention.ts";
 import { Conv1d, WeightNormConv1d } from "../nn/conv.ts";
 import { FeedForward } from "../nn/feed_forward.ts";
 import { Linear } from "../nn/linear.ts";
-import type { Mode } from "../nn/mode.ts";
+import { activationsOf, type Mode } from "../nn/mode.ts";
 import { ChannelNorm, LayerNorm } from "../nn/norm.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import type { WeightScope } from "../nn/weights.ts";
 import { activation } from "../ops/activation.ts";
 import { convFrames } from "../ops/conv1d.ts";
+import { cast } from "../ops/convert.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, reshape } from "../ops/elementwise.ts";
 import { concat, maskRows, slice, transpose } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { Tensor, type WeightDType } from "../tensor/tensor.ts";
 import { type HubertConfig, hubertConfig } from "./config.ts";
 import { EncoderLayer } from "./encoder_layer.ts";
 import { fromPretrained, type Pretrained, type PretrainedOptions } from "./pretrained.ts";
@@ -97,7 +98,9 @@ export class FeatureExtractor {
     for (let t = 0; t < T; t += step) {
       const frames = Math.min(step, T - t);
       const y = scope(audio.device, () =>
-        this.#encode(slice(audio, t * stride, (frames - 1) * stride + field), {}),
+        this.#encode(slice(audio, t * stride, (frames - 1) * stride + field), {
+          activations: mode.activations,
+        }),
       );
       parts.push(reshape(y, [B, frames * y.shape[2]]));
     }
@@ -105,10 +108,14 @@ export class FeatureExtractor {
   }
 
   #encode(audio: Tensor, mode: Mode): Tensor {
+    // The audio itself stays f32: it is small, and no layer has rounded it.
+    const dtype = activationsOf(audio.device, mode);
     let x = reshape(audio, [...audio.shape, 1]);
     for (const [i, conv] of this.#convs.entries()) {
       x = scope(x.device, () => {
-        const h = x.device.labelled(`feature_extractor.conv_layers.${i}`, () => this.#layer(i, conv, x));
+        const h = x.device.labelled(`feature_extractor.conv_layers.${i}`, () =>
+          this.#layer(i, conv, x, dtype),
+        );
         mode.observe?.(`conv.${i}`, h);
         return h;
       });
@@ -116,10 +123,10 @@ export class FeatureExtractor {
     return x;
   }
 
-  #layer(i: number, conv: Conv1d, x: Tensor): Tensor {
+  #layer(i: number, conv: Conv1d, x: Tensor, dtype: WeightDType): Tensor {
     const norm = this.#norms[i];
     const kind = this.#config.featExtractActivation;
-    const h = conv.forward(x);
+    const h = conv.forward(x, dtype);
     if (norm instanceof LayerNorm) return norm.forward(h, kind);
     return activation(norm ? norm.forward(h) : h, kind);
   }
@@ -139,7 +146,7 @@ export interface HubertInput {
 
 /** Output of HubertModel. */
 export interface HubertOutput {
-  /** (B, T, hidden) */
+  /** (B, T, hidden), of Mode.activations */
   readonly hidden: Tensor;
   /** (B, T) u32, 1 = a real frame; absent where no lengths were given. */
   readonly mask?: Tensor;
@@ -244,7 +251,7 @@ export class HubertModel {
     if (keepFrames) {
       if (!this.#maskedSpecEmbed)
         throw new Error("Cannot mask frames: this model's config has no masks, nor masked_spec_embed");
-      x = maskRows(x, keepFrames, this.#maskedSpecEmbed.value);
+      x = maskRows(x, keepFrames, cast(this.#maskedSpecEmbed.value, activationsOf(device, mode)));
     }
     if (keepFeatures) x = transpose(maskRows(transpose(x), keepFeatures));
     if (mask) x = maskRows(x, mask);
@@ -326,12 +333,12 @@ export class HubertForCTC {
     this.#dropout = config.dropout.final;
   }
 
-  /** Audio (B, samples) → logits (B, T, V). */
+  /** Audio (B, samples) → logits (B, T, V), f32. */
   forward(input: HubertInput, mode: Mode = {}): HubertOutput & { logits: Tensor } {
     const { device } = input.audio;
     const output = device.at({ part: "speech encoder" }, () => this.hubert.forward(input, mode));
     const logits = device.at({ part: "CTC head" }, () =>
-      this.#head.forward(dropout(output.hidden, this.#dropout, mode.training)),
+      this.#head.forward(dropout(output.hidden, this.#dropout, mode.training), { dtype: "f32" }),
     );
     mode.observe?.("logits", logits);
     return { ...output, logits };

@@ -1,7 +1,7 @@
 import { type ConvOptions, conv1d, packWeight } from "../ops/conv1d.ts";
 import { weightNorm } from "../ops/weight_norm.ts";
 import { isTracked } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { Tensor, WeightDType } from "../tensor/tensor.ts";
 import type { Init } from "./init.ts";
 import { Derived, type Parameter } from "./parameter.ts";
 import type { WeightSource } from "./weights.ts";
@@ -35,10 +35,10 @@ export class Conv1d {
     this.#packed = new Derived([this.weight], () => packWeight(this.weight.value, groups));
   }
 
-  /** x (B, T, C) → (B, To, O); see ops.conv1d for To. */
-  forward(x: Tensor): Tensor {
+  /** x (B, T, C) → (B, To, O) of `dtype`, by default that of x; see ops.conv1d for To. */
+  forward(x: Tensor, dtype?: WeightDType): Tensor {
     const packed = this.#packed.get(isTracked(this.weight.value));
-    return conv1d(x, this.weight.value, this.bias?.value, this.#options, packed);
+    return conv1d(x, this.weight.value, this.bias?.value, { ...this.#options, dtype }, packed);
   }
 }
 

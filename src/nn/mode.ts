@@ -1,4 +1,6 @@
-import type { Tensor } from "../tensor/tensor.ts";
+import type { Device } from "../gpu/device.ts";
+import { checkChoice } from "../io/checks.ts";
+import { type Tensor, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
 
 /** How a forward pass runs. An empty object is inference. */
 export interface Mode {
@@ -13,6 +15,20 @@ export interface Mode {
   readonly training?: Training;
   /** Activation checkpointing: transformer layers keep nothing for the backward pass but their inputs, and run twice. */
   readonly checkpoint?: boolean;
+  /**
+   * What the layers hand on to each other, and so what the backward pass keeps; "f32" by default. With "f16" they take half the
+   * memory; sums, norms, softmax and losses are f32, and so are logits, weights and their gradients. Values beyond 65504 become
+   * infinite. Needs the adapter's shader-f16.
+   */
+  readonly activations?: WeightDType;
+}
+
+/** Mode.activations, or f32. Throws for another dtype, and for f16 where the device has none. */
+export function activationsOf(device: Device, { activations = "f32" }: Mode): WeightDType {
+  checkChoice("run the model", "mode.activations", activations, WEIGHT_DTYPES);
+  if (activations === "f16" && !device.info.f16)
+    throw new Error(`Cannot compute with f16 activations: ${device.info.name} has no shader-f16; use f32`);
+  return activations;
 }
 
 /** Seeds of the random choices of one training step: each dropout takes the next. trainingStream() makes one. */

@@ -54,5 +54,7 @@ export function cast(x: Tensor, dtype: WeightDType): Tensor {
   if (x.dtype === dtype) return x;
   const own = x.dtype as WeightDType;
   // The gradient of an f16 operand of a product may be f32 already.
-  return record("cast", [x], run(x, own === "f16" ? "F16" : "F32", x.shape, dtype), [], (dy) => [cast(dy, own)]);
+  return record("cast", [x], run(x, own === "f16" ? "F16" : "F32", x.shape, dtype), [], (dy) => [
+    cast(dy, own),
+  ]);
 }

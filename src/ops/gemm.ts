@@ -56,7 +56,10 @@ export function tailCost(
   const activated = activationFlops(activation) + (slope ? slopeFlops(activation) : 0);
   const perOutput = hasBias + activated + hasResidual + accumulate + Number(alpha !== 1);
   const bias = hasBias ? Math.min(4 * batch * N, bytes("bias")) : 0;
-  return { flops: perOutput * outputs, bytes: bias + y * outputs * (1 + hasResidual + accumulate + Number(slope)) };
+  return {
+    flops: perOutput * outputs,
+    bytes: bias + y * outputs * (1 + hasResidual + accumulate + Number(slope)),
+  };
 }
 
 /** Bytes of a storage type that a flag names. */

@@ -1,6 +1,7 @@
 /** Finds out which tensor was the first to hold a value that is not finite. */
 import type { Device } from "../gpu/device.ts";
 import type { Mode } from "../nn/mode.ts";
+import { cast } from "../ops/convert.ts";
 import { scope } from "../tensor/scope.ts";
 import { valueAndGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -32,7 +33,7 @@ export async function firstBadTensor<B>(
   );
   try {
     for (const [name, tensor] of seen) {
-      if (tensor.dtype === "f32" && !allFinite(await tensor.read())) return name;
+      if (!(await finite(tensor))) return name;
     }
     // From the output backwards: the order in which gradients come to be.
     for (const parameter of trained.slice().reverse()) {
@@ -44,6 +45,13 @@ export async function firstBadTensor<B>(
     for (const [, tensor] of seen) tensor.release();
     for (const gradient of gradients.values()) gradient.release();
   }
+}
+
+async function finite(tensor: Tensor): Promise<boolean> {
+  if (tensor.dtype === "f32") return allFinite(await tensor.read());
+  if (tensor.dtype !== "f16") return true;
+  using full = scope(tensor.device, () => cast(tensor, "f32"));
+  return allFinite(await full.read());
 }
 
 const allFinite = (values: Float32Array): boolean => values.every(Number.isFinite);

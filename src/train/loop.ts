@@ -213,6 +213,7 @@ class StageLoop<B> {
     const mode = (micro: number) => ({
       training: trainingStream(seed, "step", stage, step, micro),
       checkpoint: config.gradientCheckpointing,
+      activations: config.activations,
     });
     const result = await update(device, task, this.#optimizer, batches, { factor, lossScale, mode });
     // A smaller scale cannot mend the loss itself, which was not scaled.

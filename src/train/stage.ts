@@ -32,6 +32,12 @@ export interface StageRecipe {
    */
   readonly precision: "f32" | "f16";
   /**
+   * What Mode.activations is in each forward: with "f16" layers that read it, as those of the models here do, hand on and keep
+   * f16, and pass f16 gradients. Needs `precision: "f16"`, whose loss scale keeps these from underflowing; parameters, their
+   * gradients and their moments stay f32. "f32" by default.
+   */
+  readonly activations: "f32" | "f16";
+  /**
    * What Mode.checkpoint is in each forward: layers that read it keep only their inputs, as those of the models here do.
    * False by default.
    */
@@ -130,7 +136,7 @@ export interface StageResult {
 const RECIPE: Omit<StageRecipe, "epochs" | "learningRate"> = {
   ...{ accumulate: 1, weightDecay: 0, beta1: 0.9, beta2: 0.999, eps: 1e-8 },
   ...{ maxGradNorm: Number.POSITIVE_INFINITY, precision: "f32" },
-  ...{ schedule: { kind: "constant", warmup: 0 }, gradientCheckpointing: false },
+  ...{ activations: "f32", schedule: { kind: "constant", warmup: 0 }, gradientCheckpointing: false },
 };
 const RECIPE_KEYS = ["epochs", "learningRate", ...Object.keys(RECIPE)];
 const OPTION_KEYS = keysOf<StageOptions<unknown>>({
@@ -204,7 +210,8 @@ export function resolveStage<B>(options: StageOptions<B>): ResolvedOptions<B> {
 
 /** What AdamW does not check itself, of the numbers that a stage is trained with. */
 function checkRecipe(action: string, config: StageRecipe): void {
-  const { epochs, accumulate, learningRate, schedule, precision, gradientCheckpointing } = config;
+  const { epochs, accumulate, learningRate, schedule, precision, activations, gradientCheckpointing } =
+    config;
   checkNumber(action, "config.epochs", epochs, "a whole number from 1", wholeFrom(1));
   checkNumber(action, "config.accumulate", accumulate, "a whole number from 1", wholeFrom(1));
   if (typeof learningRate !== "object" || learningRate === null)
@@ -213,6 +220,11 @@ function checkRecipe(action: string, config: StageRecipe): void {
     );
   checkSchedule(action, schedule);
   checkChoice(action, "config.precision", precision, ["f32", "f16"]);
+  checkChoice(action, "config.activations", activations, ["f32", "f16"]);
+  if (activations === "f16" && precision !== "f16")
+    throw new TypeError(
+      `Cannot ${action}: config.activations is f16 and config.precision ${precision}, but gradients of f16 activations need the loss scaling of precision f16`,
+    );
   if (typeof gradientCheckpointing !== "boolean")
     throw new TypeError(`Cannot ${action}: config.gradientCheckpointing should be true or false`);
 }

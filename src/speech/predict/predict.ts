@@ -15,7 +15,7 @@ import { type RecognizerSource, recogniseWindow } from "./window.ts";
 
 /** Options of predict(). */
 export interface PredictOptions
-  extends Pick<RecognizerOptions, "dtype">,
+  extends Pick<RecognizerOptions, "dtype" | "activations">,
     Pick<RecognizeOptions, "beam" | "batch"> {
   /** Opens a device: once the first recording is read, since bad input needs no GPU, and again after the GPU has failed. */
   readonly openDevice: () => Promise<Device>;
@@ -51,8 +51,9 @@ export async function predict(
   found: readonly FoundRecording[],
   options: PredictOptions,
 ): Promise<Prediction> {
-  const { openDevice, dtype, beam, batch, onOpen, onResult, onError, onNote, onProgress } = options;
-  const source = new LazyRecognizer(host, model, openDevice, { dtype });
+  const { openDevice, dtype, activations, beam, batch, onOpen, onResult, onError, onNote, onProgress } =
+    options;
+  const source = new LazyRecognizer(host, model, openDevice, { dtype, activations });
   let [reported, seconds] = [0, 0];
   const fail = (index: number, error: Error) => {
     reported++;

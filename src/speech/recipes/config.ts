@@ -52,6 +52,8 @@ const stage = strictObject({
   select: v.picklist(["ua", "wer", "loss", "last"]),
   /** f16: matrix products in f16, master weights in f32 and loss scaling; needs the adapter's shader-f16. */
   precision: v.picklist(["f32", "f16"]),
+  /** f16: what layers hand on to each other, and keep for the backward pass; needs precision f16. f32 where left out. */
+  activations: v.optional(v.picklist(["f32", "f16"])),
   /** Recompute the activations of each transformer layer in the backward pass instead of keeping them. */
   gradientCheckpointing: v.boolean(),
 });
@@ -120,10 +122,10 @@ export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
 /** What trainStage() takes of the config of a stage. */
 export function recipeOf(config: StageConfig) {
   const { epochs, accumulate, learningRate, weightDecay, maxGradNorm, schedule } = config;
-  const { precision, gradientCheckpointing } = config;
+  const { precision, activations, gradientCheckpointing } = config;
   return {
     ...{ epochs, accumulate, learningRate, weightDecay, maxGradNorm, schedule, precision },
-    gradientCheckpointing,
+    ...{ activations, gradientCheckpointing },
   };
 }
 
@@ -131,6 +133,13 @@ export function recipeOf(config: StageConfig) {
 export function checkConfig(value: unknown, source: string): TrainConfig {
   const config = parse(schema, presentNames(value), source);
   const { stages, system, from } = config;
+  for (const number of stages) {
+    const { precision, activations } = stageOf(config, number);
+    if (activations === "f16" && precision !== "f16")
+      throw new RangeError(
+        `Cannot use ${source}: stage${number}.activations is f16 and stage${number}.precision ${precision}, but f16 activations need precision f16`,
+      );
+  }
   const possible = stagesOf(system);
   const wrong = stages.find((stage) => !possible.includes(stage));
   if (wrong !== undefined)

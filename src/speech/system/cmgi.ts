@@ -87,7 +87,7 @@ export interface CmgiInput {
 
 /** Output of CmGI. */
 export interface CmgiOutput {
-  /** (B, classes) */
+  /** (B, classes), f32 */
   readonly logits: Tensor;
   /** The gates of frames (B, U, d) and of subwords (B, T, d); (B, 1, d) where the gate is pooled. */
   readonly gates?: { readonly s: Tensor; readonly t: Tensor };
@@ -152,7 +152,7 @@ export class CmGI {
     }
     const pooledS = observed("pooled_s", maskedMean(outS, maskS));
     const pooledT = observed("pooled_t", maskedMean(outT, maskT));
-    const logits = observed("logits", this.#classifier.forward(concat([pooledS, pooledT])));
+    const logits = observed("logits", this.#classifier.forward(concat([pooledS, pooledT]), { dtype: "f32" }));
     return { logits, gates };
   }
 

@@ -87,7 +87,7 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
 
 /** Output of EmotionRecognizer.encodeSpeech(). */
 export interface EncodedSpeech extends HubertOutput {
-  /** (B, T, V); present where the system has a CTC head. */
+  /** (B, T, V), f32; present where the system has a CTC head. */
   readonly ctcLogits?: Tensor;
 }
 
@@ -134,7 +134,7 @@ export class EmotionRecognizer {
     mode.observe?.("acoustic_hidden", speech.hidden);
     const rate = this.hubert.config.dropout.final;
     const ctcLogits = device.at({ part: "CTC head" }, () =>
-      this.#ctcHead?.forward(dropout(speech.hidden, rate, mode.training)),
+      this.#ctcHead?.forward(dropout(speech.hidden, rate, mode.training), { dtype: "f32" }),
     );
     if (ctcLogits) mode.observe?.("ctc_logits", ctcLogits);
     return { ...speech, ctcLogits };
@@ -169,7 +169,7 @@ export class EmotionRecognizer {
       throw new Error("Cannot classify: neither speech nor words were given");
     const classifier = this.#classifier;
     return this.device.at({ part: "classifier" }, () => ({
-      logits: classifier.forward(maskedMean(features.x, features.mask)),
+      logits: classifier.forward(maskedMean(features.x, features.mask), { dtype: "f32" }),
     }));
   }
 }

@@ -9,6 +9,7 @@ import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";
 import { type HubertInput, secondsPerFrame } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
+import { cast } from "../../ops/convert.ts";
 import { reshape } from "../../ops/elementwise.ts";
 import { maskedMean } from "../../ops/reduce.ts";
 import { logSoftmax, softmax } from "../../ops/softmax.ts";
@@ -66,6 +67,8 @@ export interface InferenceOptions {
   readonly beam?: number;
   /** Told of every intermediate tensor, see Mode. */
   readonly observe?: Mode["observe"];
+  /** As Mode's. */
+  readonly activations?: Mode["activations"];
   /** Losses to compute in the same forward pass. */
   readonly losses?: {
     readonly ctc: (speech: EncodedSpeech) => Tensor | undefined;
@@ -104,7 +107,7 @@ export class Inference {
     const encoded = speech && scope(device, () => this.#encode(speech, options));
     const owned = Object.values(encoded ?? {}).filter((value) => value instanceof Tensor);
     try {
-      const transcripts = encoded && (await this.#decode(encoded, options.beam));
+      const transcripts = encoded && (await this.#decode(encoded, options));
       const words = (transcripts && (await this.#read(transcripts))) ?? given;
       const classified = scope(device, () => this.#classify(encoded, words, options));
       owned.push(...Object.values(classified).filter((value) => value !== undefined));
@@ -112,8 +115,7 @@ export class Inference {
       const [p, s, t, ctc, ce] = await Promise.all(
         [probabilities, acoustic, text, encoded?.ctc, emotion].map((tensor) => tensor?.read()),
       );
-      if (p && !p.every(Number.isFinite))
-        throw new Error("Cannot classify: the model's probabilities are not finite");
+      if (p && !p.every(Number.isFinite)) throw notFinite("classify", "probabilities", options);
       const B = speech ? speech.audio.length / speech.samples : (words?.ids.length ?? 0);
       const [acousticGates, textGates] = [s, t].map((values) => values && rowsOf(values, B).map(mean));
       return {
@@ -126,11 +128,11 @@ export class Inference {
     }
   }
 
-  #encode({ audio, samples, lengths }: PaddedSpeech, { observe, losses }: InferenceOptions) {
+  #encode({ audio, samples, lengths }: PaddedSpeech, { observe, activations, losses }: InferenceOptions) {
     const layers = this.#layers;
     const input = Tensor.from(layers.device, audio, [audio.length / samples, samples]);
     observe?.("input_values", input);
-    const speech = layers.encodeSpeech({ audio: input, lengths }, { observe });
+    const speech = layers.encodeSpeech({ audio: input, lengths }, { observe, activations });
     const { hidden, mask, frames, ctcLogits } = speech;
     const logProbs = layers.device.at({ part: "CTC head" }, () => ctcLogits && logSoftmax(ctcLogits));
     return { hidden, mask, frames, logProbs, ctc: losses?.ctc(speech) };
@@ -138,14 +140,15 @@ export class Inference {
 
   async #decode(
     { logProbs, frames }: { readonly logProbs?: Tensor; readonly frames: readonly number[] },
-    beam: number | undefined,
+    options: InferenceOptions,
   ): Promise<Transcript[] | undefined> {
     const { vocabulary } = this.#codecs;
     const { hubert } = this.#layers.config;
     if (!logProbs || !vocabulary || !hubert) return undefined;
     const [, T, V] = logProbs.shape;
     const values = await logProbs.read();
-    if (values.some(Number.isNaN)) throw new Error("Cannot decode: the model's logits are not finite");
+    if (values.some(Number.isNaN)) throw notFinite("decode", "logits", options);
+    const { beam } = options;
     const times = { secondsPerFrame: secondsPerFrame(hubert) };
     return frames.map((n, b) => {
       const own = values.subarray(b * T * V, (b * T + n) * V);
@@ -171,11 +174,11 @@ export class Inference {
   #classify(
     speech: EncodedSpeech | undefined,
     words: BertInput | undefined,
-    { observe, losses }: InferenceOptions,
+    { observe, activations, losses }: InferenceOptions,
   ): Partial<Record<"probabilities" | "acoustic" | "text" | "emotion", Tensor>> {
     const layers = this.#layers;
     if (!layers.classify) return {};
-    const { logits, gates } = layers.classify(speech, words, { observe });
+    const { logits, gates } = layers.classify(speech, words, { observe, activations });
     return layers.device.at({ part: "answer" }, () => {
       const probabilities = softmax(logits);
       observe?.("probabilities", probabilities);
@@ -194,11 +197,19 @@ export class Inference {
   }
 }
 
-/** (B, T, d) → (B, d). A pooled gate has T = 1 and no padding. */
+const notFinite = (verb: string, what: string, { activations }: InferenceOptions): Error =>
+  new Error(
+    `Cannot ${verb}: the model's ${what} are not finite${activations === "f16" ? "; f16 activations end at 65504, use f32" : ""}`,
+  );
+
+/** (B, T, d) → (B, d), f32. A pooled gate has T = 1 and no padding. */
 function meanOverTime(gate: Tensor, mask: Tensor | undefined): Tensor {
   const [B, T, d] = gate.shape;
-  if (T === 1) return reshape(gate, [B, d]);
-  return maskedMean(gate, mask ?? maskTensor(gate.device, Array(B).fill(Array(T).fill(1))));
+  const mean =
+    T === 1
+      ? reshape(gate, [B, d])
+      : maskedMean(gate, mask ?? maskTensor(gate.device, Array(B).fill(Array(T).fill(1))));
+  return cast(mean, "f32");
 }
 
 /** A mask (B, T). */

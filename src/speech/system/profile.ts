@@ -9,6 +9,7 @@ import { architectureOf, familyOf, has } from "../../models/family.ts";
 import { HubertForCTC, HubertModel, receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { draw } from "../../nn/init.ts";
+import type { Mode } from "../../nn/mode.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
@@ -25,7 +26,7 @@ export interface Workload {
 }
 
 /** Options of forwardWorkload(). */
-export interface ForwardOptions extends Pick<WeightsOptions, "dtype"> {
+export interface ForwardOptions extends Pick<WeightsOptions, "dtype">, Pick<Mode, "activations"> {
   /** Called once the folder has been read. */
   readonly openDevice: () => Promise<Device>;
   /** Length of the audio, which is noise, at 16 kHz. */
@@ -42,7 +43,7 @@ export async function forwardWorkload(
   folder: string,
   options: ForwardOptions,
 ): Promise<Workload> {
-  const { openDevice, samples, tokens, dtype, onNote } = options;
+  const { openDevice, samples, tokens, dtype, activations, onNote } = options;
   const path = `${folder}/config.json`;
   const json = await readJson(host, path);
   const file = await openSafetensors(host, folder);
@@ -51,7 +52,7 @@ export async function forwardWorkload(
     onNote?.(`${folder} is a ${architecture}; its encoder alone runs`);
   const device = await openDevice();
   const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype });
-  const forward = build(weights, json, path, file, samples, tokens);
+  const forward = build(weights, json, path, file, { samples, tokens, mode: { activations } });
   await weights.initialize();
   await file.close();
   const dispose = () => {
@@ -69,10 +70,10 @@ export async function recognitionWorkload(
   host: Host,
   folder: string,
   audio: Float32Array,
-  { openDevice, dtype }: Pick<ForwardOptions, "openDevice" | "dtype">,
+  { openDevice, dtype, activations }: Pick<ForwardOptions, "openDevice" | "dtype" | "activations">,
 ): Promise<Workload> {
   const device = await openDevice();
-  const recognizer = await openRecognizer(host, device, folder, { dtype });
+  const recognizer = await openRecognizer(host, device, folder, { dtype, activations });
   const dispose = () => {
     recognizer.dispose();
     device.dispose();
@@ -102,8 +103,7 @@ function build(
   json: Readonly<Record<string, unknown>>,
   source: string,
   file: Safetensors,
-  samples: number,
-  tokens: number,
+  { samples, tokens, mode }: Pick<ForwardOptions, "samples" | "tokens"> & { readonly mode: Mode },
 ): () => void {
   const { device, root } = weights;
   const noise = draw({ kind: "normal", std: 1 }, samples, 1, "noise");
@@ -115,18 +115,18 @@ function build(
     const system = new EmotionRecognizer(root, emotionConfig(json, source));
     const { hubert, bert } = system.config;
     return () => {
-      const speech = hubert && system.encodeSpeech(audio());
-      system.classify(speech, bert && read(bert.maxPositions, bert.vocabSize));
+      const speech = hubert && system.encodeSpeech(audio(), mode);
+      system.classify(speech, bert && read(bert.maxPositions, bert.vocabSize), mode);
     };
   }
   if (familyOf(json, source, ["hubert", "wav2vec2", "bert"]) === "bert") {
     const settings = bertConfig(json, source);
     const bert = new BertModel(root.at("bert"), settings);
-    return () => void bert.forward(read(settings.maxPositions, settings.vocabSize));
+    return () => void bert.forward(read(settings.maxPositions, settings.vocabSize), mode);
   }
   const settings = hubertConfig(json, source);
   const model = file.tensors.has("lm_head.weight")
     ? new HubertForCTC(root, settings)
     : new HubertModel(root.at(settings.prefix), settings);
-  return () => void model.forward(audio());
+  return () => void model.forward(audio(), mode);
 }

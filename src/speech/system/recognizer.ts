@@ -3,7 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/audio.ts";
 import type { Transcript } from "../../io/decode.ts";
-import type { Mode } from "../../nn/mode.ts";
+import { activationsOf, type Mode } from "../../nn/mode.ts";
 import { Weights } from "../../nn/weights.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
 import type { HubertConfig } from "../../models/config.ts";
@@ -36,6 +36,11 @@ export interface RecognizerOptions {
    * products round activations to f16 too. Default f32.
    */
   readonly dtype?: "f32" | "f16";
+  /**
+   * What layers hand on to each other, see Mode. f16 halves the memory of a recording, and needs the adapter's shader-f16; where
+   * a value goes beyond 65504, recognising throws. Default f32.
+   */
+  readonly activations?: "f32" | "f16";
   /** Told how many bytes of the weights are loaded. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -59,14 +64,15 @@ export async function openRecognizer(
   host: Host,
   device: Device,
   folder: string | ModelFolder,
-  { dtype, onProgress }: RecognizerOptions = {},
+  { dtype, activations, onProgress }: RecognizerOptions = {},
 ): Promise<Recognizer> {
   const model = typeof folder === "string" ? await openModelFolder(host, folder) : folder;
   let weights: Weights | undefined;
   try {
     requireSpeechEncoder(model);
+    activationsOf(device, { activations });
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
-    const recognizer = new Recognizer(weights, model);
+    const recognizer = new Recognizer(weights, model, activations);
     await weights.initialize(onProgress);
     return recognizer;
   } catch (error) {
@@ -85,10 +91,12 @@ export class Recognizer {
   readonly device: Device;
   readonly #weights: Weights;
   readonly #inference: Inference;
+  readonly #activations: RecognizerOptions["activations"];
 
   /** Builds the layers; the caller initialises the weights. */
-  constructor(weights: Weights, model: SpeechModel) {
+  constructor(weights: Weights, model: SpeechModel, activations?: RecognizerOptions["activations"]) {
     this.model = model;
+    this.#activations = activations;
     this.device = weights.device;
     this.#weights = weights;
     const layers = model.emotion
@@ -162,7 +170,7 @@ export class Recognizer {
       );
     const { transcripts, probabilities, gates } = await this.#inference.run(
       { speech: padded ? speech : { ...speech, lengths: undefined } },
-      { beam, observe },
+      { beam, observe, activations: this.#activations },
     );
     return audios.map((audio, b) => ({
       seconds: audio.length / SAMPLE_RATE,

@@ -32,6 +32,8 @@ export interface StepOptions extends Pick<ForwardOptions, "openDevice" | "sample
   readonly batch: number;
   /** What products read; the recipe's by default. */
   readonly precision?: StageConfig["precision"];
+  /** What layers hand on to each other; the recipe's by default. */
+  readonly activations?: StageConfig["activations"];
 }
 
 /** BERT's vocabulary where no checkpoint says it. */
@@ -62,9 +64,11 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
     );
   const device = await openDevice();
   const file = folder === undefined ? undefined : await openSafetensors(host, folder);
-  const precision = options.precision ?? stage.precision;
+  const { precision = stage.precision, activations = stage.activations } = options;
   if (precision === "f16" && !device.info.f16)
     throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16`);
+  if (activations === "f16" && precision !== "f16")
+    throw new Error(`Cannot train with f16 activations and products of ${precision}: they need those of f16`);
   const weights = new Weights(device, {
     ...{ file, path: folder, spellings, mayIgnore, seed: recipe.seed, matmulDType: precision },
   });
@@ -97,7 +101,8 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
   return {
     device,
     async run() {
-      const mode = () => ({ training: trainingStream(1), checkpoint: stage.gradientCheckpointing });
+      const checkpoint = stage.gradientCheckpointing;
+      const mode = () => ({ training: trainingStream(1), checkpoint, activations });
       await update(device, task, optimizer, [batch], { factor: 1, mode });
     },
     dispose() {
