@@ -15,17 +15,20 @@ Needs torch, transformers, safetensors and numpy; nothing of Wavegate itself.
     python tools/reference.py --random ops --seed 7 --out case
     python tools/reference.py --random e2e-full --seconds 2 --batch 2 --grad-norm-only --out case
     python tools/reference.py --random e2e-tiny --audio a.wav --no-grad --out model   (a Wavegate model and its case)
+    python tools/reference.py --random hubert-large --layers 2 --no-grad --autocast float16 --out case
 
   a Wavegate model folder: speech, the words it decodes, and the emotion
     python tools/reference.py --model weights/default --audio a.wav --no-grad --no-model --out weights/default/reference
 
 A case holds config.json, model.safetensors, inputs.safetensors, outputs.safetensors (PyTorch float32),
 outputs_f64.safetensors (the same model in float64: the truth) and case.json, which says how far PyTorch's
-own float32 is from float64, tensor by tensor. Gradients are of `loss`, which case.json defines.
+own float32 is from float64, tensor by tensor. Gradients are of `loss`, which case.json defines. With --autocast
+outputs.safetensors is what torch.autocast computes: what `wavegate validate --activations f16` is to be set beside.
 
 One file on purpose, long as it is: it can be copied alone to wherever the checkpoint and its PyTorch are.
 """
 import argparse
+import contextlib
 import json
 import math
 import re
@@ -181,8 +184,10 @@ MODELS = {
 FUSION = ("cmgi", "e2e-tiny", "e2e-full")
 
 
-def random_model(name: str, seed: int):
+def random_model(name: str, seed: int, layers: int | None = None):
     cls, settings = MODELS[name][:2]
+    if layers:
+        settings = {**settings, "num_hidden_layers": layers}
     cls = getattr(transformers, cls)
     config = cls.config_class(**settings, **(QUIET_BERT if name.startswith("bert") else QUIET))
     return eager(cls, config, seed)
@@ -374,6 +379,8 @@ class Trace:
 def ctc(logits, labels, frames, config, reduction):
     """log_softmax in the type of the logits (transformers itself always takes float32)."""
     real = labels >= 0
+    if logits.dtype in (torch.float16, torch.bfloat16):  # as transformers does, and autocast on CUDA
+        logits = logits.float()
     return F.ctc_loss(logits.log_softmax(-1).transpose(0, 1), labels[real], frames, real.sum(-1),
                       blank=config.pad_token_id, reduction=reduction, zero_infinity=config.ctc_zero_infinity)
 
@@ -635,7 +642,12 @@ def write_outputs(case: Case, model, inputs: dict, runs: dict, options):
     grad = not options.no_grad
     if grad and options.adamw_steps:
         case.info["train_trajectory"] = trajectory(model, inputs, runs["outputs"][0], options.adamw_steps)
-    f32 = {name: evaluate(model, inputs, run, torch.float32, grad, leaves) for name, (run, leaves, _) in runs.items()}
+    half = options.autocast and getattr(torch, options.autocast)
+    with torch.autocast("cpu", dtype=half) if half else contextlib.nullcontext():
+        f32 = {name: evaluate(model, inputs, run, torch.float32, grad, leaves) for name, (run, leaves, _) in runs.items()}
+    if half:
+        case.info["autocast"] = options.autocast
+        f32 = {name: {k: v.float() if v.is_floating_point() else v for k, v in run.items()} for name, run in f32.items()}
     if grad:
         for name in f32:
             without = [k for k in parameters_of(model) if f"grad.{k}" not in f32[name]]
@@ -1175,6 +1187,9 @@ def arguments(argv):
                    help="spelling of the weight-normalised convolution: weight_g/weight_v (default) or parametrizations")
     p.add_argument("--variants", nargs="*", choices=("parametrized", "legacy", "masked", "spec"),
                    help="further files: other key spellings, the attention mask passed, SpecAugment frames")
+    p.add_argument("--autocast", choices=("float16", "bfloat16"),
+                   help="outputs.safetensors by torch.autocast on the CPU in place of float32")
+    p.add_argument("--layers", type=int, metavar="N", help="--random: so many transformer layers instead")
     p.add_argument("--threads", type=int, help="CPU threads for torch")
     options = p.parse_args(argv)
     if options.text and not options.model:
@@ -1182,9 +1197,11 @@ def arguments(argv):
     options.system = (options.random or "").startswith("e2e") or bool(options.model and is_system(options.model))
     if options.grad_norm_only and not options.system:
         p.error("--grad-norm-only is for --random e2e-tiny and e2e-full")
+    if options.layers and options.random not in MODELS:
+        p.error("--layers is for --random with one of the encoders")
     if options.no_model and not options.system:
         p.error("--no-model is for whole systems")
-    for name in ("batch", "seconds", "tokens", "threads"):
+    for name in ("batch", "seconds", "tokens", "threads", "layers"):
         if (getattr(options, name) or 1) <= 0:
             p.error(f"--{name} should be above 0")
     return options
@@ -1220,7 +1237,7 @@ def main(argv=None) -> int:
         elif options.random == "cmgi":
             cmgi_case(case, options)
         else:
-            model = load_model(options.model) if options.model else random_model(options.random, options.seed)
+            model = load_model(options.model) if options.model else random_model(options.random, options.seed, options.layers)
             (bert_case if model.config.model_type == "bert" else acoustic_case)(case, model, options, options.model)
         case.finish(options.random != "ops")
     except BaseException as error:

@@ -18,6 +18,13 @@ export const verb = defineVerb({
   example: "wavegate validate case",
   options: {
     ...deviceOptions,
+    dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
+    activations: {
+      type: "string",
+      choices: ["f32", "f16"],
+      default: "f32",
+      help: "what layers hand on to each other; f16 passes within 1e-2",
+    },
     all: { type: "boolean", help: "print every stage, also where a case has more than 60" },
   },
   operands: { min: 1, max: Number.POSITIVE_INFINITY },
@@ -30,7 +37,7 @@ export const verb = defineVerb({
     for (const folder of folders) {
       const { stages, cost }: { stages: Stage[]; cost?: Cost } = (await isOperatorCase(host, folder))
         ? { stages: await validateOperators(host, device, folder, await loadRecords()) }
-        : await validateModel(host, device, folder);
+        : await validateModel(host, device, folder, values);
       if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
       cases.push({ case: folder, pass: stages.every((s) => s.pass), stages });
       bar.update(cases.length);
@@ -48,16 +55,26 @@ function show(name: string, stages: readonly Stage[], all: boolean, print: (line
   const failed = stages.filter((s) => !s.pass);
   const rows = all || stages.length <= 60 ? stages : stages.filter((s) => !s.pass || s.kind === "forward");
   print(name);
+  const beside = rows.some((s) => s.torch !== undefined);
   const cells = rows.map((s) => [
     s.name,
     s.kind,
     s.maxAbs.toExponential(2),
     s.relL2.toExponential(2),
     s.cosine.toFixed(7),
+    ...(beside ? [s.torch?.toExponential(2) ?? ""] : []),
     s.pass ? "pass" : "DEPARTS",
   ]);
-  for (const line of formatTable(["stage", "kind", "max |Δ|", "rel L2", "cosine", "verdict"], cells))
-    print(`  ${line}`);
+  const columns = [
+    "stage",
+    "kind",
+    "max |Δ|",
+    "rel L2",
+    "cosine",
+    ...(beside ? ["PyTorch's"] : []),
+    "verdict",
+  ];
+  for (const line of formatTable(columns, cells)) print(`  ${line}`);
   if (rows.length < stages.length) print(`  … and ${stages.length - rows.length} gradients that pass`);
   print(
     failed.length

@@ -11,6 +11,8 @@ export interface Stage extends Distance {
   readonly name: string;
   readonly kind: "forward" | "gradient";
   readonly pass: boolean;
+  /** relL2 of PyTorch's own result, where the reference is better than that. */
+  readonly torch?: number;
 }
 
 /**
@@ -41,7 +43,7 @@ export function distance(got: ArrayLike<number>, want: ArrayLike<number>): Dista
   return { maxAbs, relL2, cosine };
 }
 
-/** One stage to be compared: what came out, the best truth there is, and PyTorch's own f32 where the truth is better. */
+/** One stage to be compared: what came out, the best truth there is, and PyTorch's own result where the truth is better. */
 export interface Evidence {
   readonly name: string;
   readonly kind: "forward" | "gradient";
@@ -51,7 +53,7 @@ export interface Evidence {
 }
 
 /**
- * Judges every stage: it passes within `limit` (relative L2), or no farther from the truth than PyTorch's own f32 is.
+ * Judges every stage: it passes within `limit` (relative L2), or no farther from the truth than PyTorch's own result is.
  * Gradients that are zero analytically come out as rounding noise, so one also passes within 1e-6 of the largest
  * gradient of the case.
  */
@@ -66,7 +68,7 @@ export function compareStages(evidence: readonly Evidence[], limit: number): Sta
       d.relL2 <= limit ||
       (near !== undefined && d.relL2 <= near.relL2) ||
       (kind === "gradient" && d.maxAbs <= floor);
-    return { name, kind, ...d, pass };
+    return { name, kind, ...d, pass, ...(near && { torch: near.relL2 }) };
   });
 }
 

@@ -12,8 +12,9 @@ import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { familyOf, has } from "../../models/family.ts";
 import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
-import type { Mode } from "../../nn/mode.ts";
-import { Weights } from "../../nn/weights.ts";
+import { activationsOf, type Mode } from "../../nn/mode.ts";
+import { Weights, type WeightsOptions } from "../../nn/weights.ts";
+import { cast } from "../../ops/convert.ts";
 import { crossEntropy } from "../../ops/cross_entropy.ts";
 import { ctcLoss } from "../../ops/ctc.ts";
 import { add, full } from "../../ops/elementwise.ts";
@@ -25,8 +26,11 @@ import { type CaseInfo, CaseTensors, filesOf, maskPassed, readCase } from "../..
 import { type Evidence, compareStages, type Stage } from "../../validate/compare.ts";
 import { type Cost, resetPeak, watchMemory } from "../../validate/cost.ts";
 
-/** Largest relative L2 error with which a stage passes. */
-const LIMIT = 1e-4;
+/** Largest relative L2 error with which a stage passes, by what layers hand on to each other. */
+const LIMIT = { f32: 1e-4, f16: 1e-2 } as const;
+
+/** How the models of a case run. */
+export interface ValidateOptions extends Pick<WeightsOptions, "dtype">, Pick<Mode, "activations"> {}
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -48,7 +52,9 @@ export async function validateModel(
   host: Host,
   device: Device,
   folder: string,
+  options: ValidateOptions = {},
 ): Promise<{ stages: Stage[]; cost?: Cost }> {
+  activationsOf(device, options);
   const json = await readJson(host, `${folder}/config.json`);
   const caseInfo = await readCase(host, folder);
   const inputs = await CaseTensors.open(host, `${folder}/inputs.safetensors`);
@@ -79,6 +85,7 @@ export async function validateModel(
         inputs,
         truth,
         torch,
+        options,
       });
       cost ??= found.cost;
       stages.push(...found.stages.map((s) => (label ? { ...s, name: `${label}: ${s.name}` } : s)));
@@ -100,6 +107,7 @@ interface Comparison {
   readonly inputs: CaseTensors;
   readonly truth?: CaseTensors;
   readonly torch: CaseTensors;
+  readonly options: ValidateOptions;
 }
 
 async function compareRun(
@@ -107,10 +115,11 @@ async function compareRun(
   device: Device,
   comparison: Comparison,
 ): Promise<{ stages: Stage[]; cost: Cost }> {
-  const { folder, model, output, json, caseInfo, inputs, truth, torch } = comparison;
+  const { folder, model, output, json, caseInfo, inputs, truth, torch, options } = comparison;
+  const { dtype, activations = "f32" } = options;
   const path = `${folder}/${model}`;
   const file = await openSafetensors(host, path);
-  const weights = new Weights(device, { file, path, spellings, mayIgnore });
+  const weights = new Weights(device, { file, path, spellings, mayIgnore, dtype });
   const seen = new Map<string, Tensor>();
   const names = [...new Set([...torch.names, ...(truth?.names ?? [])])];
   const observe = (name: string, t: Tensor) => {
@@ -130,7 +139,7 @@ async function compareRun(
     let seconds: number | undefined;
     if (backward) {
       const leaves = [...weights.parameters.map((p) => p.value), ...Object.values(run.leaves)];
-      const result = vjp(device, leaves, () => run.forward({ observe }));
+      const result = vjp(device, leaves, () => run.forward({ observe, activations }));
       await device.idle();
       seconds = (performance.now() - start) / 1000;
       for (const parameter of weights.parameters) {
@@ -151,7 +160,7 @@ async function compareRun(
     // Attention probabilities come only from a run without gradients; so does everything where no gradient is compared.
     if (probabilities || gradients.size === 0) {
       scope(device, () => {
-        run.forward({ observe, probabilities });
+        run.forward({ observe, probabilities, activations });
       });
       await device.idle();
     }
@@ -173,12 +182,18 @@ async function compareRun(
         torch: best === truth && torch.has(name) ? await torch.read(name) : undefined,
       });
     }
-    return { stages: compareStages(evidence, LIMIT), cost };
+    return { stages: compareStages(evidence, LIMIT[activations]), cost };
   } finally {
     for (const t of seen.values()) t.release();
     weights.dispose();
     await file.close();
   }
+}
+
+async function readFloats(stage: Tensor): Promise<Float32Array> {
+  if (stage.dtype !== "f16") return await stage.read();
+  using full = scope(stage.device, () => cast(stage, "f32"));
+  return await full.read();
 }
 
 /** A stage in the layout of `shape`: frames are channels-last here, but cases store the outputs of convolutions (B, C, T). */
@@ -187,7 +202,7 @@ export async function readStage(
   shape: readonly number[],
 ): Promise<Float32Array | undefined> {
   if (!stage) return undefined;
-  const values = await stage.read();
+  const values = await readFloats(stage);
   const [B, T, C] = stage.shape;
   if (stage.shape.length !== 3 || shape[1] !== C || shape[2] !== T || T === C) return values;
   const turned = new Float32Array(values.length);
@@ -269,7 +284,8 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): RunBuil
 }
 
 /** The loss Σ dot(output, cotangent), whose gradients are those of the cotangents. */
-function weighted(mode: Mode, outputs: Tensor[], cotangents: Tensor[]): ReturnType<Run["forward"]> {
+function weighted(mode: Mode, given: Tensor[], cotangents: Tensor[]): ReturnType<Run["forward"]> {
+  const outputs = given.map((y) => cast(y, "f32"));
   const loss = outputs.map((y, i) => dot(y, cotangents[i])).reduce((a, b) => add(a, b));
   mode.observe?.("loss", loss);
   return { outputs, cotangents };
@@ -330,10 +346,14 @@ function fusionHead(weights: Weights, config: CmgiConfig): RunBuilder {
       await mask("mask_t"),
     ];
     const labels = await inputs.integers("labels");
+    const encoded = (mode: Mode) => {
+      const dtype = activationsOf(device, mode);
+      return { xS: cast(xS, dtype), xT: cast(xT, dtype) };
+    };
     return {
       leaves: { x_s: xS, x_t: xT },
       forward: (mode) => {
-        const loss = crossEntropy(head.forward({ xS, xT, maskS, maskT }, mode).logits, labels);
+        const loss = crossEntropy(head.forward({ ...encoded(mode), maskS, maskT }, mode).logits, labels);
         mode.observe?.("loss", loss);
         return { outputs: [loss], cotangents: [ones(loss)] };
       },
