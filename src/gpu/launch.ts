@@ -37,14 +37,34 @@ const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
 /** Parts of a sum over `rows` rows: enough workgroups where there are many rows. */
 const partsOf = (rows: number): number => (rows > 256 ? Math.min(64, Math.ceil(rows / 64)) : 1);
 
-/** Keys or queries that attention takes at once; its kernels have as many registers for their scores. */
+/** Keys or queries that attention without tiles takes at once; its kernels have as many registers for their scores. */
 const ATTENTION_KEYS = 16;
+/** Quads of a head's output that a thread of tiled attention holds of each of its 4 rows: 64 registers. */
+const ATTENTION_QUADS = 4;
 
-function attention(on: DeviceInfo) {
-  const subgroups = on.path === "subgroups";
-  const { WG } = subgroups ? { WG: on.subgroup } : byRow(on);
-  const HELD = Math.min(WG, ATTENTION_KEYS);
-  return { WG, flags: { subgroups, HELD, LOADS: ATTENTION_KEYS / HELD } };
+/**
+ * Attention with heads as wide as `D`. `rows`: queries or keys that a workgroup takes; `slices`: workgroups that share a head;
+ * `kv`: 2 where keys and values have gradients by workgroups of their own.
+ */
+function attention(on: DeviceInfo, { D }: { D: number }) {
+  const tiled = on.path === "portable";
+  // The flags of one body at one value in the other: they cost no further module.
+  if (!tiled) {
+    const subgroups = on.path === "subgroups";
+    const { WG } = subgroups ? { WG: on.subgroup } : byRow(on);
+    const HELD = Math.min(WG, ATTENTION_KEYS);
+    const tiles = { QUADS: 1, CHUNK: 1, LOADS: 1, EACH: 1, SUMS: 1, LINES: 1 };
+    const flags = { tiled, subgroups, HELD, LOADS_OF: ATTENTION_KEYS / HELD, ...tiles };
+    return { rows: WG, slices: 1, kv: 1, overrides: { WG }, flags };
+  }
+  const QUADS = Math.ceil(D / 4);
+  const eights = Math.ceil(QUADS / 8);
+  const EACH = Math.ceil(eights / Math.ceil(eights / ATTENTION_QUADS));
+  const CHUNK = QUADS % 8 === 0 ? 8 : 4;
+  const LINES = [4, 2, 1, 1][EACH - 1];
+  const tiles = { QUADS, CHUNK, LOADS: CHUNK / 2, EACH, SUMS: 4 * EACH, LINES };
+  const flags = { tiled, subgroups: false, HELD: 1, LOADS_OF: 1, ...tiles };
+  return { rows: 32, slices: Math.ceil(eights / EACH), kv: 2, overrides: {}, flags };
 }
 
 /**
