@@ -49,7 +49,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     s[$j] = 0.0;
 #endunroll
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
     let keyAt$i = place(b, k0 + $iu * WG + lane, d.Tk, d.kRow, d.kStart, h);
     let valueAt$i = place(b, k0 + $iu * WG + lane, d.Tk, d.vRow, d.vStart, h);
     let open$i = open(b, k0 + $iu * WG + lane);
@@ -58,7 +58,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     for (var c = 0u; c < d.quads; c++) {
       let x = load_q(mine, c);
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
       let key$i = load_k(keyAt$i, c);
 #unroll j HELD
       s[$i * ${HELD} + $j] = chain(x, subgroupBroadcast(key$i, $ju), s[$i * ${HELD} + $j]);
@@ -72,7 +72,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     }
     var top = m;
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
 #unroll j HELD
     s[$i * ${HELD} + $j] = select(LOWEST, s[$i * ${HELD} + $j] * d.scale, subgroupBroadcast(open$i, $ju) > 0.0);
 #endunroll
@@ -96,7 +96,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     for (var c = 0u; c < d.quads; c++) {
       var sum = load_o(out, c) * shrink;
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
       let value$i = load_v(valueAt$i, c);
 #unroll j HELD
       sum = fma(vec4f(s[$i * ${HELD} + $j]), subgroupBroadcast(value$i, $ju), sum);
@@ -162,7 +162,7 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
     g[$j] = 0.0;
 #endunroll
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
     let keyAt$i = place(b, k0 + $iu * WG + lane, d.Tk, d.kRow, d.kStart, h);
     let valueAt$i = place(b, k0 + $iu * WG + lane, d.Tk, d.vRow, d.vStart, h);
     let open$i = open(b, k0 + $iu * WG + lane);
@@ -172,7 +172,7 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
       let x = load_q(mine, c);
       let y = load_dO(out, c);
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
       let key$i = load_k(keyAt$i, c);
       let value$i = load_v(valueAt$i, c);
 #unroll j HELD
@@ -188,7 +188,7 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
 #endif
     }
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
 #unroll j HELD
     s[$i * ${HELD} + $j] = select(LOWEST, s[$i * ${HELD} + $j] * d.scale, subgroupBroadcast(open$i, $ju) > 0.0);
 #endunroll
@@ -204,7 +204,7 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
     for (var c = 0u; c < d.quads; c++) {
       var sum = load_dq(mine, c);
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
       let key$i = load_k(keyAt$i, c);
 #unroll j HELD
       sum = fma(vec4f(s[$i * ${HELD} + $j]), subgroupBroadcast(key$i, $ju), sum);
@@ -243,7 +243,7 @@ fn backward_kv(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index
     g[$j] = 0.0;
 #endunroll
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
     let queryAt$i = place(b, q0 + $iu * WG + lane, d.Tq, d.qRow, d.qStart, h);
     let outAt$i = place(b, q0 + $iu * WG + lane, d.Tq, d.H * d.D, 0u, h);
 #endunroll
@@ -252,7 +252,7 @@ fn backward_kv(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index
       let x = load_k(myKey, c);
       let y = load_v(myValue, c);
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
       let query$i = load_q(queryAt$i, c);
       let dOut$i = load_dO(outAt$i, c);
 #unroll j HELD
@@ -282,7 +282,7 @@ fn backward_kv(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index
       var sumK = load_dkv(myKey, c);
       var sumV = load_dkv(myValue, c);
 #if ${subgroups}
-#unroll i LOADS_OF
+#unroll i HOLDS
       let query$i = load_q(queryAt$i, c);
       let dOut$i = load_dO(outAt$i, c);
 #unroll j HELD

@@ -130,9 +130,9 @@ function run(
     throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
   const device = q.tensor.device;
   const vec = D % 4 === 0;
-  const { rows, slices, kv, overrides, flags } = launch(device, "attention", { D });
+  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D });
   const variant: Variant = {
-    flags: { enables: flags.subgroups ? "enable subgroups;" : "", vec, X: "f32", ...flags },
+    flags: { enables: enables.map((name) => `enable ${name};`).join(" "), vec, X: "f32", ...flags },
     overrides,
   };
   const dims = {
@@ -141,7 +141,7 @@ function run(
     Tq,
     Tk,
     D,
-    quads: vec ? D / 4 : D,
+    quads: vec || flags.tiled ? Math.ceil(D / 4) : D,
     qRow,
     qStart: q.start,
     kRow,
