@@ -70,7 +70,7 @@ function attentionSlices({ quads: most, chunk, ahead, rolled, subgroup }: Attent
   const eights = Math.ceil(quads / 8);
   const EACH = Math.ceil(eights / Math.ceil(eights / most));
   const CHUNK = quads % 8 === 0 ? chunk : 4;
-  const LINES = EACH === 1 ? 4 : EACH === 2 ? 2 : 1;
+  const LINES = EACH <= 2 ? 2 : 1;
   const subgroupSize = subgroup ? `@subgroup_size(${subgroup})` : "";
   const flags = { CHUNK, LOADS: CHUNK / 2, EACH, SUMS: 4 * EACH, LINES, ahead, rolled, subgroupSize };
   return { slices: Math.ceil(eights / EACH), flags };

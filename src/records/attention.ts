@@ -250,8 +250,8 @@ export const records = [
       crossCase(1, 19, 9, 1, 768),
       crossCase(2, 3, 18, 1, 1024, { mask: holes(2, 18) }),
       crossCase(2, 9, 21, 2, 8, dropped(0.3, 12345)),
-      crossCase(1, 64, 32, 2, 32),
-      crossCase(2, 33, 70, 1, 160, { mask: holes(2, 70), ...dropped(0.2, 5) }),
+      crossCase(1, 64, 32, 2, 16),
+      crossCase(2, 33, 70, 1, 144, { mask: holes(2, 70), ...dropped(0.2, 5) }),
     ],
     bench: [
       {
