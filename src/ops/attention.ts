@@ -6,7 +6,7 @@ import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { notDifferentiable, noteSeed, record } from "../tensor/tape.ts";
-import { Tensor, unread } from "../tensor/tensor.ts";
+import { checkFloat, elementFlags, Tensor, unread } from "../tensor/tensor.ts";
 import { checkRate, dropping } from "./dropout.ts";
 
 /** What the costs of attention are made of. */
@@ -95,7 +95,7 @@ interface Slice {
 }
 
 /**
- * Self-attention.   qkv (B, T, 3·C), each row q, k, v one after the other   →   y (B, T, C)
+ * Self-attention.   qkv (B, T, 3·C) f32 or f16, each row q, k, v one after the other   →   y (B, T, C) of its dtype
  */
 export function selfAttention(qkv: Tensor, options: AttentionOptions): Tensor {
   const C = widthOf(qkv);
@@ -110,7 +110,7 @@ export function selfAttention(qkv: Tensor, options: AttentionOptions): Tensor {
 }
 
 /**
- * Cross-attention.   q (B, Tq, C)   kv (B, Tk, 2·C), each row k, then v   →   y (B, Tq, C)
+ * Cross-attention.   q (B, Tq, C) f32 or f16   kv (B, Tk, 2·C) alike, each row k, then v   →   y (B, Tq, C) of their dtype
  */
 export function crossAttention(q: Tensor, kv: Tensor, options: AttentionOptions): Tensor {
   checkShape("crossAttention", "q", q.shape, [-1, -1, -1]);
@@ -190,11 +190,15 @@ function run(
   if (mask) checkShape(op, "mask", mask.shape, [B, Tk]);
   if (Tq === 0 || Tk === 0)
     throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
-  const device = q.tensor.device;
+  const packed = q.tensor === key.tensor;
+  checkFloat(op, packed ? { qkv: q.tensor } : { q: q.tensor, kv: key.tensor });
+  const { device } = q.tensor;
+  const { X } = elementFlags(q.tensor);
+  const half = X === "f16";
   const vec = D % 4 === 0;
-  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D });
+  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D, half });
   const variant: Variant = {
-    flags: { enables: enables.map((name) => `enable ${name};`).join(" "), vec, X: "f32", ...flags },
+    flags: { enables: [...enables, ...(half ? ["f16"] : [])].map((e) => `enable ${e};`).join(" "), vec, X, ...flags },
     overrides,
   };
   const drawn = dropout?.seed ?? 0;
@@ -218,20 +222,19 @@ function run(
     ...dropping(dropout?.rate ?? 0),
   };
   if (typeof drawn === "function") varies(device, dims, { seed: drawn });
-  const y = Tensor.empty(device, [B, Tq, C]);
+  const y = Tensor.empty(device, [B, Tq, C], X);
   const lse = Tensor.empty(device, [B, H, Tq]);
   const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? unread(q.tensor) };
   const queries = [Math.ceil(Tq / rows), H * slices, B] as const;
   k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
   if (dropout) noteSeed(device, op, seed);
-  const packed = q.tensor === key.tensor;
   const inputs = packed ? [q.tensor] : [q.tensor, key.tensor];
   record(op, inputs, y, [...inputs, y, lse, ...(mask ? [mask] : [])], (dO) => {
     const delta = Tensor.empty(device, [B, H, Tq]);
     k.run("backward_delta", { savedO: y, dO, delta }, dims, [queries[0], H, B], variant);
     const saved = { ...given, savedLse: lse, savedDelta: delta, dO };
-    const dq = q.tensor.like();
-    const dkv = packed ? dq : key.tensor.like();
+    const dq = q.tensor.like(q.tensor.shape, X);
+    const dkv = packed ? dq : key.tensor.like(key.tensor.shape, X);
     k.run("backward_q", { ...saved, dq }, dims, queries, variant);
     k.run("backward_kv", { ...saved, dkv }, dims, [Math.ceil(Tk / rows), H * slices, kv * B], variant);
     return packed ? [dq] : [dq, dkv];

@@ -10,7 +10,7 @@ import { concat } from "../ops/frames.ts";
 import { noGrad } from "../tensor/tape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { type Array64, kept, type Numbers } from "./float64.ts";
-import { type Arrays, type BenchSpec, defineOp, type InputSpec, type SampleSpec } from "./op_info.ts";
+import { type Arrays, type BenchSpec, defineOp, inHalf, type InputSpec, type SampleSpec } from "./op_info.ts";
 import type { StoredCall } from "./stored.ts";
 
 type Arguments = Omit<AttentionOptions, "mask">;
@@ -217,6 +217,8 @@ export const records = [
         },
         70,
       ),
+      inHalf(selfCase(2, 33, 2, 20, { mask: holes(2, 33) }), ["qkv"]),
+      inHalf(selfCase(1, 19, 2, 7, dropped(0.3, 77)), ["qkv"]),
       selfCase(1, 70, 16, 4),
       selfCase(1, 70, 2, 16, { mask: keys(1, 70, (_, t) => t >= 40), name: "the first tile masked" }),
       selfCase(2, 40, 1, 80, {
@@ -252,6 +254,7 @@ export const records = [
       crossCase(2, 9, 21, 2, 8, dropped(0.3, 12345)),
       crossCase(1, 64, 32, 2, 16),
       crossCase(2, 33, 70, 1, 144, { mask: holes(2, 70), ...dropped(0.2, 5) }),
+      inHalf(crossCase(3, 17, 40, 1, 80, { mask: holes(3, 40) }), ["q", "kv"]),
     ],
     bench: [
       {
