@@ -212,7 +212,7 @@ function advise(
     wrong.length > 0 && `${wrong.join(", ")} miscomputed: update the driver, or choose another --adapter`,
     info.cpu && "this adapter is the CPU; a GPU with its own driver is many times faster",
     unsteady.length > 0 &&
-      `the peaks ${unsteady.join(" and ")} are unsteady: \`doctor --peaks\` again when nothing else runs`,
+      `unsteady peaks (${unsteady.join(", ")}): \`wavegate doctor --peaks\` again when nothing else runs`,
     !info.f16 && "no f16: weights stay f32, twice the memory",
     !info.timestamps && "no timestamps: `wavegate profile` cannot time kernels here",
     limits.maxStorageBufferBindingSize < ROOMY &&

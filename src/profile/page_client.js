@@ -254,7 +254,11 @@
         css(name),
       ]),
     );
-    for (const [row, { spans }] of lanes.entries()) {
+    for (const [row, { name, spans }] of lanes.entries()) {
+      // Layers differ at their ends.
+      /** @param {string} text @param {number} length */
+      const shorten = (text, length) =>
+        name === "layers" ? `…${text.slice(-length)}` : `${text.slice(0, length)}…`;
       const top = bbox.top + ((row + 0.1) * bbox.height) / lanes.length;
       const height = (0.8 * bbox.height) / lanes.length;
       for (const { begin, end, text, colour } of spans) {
@@ -269,7 +273,7 @@
         const space = Math.min(x + width, bbox.left + bbox.width) - from - 4 * ratio;
         if (space < 24 * ratio) continue;
         const fits = Math.floor(space / ctx.measureText("n").width);
-        const shown = text.length <= fits ? text : `${text.slice(0, Math.max(1, fits - 1))}…`;
+        const shown = text.length <= fits ? text : shorten(text, Math.max(1, fits - 1));
         if (ctx.measureText(shown).width > space) continue;
         ctx.fillStyle = inkOn(fill);
         ctx.fillText(shown, from, top + height / 2);

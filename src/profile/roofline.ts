@@ -165,12 +165,17 @@ function roofLabels(plane: Plane, peaks: Peaks, taken: Box[]): string[] {
   const rise = y(to * peaks.copy) - y(from * peaks.copy);
   const tilt = (Math.atan2(rise, x(to) - x(from)) * 180) / Math.PI;
   const place = `translate(${c(x(at))} ${c(y(at * peaks.copy))}) rotate(${c(tilt)})`;
+  const written: Box[] = [];
   const roofs = roofsOf(peaks).map(({ name, rate }) => {
     const text = `${name === "matrix" ? "subgroup matrix" : name} ${withPrefix(rate, "FLOP/s")}`;
     const width = 6.6 * text.length;
-    taken.push({ x: RIGHT - width, y: y(rate) - 18, width, height: 20 });
-    return `<text class="roof-name" x="${RIGHT - 4}" y="${c(y(rate) - 5)}" text-anchor="end">${text}</text>`;
+    const above = { x: RIGHT - width, y: y(rate) - 17, width, height: 14 };
+    // Two roofs of about one height: the name of one above it, that of the other below.
+    const box = written.some((other) => overlap(above, other)) ? { ...above, y: y(rate) + 3 } : above;
+    written.push(box);
+    return `<text class="roof-name" x="${RIGHT - 4}" y="${c(box.y + 12)}" text-anchor="end">${text}</text>`;
   });
+  taken.push(...written);
   return [
     `<text class="roof-name" transform="${place}" dy="-6">copy ${withPrefix(peaks.copy, "B/s")}</text>`,
     ...roofs,

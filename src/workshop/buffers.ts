@@ -31,7 +31,7 @@ export function exactBuffer(device: Device, name: string, bytes: number): PoolBu
     ...{ label: name, size },
     usage: usage.STORAGE | usage.COPY_SRC | usage.COPY_DST,
   });
-  return { id: nextId++, gpu, bytes: size, lastUse: -1 };
+  return { id: nextId++, gpu, bytes: size, lastUse: -1, released: 0, reserve: undefined };
 }
 
 /** Destroys a buffer that exactBuffer() made, after what was recorded with it. */

@@ -2,7 +2,7 @@
 import type { Device } from "../gpu/device.ts";
 import { type Bound, type Twin, twin } from "../gpu/kernel.ts";
 import type { PoolBuffer } from "../gpu/pool.ts";
-import { type Flags, type Interface, reachable, reflect } from "../gpu/wgsl.ts";
+import { type Flags, type Interface, reachableIn, reflect } from "../gpu/wgsl.ts";
 import type { Host } from "../host/host.ts";
 import { nearest } from "../io/nearest.ts";
 import { type Array64, normal, randomBits, relativeL2 } from "../records/float64.ts";
@@ -280,7 +280,7 @@ async function buffersOf(
     const hint = near === undefined ? `it binds ${names.join(", ") || "none"}` : `did you mean ${near}?`;
     throw new Error(`Cannot use ${json}: ${source.path} binds no ${name}, which buffers names; ${hint}`);
   }
-  const reached = reachable(text, entry);
+  const reached = reachableIn(text)(entry);
   const used = storage.filter(({ name }) => reached.has(name));
   const found: Buffer[] = [];
   for (const [seed, { name, access, element, binding }] of used.entries()) {
