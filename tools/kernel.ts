@@ -5,7 +5,6 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { KERNELS } from "../src/gpu/launch.ts";
 import { isFile, filesOf, type Order } from "../src/workshop/subject.ts";
-import { readSource } from "../src/workshop/spec.ts";
 import type { KernelReport } from "../src/workshop/trial.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions } from "./device.ts";
@@ -130,10 +129,7 @@ async function textsOf(host: Host, { operand, against }: Order): Promise<Map<str
   const found = new Map<string, string>();
   for (const path of [operand, against])
     if (path !== undefined && isFile(path)) {
-      const text = await readSource(host, path).then(
-        (source) => source.text,
-        () => undefined,
-      );
+      const text = await host.readText(path).catch(() => undefined);
       if (text !== undefined) found.set(path, text);
     }
   return found;

@@ -13,9 +13,8 @@ export const UNWRITTEN = { f32: 0x7fc5a5a5, f16: 0x7e5a7e5a, u32: 0x7fc5a5a5, i3
 /** The pool counts from 1 and never gets so far. */
 let nextId = 2 ** 40;
 
-/** Allocates `bytes`, rounded up to four. Throws a RangeError where the adapter binds no such buffer, or memory has no room. */
-export function exactBuffer(device: Device, name: string, bytes: number): PoolBuffer {
-  const size = Math.max(4, Math.ceil(bytes / 4) * 4);
+/** Throws a RangeError where the adapter binds no buffer of so many bytes, or memory has no room. */
+export function checkRoom(device: Device, name: string, size: number): void {
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
   const most = Math.min(maxBufferSize, maxStorageBufferBindingSize);
   if (size > most)
@@ -27,6 +26,12 @@ export function exactBuffer(device: Device, name: string, bytes: number): PoolBu
     throw new RangeError(
       `Cannot bind ${name}: it takes ${formatMiB(size)} and ${formatMiB(left)} of main memory are left`,
     );
+}
+
+/** Allocates `bytes`, rounded up to four. Throws as checkRoom(). */
+export function exactBuffer(device: Device, name: string, bytes: number): PoolBuffer {
+  const size = Math.max(4, Math.ceil(bytes / 4) * 4);
+  checkRoom(device, name, size);
   const gpu = device.gpu.createBuffer({
     ...{ label: name, size },
     usage: usage.STORAGE | usage.COPY_SRC | usage.COPY_DST,

@@ -30,6 +30,8 @@ export interface Work {
 export interface Candidate {
   readonly device: Device;
   readonly work: Work;
+  /** What it dispatches: "softmax.forward, grid 192, WG=8". */
+  readonly dispatches: readonly string[];
   /** Expanded WGSL of all that it dispatches, by kernel, entry point and flags. */
   readonly texts: ReadonlyMap<string, string>;
   /** Holds it to float64. Throws where it cannot be run, or does what it must not. */
@@ -60,6 +62,12 @@ export interface Bout {
   readonly shape: string;
   readonly makers: readonly Maker[];
 }
+
+/** A dispatch in a few words. */
+export const showDispatch = (name: string, grid: readonly (number | undefined)[], variant: string): string =>
+  [name, `grid ${grid.filter((n, i) => n !== undefined && (i === 0 || n !== 1)).join("×")}`, variant]
+    .filter(Boolean)
+    .join(", ");
 
 /** What a command line asks for: what to try, with the files by whose change that would change. */
 export interface Subject {
@@ -104,7 +112,7 @@ export function compare(
     ...{ what, pass, relL2: finite(relL2), tolerance, maxAbs: finite(maxAbs), maxRel: finite(maxRel) },
     worst: {
       index: indexOf(at, shape),
-      got: unwritten?.(at) ? "never written" : number(got[at]),
+      got: unwritten?.(at) ? UNWRITTEN : number(got[at]),
       want: number(want[at]),
     },
   };
@@ -121,10 +129,16 @@ export function indexOf(flat: number, shape: Shape): number[] {
   return index;
 }
 
+const UNWRITTEN = "never written";
+
 /** One line about a finding that does not pass. */
 export function describeFinding({ what, relL2, tolerance, worst }: Finding): string {
   const place = worst && worst.index.length > 0 ? `[${worst.index.join(", ")}]` : "";
-  const far = relL2 === null ? "not finite where it should be" : `${relL2.toExponential(1)} from float64`;
-  const at = worst ? `; ${what}${place} is ${worst.got}, ${worst.want} expected` : "";
-  return `${what} is ${far}, at most ${tolerance} expected${at}`;
+  const limit = tolerance === 0 ? "0" : tolerance.toExponential(0);
+  const far =
+    relL2 === null
+      ? "not finite where it should be"
+      : `${relL2.toExponential(1)} from float64 (relative L2, at most ${limit} expected)`;
+  const at = worst ? `${what}${place} is ${worst.got}, ${worst.want} expected` : "";
+  return worst?.got === UNWRITTEN ? at : `${what} is ${far}${at && `; ${at}`}`;
 }

@@ -6,9 +6,10 @@ import { type Flags, type Interface, reachableIn, reflect } from "../gpu/wgsl.ts
 import type { Host } from "../host/host.ts";
 import { nearest } from "../io/nearest.ts";
 import { type Array64, normal, randomBits, relativeL2 } from "../records/float64.ts";
-import { type Shape, sizeOf } from "../tensor/shape.ts";
+import { type Shape, showShape, sizeOf } from "../tensor/shape.ts";
 import {
   bytesOf,
+  checkRoom,
   decode,
   type DType,
   destroyBuffer,
@@ -17,7 +18,7 @@ import {
   filled,
   UNWRITTEN,
 } from "./buffers.ts";
-import { type Candidate, compare, type Finding, type Maker } from "./candidate.ts";
+import { type Candidate, compare, type Finding, type Maker, showDispatch } from "./candidate.ts";
 import { Expression, type Numbers } from "./expression.ts";
 import { computeReference, readTensor } from "./reference.ts";
 import {
@@ -122,7 +123,7 @@ async function makeOwn(
 ): Promise<Candidate> {
   const { json, spec } = own;
   const call = callOf(device, own, source, kernel, variant);
-  const buffers = await buffersOf(own, source, call);
+  const buffers = await buffersOf(device, own, source, call);
   const outputs = buffers.filter((buffer) => buffer.written);
   const made: PoolBuffer[] = [];
   const allocate = (name: string, bytes: number): PoolBuffer => {
@@ -167,6 +168,7 @@ async function makeOwn(
             : evaluate(json, "cost.bytes", spec.cost.bytes, call.numbers),
         unit: "f32",
       },
+      dispatches: [showDispatch(call.entry, call.grid, showVariant(variant))],
       texts: new Map([[`${source.path} ${JSON.stringify(call.flags)}`, call.text]]),
       reset:
         pristine.length === 0
@@ -267,6 +269,7 @@ const numericOf = (variant: Variant): Numbers =>
   );
 
 async function buffersOf(
+  device: Device,
   own: OwnKernel,
   source: Source,
   { entry, text, face, numbers }: Call,
@@ -301,6 +304,9 @@ async function buffersOf(
       throw new Error(
         `Cannot use ${json}: buffers.${name}.dtype is ${given.dtype}, but ${source.path} reads ${dtype}`,
       );
+    const size = sizeOf(shape) * bytesOf(dtype);
+    if (size === 0) throw new RangeError(`Cannot use ${json}: buffers.${name} has no elements`);
+    checkRoom(device, `${name} ${showShape(shape)}`, size);
     const written = access === "read_write";
     const key = `${name} ${seed} ${dtype} ${shape.join()} ${JSON.stringify(given.init)} ${JSON.stringify(numbers)}`;
     const { init } = given;
@@ -314,8 +320,6 @@ async function buffersOf(
             async () => await valuesOf(own, name, shape, dtype, numbers, seed),
           );
     const vectors = new RegExp(`\\b${name}\\s*:\\s*array\\s*<\\s*vec`).test(text);
-    const size = sizeOf(shape) * bytesOf(dtype);
-    if (size === 0) throw new RangeError(`Cannot use ${json}: buffers.${name} has no elements`);
     found.push({
       name,
       shape,
@@ -419,7 +423,7 @@ async function byOther(
   const { source, variants } = instead;
   const kernel = declare(source);
   const call = callOf(device, own, source, kernel, variants[0]);
-  const buffers = await buffersOf(own, source, call);
+  const buffers = await buffersOf(device, own, source, call);
   const bound: Record<string, Bound> = {};
   try {
     for (const buffer of buffers) {

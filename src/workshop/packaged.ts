@@ -12,7 +12,15 @@ import { vjp } from "../tensor/autograd.ts";
 import { scope } from "../tensor/scope.ts";
 import { sameShape, type Shape, showShape } from "../tensor/shape.ts";
 import type { DType } from "../tensor/tensor.ts";
-import { type Bout, type Candidate, compare, type Finding, type Maker, type Work } from "./candidate.ts";
+import {
+  type Bout,
+  type Candidate,
+  compare,
+  type Finding,
+  type Maker,
+  showDispatch,
+  type Work,
+} from "./candidate.ts";
 import type { Source } from "./spec.ts";
 
 /** What of the package is to be tried. */
@@ -218,6 +226,9 @@ function makePackaged(
   return {
     device,
     work: workOf(planned),
+    dispatches: planned
+      .map(describeRun)
+      .map(({ kernel, entry, grid, variant }) => showDispatch(`${kernel}.${entry}`, grid, variant)),
     texts: new Map(
       planned.map(({ twin, entry, variant: { flags = {} } }) => [
         `${twin.name}.${entry} ${JSON.stringify(flags)}`,

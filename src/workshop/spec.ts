@@ -89,9 +89,7 @@ export function evaluate(path: string, key: string, text: string | number, numbe
   try {
     return new Expression(text).value(numbers);
   } catch (error) {
-    throw new SyntaxError(
-      `Cannot use ${path}: ${key} is ${(error as Error).message.replace(/^"[^"]*" is/, (all) => all)}`,
-    );
+    throw new SyntaxError(`Cannot use ${path}: ${key}: ${(error as Error).message}`);
   }
 }
 
@@ -176,7 +174,5 @@ export function entryOf(source: Source, json: string, wanted: string | undefined
     throw new Error(`Cannot use ${json}: it lacks the key entry, one of ${entries.join(", ")}`);
   }
   if (entries.includes(wanted)) return wanted;
-  const near = nearest(wanted, entries);
-  const hint = near === undefined ? "" : `; did you mean ${near}?`;
-  throw mismatch(json, "entry", wanted, `one of ${entries.join(", ")}${hint}`);
+  throw mismatch(json, "entry", wanted, `one of ${entries.join(", ")}`);
 }

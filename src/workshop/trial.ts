@@ -32,6 +32,7 @@ export interface VariantReport {
   readonly compared: number;
   readonly times?: Times;
   readonly work?: Work;
+  readonly dispatches?: readonly string[];
   /** Of the warm median. */
   readonly flopsPerSecond?: number | null;
   readonly bytesPerSecond?: number;
@@ -87,7 +88,8 @@ export async function runTrial(subject: Subject, runs: number, watch: Watch): Pr
       });
       bouts.push(report);
     }
-    const { adapter, driver } = described?.identity ?? { adapter: "", driver: "" };
+    const adapter = described?.device.info.name ?? "";
+    const driver = described?.identity.driver ?? "";
     return {
       ...{ kernel: subject.kernel, adapter, driver, runs },
       clock: described?.device.info.timestamps ? "gpu" : "wall",
@@ -197,12 +199,13 @@ async function runBout(
     if (!findings.every(({ pass }) => pass))
       return { ...known, verdict: "wrong", error: describeFinding(worst) };
     const timed = times[right.indexOf(entry)];
-    if (!timed) return { ...known, verdict: "right", work: candidate.work };
-    const { flops, bytes } = candidate.work;
+    const { work, dispatches } = candidate;
+    if (!timed) return { ...known, verdict: "right", work, dispatches };
+    const { flops, bytes } = work;
     const seconds = timed.warm.median / 1000;
-    const least = leastTime(candidate.work, peaks);
+    const least = leastTime(work, peaks);
     return {
-      ...{ ...known, verdict: "right", times: timed, work: candidate.work },
+      ...{ ...known, verdict: "right", times: timed, work, dispatches },
       flopsPerSecond: flops === null ? null : flops / seconds,
       bytesPerSecond: bytes / seconds,
       ceiling: least ? { name: least.ceiling, share: least.milliseconds / timed.warm.median } : null,

@@ -1,5 +1,5 @@
 /** Reports of the workshop as lines of text. */
-import { stripComments } from "../../src/gpu/wgsl.ts";
+import { excerpt, stripComments } from "../../src/gpu/wgsl.ts";
 import { judge } from "../../src/profile/diff.ts";
 import type { Measured } from "../../src/profile/profile.ts";
 import type { BoutReport, KernelReport, VariantReport } from "../../src/workshop/trial.ts";
@@ -29,6 +29,7 @@ export function* showReport(report: KernelReport): Generator<string> {
   for (const bout of bouts) {
     yield "";
     yield* showBout(bout, peaks);
+    yield* showDispatches(bout);
   }
   if (!bouts.some(({ variants }) => variants.some(({ times }) => times))) return;
   yield "";
@@ -40,7 +41,8 @@ export function* showReport(report: KernelReport): Generator<string> {
 function* showBout({ shape, variants }: BoutReport, peaks: boolean): Generator<string> {
   const sources = new Set(variants.map(({ source }) => source)).size > 1;
   if (shape) yield shape;
-  const timed = variants.some(({ times }) => times);
+  const rivals = variants.filter(({ times }) => times).length;
+  const timed = rivals > 0;
   const header = [
     ...(sources ? ["from"] : []),
     ...["variant", "worst error", "relative", "rel L2"],
@@ -74,12 +76,19 @@ function* showBout({ shape, variants }: BoutReport, peaks: boolean): Generator<s
                 ...(peaks
                   ? [ceiling ? `${(100 * ceiling.share).toFixed(0)} % of ${ceiling.name}` : "–"]
                   : []),
-                behind ? behind.text : "fastest",
+                behind ? behind.text : rivals > 1 ? "fastest" : "",
               ]
             : ["–", "–", "–", "–", ...(peaks ? ["–"] : []), words]),
       ];
     }),
   );
+}
+
+/** What each variant dispatches, where that is more than its name says. */
+function* showDispatches({ variants }: BoutReport): Generator<string> {
+  for (const { name, source, dispatches = [] } of variants)
+    if (source === "package" || !dispatches.every((each) => each.includes(name)))
+      yield `${titleOf({ name, source }, "")}: ${dispatches.join("; ")}`;
 }
 
 /** One line for each error, with the variants that have it; lines of WGSL follow where it did not compile. */
@@ -100,24 +109,25 @@ export function showErrors({ bouts }: KernelReport, sources: ReadonlyMap<string,
   });
 }
 
-/** The error of a variant; where WGSL did not compile with the line of the file. */
-function placed({ error = "", source }: VariantReport, sources: ReadonlyMap<string, string>): string {
-  const [first, ...excerpt] = error.split("\n");
+/** The error of a variant; where WGSL did not compile with the lines of the file, where these can be told. */
+function placed({ error = "", source, name }: VariantReport, sources: ReadonlyMap<string, string>): string {
+  const [first, ...expanded] = error.split("\n");
   const match = /^Cannot compile kernel ([\s\S]*?): (.*)$/.exec(first);
   const text = sources.get(source);
-  if (!match || !text) return error;
-  const line = lineIn(text, excerpt);
-  return [`Cannot compile ${source}${line === undefined ? "" : `:${line}`}: ${match[2]}`, ...excerpt].join(
-    "\n",
-  );
+  if (!match || text === undefined) return error;
+  const line = lineIn(text, expanded);
+  const variant = name && ` with ${name}`;
+  return line === undefined
+    ? [`Cannot compile ${source}${variant}: ${match[2]}`, ...expanded].join("\n")
+    : [`Cannot compile ${source}:${line}${variant}: ${match[2]}`, excerpt(text, line)].join("\n");
 }
 
 /**
  * The line of a file that stands in the middle of an excerpt of its expanded text; undefined where several may be meant, or
  * none is, as in what an #include or an #unroll has brought.
  */
-export function lineIn(text: string, excerpt: readonly string[]): number | undefined {
-  const parts = excerpt.map((line) => /^([> ]) +\d+ (.*)$/.exec(line));
+export function lineIn(text: string, expanded: readonly string[]): number | undefined {
+  const parts = expanded.map((line) => /^([> ]) +\d+ (.*)$/.exec(line));
   const at = parts.findIndex((part) => part?.[1] === ">");
   if (at < 0) return undefined;
   const wanted = parts.map((part) => part?.[2].trim() ?? "");
