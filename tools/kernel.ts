@@ -8,7 +8,7 @@ import { isFile, filesOf, type Order } from "../src/workshop/subject.ts";
 import type { KernelReport } from "../src/workshop/trial.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions } from "./device.ts";
-import { showChanges, showErrors, showReport } from "./kernel/show.ts";
+import { History, showErrors, showReport } from "./kernel/show.ts";
 import { Trials } from "./kernel/trials.ts";
 import { changed, look } from "./kernel/watch.ts";
 import { writeError } from "./output.ts";
@@ -108,14 +108,20 @@ function listener({ json, note }: Run) {
   };
 }
 
-async function tryOnce(host: Host, trials: Trials, order: Order, context: Run): Promise<KernelReport> {
+async function tryOnce(
+  host: Host,
+  trials: Trials,
+  order: Order,
+  context: Run,
+  legend = true,
+): Promise<KernelReport> {
   const listen = listener(context);
   const report = await trials.report({ order, what: "trial" }, listen).finally(() => listen.clear());
   const right = report.bouts.some(({ variants }) => variants.some(({ verdict }) => verdict === "right"));
   // Where nothing could be run there is nothing to show but why.
   const ran =
     right || report.bouts.some(({ variants }) => variants.some(({ verdict }) => verdict === "wrong"));
-  if (ran) for (const line of showReport(report)) context.print(line);
+  if (ran) for (const line of showReport(report, legend)) context.print(line);
   for (const line of showErrors(report, await textsOf(host, order))) context.note(`wavegate kernel: ${line}`);
   context.printJson(report);
   return report;
@@ -144,7 +150,8 @@ async function printTexts(trials: Trials, order: Order, context: Run): Promise<n
 
 /** Tries again whenever a file is saved, for ever: what is wrong is said, and waited for to be mended. */
 async function watch(host: Host, trials: Trials, order: Order, context: Run): Promise<never> {
-  let before: KernelReport | undefined;
+  const history = new History();
+  let legend = true;
   for (;;) {
     const files = await filesToWatch(host, order);
     if (files.length === 0)
@@ -155,7 +162,7 @@ async function watch(host: Host, trials: Trials, order: Order, context: Run): Pr
     const again = new AbortController();
     const saved = changed(states, again.signal);
     const outcome = await Promise.race([
-      tryOnce(host, trials, order, context).then(
+      tryOnce(host, trials, order, context, legend).then(
         (report) => ({ report }),
         (error: Error) => ({ error }),
       ),
@@ -165,9 +172,8 @@ async function watch(host: Host, trials: Trials, order: Order, context: Run): Pr
     if (outcome === undefined) trials.stop();
     else if ("error" in outcome) context.note(`wavegate kernel: ${outcome.error.message.split("\n")[0]}`);
     else {
-      const { report } = outcome;
-      if (before) for (const line of showChanges(before, report)) context.print(line);
-      before = report;
+      for (const line of history.changes(outcome.report)) context.print(line);
+      legend = false;
     }
     if (outcome !== undefined) context.note(`kernel: watching ${files.join(", ")}; Ctrl-C ends`);
     const names = await saved;

@@ -5,7 +5,8 @@ import type { Flags, Interface } from "../gpu/wgsl.ts";
 import { INCLUDE, stripComments } from "../gpu/wgsl.ts";
 import { readUtf8 } from "../io/encoding.ts";
 import { nearest } from "../io/nearest.ts";
-import { finite, mismatch, number, readJsonAs, record, strictObject } from "../io/schema.ts";
+import { isObject, readJsonValue } from "../io/config.ts";
+import { finite, keysOf, mismatch, number, parse, record, strictObject } from "../io/schema.ts";
 import { Expression, type Numbers } from "./expression.ts";
 
 const expression = v.union([finite, v.string()], "a number or an expression");
@@ -64,8 +65,16 @@ export type Variant = Readonly<Record<string, string | number | boolean>>;
 export const beside = (path: string, name: string): string =>
   /^\/|^\w:/.test(name) ? name : path.replace(/[^/]*$/, "") + name;
 
-/** Reads FILE.json. */
-export const readSpec = (host: Host, path: string): Promise<KernelSpec> => readJsonAs(host, path, schema);
+/** Reads FILE.json. A key that there is not is told before one that is missing: it may be what that was meant to be. */
+export async function readSpec(host: Host, path: string): Promise<KernelSpec> {
+  const value = await readJsonValue(host, path);
+  const keys = keysOf(schema);
+  const odd = isObject(value) ? Object.keys(value).find((key) => !keys.includes(key)) : undefined;
+  if (odd === undefined) return parse(schema, value, path);
+  const near = nearest(odd, keys);
+  const hint = near === undefined ? `there are ${keys.join(", ")}` : `did you mean ${near}?`;
+  throw new SyntaxError(`Cannot use ${path}: there is no key ${odd}; ${hint}`);
+}
 
 /** Reads WGSL. What it includes is looked for beside it; what is not there is left, for the package has it or nobody. */
 export async function readSource(host: Host, path: string): Promise<Source> {

@@ -38,6 +38,8 @@ export interface VariantReport {
   readonly bytesPerSecond?: number;
   /** Share of the ceiling that binds it; null without peaks or FLOPs. */
   readonly ceiling?: { readonly name: Ceiling; readonly share: number } | null;
+  /** Where it is of the other file: it against the same variant of the first. */
+  readonly against?: Verdict;
   /** The fastest of the bout against this one; absent on the fastest itself. */
   readonly behind?: Verdict;
 }
@@ -202,6 +204,10 @@ async function runBout(
     const { work, dispatches } = candidate;
     if (!timed) return { ...known, verdict: "right", work, dispatches };
     const { flops, bytes } = work;
+    const first = right.find(
+      ({ maker: each }) => each.source === makers[0].source && each.name === maker.name && each !== maker,
+    );
+    const twin = first && maker.source !== makers[0].source ? times[right.indexOf(first)] : undefined;
     const seconds = timed.warm.median / 1000;
     const least = leastTime(work, peaks);
     return {
@@ -209,6 +215,7 @@ async function runBout(
       flopsPerSecond: flops === null ? null : flops / seconds,
       bytesPerSecond: bytes / seconds,
       ceiling: least ? { name: least.ceiling, share: least.milliseconds / timed.warm.median } : null,
+      ...(twin ? { against: judge(twin.warm, timed.warm) } : {}),
       ...(timed === fastest ? {} : { behind: judge(fastest.warm, timed.warm) }),
     };
   });

@@ -21,7 +21,7 @@ const rate = (x: number | null | undefined): string =>
   x === null || x === undefined ? "–" : digits(x / 1e9);
 
 /** How something was measured, then a table for each shape. */
-export function* showReport(report: KernelReport): Generator<string> {
+export function* showReport(report: KernelReport, legend = true): Generator<string> {
   const { kernel, adapter, runs, clock, flush, peaks, notes, bouts } = report;
   const how = runs === 0 ? "" : `, ${runs} runs in turns by the ${clock === "gpu" ? "GPU's" : "wall"} clock`;
   yield `${kernel} on ${adapter}${how}`;
@@ -31,7 +31,7 @@ export function* showReport(report: KernelReport): Generator<string> {
     yield* showBout(bout, peaks);
     yield* showDispatches(bout);
   }
-  if (!bouts.some(({ variants }) => variants.some(({ times }) => times))) return;
+  if (!legend || !bouts.some(({ variants }) => variants.some(({ times }) => times))) return;
   yield "";
   yield `median ± half the interquartile range of a call; cold: after a copy of ${formatBytes(flush)}${
     peaks ? "" : "; `wavegate doctor --peaks` once gives the share of the ceiling"
@@ -41,12 +41,23 @@ export function* showReport(report: KernelReport): Generator<string> {
 function* showBout({ shape, variants }: BoutReport, peaks: boolean): Generator<string> {
   const sources = new Set(variants.map(({ source }) => source)).size > 1;
   if (shape) yield shape;
+  const first = sources ? variants[0].source : undefined;
   const rivals = variants.filter(({ times }) => times).length;
   const timed = rivals > 0;
   const header = [
     ...(sources ? ["from"] : []),
     ...["variant", "worst error", "relative", "rel L2"],
-    ...(timed ? ["warm ms", "cold ms", "GFLOP/s", "GB/s", ...(peaks ? ["ceiling"] : []), ""] : [""]),
+    ...(timed
+      ? [
+          "warm ms",
+          "cold ms",
+          "GFLOP/s",
+          "GB/s",
+          ...(peaks ? ["ceiling"] : []),
+          "",
+          ...(first === undefined ? [] : [`beside ${first}`]),
+        ]
+      : [""]),
   ];
   yield* formatTable(
     header,
@@ -77,6 +88,7 @@ function* showBout({ shape, variants }: BoutReport, peaks: boolean): Generator<s
                   ? [ceiling ? `${(100 * ceiling.share).toFixed(0)} % of ${ceiling.name}` : "–"]
                   : []),
                 behind ? behind.text : rivals > 1 ? "fastest" : "",
+                ...(first === undefined ? [] : [variant.against?.text ?? ""]),
               ]
             : ["–", "–", "–", "–", ...(peaks ? ["–"] : []), words]),
       ];
@@ -153,22 +165,39 @@ export function lineIn(text: string, expanded: readonly string[]): number | unde
   return scores.length > 0 && scores[0].score !== scores[1]?.score ? scores[0].number : undefined;
 }
 
-/** What became of each variant since the run before, a line each. */
-export function showChanges(before: KernelReport, after: KernelReport): string[] {
-  const key = (shape: string, { source, name }: VariantReport) => `${shape}\n${source}\n${name}`;
-  const old = new Map(
-    before.bouts.flatMap(({ shape, variants }) => variants.map((v) => [key(shape, v), v] as const)),
-  );
-  const many = after.bouts.length > 1;
-  return after.bouts.flatMap(({ shape, variants }) =>
-    variants.flatMap((now) => {
-      const then = old.get(key(shape, now));
-      const title = titleOf(now, many ? shape : "") || now.source;
-      if (!then) return [`${title}: new`];
-      if (then.verdict !== now.verdict) return [`${title}: was ${then.verdict}, is ${now.verdict}`];
-      if (!then.times || !now.times) return [];
-      const [a, b] = [then.times.warm, now.times.warm];
-      return [`${title}: ${digits(a.median)} → ${digits(b.median)} ms warm, ${judge(a, b).text}`];
-    }),
-  );
+/** What is known of a variant from the runs before. */
+interface Past {
+  readonly verdict: VariantReport["verdict"];
+  /** Of the last run that was timed. */
+  readonly warm: Measured | undefined;
+}
+
+/** The runs of a watch: each is compared with those before. */
+export class History {
+  #past: ReadonlyMap<string, Past> | undefined;
+
+  /** What became of each variant, a line each. */
+  changes({ bouts }: KernelReport): string[] {
+    const before = this.#past;
+    const now = new Map(before);
+    const lines: string[] = [];
+    for (const { shape, variants } of bouts)
+      for (const variant of variants) {
+        const { source, name, verdict, times } = variant;
+        const key = `${shape}\n${source}\n${name}`;
+        const past = before?.get(key);
+        now.set(key, { verdict, warm: times?.warm ?? past?.warm });
+        if (!before) continue;
+        const parts = [
+          !past ? "new" : past.verdict !== verdict ? `was ${past.verdict}, is ${verdict}` : "",
+          past?.warm && times
+            ? `${digits(past.warm.median)} → ${digits(times.warm.median)} ms warm, ${judge(past.warm, times.warm).text}`
+            : "",
+        ].filter(Boolean);
+        if (parts.length > 0)
+          lines.push(`${titleOf(variant, bouts.length > 1 ? shape : "")}: ${parts.join("; ")}`);
+      }
+    this.#past = now;
+    return lines;
+  }
 }
