@@ -8,6 +8,7 @@ import { isFile, filesOf, type Order } from "../src/workshop/subject.ts";
 import type { KernelReport } from "../src/workshop/trial.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions } from "./device.ts";
+import { showIsa } from "./kernel/isa.ts";
 import { History, showErrors, showReport } from "./kernel/show.ts";
 import { Trials } from "./kernel/trials.ts";
 import { changed, look } from "./kernel/watch.ts";
@@ -48,6 +49,11 @@ export const verb = defineVerb({
     runs: { type: "count", value: "N", default: 9, help: "times that are taken of each variant" },
     timeout: { type: "number", value: "S", default: 60, help: "seconds after which a run is ended" },
     watch: { type: "boolean", help: "again whenever a file of it is saved; Ctrl-C ends" },
+    isa: {
+      type: "string",
+      value: "NAMES",
+      help: "show what it becomes on GPUs that are not here, as navi31,sm_90, and run nothing",
+    },
     wgsl: { type: "boolean", help: "print the expanded WGSL, and run nothing" },
   },
   operands: { min: 1 },
@@ -65,6 +71,13 @@ export const verb = defineVerb({
     const trials = new Trials(host, values.timeout);
     try {
       if (values.wgsl) return await printTexts(trials, order, context);
+      if (values.isa !== undefined) {
+        const names = async () => [
+          ...new Set((await expanded(trials, order, context)).map(([name]) => name.split(" ")[0])),
+        ];
+        await showIsa(host, order, values.isa, names, context);
+        return 0;
+      }
       if (!values.watch) return failed(await tryOnce(host, trials, order, context));
       return await watch(host, trials, order, context);
     } finally {
@@ -141,8 +154,11 @@ async function textsOf(host: Host, { operand, against }: Order): Promise<Map<str
   return found;
 }
 
+const expanded = (trials: Trials, order: Order, { note }: Run): Promise<readonly [string, string][]> =>
+  trials.texts({ order, what: "wgsl" }, { phase: () => {}, note });
+
 async function printTexts(trials: Trials, order: Order, context: Run): Promise<number> {
-  const texts = await trials.texts({ order, what: "wgsl" }, { phase: () => {}, note: context.note });
+  const texts = await expanded(trials, order, context);
   for (const [name, text] of texts) context.print(`// ${name}\n${text}`);
   context.printJson(Object.fromEntries(texts));
   return 0;

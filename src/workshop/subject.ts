@@ -16,6 +16,7 @@ import {
   readSource,
   readSpec,
   type Source,
+  split,
   type Variant,
 } from "./spec.ts";
 
@@ -63,10 +64,31 @@ export async function filesOf(host: Host, { operand, against }: Order): Promise<
   return [...files];
 }
 
-async function ownSubject(host: Host, order: Order, cache: Map<string, unknown>): Promise<Subject> {
-  const { operand, against, dtype, backward } = order;
-  if (backward)
-    throw new ArgumentError(`Cannot use --backward: ${operand} is a file, its entry says what is run`);
+/** A file and the variants to try, as they are compiled. */
+export interface OwnVariants {
+  readonly source: Source;
+  /** Undefined where the text has only one. */
+  readonly entry: string | undefined;
+  /** Flags and overrides together. */
+  readonly variants: readonly Variant[];
+}
+
+/** What an order about a file compiles: its own variants, and those of the file that stands against it. */
+export async function ownVariants(host: Host, order: Order): Promise<OwnVariants[]> {
+  const { source, other, spec, variants, others } = await readOwn(host, order);
+  const compiled = (file: Source, of: readonly Variant[]) => ({
+    ...{ source: file, entry: spec.entry },
+    variants: of.map((variant) => {
+      const { flags, overrides } = split(file, variant);
+      return { ...flags, ...overrides };
+    }),
+  });
+  return [compiled(source, variants), ...(other ? [compiled(other, others)] : [])];
+}
+
+/** Reads a file, its JSON and the file against it. */
+async function readOwn(host: Host, order: Order) {
+  const { operand, against, dtype } = order;
   const json = specPath(operand);
   const source = await readSource(host, operand);
   if ((await host.kind(json)) === undefined)
@@ -85,15 +107,23 @@ async function ownSubject(host: Host, order: Order, cache: Map<string, unknown>)
   }
   const all = combinations(json, spec.variants, chosen);
   const variants = all.map((variant) => withType(source, variant));
+  const suited = other ? all.map((variant) => withType(other, suiting(other, variant))) : [];
+  const others = suited.filter((variant, i) => suited.findIndex((each) => same(each, variant)) === i);
+  return { json, spec, source, other, variants, others };
+}
+
+async function ownSubject(host: Host, order: Order, cache: Map<string, unknown>): Promise<Subject> {
+  const { operand } = order;
+  if (order.backward)
+    throw new ArgumentError(`Cannot use --backward: ${operand} is a file, its entry says what is run`);
+  const { json, spec, source, other, variants, others } = await readOwn(host, order);
   const open = () => openDevice(host, order.device);
   const bouts = sizesOf(json, spec, order.shapes).map((sizes) => {
-    const others = other ? all.map((variant) => withType(other, suiting(other, variant))) : [];
-    const unlike = others.filter((variant, i) => others.findIndex((each) => same(each, variant)) === i);
-    const instead = other && { source: other, variants: unlike };
+    const instead = other && { source: other, variants: others };
     const own: OwnKernel = { host, json, spec, sizes, cache, instead };
     const makers = [
       ...ownMakers(own, source, variants, open),
-      ...(other ? ownMakers(own, other, unlike, open) : []),
+      ...(other ? ownMakers(own, other, others, open) : []),
     ];
     return { shape: showSizes(sizes), makers };
   });
