@@ -8,7 +8,8 @@ import { isFile, filesOf, type Order } from "../src/workshop/subject.ts";
 import type { KernelReport } from "../src/workshop/trial.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions } from "./device.ts";
-import { showIsa } from "./kernel/isa.ts";
+import { showReport as showIsa } from "./isa.ts";
+import { isaReports } from "./kernel/isa.ts";
 import { History, showErrors, showReport } from "./kernel/show.ts";
 import { Trials } from "./kernel/trials.ts";
 import { changed, look } from "./kernel/watch.ts";
@@ -75,7 +76,15 @@ export const verb = defineVerb({
         const names = async () => [
           ...new Set((await expanded(trials, order, context)).map(([name]) => name.split(" ")[0])),
         ];
-        await showIsa(host, order, values.isa, names, context);
+        const targets = [...new Set(values.isa.split(","))];
+        const reports = await isaReports(host, order, targets, names);
+        for (const report of reports) for (const line of showIsa(report)) context.print(line);
+        context.printJson(
+          reports.map(({ kernels, ...rest }) => ({
+            ...rest,
+            kernels: kernels.map(({ code: _, ...kernel }) => kernel),
+          })),
+        );
         return 0;
       }
       if (!values.watch) return failed(await tryOnce(host, trials, order, context));

@@ -57,6 +57,9 @@ const LEVELS = [["||"], ["&&"], ["==", "!="], ["<", "<=", ">", ">="], ["+", "-"]
 const TOKEN =
   /\s*(?:(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(&&|\|\||[<>=!]=|[-+*/%^<>!?:()[\],]))/y;
 
+/** Most sums that are nested: as many places more than locals has a frame. */
+const DEEPEST = 16;
+
 /** A text that was parsed, and not yet given the meaning of its names. */
 export class Expression {
   readonly text: string;
@@ -70,12 +73,12 @@ export class Expression {
 
   /** Its value where all its names are numbers. */
   value(numbers: Numbers): number {
-    return this.#bind(numbers, new Map(), [])(new Float64Array(0));
+    return this.#bind(numbers, new Map(), [])(new Float64Array(DEEPEST));
   }
 
   /** A function of the values of `locals`, in their order; names are looked for there, then in `numbers`. */
   bind(numbers: Numbers, tensors: Tensors, locals: readonly string[]): (...values: number[]) => number {
-    const frame = new Float64Array(locals.length + 16);
+    const frame = new Float64Array(locals.length + DEEPEST);
     const run = this.#bind(numbers, tensors, locals);
     return (...values) => {
       for (let i = 0; i < values.length; i++) frame[i] = values[i];
@@ -123,10 +126,14 @@ class Reader {
     for (let at = 0; at < end; at = TOKEN.lastIndex) {
       TOKEN.lastIndex = at;
       const match = TOKEN.exec(text);
-      if (!match) throw this.#error(`"${text.slice(at).trimStart()[0]}" is not understood`, at);
+      if (!match) {
+        const odd = text.slice(at).trimStart();
+        throw this.#error(`"${odd[0]}" is not understood`, text.length - odd.length);
+      }
       const [, number, name, sign] = match;
+      const token = number ?? name ?? sign;
       const kind = number !== undefined ? "number" : name !== undefined ? "name" : "sign";
-      this.#tokens.push({ text: number ?? name ?? sign, at: match.index, kind });
+      this.#tokens.push({ text: token, at: TOKEN.lastIndex - token.length, kind });
     }
   }
 
@@ -276,9 +283,6 @@ function call(name: string, of: readonly Node[], scope: Scope): Run {
   const [a, b] = of.map((each) => bind(each, scope));
   return b ? (frame) => f(a(frame), b(frame)) : (frame) => f(a(frame));
 }
-
-/** Most that are nested: as many places more than locals has a frame. */
-const DEEPEST = 16;
 
 /** `sum(k < K, …)`: undefined where it is none, as in max(a, b). */
 function reduction(name: string, of: readonly Node[], scope: Scope): Run | undefined {

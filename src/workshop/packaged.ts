@@ -3,7 +3,6 @@ import { describeRun, type Run } from "../gpu/cost.ts";
 import type { Device } from "../gpu/device.ts";
 import { KERNELS, type Path, PATHS } from "../gpu/launch.ts";
 import { nearest } from "../io/nearest.ts";
-import { full } from "../ops/elementwise.ts";
 import type { Array64 } from "../records/float64.ts";
 import { loadRecords } from "../records/mod.ts";
 import type { OpInfo, Sample } from "../records/op_info.ts";
@@ -11,7 +10,7 @@ import { cannotRun, checkSample, float64Of, leavesOf, upload } from "../records/
 import { vjp } from "../tensor/autograd.ts";
 import { scope } from "../tensor/scope.ts";
 import { sameShape, type Shape, showShape } from "../tensor/shape.ts";
-import type { DType } from "../tensor/tensor.ts";
+import { type DType, Tensor } from "../tensor/tensor.ts";
 import {
   type Bout,
   type Candidate,
@@ -209,13 +208,13 @@ function makePackaged(
   const inputs = sample.inputs();
   const tensors = upload(device, inputs);
   const leaves = leavesOf(inputs).map((name) => tensors[name]);
-  let dy: ReturnType<typeof full> | undefined;
+  let dy: Tensor | undefined;
   const forward = () => scope(device, () => void sample.run(tensors, device));
   const both = () =>
     scope(device, () => {
       vjp(device, leaves, () => {
         const y = sample.run(tensors, device);
-        dy ??= full(device, y.shape, 1).keep();
+        dy ??= Tensor.from(device, new Float32Array(y.size).fill(1), y.shape).keep();
         return { outputs: [y], cotangents: [dy] };
       });
     });

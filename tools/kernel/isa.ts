@@ -4,38 +4,38 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import type { Host } from "../../src/host/host.ts";
 import { isFile, type Order, ownVariants } from "../../src/workshop/subject.ts";
-import type { Context } from "../cli.ts";
-import { verb as isa } from "../isa.ts";
+import { type IsaOptions, type IsaReport, isa } from "../isa/isa.ts";
+import { targetOf } from "../isa/targets.ts";
 
-/** `names`: KERNEL.ENTRY of what an operator of the package runs. */
-export async function showIsa(
+/** A report for each target. `names` gives KERNEL.ENTRY of what an operator of the package runs. */
+export async function isaReports(
   host: Host,
   order: Order,
-  targets: string,
+  targets: readonly string[],
   names: () => Promise<readonly string[]>,
-  context: Pick<Context, "json" | "print" | "printJson" | "note" | "progress" | "signal">,
-): Promise<void> {
-  const reports: unknown[] = [];
-  const run = async (operands: string[], own: { wgsl?: string; entry?: string; variant?: string } = {}) => {
-    const entry = own.entry === undefined ? [] : [own.entry];
-    await isa.main({
-      ...{ ...context, operands },
-      values: { target: targets, variant: own.variant, wgsl: own.wgsl, entry, asm: false, write: false },
-      printJson: (value) => void reports.push(value),
-    });
-  };
-  if (!isFile(order.operand)) await run([...(await names())]);
-  else
-    for (const { source, entry, variants } of await ownVariants(host, order)) {
-      const folder = mkdtempSync(join(tmpdir(), "wavegate-kernel-"));
-      try {
-        // With its own includes put in, under its own name.
-        const wgsl = join(folder, basename(source.path));
-        writeFileSync(wgsl, source.text);
-        for (const variant of variants) await run([], { wgsl, entry, variant: JSON.stringify(variant) });
-      } finally {
-        rmSync(folder, { recursive: true, force: true });
-      }
+): Promise<IsaReport[]> {
+  for (const target of targets) targetOf(target);
+  const folder = mkdtempSync(join(tmpdir(), "wavegate-kernel-"));
+  try {
+    const compiled = isFile(order.operand) ? await ownFiles(host, order, folder) : [{ names: await names() }];
+    const reports: IsaReport[] = [];
+    for (const target of targets) {
+      const each: IsaReport[] = [];
+      for (const what of compiled) each.push(await isa(host, { target, ...what }));
+      reports.push({ ...each[0], kernels: each.flatMap(({ kernels }) => kernels) });
     }
-  context.printJson(reports.flat());
+    return reports;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Every variant, as isa() takes it. Files are written to `folder` under their names, with their own includes put in. */
+async function ownFiles(host: Host, order: Order, folder: string): Promise<Omit<IsaOptions, "target">[]> {
+  return (await ownVariants(host, order)).flatMap(({ source, entry, variants }, i) => {
+    const file = join(folder, `${i > 0 ? "against-" : ""}${basename(source.path)}`);
+    writeFileSync(file, source.text);
+    const own = { file, entries: entry === undefined ? [] : [entry] };
+    return variants.map((values) => ({ own, values }));
+  });
 }

@@ -54,7 +54,7 @@ function* showBout({ shape, variants }: BoutReport, peaks: boolean): Generator<s
           "GFLOP/s",
           "GB/s",
           ...(peaks ? ["ceiling"] : []),
-          "",
+          rivals > 1 || first !== undefined ? "beside the fastest" : "",
           ...(first === undefined ? [] : [`beside ${first}`]),
         ]
       : [""]),
