@@ -1,7 +1,16 @@
 /** `wavegate kernel` as a process: what it prints, endless loops, and --watch while a file is edited. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -89,17 +98,14 @@ test("wrong usage has status 2", () => {
 
 /** A watch, and what it has written so far. */
 function startWatch(...args: string[]) {
-  const child = spawn(process.execPath, command(...args), {
-    cwd: root,
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  // One file for both streams keeps their order.
+  const log = join(folder, "watch.log");
+  const out = openSync(log, "w");
+  const child = spawn(process.execPath, command(...args), { cwd: root, env, stdio: ["ignore", out, out] });
+  closeSync(out);
   children.push(child);
-  let [written, seen] = ["", 0];
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding("utf8").on("data", (piece: string) => {
-      written += piece;
-    });
+  let seen = 0;
+  const written = () => readFileSync(log, "utf8");
   const ended = new Promise<{ status: number | null; signal: string | null }>((resolve) =>
     child.on("close", (status, signal) => resolve({ status, signal })),
   );
@@ -107,17 +113,18 @@ function startWatch(...args: string[]) {
   const next = async (): Promise<string> => {
     const limit = performance.now() + 240_000;
     for (;;) {
-      const end = written.indexOf("Ctrl-C ends\n", seen);
+      const all = written();
+      const end = all.indexOf("Ctrl-C ends\n", seen);
       if (end >= 0) {
-        const said = written.slice(seen, end);
+        const said = all.slice(seen, end);
         seen = end + "Ctrl-C ends\n".length;
         return said;
       }
-      assert.ok(performance.now() < limit && child.exitCode === null, `no run ended:\n${written}`);
+      assert.ok(performance.now() < limit && child.exitCode === null, `no run ended:\n${all}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   };
-  return { child, next, ended, written: () => written };
+  return { child, next, ended, written };
 }
 
 test("--watch runs again at each save, survives what is wrong, and ends by Ctrl-C", async () => {
