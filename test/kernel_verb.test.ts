@@ -85,6 +85,7 @@ test("wrong usage has status 2", () => {
     [[file, "--timeout", "0"], /--timeout 0: it is a number of seconds above 0/],
     [[file, "--shape", "M=3"], /has no size M; did you mean N\?|has no size M; there are N, C/],
     [[file, "--variant", "=3"], /it is like NAME=VALUE/],
+    [[file, "--wgsl", "--watch"], /Cannot use --wgsl and --watch at once/],
     [[file, "--backward"], /Cannot use --backward/],
     [[], /Cannot run without NAME/],
   ] as const) {

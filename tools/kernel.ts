@@ -64,6 +64,9 @@ export const verb = defineVerb({
       throw new UsageError(`Cannot read --timeout ${values.timeout}: it is a number of seconds above 0`);
     if (values.memory !== undefined && !(values.memory > 0))
       throw new UsageError(`Cannot read --memory ${values.memory}: it is a number of MiB above 0`);
+    const instead = [values.wgsl && "--wgsl", values.isa !== undefined && "--isa", values.watch && "--watch"];
+    const [one, other] = instead.filter((option) => option !== false);
+    if (other !== undefined) throw new UsageError(`Cannot use ${one} and ${other} at once: give one of them`);
     const host = await currentHost();
     const order = orderOf(operands[0], values);
     for (const file of [order.operand, order.against])

@@ -74,7 +74,8 @@ function declare({ path, text }: Source): Twin {
       .replace(/^.*[/\\]/, "")
       .replace(/\.wgsl$/, "")
       .replace(/[^\w./-]/g, "_") || "kernel";
-  return twin(`@${stem}@${++declared}`, text);
+  const name = `@${stem}@${++declared}`;
+  return twin(name, text);
 }
 
 /** Texts in which kernels are named as the files are. */
