@@ -1,11 +1,12 @@
 /** Runs an operator forward and backward and measures how far it is from its float64 reference. */
 import type { Device } from "../gpu/device.ts";
-import { convert } from "../ops/convert.ts";
+import { cast, convert } from "../ops/convert.ts";
 import { vjp } from "../tensor/autograd.ts";
 import { scope } from "../tensor/scope.ts";
 import { sameShape, type Shape, showShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { numericGradients } from "./differences.ts";
+import { f16ToF32, f32ToF16 } from "../io/dtype.ts";
 import { normal, type Numbers, relativeL2 } from "./float64.ts";
 import type { Arrays, Input, Sample, Tensors } from "./op_info.ts";
 
@@ -15,12 +16,19 @@ export interface Ran {
   /** The output on a tape; y where no input takes a gradient. */
   readonly recorded: Float32Array;
   readonly shape: Shape;
-  /** The weights of the loss Σ y·dy. */
+  /** The weights of the loss Σ y·dy; of y's dtype. */
   readonly dy: Float32Array;
   /** Gradient of each leaf, in their order; undefined where none arrived. */
   readonly gradients: readonly (Float32Array | undefined)[];
   /** Bytes that were left alive in the pool. */
   readonly leaked: number;
+}
+
+/** The values of a tensor of f32 or f16. */
+export async function floatsOf(t: Tensor): Promise<Float32Array> {
+  if (t.dtype !== "f16") return t.read();
+  using full = scope(t.device, () => cast(t, "f32"));
+  return await full.read();
 }
 
 /** What `prepare` makes is made in a scope, once for the run without a tape and once for that with one. */
@@ -30,20 +38,26 @@ export async function runOperator(
 ): Promise<Ran> {
   const { live } = device.pool.statistics;
   const plain = scope(device, () => prepare().call());
-  const { shape } = plain;
-  const dy = normal(plain.size, 991);
+  const { shape, dtype } = plain;
+  const drawn = normal(plain.size, 991);
+  const dy = dtype === "f16" ? f16ToF32(f32ToF16(drawn)) : drawn;
   const taped = scope(device, () => {
     const { leaves, call } = prepare();
     if (leaves.length === 0) return undefined;
     const { outputs, gradients } = vjp(device, leaves, () => ({
       outputs: [call()],
-      cotangents: [Tensor.from(device, dy, shape)],
+      cotangents: [cast(Tensor.from(device, dy, shape), dtype === "f16" ? "f16" : "f32")],
     }));
+    for (const leaf of leaves) {
+      const gradient = gradients.get(leaf);
+      if (gradient && gradient.dtype !== leaf.dtype)
+        throw new Error(`Cannot trust a gradient of ${gradient.dtype}: what it belongs to is ${leaf.dtype}`);
+    }
     return { output: outputs[0], gradients: leaves.map((leaf) => gradients.get(leaf)) };
   });
-  const y = await plain.read();
-  const recorded = (await taped?.output.read()) ?? y;
-  const gradients = await Promise.all(taped?.gradients.map((g) => g?.read()) ?? []);
+  const y = await floatsOf(plain);
+  const recorded = taped ? await floatsOf(taped.output) : y;
+  const gradients = await Promise.all(taped?.gradients.map((g) => g && floatsOf(g)) ?? []);
   for (const t of [plain, taped?.output, ...(taped?.gradients ?? [])]) t?.release();
   return { y, recorded, shape, dy, gradients, leaked: device.pool.statistics.live - live };
 }
@@ -70,6 +84,9 @@ export const leavesOf = (inputs: ReadonlyMap<string, Input>): string[] =>
 /** Why this device cannot run a sample; undefined where it can. */
 export const cannotRun = (device: Device, sample: Sample): string | undefined =>
   sample.f16 && !device.info.f16 ? `${device.info.name} has no f16` : undefined;
+
+/** Largest relative error of a value that is rounded to f16. */
+const F16_ROUNDING = 2 ** -11;
 
 /** One tensor beside its reference. */
 export interface Deviation {
@@ -112,9 +129,12 @@ export async function checkSample(device: Device, sample: Sample): Promise<Devia
   const deviation = (what: string, got: Numbers, want: Numbers, tolerance: number): Deviation => ({
     ...{ what, relL2: relativeL2(got, want), tolerance, got, want },
   });
-  const found = [deviation("y", ran.y, y.data, sample.tolerance)];
+  // Products of f16 weights by matrices round activations and gradients as well.
+  const rounding = sample.f16 && device.info.matrices.length > 0 ? F16_ROUNDING : 0;
+  const tolerance = Math.max(sample.tolerance, rounding);
+  const found = [deviation("y", ran.y, y.data, tolerance)];
   if (leaves.length === 0) return found;
-  found.push(deviation("the recorded y", ran.recorded, y.data, sample.tolerance));
+  found.push(deviation("the recorded y", ran.recorded, y.data, tolerance));
   const dy = Float64Array.from(ran.dy);
   const gradients = sample.gradients?.(arrays, dy) ?? numericGradients(sample, arrays, leaves, dy);
   for (const [i, name] of leaves.entries()) {
@@ -122,7 +142,7 @@ export async function checkSample(device: Device, sample: Sample): Promise<Devia
     const want = gradients[name];
     if (!got || !want)
       throw new Error(`Cannot trust ${sample.title}: ${name} has no ${got ? "reference" : "gradient"}`);
-    found.push(deviation(`the gradient of ${name}`, got, want, sample.gradientTolerance));
+    found.push(deviation(`the gradient of ${name}`, got, want, Math.max(sample.gradientTolerance, rounding)));
   }
   return found;
 }

@@ -4,9 +4,10 @@ import type { Device } from "../gpu/device.ts";
 import { KERNELS, type Path, PATHS } from "../gpu/launch.ts";
 import { nearest } from "../io/nearest.ts";
 import type { Array64 } from "../records/float64.ts";
+import { cast } from "../ops/convert.ts";
 import { loadRecords } from "../records/mod.ts";
 import type { OpInfo, Sample } from "../records/op_info.ts";
-import { cannotRun, checkSample, float64Of, leavesOf, upload } from "../records/run.ts";
+import { cannotRun, checkSample, float64Of, floatsOf, leavesOf, upload } from "../records/run.ts";
 import { vjp } from "../tensor/autograd.ts";
 import { scope } from "../tensor/scope.ts";
 import { sameShape, type Shape, showShape } from "../tensor/shape.ts";
@@ -155,16 +156,21 @@ function callsOf(device: Device, record: OpInfo, { shapes, dtype }: PackagedOrde
   return typed;
 }
 
-/** The call with those inputs in f16 that a sample of the record has in f16. */
+/** The call with those inputs in f16 that a sample of the record has in f16, the most that one has; as exact as that one is. */
 function inF16(record: OpInfo, call: Sample): Sample {
   const has = new Set(call.inputs().keys());
-  for (const sample of record.samples) {
-    if (!sample.f16) continue;
-    const names = [...sample.inputs()].filter(([, { dtype }]) => dtype === "f16").map(([name]) => name);
-    if (names.length > 0 && names.every((name) => has.has(name)))
-      return call.vary({ dtypes: Object.fromEntries(names.map((name) => [name, "f16" as DType])) });
-  }
-  throw new Error(`Cannot run ${record.name} in f16: no sample of its record has an input in f16`);
+  const found = record.samples
+    .map((sample) => ({
+      sample,
+      names: [...sample.blank()].filter(([, { dtype }]) => dtype === "f16").map(([name]) => name),
+    }))
+    .filter(({ names }) => names.length > 0 && names.every((name) => has.has(name)))
+    .sort((a, b) => b.names.length - a.names.length)[0];
+  if (!found)
+    throw new Error(`Cannot run ${record.name} in f16: no sample of its record has an input in f16`);
+  const { tolerance, gradientTolerance } = found.sample;
+  const dtypes = Object.fromEntries(found.names.map((name) => [name, "f16" as DType]));
+  return call.vary({ dtypes, tolerance, gradientTolerance });
 }
 
 function makerOf(
@@ -208,14 +214,12 @@ function makePackaged(
   const inputs = sample.inputs();
   const tensors = upload(device, inputs);
   const leaves = leavesOf(inputs).map((name) => tensors[name]);
-  let dy: Tensor | undefined;
+  const dy = order.backward ? cotangentOf(device, () => sample.run(tensors, device)) : undefined;
   const forward = () => scope(device, () => void sample.run(tensors, device));
   const both = () =>
     scope(device, () => {
       vjp(device, leaves, () => {
-        const y = sample.run(tensors, device);
-        dy ??= Tensor.from(device, new Float32Array(y.size).fill(1), y.shape).keep();
-        return { outputs: [y], cotangents: [dy] };
+        return { outputs: [sample.run(tensors, device)], cotangents: dy ? [dy] : [] };
       });
     });
   if (order.backward && leaves.length === 0)
@@ -248,7 +252,7 @@ function makePackaged(
       order.cache.set(call, want);
       phase("running");
       const y = scope(device, () => sample.run(tensors, device));
-      const got = await y.read();
+      const got = await floatsOf(y);
       if (!sameShape(y.shape, want.shape))
         throw new Error(
           `Cannot trust ${sample.title}: its shape is ${showShape(y.shape)}, not ${showShape(want.shape)}`,
@@ -260,6 +264,13 @@ function makePackaged(
     },
   };
 }
+
+/** Ones, of the shape and type of what a call gives. */
+const cotangentOf = (device: Device, call: () => Tensor): Tensor =>
+  scope(device, () => {
+    const { size, shape, dtype } = call();
+    return cast(Tensor.from(device, new Float32Array(size).fill(1), shape), dtype === "f16" ? "f16" : "f32");
+  });
 
 /** Every sample of a record, forward and gradients. */
 async function checkSamples(
