@@ -7,6 +7,8 @@ import { type Shape, sizeOf } from "../tensor/shape.ts";
 export interface Finding {
   /** "y", "the gradient of x". */
   readonly what: string;
+  /** Whether it is of another call than the one that is timed: a smaller one, of a record's samples. */
+  readonly sample?: true;
   readonly pass: boolean;
   /** ‖got − want‖ / ‖want‖; null where something is not finite. */
   readonly relL2: number | null;

@@ -1,10 +1,12 @@
 /** A kernel or an operator of the package: its record says what is right, and at what sizes it is timed. */
-import { describeRun, type Run } from "../gpu/cost.ts";
+import { type Dispatched, describeRun } from "../gpu/cost.ts";
 import type { Device } from "../gpu/device.ts";
 import { KERNELS, type Path, PATHS } from "../gpu/launch.ts";
+import type { Flags } from "../gpu/wgsl.ts";
 import { nearest } from "../io/nearest.ts";
 import type { Array64 } from "../records/float64.ts";
 import { cast } from "../ops/convert.ts";
+import { reshape } from "../ops/elementwise.ts";
 import { loadRecords } from "../records/mod.ts";
 import type { OpInfo, Sample } from "../records/op_info.ts";
 import { cannotRun, checkSample, float64Of, floatsOf, leavesOf, upload } from "../records/run.ts";
@@ -219,23 +221,24 @@ function makePackaged(
   const both = () =>
     scope(device, () => {
       vjp(device, leaves, () => {
-        return { outputs: [sample.run(tensors, device)], cotangents: dy ? [dy] : [] };
+        // A view: the cotangent itself may become a gradient, which the scope releases.
+        return { outputs: [sample.run(tensors, device)], cotangents: dy ? [reshape(dy, dy.shape)] : [] };
       });
     });
   if (order.backward && leaves.length === 0)
     throw new Error(`Cannot time the backward of ${record.name}: none of its inputs takes a gradient`);
   const run = order.backward ? both : forward;
-  const planned = runsOf(device, run);
+  const planned = dispatchesOf(device, run);
   return {
     device,
     work: workOf(planned),
-    dispatches: planned
-      .map(describeRun)
-      .map(({ kernel, entry, grid, variant }) => showDispatch(`${kernel}.${entry}`, grid, variant)),
+    dispatches: planned.map(({ kernel, entry, grid, variant }) =>
+      showDispatch(`${kernel}.${entry}`, grid, variant),
+    ),
     texts: new Map(
-      planned.map(({ twin, entry, variant: { flags = {} } }) => [
-        `${twin.name}.${entry} ${JSON.stringify(flags)}`,
-        device.kernels.expanded(twin.name, flags),
+      planned.map(({ kernel, entry, flags }) => [
+        `${kernel}.${entry} ${JSON.stringify(flags)}`,
+        device.kernels.expanded(kernel, flags),
       ]),
     ),
     run,
@@ -283,16 +286,24 @@ async function checkSamples(
     if (cannotRun(device, sample)) continue;
     phase(`checking ${sample.title}`);
     for (const { what, got, want, tolerance } of await checkSample(device, sample))
-      findings.push(compare(`${what} of ${sample.title}`, [want.length], got, want, tolerance));
+      findings.push({
+        ...compare(`${what} of ${sample.title}`, [want.length], got, want, tolerance),
+        sample: true,
+      });
   }
   return findings;
 }
 
-/** What a body would dispatch. */
-function runsOf(device: Device, body: () => void): Run[] {
-  const found: Run[] = [];
+/** A dispatch, and the flags that its text is expanded with. */
+type Expanded = Dispatched & { readonly flags: Flags };
+
+/** What a body would dispatch; none of it is. Described at once: tensors that the body makes end with it. */
+function dispatchesOf(device: Device, body: () => void): Expanded[] {
+  const found: Expanded[] = [];
   const { recorder } = device;
-  recorder.observer = { observe: (run) => void found.push(run) };
+  recorder.observer = {
+    observe: (run) => void found.push({ ...describeRun(run), flags: run.variant.flags ?? {} }),
+  };
   try {
     body();
   } finally {
@@ -301,8 +312,7 @@ function runsOf(device: Device, body: () => void): Run[] {
   return found;
 }
 
-function workOf(runs: readonly Run[]): Work {
-  const all = runs.map(describeRun);
+function workOf(all: readonly Dispatched[]): Work {
   const flops = all.every((each) => each.flops !== undefined);
   return {
     flops: flops ? all.reduce((sum, each) => sum + (each.flops ?? 0), 0) : null,

@@ -26,7 +26,7 @@ export interface VariantReport {
   readonly verdict: "right" | "wrong" | "refused";
   /** What is wrong, in a line; lines of WGSL may follow. */
   readonly error?: string;
-  /** The tensor that is farthest from its reference, relative to its tolerance. */
+  /** The tensor that is farthest from its reference, relative to its tolerance: of all that are wrong, else of the call that is timed. */
   readonly farthest?: Finding;
   /** How many tensors were compared. */
   readonly compared: number;
@@ -223,8 +223,9 @@ async function runBout(
   return { shape, variants };
 }
 
-const distance = ({ pass, relL2, tolerance }: Finding): number =>
-  (pass ? 0 : 1e9) + (relL2 ?? 1e8) / Math.max(tolerance, 1e-12);
+/** What does not pass is farthest, and of what does what was timed. */
+const distance = ({ pass, sample, relL2, tolerance }: Finding): number =>
+  (pass ? (sample ? -1e12 : 0) : 1e9) + (relL2 ?? 1e8) / Math.max(tolerance, 1e-12);
 
 /** As messages name a variant. */
 export const titleOf = ({ name, source }: { name: string; source: string }, shape: string): string =>

@@ -100,7 +100,7 @@ function* showBout({ shape, variants }: BoutReport, peaks: boolean): Generator<s
 function* showDispatches({ variants }: BoutReport): Generator<string> {
   for (const { name, source, dispatches = [] } of variants)
     if (source === "package" || !dispatches.every((each) => each.includes(name)))
-      yield `${titleOf({ name, source }, "")}: ${dispatches.join("; ")}`;
+      for (const each of dispatches) yield `${titleOf({ name, source }, "")}: ${each}`;
 }
 
 /** One line for each error, with the variants that have it; lines of WGSL follow where it did not compile. */
