@@ -450,7 +450,7 @@ test("kernels and operators of the package go by their records", async () => {
   else {
     const [{ variants: typed }] = (await attempt(half)).bouts;
     assert.ok(typed.every(({ verdict, times }) => verdict === "right" && times));
-    assert.ok(typed.every(({ farthest }) => farthest?.what === "y" && farthest.tolerance === 1e-3));
+    assert.ok(typed.every(({ farthest }) => farthest?.what === "y"));
   }
 });
 
@@ -459,13 +459,10 @@ test("a text in the place of a kernel of the package is held to the record", asy
   copyFileSync(join(root, "kernels/softplus.wgsl"), same);
   const order = { shapes: ["x=3x17"], against: same };
   assert.ok(verdicts(await attempt(orderOf("softplus", order))).every((verdict) => verdict === "right"));
-  writeFileSync(
-    same,
-    readFileSync(same, "utf8").replace(
-      "dx[i] = dy[i] * sigmoid(x[i]);",
-      "dx[i] = dy[i] * sigmoid(1.01 * x[i]);",
-    ),
-  );
+  const right = readFileSync(same, "utf8");
+  const text = right.replace(/(fn backward[\s\S]*)\bsigmoid\(/, "$1 1.01 * sigmoid(");
+  assert.notEqual(text, right);
+  writeFileSync(same, text);
   const report = await attempt(orderOf("softplus", order));
   assert.deepEqual(new Set(verdicts(report)), new Set(["right", "wrong"]));
   assert.match(
