@@ -430,6 +430,45 @@ test("another file is held to the same reference, or is one", async () => {
   assert.match(equal.notes.join(), /other\.wgsl is taken as right/);
 });
 
+test("another file with a JSON of its own is called by that, with the first's values and reference", async () => {
+  const file = write("first", wgsl, spec);
+  const source = `
+    struct Dims { size: u32, C: u32 }
+    @group(0) @binding(0) var<storage, read> w: array<f32>;
+    @group(0) @binding(1) var<storage, read> x: array<f32>;
+    @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+    @group(0) @binding(3) var<uniform> d: Dims;
+    override LANES: u32 = 32;
+    @compute @workgroup_size(LANES)
+    fn each(@builtin(global_invocation_id) id: vec3u) {
+      if (id.x >= d.size) { return; }
+      let row = id.x - id.x % d.C;
+      var squares = 0.0;
+      for (var c = 0u; c < d.C; c++) { squares += x[row + c] * x[row + c]; }
+      y[id.x] = x[id.x] * w[id.x % d.C] / sqrt(squares / f32(d.C) + 1e-6);
+    }
+    @compute @workgroup_size(1)
+    fn nothing() { y[0] = x[0] * w[0] * f32(d.C); }`;
+  const json = {
+    ...{ entry: "each", shapes: [{}], buffers: { x: { shape: [] }, y: { shape: [] }, w: { shape: [] } } },
+    ...{ grid: ["ceil(N * C / LANES)"], dims: { size: "N * C" }, variants: { LANES: [16, 64] } },
+  };
+  const against = write("second", source, json);
+  const order = orderOf(file, { against, runs: 1 });
+  const report = await attempt(order);
+  assert.deepEqual(
+    report.bouts[0].variants.map(({ name, verdict }) => [name, verdict]),
+    [
+      ["WG=8", "right"],
+      ["LANES=16", "right"],
+      ["LANES=64", "right"],
+    ],
+  );
+  assert.ok((await filesOf(host, order)).includes(against.replace(".wgsl", ".json")));
+  const without = write("first_without", wgsl, { ...spec, reference: undefined });
+  assert.deepEqual(verdicts(await attempt(orderOf(without, { against }))), ["right", "right", "right"]);
+});
+
 test("kernels and operators of the package go by their records", async () => {
   const report = await attempt(orderOf("softplus", { runs: 1, shapes: ["x=3x17"], backward: true }));
   const [{ shape, variants }] = report.bouts;

@@ -41,7 +41,11 @@ export interface OwnKernel {
   /** Of inputs and references, from run to run: the same key stands for the same values. */
   readonly cache: Map<string, unknown>;
   /** A file that takes the reference's place where there is none. */
-  readonly instead?: { readonly source: Source; readonly variants: readonly Variant[] };
+  readonly instead?: {
+    readonly own: OwnKernel;
+    readonly source: Source;
+    readonly variants: readonly Variant[];
+  };
 }
 
 /** A buffer of the kernel. */
@@ -269,6 +273,10 @@ const numericOf = (variant: Variant): Numbers =>
     ),
   );
 
+/** The same in every file that has a buffer of the name. */
+const seedOf = (name: string): number =>
+  [...name].reduce((hash, letter) => (Math.imul(hash, 31) + letter.charCodeAt(0)) >>> 0, 7);
+
 async function buffersOf(
   device: Device,
   own: OwnKernel,
@@ -287,7 +295,8 @@ async function buffersOf(
   const reached = reachableIn(text)(entry);
   const used = storage.filter(({ name }) => reached.has(name));
   const found: Buffer[] = [];
-  for (const [seed, { name, access, element, binding }] of used.entries()) {
+  for (const { name, access, element, binding } of used) {
+    const seed = seedOf(name);
     const given = spec.buffers[name];
     if (!given)
       throw new Error(
@@ -421,10 +430,10 @@ async function byOther(
     throw new Error(
       `Cannot use ${own.json}: it lacks the key reference, definitions, a module or a file; or give --against OTHER.wgsl, which is then taken as right`,
     );
-  const { source, variants } = instead;
+  const { own: other, source, variants } = instead;
   const kernel = declare(source);
-  const call = callOf(device, own, source, kernel, variants[0]);
-  const buffers = await buffersOf(device, own, source, call);
+  const call = callOf(device, other, source, kernel, variants[0]);
+  const buffers = await buffersOf(device, other, source, call);
   const bound: Record<string, Bound> = {};
   try {
     for (const buffer of buffers) {

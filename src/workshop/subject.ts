@@ -1,4 +1,5 @@
 /** From a command line to what is tried: a file of one's own, or a kernel or operator of the package. */
+import { resolve } from "node:path";
 import { type Device, type DeviceOptions, openDevice } from "../gpu/device.ts";
 import { type Path, PATHS } from "../gpu/launch.ts";
 import { stripComments } from "../gpu/wgsl.ts";
@@ -57,6 +58,7 @@ export async function filesOf(host: Host, { operand, against }: Order): Promise<
   if (!isFile(operand)) return [...files];
   const json = specPath(operand);
   files.add(json);
+  if (against !== undefined && (await host.kind(specPath(against))) === "file") files.add(specPath(against));
   const spec = await readSpec(host, json).catch(() => undefined);
   if (typeof spec?.reference === "string") files.add(beside(json, spec.reference));
   for (const { init } of Object.values(spec?.buffers ?? {}))
@@ -75,15 +77,18 @@ export interface OwnVariants {
 
 /** What an order about a file compiles: its own variants, and those of the file that stands against it. */
 export async function ownVariants(host: Host, order: Order): Promise<OwnVariants[]> {
-  const { source, other, spec, variants, others } = await readOwn(host, order);
-  const compiled = (file: Source, of: readonly Variant[]) => ({
-    ...{ source: file, entry: spec.entry },
+  const { source, other, called, spec, variants, others } = await readOwn(host, order);
+  const compiled = (file: Source, entry: string | undefined, of: readonly Variant[]) => ({
+    ...{ source: file, entry },
     variants: of.map((variant) => {
       const { flags, overrides } = split(file, variant);
       return { ...flags, ...overrides };
     }),
   });
-  return [compiled(source, variants), ...(other ? [compiled(other, others)] : [])];
+  return [
+    compiled(source, spec.entry, variants),
+    ...(other ? [compiled(other, called?.spec.entry, others)] : []),
+  ];
 }
 
 /** Reads a file, its JSON and the file against it. */
@@ -107,23 +112,67 @@ async function readOwn(host: Host, order: Order) {
   }
   const all = combinations(json, spec.variants, chosen);
   const variants = all.map((variant) => withType(source, variant));
-  const suited = other ? all.map((variant) => withType(other, suiting(other, variant))) : [];
+  const called = other && (await calledBy(host, json, spec, other));
+  const suited =
+    called && other
+      ? combinations(
+          called.json,
+          called.spec.variants,
+          called.json === json ? chosen : suitingAll(other, chosen),
+        ).map((variant) => withType(other, suiting(other, variant)))
+      : [];
   const others = suited.filter((variant, i) => suited.findIndex((each) => same(each, variant)) === i);
-  return { json, spec, source, other, variants, others };
+  return { json, spec, source, other, called, variants, others };
 }
+
+/**
+ * How the file against another is called: as that, or where it has a JSON of its own by the entry, grid, dims and variants of
+ * this. Buffers that both have are filled, and results held to the reference, as those of the first.
+ */
+async function calledBy(
+  host: Host,
+  json: string,
+  spec: KernelSpec,
+  { path }: Source,
+): Promise<{ json: string; spec: KernelSpec }> {
+  const own = specPath(path);
+  if (own === json || own === path || (await host.kind(own)) === undefined) return { json, spec };
+  const { entry, grid, dims, variants, buffers } = await readSpec(host, own);
+  const from = (file: string) => resolve(beside(json, file));
+  const shared = Object.entries(buffers).map(([name, buffer]) => {
+    const first = spec.buffers[name] ?? buffer;
+    const { init } = first;
+    const moved = typeof init === "object" && first !== buffer ? { ...init, file: from(init.file) } : init;
+    return [name, { ...first, init: moved }];
+  });
+  const { reference } = spec;
+  return {
+    json: own,
+    spec: {
+      ...{ ...spec, entry, grid, dims, variants, buffers: Object.fromEntries(shared) },
+      reference: typeof reference === "string" ? from(reference) : reference,
+    },
+  };
+}
+
+/** Of what was chosen what a file has. */
+const suitingAll = <T>(source: Source, chosen: ReadonlyMap<string, T>): Map<string, T> => {
+  const known = suiting(source, Object.fromEntries([...chosen.keys()].map((name) => [name, true])));
+  return new Map([...chosen].filter(([name]) => name in known));
+};
 
 async function ownSubject(host: Host, order: Order, cache: Map<string, unknown>): Promise<Subject> {
   const { operand } = order;
   if (order.backward)
     throw new ArgumentError(`Cannot use --backward: ${operand} is a file, its entry says what is run`);
-  const { json, spec, source, other, variants, others } = await readOwn(host, order);
+  const { json, spec, source, other, called, variants, others } = await readOwn(host, order);
   const open = () => openDevice(host, order.device);
   const bouts = sizesOf(json, spec, order.shapes).map((sizes) => {
-    const instead = other && { source: other, variants: others };
-    const own: OwnKernel = { host, json, spec, sizes, cache, instead };
+    const theirs: OwnKernel | undefined = called && { host, ...called, sizes, cache };
+    const instead = theirs && other && { own: theirs, source: other, variants: others };
     const makers = [
-      ...ownMakers(own, source, variants, open),
-      ...(other ? ownMakers(own, other, others, open) : []),
+      ...ownMakers({ host, json, spec, sizes, cache, instead }, source, variants, open),
+      ...(theirs && other ? ownMakers({ ...theirs, instead }, other, others, open) : []),
     ];
     return { shape: showSizes(sizes), makers };
   });
