@@ -7,7 +7,9 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { currentHost } from "../src/host/current.ts";
 import { writeSafetensors } from "../src/io/safetensors_writer.ts";
+import { softplus } from "../src/ops/softplus.ts";
 import { activations } from "../src/records/float64.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
 import { compare, indexOf } from "../src/workshop/candidate.ts";
 import { Expression, parseDefined } from "../src/workshop/expression.ts";
 import { filesOf, type Order, ownVariants, readSubject } from "../src/workshop/subject.ts";
@@ -17,7 +19,8 @@ import { testDevice } from "./device.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const host = await currentHost();
-const { info } = await testDevice();
+const device = await testDevice();
+const { info } = device;
 const folder = mkdtempSync(join(tmpdir(), "wavegate-workshop-"));
 after(() => rmSync(folder, { recursive: true }));
 
@@ -508,6 +511,18 @@ test("a text in the place of a kernel of the package is held to the record", asy
     await errorOf(orderOf("softplus", order)),
     /softplus\.wgsl .*: the gradient of x of softplus\(\) of x /,
   );
+});
+
+test("no source is substituted for a kernel that was compiled", async () => {
+  const x = Tensor.from(device, Float32Array.of(1, 2, 3, 4), [4]);
+  const y = softplus(x);
+  await device.idle();
+  assert.throws(
+    () => device.kernels.substitute("softplus", ""),
+    /^Error: Cannot substitute kernel softplus: it was compiled/,
+  );
+  x.release();
+  y.release();
 });
 
 test("lineIn() finds the line of a file, or says that it cannot tell", () => {
