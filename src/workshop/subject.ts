@@ -8,7 +8,8 @@ import { ArgumentError } from "../io/argument_error.ts";
 import { nearest } from "../io/nearest.ts";
 import type { Shape } from "../tensor/shape.ts";
 import type { Subject } from "./candidate.ts";
-import { type OwnKernel, ownMakers } from "./own.ts";
+import { ownMakers } from "./own.ts";
+import type { OwnKernel } from "./own_call.ts";
 import { packagedBouts, recordsOf } from "./packaged.ts";
 import {
   beside,
