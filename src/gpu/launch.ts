@@ -107,13 +107,11 @@ const NO_TILES = attentionSlices(ATTENTION_TILES[0], 8).flags;
 
 /**
  * Attention with heads as wide as `D`. `rows`: queries or keys that a workgroup takes; `slices`: workgroups that share a head;
- * `kv`: 2 where the gradients of keys and of values are workgroups of their own. `half`: q, k and v are f16; only tiles keep the
- * sums of those in f32.
+ * `kv`: 2 where the gradients of keys and of values are workgroups of their own.
  */
-function attention(on: DeviceInfo, { D, half = false }: { D: number; half?: boolean }) {
-  if (on.path === "portable" || half) {
-    // On CPU adapters the tile that compiles soonest.
-    const tile = on.path === "portable" ? attentionTile(on) : ATTENTION_TILES[1];
+function attention(on: DeviceInfo, { D }: { D: number }) {
+  if (on.path === "portable") {
+    const tile = attentionTile(on);
     const { slices, flags } = attentionSlices(tile, Math.ceil(D / 4));
     return {
       ...{ rows: 32, slices, kv: 2, overrides: NONE },

@@ -7,6 +7,7 @@ import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { notDifferentiable, noteSeed, record } from "../tensor/tape.ts";
 import { checkFloat, elementFlags, Tensor, unread } from "../tensor/tensor.ts";
+import { cast } from "./convert.ts";
 import { checkRate, dropping } from "./dropout.ts";
 
 /** What the costs of attention are made of. */
@@ -171,6 +172,15 @@ function widthOf(qkv: Tensor): number {
   return qkv.shape[2] / 3;
 }
 
+/** By f32 copies of q, k and v: of the two bodies the one without tiles adds up in what it stores. */
+function inFull(op: string, C: number, q: Slice, key: Slice, value: Slice, options: AttentionOptions) {
+  const tensor = cast(q.tensor, "f32");
+  const other = key.tensor === q.tensor ? tensor : cast(key.tensor, "f32");
+  const slices = [{ ...q, tensor }, { ...key, tensor: other }, { ...value, tensor: other }] as const;
+  const { y, probabilities } = run(op, C, ...slices, options);
+  return { y: cast(y, "f16"), probabilities };
+}
+
 function run(
   op: string,
   C: number,
@@ -194,11 +204,11 @@ function run(
   checkFloat(op, packed ? { qkv: q.tensor } : { q: q.tensor, kv: key.tensor });
   const { device } = q.tensor;
   const { X } = elementFlags(q.tensor);
-  const half = X === "f16";
   const vec = D % 4 === 0;
-  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D, half });
+  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D });
+  if (X === "f16" && !flags.tiled) return inFull(op, C, q, key, value, options);
   const variant: Variant = {
-    flags: { enables: [...enables, ...(half ? ["f16"] : [])].map((e) => `enable ${e};`).join(" "), vec, X, ...flags },
+    flags: { enables: [...enables, ...(X === "f16" ? ["f16"] : [])].map((e) => `enable ${e};`).join(" "), vec, X, ...flags },
     overrides,
   };
   const drawn = dropout?.seed ?? 0;
