@@ -176,7 +176,11 @@ function widthOf(qkv: Tensor): number {
 function inFull(op: string, C: number, q: Slice, key: Slice, value: Slice, options: AttentionOptions) {
   const tensor = cast(q.tensor, "f32");
   const other = key.tensor === q.tensor ? tensor : cast(key.tensor, "f32");
-  const slices = [{ ...q, tensor }, { ...key, tensor: other }, { ...value, tensor: other }] as const;
+  const slices = [
+    { ...q, tensor },
+    { ...key, tensor: other },
+    { ...value, tensor: other },
+  ] as const;
   const { y, probabilities } = run(op, C, ...slices, options);
   return { y: cast(y, "f16"), probabilities };
 }
@@ -208,7 +212,12 @@ function run(
   const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D });
   if (X === "f16" && !flags.tiled) return inFull(op, C, q, key, value, options);
   const variant: Variant = {
-    flags: { enables: [...enables, ...(X === "f16" ? ["f16"] : [])].map((e) => `enable ${e};`).join(" "), vec, X, ...flags },
+    flags: {
+      enables: [...enables, ...(X === "f16" ? ["f16"] : [])].map((e) => `enable ${e};`).join(" "),
+      vec,
+      X,
+      ...flags,
+    },
     overrides,
   };
   const drawn = dropout?.seed ?? 0;

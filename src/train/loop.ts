@@ -331,7 +331,7 @@ function refuseStep(
 /** Ends a run whose loss or gradient is not finite, naming the first tensor that was not. */
 async function stop<B>(
   device: Device,
-  { task, stage, run }: ResolvedOptions<B>,
+  { task, stage, run, config }: ResolvedOptions<B>,
   batches: readonly B[],
   mode: (micro: number) => { training: { next: () => number } },
   step: number,
@@ -339,7 +339,8 @@ async function stop<B>(
   await run.flush();
   for (const [micro, batch] of batches.entries()) {
     const name = await firstBadTensor(device, task, batch, mode(micro));
-    if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite`);
+    const hint = config.activations === "f16" ? "; f16 activations end at 65504" : "";
+    if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite${hint}`);
   }
   throw new Error(`Stopped at step ${step} of stage ${stage}: the sum over its micro-batches is not finite`);
 }
