@@ -16,7 +16,8 @@ import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { capture } from "../src/tensor/capture.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { AdamW } from "../src/train/optimizer.ts";
-import { openBenchDevice } from "./measure.ts";
+import { openBenchDevice } from "./device.ts";
+import { note } from "./measure.ts";
 
 const ROUNDS = 60;
 const MANY = 120;
@@ -149,8 +150,11 @@ const quantile = (values: number[], q: number) =>
     .padStart(6);
 console.log(`Microseconds of CPU a dispatch, ${device.host.describe()}, ${device.info.name}`);
 console.log(`  ${"".padEnd(34)} dispatches  recorded: least, median   with submits: least, median`);
-for (const [name, { count, record, whole }] of times)
+for (const [name, { count, record, whole }] of times) {
+  note(device, { name: `${name.trim()}, recorded, a dispatch`, wall: record.map((us) => us / 1000) });
+  note(device, { name: `${name.trim()}, with submits, a dispatch`, wall: whole.map((us) => us / 1000) });
   console.log(
     `  ${name.padEnd(34)} ${String(count).padStart(10)}  ${quantile(record, 0).padStart(15)}  ${quantile(record, 0.5)}   ${quantile(whole, 0).padStart(18)}  ${quantile(whole, 0.5)}`,
   );
+}
 process.exit(0);
