@@ -11,4 +11,5 @@ export const SUMMARIES = {
   train: "train a system of the paper, or go on with a run",
   evaluate: "measure UA, WA, WER and the confusion matrix of a model on a held-out session",
   profile: "time every kernel of a model, a recognition or a training step; compare two profiles",
+  isa: "show what kernels become on GPUs that are not here: registers, spills, inner loops",
 } as const;

@@ -4,6 +4,7 @@
  * last bits of results; never more than that.
  */
 import type { DeviceInfo } from "./adapter.ts";
+import { checkTile, GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
 import type { Grid } from "./kernel.ts";
 
 /**
@@ -56,22 +57,70 @@ function rowsPerSubgroup(M: number, transA: boolean, transB: boolean, lanes: num
   return transB && M >= 256 ? 32 : 16;
 }
 
-/** Y (M, N) by workgroups that compute `rows` × `columns` of it each. */
-function matmul(
-  on: DeviceInfo,
-  { M, transA = false, transB = false }: { M: number; transA?: boolean; transB?: boolean },
-) {
+/** A product for which a tile is chosen. */
+interface Product {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly batch?: number;
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  /** In place of the choice. */
+  readonly tile?: GemmTile;
+}
+
+/** Workgroups that keep a GPU busy, and the fewest k's that repay adding up one more slice. */
+const BUSY = 128;
+const FEWEST_K = 256;
+
+/**
+ * The tile of a product. On GPUs it goes by the machine code that drivers make: 8 × 4 sums a thread, 8 × 8 where the workgroups
+ * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. K goes in slices where workgroups
+ * are few.
+ */
+export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmTile {
+  if (on.cpu || narrow(on)) return M <= 32 ? GEMM_TILES.cpuFlat : GEMM_TILES.cpu;
+  const intel = on.vendor === "intel";
+  const groupsOf = ({ BM, BN }: GemmTile) => Math.ceil(M / BM) * Math.ceil(N / BN) * batch;
+  const large = N >= 4096 && groupsOf(GEMM_TILES.large) >= 2 * BUSY;
+  const [flat, tall] = intel
+    ? (["smallFlat", "small"] as const)
+    : (["flat", large ? "large" : "usual"] as const);
+  const tile = GEMM_TILES[M <= 128 ? flat : tall];
+  const splitK = Math.max(1, Math.min(8, Math.ceil(BUSY / groupsOf(tile)), Math.floor(K / FEWEST_K)));
+  const subgroup = intel && on.subgroupSizes.length > 0 ? { subgroup: Math.min(...on.subgroupSizes) } : {};
+  return { ...tile, ...subgroup, splitK };
+}
+
+/** Flags of the body that is not taken: at one value they cost no further module. */
+const NO_LANES = { ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
+const NO_TILE = tileFlags(GEMM_TILES.usual);
+
+/** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
+function matmul(on: DeviceInfo, product: Product) {
+  const { M, K, transA = false, transB = false } = product;
   if (on.path !== "subgroups") {
-    // These flags stand in the other body alone: at one value they cost no further module.
-    const flags = { subgroups: false, ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
-    return { rows: 64, columns: 64, flags };
+    if (product.tile) checkTile(product.tile, on.subgroupSizes);
+    const tile = product.tile ?? gemmTile(on, product);
+    const sliceK = Math.max(1, Math.ceil(K / tile.splitK / tile.BK)) * tile.BK;
+    const splits = Math.max(1, Math.ceil(K / sliceK));
+    return {
+      ...{ rows: tile.BM, columns: tile.BN, splits, sliceK },
+      enables: tile.subgroup ? ["subgroups", "subgroup_size_control"] : [],
+      flags: { subgroups: false, ...NO_LANES, ...tileFlags({ ...tile, splitK: splits }) },
+    };
   }
+  if (product.tile)
+    throw new Error("Cannot take a tile on path subgroups: lanes hold its products, path portable has tiles");
   const lanes = on.subgroup;
   const ROWS = rowsPerSubgroup(M, transA, transB, lanes);
   const HELD = transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
   const LOADS = (transA ? ROWS / 4 : ROWS) / HELD;
-  const flags = { subgroups: true, ROWS, LANES: lanes, HELD, LOADS, LAST: ROWS - 1 };
-  return { rows: ROWS, columns: 4 * lanes, flags };
+  return {
+    ...{ rows: ROWS, columns: 4 * lanes, splits: 1, sliceK: K },
+    enables: ["subgroups"],
+    flags: { ...NO_TILE, subgroups: true, ROWS, LANES: lanes, HELD, LOADS, LAST: ROWS - 1 },
+  };
 }
 
 const TABLE = {
