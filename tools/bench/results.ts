@@ -61,8 +61,10 @@ export function collect(path: string): Bench[] {
   for (const text of readFileSync(path, "utf8").split("\n")) {
     if (text === "") continue;
     const { bench, adapter, driver, wall, gpu, ...rest } = parse(lineSchema, JSON.parse(text), path);
-    let of = benches.find((b) => b.bench === bench && b.adapter === adapter && b.driver === driver);
-    if (!of) benches.push((of = { bench, adapter, driver, cases: [] }));
+    const of = benches.find((b) => b.bench === bench && b.adapter === adapter && b.driver === driver) ?? {
+      ...{ bench, adapter, driver, cases: [] },
+    };
+    if (!benches.includes(of)) benches.push(of);
     const known = of.cases.find(({ name }) => name === rest.name);
     const measured = { wall, ...(gpu && { gpu }) };
     if (known) known.runs.push(measured);
