@@ -3,7 +3,7 @@
  * in one table, by kernel, and by entry point where one differs. They change speed and, as sums run in another order, the
  * last bits of results; never more than that.
  */
-import type { DeviceInfo } from "./adapter.ts";
+import type { DeviceInfo, MatrixConfig } from "./adapter.ts";
 import { checkTile, GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
 import type { Grid } from "./kernel.ts";
 
@@ -123,6 +123,83 @@ function matmul(on: DeviceInfo, product: Product) {
   };
 }
 
+/** Sizes that a subgroup matrix must divide: those of the smallest part of a product that a subgroup takes. */
+export const MATRICES_DIVIDE = { M: 16, N: 16, K: 32 } as const;
+
+/** What the largest tile takes of workgroup memory, and of threads on subgroups of 64 lanes. */
+export const MATRICES_NEED = { bytes: 28 * 1024, threads: 512 } as const;
+
+/** How a workgroup shares a product by subgroup matrices: SM × SN subgroups, each with `rows` × `columns` of results. */
+export interface MatrixTile {
+  readonly SM: number;
+  readonly SN: number;
+  readonly rows: number;
+  readonly columns: number;
+  /** k's at a time. */
+  readonly BK: number;
+}
+
+/** Largest first: 128×128, 64×64 and 32×32 of Y. */
+export const MATRIX_TILES: readonly MatrixTile[] = [
+  { SM: 2, SN: 4, rows: 64, columns: 32, BK: 32 },
+  { SM: 2, SN: 2, rows: 32, columns: 32, BK: 32 },
+  { SM: 2, SN: 2, rows: 16, columns: 16, BK: 64 },
+];
+
+/** Workgroups that occupy a large GPU: fewer, and a smaller tile is faster although it reads operands more often. */
+const ENOUGH_WORKGROUPS = 128;
+
+/**
+ * Lanes of a subgroup that multiplies matrices of N columns: the one size that there is, else 32; on Intel as many as there
+ * are columns, the only size at which its matrices work.
+ */
+function matrixLanes({ subgroup, subgroupSizes, vendor }: DeviceInfo, N: number): number {
+  if (subgroup > 0) return subgroup;
+  const wanted = vendor === "intel" ? N : 32;
+  return subgroupSizes.includes(wanted) ? wanted : subgroupSizes[0];
+}
+
+interface Matrices {
+  readonly M: number;
+  readonly N: number;
+  readonly batch?: number;
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+}
+
+/** As matmul(), by subgroup matrices. */
+function matmulMatrices(on: DeviceInfo, sizes: Matrices) {
+  const { M, N, batch = 1 } = sizes;
+  const config = on.matrices[0];
+  const groups = ({ SM, SN, rows, columns }: MatrixTile) =>
+    batch * Math.ceil(M / (SM * rows)) * Math.ceil(N / (SN * columns));
+  const tile =
+    MATRIX_TILES.find((each) => groups(each) >= ENOUGH_WORKGROUPS) ?? MATRIX_TILES[MATRIX_TILES.length - 1];
+  return matrixTile(on, config, tile, sizes);
+}
+
+/** What the kernel must know of a tile. */
+export function matrixTile(
+  on: DeviceInfo,
+  { M: MM, N: NN, K: KK }: MatrixConfig,
+  { SM, SN, rows, columns, BK }: MatrixTile,
+  { transA = false, transB = false }: Pick<Matrices, "transA" | "transB">,
+) {
+  const LANES = matrixLanes(on, NN);
+  const [FM, FN] = [rows / MM, columns / NN];
+  // A thread brings quads of k's, or 4×4 blocks where those of an operand do not lie side by side.
+  const loads = (length: number, turned: boolean) => (length * BK) / (turned ? 16 : 4) / (SM * SN * LANES);
+  return {
+    rows: SM * rows,
+    columns: SN * columns,
+    flags: {
+      ...{ MM, NN, KK, SM, SN, FM, FN, LANES, STEPS: BK / KK, LAST: FM * FN - 1 },
+      ...{ LA: loads(SM * rows, transA), LB: loads(SN * columns, !transB) },
+      sized: on.subgroup === 0,
+    },
+  };
+}
+
 const TABLE = {
   accumulate: alone,
   activation: alone,
@@ -142,6 +219,7 @@ const TABLE = {
   layer_norm: byRow,
   "layer_norm.backward_params": (_: DeviceInfo, { N }: { N: number }) => ({ parts: partsOf(N) }),
   matmul,
+  matmul_matrices: matmulMatrices,
   mse: alone,
   /** Quads that one workgroup adds up. */
   "mse.sums": () => ({ step: 1024 }),
