@@ -19,7 +19,8 @@ import { AdamW } from "../src/train/optimizer.ts";
 import { openBenchDevice } from "./device.ts";
 import { note } from "./measure.ts";
 
-const ROUNDS = 60;
+/** Another number of rounds is the first argument. */
+const ROUNDS = Number(process.argv[2] ?? 60);
 const MANY = 120;
 
 const device = await openBenchDevice();

@@ -10,7 +10,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -79,7 +79,7 @@ async function run(words: readonly string[], rounds: number, out: string | undef
     const results: Results = {
       version: RESULTS_VERSION,
       ...(commit && { commit }),
-      ...{ date, host: (await currentHost()).describe(), cpu: `${cpus()[0]?.model}, ${cpus().length} cores` },
+      ...{ date, host: (await currentHost()).describe() },
       benches,
     };
     const name = `${date.slice(0, 19).replaceAll(":", "-")}-${commit ?? "no-commit"}.json`;

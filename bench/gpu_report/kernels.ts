@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 import process from "node:process";
 import { twin, type Twin } from "../../src/gpu/kernel.ts";
 import { selfAttention } from "../../src/ops/attention.ts";
+import { convert } from "../../src/ops/convert.ts";
 import { gemm } from "../../src/ops/matmul.ts";
-import { relativeL2 } from "../../src/records/float64.ts";
-import { normal } from "../../src/records/float64.ts";
+import { normal, relativeL2 } from "../../src/records/float64.ts";
 import { vjp } from "../../src/tensor/autograd.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
@@ -13,8 +13,9 @@ import { openBenchDevice } from "../device.ts";
 import { race } from "./race.ts";
 import { attempt, deliver, hasTime, leaveOut, quick } from "./section.ts";
 
-/** Both sum in f32, in another order. */
+/** Both sum in f32, in another order; matrices round the f32 operand to f16 as well. */
 const TOLERANCE = 1e-5;
+const MATRICES_TOLERANCE = 2e-3;
 
 const former = (name: string): Twin =>
   twin(`former/${name}`, readFileSync(new URL(`../former/${name}.wgsl`, import.meta.url), "utf8"));
@@ -29,10 +30,15 @@ const random = (shape: readonly number[], seed: number) => {
 };
 
 /** Throws where the two differ by more than rounding; returns how far. */
-async function agree(what: string, a: readonly Tensor[], b: readonly Tensor[]): Promise<number> {
+async function agree(
+  what: string,
+  a: readonly Tensor[],
+  b: readonly Tensor[],
+  limit = TOLERANCE,
+): Promise<number> {
   const far = await Promise.all(a.map(async (t, i) => relativeL2(await t.read(), await b[i].read())));
   const relL2 = Math.max(...far);
-  if (!(relL2 <= TOLERANCE))
+  if (!(relL2 <= limit))
     throw new Error(
       `Cannot time ${what}: the former kernel's result is ${relL2.toExponential(1)} from today's`,
     );
@@ -55,7 +61,9 @@ function runFormer(
   { M, N, K, transA = false, transB = false }: Product,
 ): void {
   const lanes = { subgroups: false, ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
-  const flags = { enables: "", vec: true, W: "f32", rare: false, transA, transB, mappedB: false, ...lanes };
+  const half = b.dtype === "f16";
+  const type = half ? { enables: "enable f16;", W: "f16" } : { enables: "", W: "f32" };
+  const flags = { ...type, vec: true, rare: false, transA, transB, mappedB: false, ...lanes };
   const none = { aBatchStride: 0, bBatchStride: 0, yBatchStride: 0, aSegmentStride: 0, bSegmentStride: 0 };
   const tail = { activation: 0, hasBias: 0, hasResidual: 0, biasBatchStride: 0, accumulate: 0, alpha: 1 };
   const rows = { aRowStride: transA ? M : K, bRowStride: transB ? K : N, yRowStride: N };
@@ -68,20 +76,27 @@ function runFormer(
   );
 }
 
-async function product(what: string, p: Product): Promise<void> {
+/** In f16 a weight is f16; of dw, which has none, operands may be rounded where matrices take no others. */
+async function product(what: string, p: Product, dtype: "f32" | "f16"): Promise<void> {
   const { M, N, K, transA = false, transB = false } = p;
   const a = random(transA ? [K, M] : [M, K], 1);
-  const b = random(transB ? [N, K] : [K, N], 2);
+  const full = random(transB ? [N, K] : [K, N], 2);
+  const half = dtype === "f16" && !transA;
+  const b = half ? convert(full, "F32", full.shape, "f16") : full;
   const [y, z] = [Tensor.empty(device, [M, N]), Tensor.empty(device, [M, N])];
   const layouts = { a: { rowStride: transA ? M : K }, b: { rowStride: transB ? K : N }, y: { rowStride: N } };
-  const now = () => gemm(y, a, b, { ...p, ...layouts });
+  const now = () => gemm(y, a, b, { ...p, ...layouts, allowF16: dtype === "f16" });
   const then = () => runFormer(z, a, b, p);
   now();
   then();
-  const relL2 = await agree(what, [z], [y]);
+  const matrices = dtype === "f16" && device.info.matrices.length > 0;
+  const relL2 = await agree(what, [z], [y], matrices ? MATRICES_TOLERANCE : TOLERANCE);
   const [before, after] = await race(device, [{ record: then }, { record: now }]);
-  deliver({ kernel: "matmul", what, shape: { M, N, K }, before, after, relL2, flops: 2 * M * N * K });
-  for (const t of [a, b, y, z]) t.release();
+  deliver({
+    ...{ kernel: matrices ? "matmul, matrices" : "matmul", what, dtype, shape: { M, N, K } },
+    ...{ before, after, relL2, flops: 2 * M * N * K },
+  });
+  for (const t of new Set([a, b, full, y, z])) t.release();
 }
 
 async function attention(
@@ -132,10 +147,26 @@ async function attention(
   const forwards = await race(device, [{ record: formerForward }, { record: drop(forward) }]);
   // Two products of every query with every key.
   const flops = 4 * B * H * T * T * D;
-  deliver({ kernel: "attention", what, shape, before: forwards[0], after: forwards[1], relL2, flops });
+  deliver({
+    kernel: "attention",
+    what,
+    dtype: "f32",
+    shape,
+    before: forwards[0],
+    after: forwards[1],
+    relL2,
+    flops,
+  });
   const steps = await race(device, [{ record: formerStep }, { record: drop(step) }]);
   deliver({
-    ...{ kernel: "attention", what: `${what}, forward and backward`, shape, relL2, flops: 4.5 * flops },
+    ...{
+      kernel: "attention",
+      what: `${what}, forward and backward`,
+      dtype: "f32",
+      shape,
+      relL2,
+      flops: 4.5 * flops,
+    },
     ...{ before: steps[0], after: steps[1] },
   });
   for (const t of [qkv, dO, o, lse, delta, dqkv, mask, y, gradient]) t.release();
@@ -169,7 +200,8 @@ const heads: readonly (readonly [string, readonly [number, number, number, numbe
 for (const [what, shape] of heads)
   if (hasTime(3)) await attempt(what, () => attention(what, shape));
   else leaveOut(what);
-for (const [what, shape] of products)
-  if (hasTime(3)) await attempt(what, () => product(what, shape));
-  else leaveOut(what);
+for (const dtype of device.info.f16 ? (["f32", "f16"] as const) : (["f32"] as const))
+  for (const [what, shape] of products)
+    if (hasTime(3)) await attempt(`${what}, ${dtype}`, () => product(what, shape, dtype));
+    else leaveOut(`${what}, ${dtype}`);
 process.exit(0);

@@ -10,7 +10,7 @@
  */
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -56,7 +56,9 @@ const script = (name: string, ...args: string[]) => [
   ...[process.execPath, ...tsx, `bench/gpu_report/${name}.ts`, ...args, ...(quick ? ["--quick"] : [])],
 ];
 /** No compiled shader is found on the disk: what a first result takes. */
-const COLD = { MESA_SHADER_CACHE_DISABLE: "1", __GL_SHADER_DISK_CACHE: "0" };
+const COLD: Readonly<Record<string, string>> = quick
+  ? {}
+  : { MESA_SHADER_CACHE_DISABLE: "1", __GL_SHADER_DISK_CACHE: "0" };
 
 interface Plan {
   readonly name: string;
@@ -67,14 +69,17 @@ interface Plan {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether the command takes --seconds, and --result for the file of its rows. */
   readonly takes?: "seconds" | "seconds and result";
+  /** What is said where there is no such program, in place of a failure. */
+  readonly absent?: string;
   /** Rows of what came of it. */
   readonly rows?: (stdout: string) => Row[];
 }
 
+/** The lines that hold JSON; the last of a process that was stopped may be half a line. */
 const jsonLines = (text: string): Row[] =>
   text
     .split("\n")
-    .filter((line) => line.startsWith("{"))
+    .filter((line) => line.startsWith("{") && line.endsWith("}"))
     .map((line) => JSON.parse(line));
 
 const report: Report = {
@@ -82,7 +87,6 @@ const report: Report = {
   date: new Date().toISOString(),
   commit: commitOf(),
   host: (await currentHost()).describe(),
-  cpu: `${cpus()[0]?.model}, ${cpus().length} cores`,
   quick,
   budget,
   device: "unknown device",
@@ -116,6 +120,7 @@ const plans: readonly Plan[] = [
     ...{ name: "pytorch", title: "the same models on PyTorch", limit: 130, takes: "seconds" },
     command: () => [process.env.PYTHON ?? "python3", "bench/gpu_report.py", ...(quick ? ["--quick"] : [])],
     rows: jsonLines,
+    absent: "PyTorch is not measured: there is no",
   },
   {
     ...{ name: "kernels", title: "former kernels beside today's", limit: 40 },
@@ -130,7 +135,11 @@ const plans: readonly Plan[] = [
       const saved = ["--save", file("-profile.json"), "--html", file("-profile.html")];
       return verb("profile", "train", ...sizes, "--batch", "2", "--dtype", f16() ? "f16" : "f32", ...saved);
     },
-    rows: () => [JSON.parse(readFileSync(file("-profile.json"), "utf8"))],
+    // Every dispatch stands in the file beside.
+    rows: () => {
+      const { events, cpuEvents, memory, ...rest } = JSON.parse(readFileSync(file("-profile.json"), "utf8"));
+      return [{ ...rest, dispatches: events.length }];
+    },
   },
   {
     ...{ name: "sweep", title: "all tiles of products", limit: 60 },
@@ -139,7 +148,7 @@ const plans: readonly Plan[] = [
   {
     ...{ name: "recording", title: "the CPU's time a dispatch", limit: 30 },
     ...{
-      command: () => [process.execPath, ...tsx, "bench/recording.bench.ts"],
+      command: () => [process.execPath, ...tsx, "bench/recording.bench.ts", ...(quick ? ["8"] : [])],
       env: { [LINES]: recordingLines },
     },
     rows: () => collect(recordingLines).flatMap(({ cases }) => cases),
@@ -158,6 +167,8 @@ interface Ended {
   readonly stdout: string;
   readonly stderr: string;
   readonly late: boolean;
+  /** There is no such program. */
+  readonly absent: boolean;
 }
 
 /** Runs a command, and kills it with all that it started where it takes longer. */
@@ -167,7 +178,7 @@ function execute([program, ...args]: readonly string[], env: object, limit: numb
       ...{ cwd: root, env: { ...process.env, ...env }, detached: true },
       stdio: ["ignore", "pipe", "pipe"],
     });
-    let [stdout, stderr, late] = ["", "", false];
+    let [stdout, stderr, late, absent] = ["", "", false, false];
     child.stdout.on("data", (data) => (stdout += data));
     child.stderr.on("data", (data) => (stderr += data));
     const timer = setTimeout(() => {
@@ -180,10 +191,11 @@ function execute([program, ...args]: readonly string[], env: object, limit: numb
     }, 1000 * limit);
     const end = (status: number | null) => {
       clearTimeout(timer);
-      done({ status, stdout, stderr, late });
+      done({ status, stdout, stderr, late, absent });
     };
-    child.on("error", (error) => {
+    child.on("error", (error: NodeJS.ErrnoException) => {
       stderr += error.message;
+      absent = error.code === "ENOENT";
       end(null);
     });
     child.on("close", end);
@@ -199,37 +211,38 @@ function rowsOf(plan: Plan, result: string, stdout: string): Row[] {
   }
 }
 
+/** The line of stderr that says what is wrong: an error that nobody caught comes with its stack. */
+function complaint(stderr: string, status: number | null): string {
+  const lines = stderr.split("\n").map((line) => line.trim());
+  const line = lines.find((each) => /Cannot|Error\b/.test(each)) ?? lines.findLast((each) => each !== "");
+  return line?.slice(0, 300) ?? `it ended with status ${status}`;
+}
+
 async function run(plan: Plan, limit: number): Promise<Section> {
-  const result = join(scratch, plan.name);
+  const { name, title } = plan;
+  const result = join(scratch, name);
   const options = [
     ...(plan.takes ? ["--seconds", String(limit - MARGIN)] : []),
     ...(plan.takes === "seconds and result" ? ["--result", result] : []),
   ];
+  const command = [...plan.command(), ...options];
   const begin = performance.now();
-  const { status, stdout, stderr, late } = await execute(
-    [...plan.command(), ...options],
-    plan.env ?? {},
-    limit,
-  );
+  const { status, stdout, stderr, late, absent } = await execute(command, plan.env ?? {}, limit);
   const seconds = (performance.now() - begin) / 1000;
+  const section = { name, title, limit, seconds };
+  if (absent && plan.absent)
+    return { ...section, state: "done", rows: [{ note: `${plan.absent} ${command[0]}` }] };
   const rows = rowsOf(plan, result, stdout);
-  const { name, title } = plan;
-  const said = stderr.trim().split("\n").at(-1)?.slice(0, 300) || `it ended with status ${status}`;
   const faults = rows.filter((row) => row.failed === true || Number(row.faults) > 0).length;
-  if (late)
-    return {
-      name,
-      title,
-      limit,
-      seconds,
-      rows,
-      state: "out of time",
-      error: `stopped after ${limit.toFixed(0)} s`,
-    };
-  if (status !== 0) return { name, title, limit, seconds, rows, state: "failed", error: said };
-  if (faults > 0)
-    return { name, title, limit, seconds, rows, state: "failed", error: `${faults} rows of it failed` };
-  return { name, title, limit, seconds, rows, state: "done" };
+  const error = late
+    ? `stopped after ${limit.toFixed(0)} s`
+    : status !== 0
+      ? complaint(stderr, status)
+      : faults > 0
+        ? `${faults} of ${rows.length} rows failed`
+        : undefined;
+  if (error === undefined) return { ...section, state: "done", rows };
+  return { ...section, state: late ? "out of time" : "failed", error, rows };
 }
 
 function write(): void {

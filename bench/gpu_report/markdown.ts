@@ -19,12 +19,12 @@ const few = (x: number): string => x.toExponential(1);
 
 /** The whole page. */
 export function markdown(report: Report): string {
-  const { device, quick, date, commit, host, cpu, sections, budget } = report;
+  const { device, quick, date, commit, host, sections, budget } = report;
   const took = sections.reduce((sum, { seconds }) => sum + seconds, 0);
   const lines = [
     `# ${device}`,
     "",
-    `Wavegate at commit ${commit ?? "unknown"}, ${date.slice(0, 16).replace("T", " ")} UTC, ${host}, ${cpu}.`,
+    `Wavegate at commit ${commit ?? "unknown"}, ${date.slice(0, 16).replace("T", " ")} UTC, ${host}.`,
     ...(quick ? ["", "**Tiny sizes (--quick): this shows that everything runs, and no speed.**"] : []),
     "",
     ...table(
@@ -261,6 +261,7 @@ interface Raced {
 }
 interface Kernel {
   readonly kernel: string;
+  readonly dtype: string;
   readonly what: string;
   readonly shape: Readonly<Record<string, number>>;
   readonly before: Raced;
@@ -277,15 +278,16 @@ const speed = (flops: number, { median }: Raced): string => formatRate((1000 * f
 
 const kernels = (rows: readonly Row[]): string[] =>
   table(
-    ["f32", "shape", "former ms", "today ms", "faster by", "today"],
-    (rows as unknown as Kernel[]).map(({ kernel, what, shape, before, after, flops }) => [
-      ...[`${kernel}: ${what}`, sizes(shape), ms(before.median), ms(after.median)],
+    ["", "shape", "former ms", "today ms", "faster by", "today"],
+    (rows as unknown as Kernel[]).map(({ kernel, what, dtype, shape, before, after, flops }) => [
+      ...[`${kernel}: ${what}, ${dtype}`, sizes(shape), ms(before.median), ms(after.median)],
       ...[times(before.median / after.median), speed(flops, after)],
     ]),
   );
 
 interface Sweep {
   readonly what: string;
+  readonly dtype: string;
   readonly shape: { readonly M: number; readonly N: number; readonly K: number };
   readonly tiles: readonly (Raced & { readonly name: string })[];
 }
@@ -294,13 +296,13 @@ interface Sweep {
 const sweep = (rows: readonly Row[]): string[] =>
   table(
     ["", "shape", "as chosen, ms", "best", "choice / best", "then"],
-    (rows as unknown as Sweep[]).map(({ what, shape, tiles }) => {
+    (rows as unknown as Sweep[]).map(({ what, dtype, shape, tiles }) => {
       const chosen = tiles.find(({ name }) => name === "as chosen");
       const [best, ...others] = tiles.filter(({ name }) => name !== "as chosen");
-      if (!chosen || !best) return [what, sizes(shape), chosen && ms(chosen.median)];
+      if (!chosen || !best) return [`${what}, ${dtype}`, sizes(shape), chosen && ms(chosen.median)];
       const { M, N, K } = shape;
       return [
-        ...[what, sizes(shape), `${ms(chosen.median)} (${speed(2 * M * N * K, chosen)})`],
+        ...[`${what}, ${dtype}`, sizes(shape), `${ms(chosen.median)} (${speed(2 * M * N * K, chosen)})`],
         `${best.name} ${ms(best.median)}`,
         times(chosen.median / best.median),
         others
@@ -312,10 +314,20 @@ const sweep = (rows: readonly Row[]): string[] =>
   );
 
 function profile([row]: readonly Row[]): string[] {
-  const { command, options, plain, wall, parts, kernels: all, events } = row as unknown as Profile;
+  const {
+    command,
+    options,
+    plain,
+    wall,
+    parts,
+    kernels: all,
+    dispatches,
+  } = row as unknown as Profile & {
+    dispatches: number;
+  };
   const part = (name: string, { median }: { median: number }) => [name, ms(median)];
   return [
-    `\`${command}\` (${sizes(options)}): ${events.length} dispatches.`,
+    `\`${command}\` (${sizes(options)}): ${dispatches} dispatches.`,
     "",
     ...table(
       ["ms", ""],

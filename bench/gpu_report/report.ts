@@ -33,7 +33,6 @@ export interface Report {
   readonly date: string;
   readonly commit?: string;
   readonly host: string;
-  readonly cpu: string;
   readonly quick: boolean;
   /** Seconds that the whole was given. */
   readonly budget: number;

@@ -1,10 +1,13 @@
 /** Every tile of a product on the shapes of both models, forward and backward, beside the one that launch() chooses. */
 import process from "node:process";
 import { checkTile, GEMM_TILES, type GemmTile } from "../../src/gpu/gemm_tile.ts";
-import { launch } from "../../src/gpu/launch.ts";
-import { type Gemm, gemm } from "../../src/ops/matmul.ts";
+import { launch, MATRIX_TILES, matrixTile } from "../../src/gpu/launch.ts";
+import { convert } from "../../src/ops/convert.ts";
+import type { Gemm } from "../../src/ops/gemm.ts";
+import { gemm } from "../../src/ops/matmul.ts";
+import { matrices } from "../../src/ops/matmul_matrices.ts";
 import { normal, relativeL2 } from "../../src/records/float64.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
+import { Tensor, unread } from "../../src/tensor/tensor.ts";
 import { openBenchDevice } from "../device.ts";
 import { race } from "./race.ts";
 import { attempt, deliver, hasTime, leaveOut, quick } from "./section.ts";
@@ -34,44 +37,88 @@ function tilesFor(K: number): { name: string; tile: GemmTile }[] {
   );
 }
 
-async function sweep(what: string, p: Product): Promise<void> {
+/** Something to run: Y = A·B by one tile. */
+interface Way {
+  readonly name: string;
+  readonly record: () => void;
+}
+
+/** By tiles of threads. */
+function threadWays(y: Tensor, a: Tensor, b: Tensor, given: Gemm): Way[] {
+  return tilesFor(given.K).map(({ name, tile }) => ({
+    name,
+    record() {
+      checkTile(tile, device.info.subgroupSizes);
+      gemm(y, a, b, { ...given, tile });
+    },
+  }));
+}
+
+/** By each configuration of subgroup matrices that the adapter has, and each tile of it. */
+function matrixWays(y: Tensor, a: Tensor, b: Tensor, { M, N, K, transA, transB, ...given }: Gemm): Way[] {
+  const turned = { transA: transA ?? false, transB: transB ?? false };
+  const rows = {
+    aRowStride: given.a.rowStride,
+    bRowStride: given.b.rowStride,
+    yRowStride: given.y.rowStride,
+  };
+  const none = { aBatchStride: 0, bBatchStride: 0, yBatchStride: 0, aSegmentStride: 0, bSegmentStride: 0 };
+  const tail = { activation: 0, hasBias: 0, hasResidual: 0, biasBatchStride: 0, accumulate: 0, alpha: 1 };
+  const dims = { M, N, K, ...rows, ...none, ...tail, aSegmentRows: M, bSegmentRows: K };
+  const types = { X: a.dtype, W: b.dtype, Y: y.dtype };
+  const kinds = { vec: true, mappedB: false, wholeQuads: !turned.transA, ...turned, ...types };
+  return device.info.matrices.flatMap((config) =>
+    MATRIX_TILES.map((tile) => {
+      const { rows: high, columns: wide, flags } = matrixTile(device.info, config, tile, turned);
+      return {
+        name: `${high}×${wide} by ${config.M}×${config.N}×${config.K}`,
+        record() {
+          const grid = [Math.ceil(N / wide), Math.ceil(M / high), 1] as const;
+          const buffers = { a, b, bias: unread(a), residual: unread(a), y };
+          matrices.run("forward", buffers, dims, grid, { flags: { ...kinds, ...flags } });
+        },
+      };
+    }),
+  );
+}
+
+/** In f16 a weight is f16; dw has none. With matrices those are swept, else the tiles of threads. */
+async function sweep(what: string, p: Product, dtype: "f32" | "f16"): Promise<void> {
   const { M, N, K, transA = false, transB = false } = p;
   const operand = (shape: readonly [number, number], seed: number) =>
     Tensor.from(device, normal(shape[0] * shape[1], seed), shape);
   const a = operand(transA ? [K, M] : [M, K], 1);
-  const b = operand(transB ? [N, K] : [K, N], 2);
+  const full = operand(transB ? [N, K] : [K, N], 2);
+  const b = dtype === "f16" && !transA ? convert(full, "F32", full.shape, "f16") : full;
   const y = Tensor.empty(device, [M, N]);
   const layouts = { a: { rowStride: transA ? M : K }, b: { rowStride: transB ? K : N }, y: { rowStride: N } };
-  const given: Gemm = { ...p, ...layouts };
-  const chosen = launch(device, "matmul", given);
+  const given: Gemm = { ...p, ...layouts, allowF16: dtype === "f16" };
+  const byMatrices = dtype === "f16" && device.info.matrices.length > 0;
   gemm(y, a, b, given);
   const expected = await y.read();
-  const contenders: { name: string; record: () => void }[] = [
-    { name: "as chosen", record: () => gemm(y, a, b, given) },
-  ];
-  for (const { name, tile } of tilesFor(K)) {
+  const contenders: Way[] = [{ name: "as chosen", record: () => gemm(y, a, b, given) }];
+  for (const way of (byMatrices ? matrixWays : threadWays)(y, a, b, given)) {
+    const { name, record } = way;
     if (!hasTime(2)) {
       leaveOut(`${what} by ${name}`);
       continue;
     }
-    await attempt(`${what} by ${name}`, async () => {
-      checkTile(tile, device.info.subgroupSizes);
-      const record = () => gemm(y, a, b, { ...given, tile });
+    await attempt(`${what}, ${dtype}, by ${name}`, async () => {
       await device.precompile(record);
       record();
       const relL2 = relativeL2(await y.read(), expected);
       if (!(relL2 <= TOLERANCE))
         throw new Error(`its result is ${relL2.toExponential(1)} from that of the tile that is chosen`);
-      contenders.push({ name, record });
+      contenders.push(way);
     });
   }
   const times = await race(device, contenders, { rounds: 4 });
-  const all = contenders
+  const tiles = contenders
     .map(({ name }, i) => ({ name, ...times[i] }))
     .sort((one, other) => one.median - other.median);
-  const { rows, columns, splits } = chosen;
-  deliver({ what, shape: { M, N, K, transA, transB }, chosen: { rows, columns, splits }, tiles: all });
-  for (const t of [a, b, y]) t.release();
+  const { rows, columns } = launch(device, byMatrices ? "matmul_matrices" : "matmul", given);
+  deliver({ what, dtype, shape: { M, N, K, transA, transB }, chosen: { rows, columns }, tiles });
+  for (const t of new Set([a, b, full, y])) t.release();
 }
 
 const products: readonly (readonly [string, Product])[] = quick
@@ -88,7 +135,8 @@ const products: readonly (readonly [string, Product])[] = quick
       ["HuBERT-large up, dw", { M: 4096, N: 1024, K: 498, transA: true }],
       ["HuBERT-large second convolution, 2×5 s", { M: 15998, N: 512, K: 1536, transB: true }],
     ];
-for (const [what, shape] of products)
-  if (hasTime(4)) await attempt(what, () => sweep(what, shape));
-  else leaveOut(what);
+for (const dtype of device.info.f16 ? (["f32", "f16"] as const) : (["f32"] as const))
+  for (const [what, shape] of products)
+    if (hasTime(4)) await attempt(`${what}, ${dtype}`, () => sweep(what, shape, dtype));
+    else leaveOut(`${what}, ${dtype}`);
 process.exit(0);

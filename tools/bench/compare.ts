@@ -84,7 +84,7 @@ export function* showCompared(before: Results, after: Results, all: readonly Com
   const compared = all.length - count("other");
   yield `${count("faster")} faster, ${count("slower")} slower, ${count("same")} without a difference that shows, ${count("other")} not comparable`;
   yield `by chance alone about ${Math.round(0.05 * compared)} of ${compared} would seem to differ (p ≤ 0.05)`;
-  for (const name of ["commit", "host", "cpu"] as const)
+  for (const name of ["commit", "host"] as const)
     if (before[name] !== after[name])
       yield `${name} ${before[name] ?? "unknown"} → ${after[name] ?? "unknown"}`;
   const drivers = new Set([...before.benches, ...after.benches].map(({ driver }) => driver));

@@ -38,8 +38,8 @@ const schema = object({
   commit: v.optional(v.string("a text")),
   /** An ISO date. */
   date: v.string("a date"),
+  /** Runtime, platform and processor. */
   host: v.string("a text"),
-  cpu: v.string("a text"),
   benches: v.array(object({ ...where, cases: v.array(caseSchema) })),
 });
 export type Results = v.InferOutput<typeof schema>;
