@@ -214,7 +214,8 @@ function rowsOf(plan: Plan, result: string, stdout: string): Row[] {
 /** The line of stderr that says what is wrong: an error that nobody caught comes with its stack. */
 function complaint(stderr: string, status: number | null): string {
   const lines = stderr.split("\n").map((line) => line.trim());
-  const line = lines.find((each) => /Cannot|Error\b/.test(each)) ?? lines.findLast((each) => each !== "");
+  const line =
+    lines.find((each) => /^(\w*Error|wavegate \w+): /.test(each)) ?? lines.findLast((each) => each !== "");
   return line?.slice(0, 300) ?? `it ended with status ${status}`;
 }
 
