@@ -5,11 +5,12 @@ import { twin, type Twin } from "../../src/gpu/kernel.ts";
 import { selfAttention } from "../../src/ops/attention.ts";
 import { convert } from "../../src/ops/convert.ts";
 import { gemm } from "../../src/ops/matmul.ts";
-import { normal, relativeL2 } from "../../src/records/float64.ts";
+import { relativeL2 } from "../../src/records/float64.ts";
 import { vjp } from "../../src/tensor/autograd.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { openBenchDevice } from "../device.ts";
+import { noiseTensor } from "./noise.ts";
 import { race } from "./race.ts";
 import { attempt, deliver, hasTime, leaveOut, quick } from "./section.ts";
 
@@ -24,10 +25,7 @@ const formerAttention = former("attention");
 
 // A CPU adapter's own path has other kernels; a GPU takes this one by itself.
 const device = await openBenchDevice({ path: "portable" });
-const random = (shape: readonly number[], seed: number) => {
-  const size = shape.reduce((n, d) => n * d, 1);
-  return Tensor.from(device, normal(size, seed), shape);
-};
+const random = (shape: readonly number[], seed: number) => noiseTensor(device, shape, seed);
 
 /** Throws where the two differ by more than rounding; returns how far. */
 async function agree(

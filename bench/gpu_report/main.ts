@@ -117,7 +117,7 @@ const plans: readonly Plan[] = [
   model("bert", "BERT-base", "f32", 40),
   model("bert", "BERT-base", "f16", 40),
   {
-    ...{ name: "pytorch", title: "the same models on PyTorch", limit: 130, takes: "seconds" },
+    ...{ name: "pytorch", title: "the same models on PyTorch", limit: 180, takes: "seconds" },
     command: () => [process.env.PYTHON ?? "python3", "bench/gpu_report.py", ...(quick ? ["--quick"] : [])],
     rows: jsonLines,
     absent: "PyTorch is not measured: there is no",

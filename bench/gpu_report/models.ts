@@ -24,7 +24,7 @@ import { Tensor } from "../../src/tensor/tensor.ts";
 import { AdamW } from "../../src/train/optimizer.ts";
 import { openBenchDevice } from "../device.ts";
 import { gpuTimes } from "../measure.ts";
-import { noiseFile } from "./noise_file.ts";
+import { noiseFile } from "./noise.ts";
 import { attempt, deliver, hasTime, leaveOut, quick } from "./section.ts";
 
 const [model, dtype] = process.argv.slice(2) as ["hubert" | "bert", "f32" | "f16"];
@@ -203,10 +203,11 @@ async function steps(shape: Shape): Promise<void> {
   const last = scope(device, step);
   const [to] = await last.read();
   last.release();
-  if (!(to < from)) throw new Error(`the loss went from ${from} to ${to}: the step does not learn`);
   const { peak } = device.pool.statistics;
-  deliver({ model, what: shape.what, dtype, mode: "training step", dispatches, peak, ...times });
+  const row = { model, what: shape.what, dtype, mode: "training step", dispatches, peak };
+  deliver({ ...row, loss: [from, to], ...times });
   weights.dispose();
+  if (!(to < from)) throw new Error(`the loss went from ${from} to ${to}: the step does not learn`);
 }
 
 for (const [i, shape] of shapes.entries())

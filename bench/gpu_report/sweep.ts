@@ -6,9 +6,10 @@ import { convert } from "../../src/ops/convert.ts";
 import type { Gemm } from "../../src/ops/gemm.ts";
 import { gemm } from "../../src/ops/matmul.ts";
 import { matrices } from "../../src/ops/matmul_matrices.ts";
-import { normal, relativeL2 } from "../../src/records/float64.ts";
+import { relativeL2 } from "../../src/records/float64.ts";
 import { Tensor, unread } from "../../src/tensor/tensor.ts";
 import { openBenchDevice } from "../device.ts";
+import { noiseTensor } from "./noise.ts";
 import { race } from "./race.ts";
 import { attempt, deliver, hasTime, leaveOut, quick } from "./section.ts";
 
@@ -85,10 +86,8 @@ function matrixWays(y: Tensor, a: Tensor, b: Tensor, { M, N, K, transA, transB, 
 /** In f16 a weight is f16; dw has none. With matrices those are swept, else the tiles of threads. */
 async function sweep(what: string, p: Product, dtype: "f32" | "f16"): Promise<void> {
   const { M, N, K, transA = false, transB = false } = p;
-  const operand = (shape: readonly [number, number], seed: number) =>
-    Tensor.from(device, normal(shape[0] * shape[1], seed), shape);
-  const a = operand(transA ? [K, M] : [M, K], 1);
-  const full = operand(transB ? [N, K] : [K, N], 2);
+  const a = noiseTensor(device, transA ? [K, M] : [M, K], 1);
+  const full = noiseTensor(device, transB ? [N, K] : [K, N], 2);
   const b = dtype === "f16" && !transA ? convert(full, "F32", full.shape, "f16") : full;
   const y = Tensor.empty(device, [M, N]);
   const layouts = { a: { rowStride: transA ? M : K }, b: { rowStride: transB ? K : N }, y: { rowStride: N } };
