@@ -6,8 +6,17 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { noiseTensor } from "../bench/gpu_report/noise.ts";
+import { matrixWays } from "../bench/gpu_report/ways.ts";
+import type { Device } from "../src/gpu/device.ts";
+import { convert } from "../src/ops/convert.ts";
+import type { Gemm } from "../src/ops/gemm.ts";
+import { gemm } from "../src/ops/matmul.ts";
+import { relativeL2 } from "../src/records/float64.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
 import { compareResults, showCompared } from "../tools/bench/compare.ts";
 import { collect, findResults, type Line, readResults, type Results } from "../tools/bench/results.ts";
+import { CONFIGS, nullDevice, setMatrices, standInDevice } from "./matrix_device.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "wavegate-bench-test-"));
@@ -118,6 +127,46 @@ test("npm run bench checks, times by both clocks and writes what it measured; co
   assert.match(compared.stdout, /softplus\(\) of x .*(faster|slower|no difference seen)/);
   assert.match(bench("compare", one).stderr, /^bench: Cannot compare 1 results: compare A B takes two\n$/);
   assert.match(bench("no-such-bench").stderr, /^bench: Cannot find a bench for no-such-bench\n$/);
+});
+
+/** Operands of a product in f16, as the sweep makes them. */
+function product(device: Device, [transA, transB]: readonly [boolean, boolean]) {
+  const [M, N, K] = [36, 40, 68];
+  const a = noiseTensor(device, transA ? [K, M] : [M, K], 1);
+  const full = noiseTensor(device, transB ? [N, K] : [K, N], 2);
+  const b = transA ? full : convert(full, "F32", full.shape, "f16");
+  const y = Tensor.empty(device, [M, N]);
+  const given: Gemm = {
+    ...{ M, N, K, transA, transB, allowF16: true },
+    ...{ a: { rowStride: transA ? M : K }, b: { rowStride: transB ? K : N }, y: { rowStride: N } },
+  };
+  return { a, b, y, given };
+}
+
+test("matrixWays() of the sweep compile for every configuration, and give what gemm() gives", {
+  skip,
+}, async () => {
+  const compiling = await nullDevice();
+  for (const config of CONFIGS) {
+    setMatrices(compiling, config);
+    for (const kind of [[false, true] as const, [false, false] as const, [true, false] as const]) {
+      const { a, b, y, given } = product(compiling, kind);
+      const ways = matrixWays(y, a, b, given);
+      assert.equal(new Set(ways.map(({ name }) => name)).size, 3);
+      // The largest needs more workgroup memory than the null backend has.
+      for (const { record } of ways.slice(1)) record();
+      await compiling.idle();
+    }
+  }
+  const running = await standInDevice();
+  setMatrices(running, CONFIGS[0]);
+  const { a, b, y, given } = product(running, [false, true]);
+  gemm(y, a, b, given);
+  const want = await y.read();
+  y.write(new Float32Array(y.size));
+  matrixWays(y, a, b, given).at(-1)?.record();
+  const far = relativeL2(await y.read(), want);
+  assert.ok(far < 1e-6, `${far} from what gemm() gives`);
 });
 
 test("gpu-report runs every section and writes JSON and Markdown", { skip }, () => {

@@ -1,17 +1,16 @@
 /** Every tile of a product on the shapes of both models, forward and backward, beside the one that launch() chooses. */
 import process from "node:process";
-import { checkTile, GEMM_TILES, type GemmTile } from "../../src/gpu/gemm_tile.ts";
-import { launch, MATRIX_TILES, matrixTile } from "../../src/gpu/launch.ts";
+import { launch } from "../../src/gpu/launch.ts";
 import { convert } from "../../src/ops/convert.ts";
 import type { Gemm } from "../../src/ops/gemm.ts";
 import { gemm } from "../../src/ops/matmul.ts";
-import { matrices } from "../../src/ops/matmul_matrices.ts";
 import { relativeL2 } from "../../src/records/float64.ts";
-import { Tensor, unread } from "../../src/tensor/tensor.ts";
+import { Tensor } from "../../src/tensor/tensor.ts";
 import { openBenchDevice } from "../device.ts";
 import { noiseTensor } from "./noise.ts";
 import { race } from "./race.ts";
 import { attempt, deliver, hasTime, leaveOut, quick } from "./section.ts";
+import { matrixWays, threadWays, type Way } from "./ways.ts";
 
 /** All sum in f32, in another order. */
 const TOLERANCE = 1e-5;
@@ -24,63 +23,6 @@ interface Product {
   readonly K: number;
   readonly transA?: boolean;
   readonly transB?: boolean;
-}
-
-/** All tiles that this adapter takes, with K whole and in slices of at least 128. */
-function tilesFor(K: number): { name: string; tile: GemmTile }[] {
-  return Object.entries(GEMM_TILES).flatMap(([name, tile]: [string, GemmTile]) =>
-    [1, 2, 4, 8]
-      .filter((splitK) => splitK === 1 || K >= 128 * splitK)
-      .map((splitK) => ({
-        name: splitK === 1 ? name : `${name}, K in ${splitK}`,
-        tile: { ...tile, splitK },
-      })),
-  );
-}
-
-/** Something to run: Y = A·B by one tile. */
-interface Way {
-  readonly name: string;
-  readonly record: () => void;
-}
-
-/** By tiles of threads. */
-function threadWays(y: Tensor, a: Tensor, b: Tensor, given: Gemm): Way[] {
-  return tilesFor(given.K).map(({ name, tile }) => ({
-    name,
-    record() {
-      checkTile(tile, device.info.subgroupSizes);
-      gemm(y, a, b, { ...given, tile });
-    },
-  }));
-}
-
-/** By each configuration of subgroup matrices that the adapter has, and each tile of it. */
-function matrixWays(y: Tensor, a: Tensor, b: Tensor, { M, N, K, transA, transB, ...given }: Gemm): Way[] {
-  const turned = { transA: transA ?? false, transB: transB ?? false };
-  const rows = {
-    aRowStride: given.a.rowStride,
-    bRowStride: given.b.rowStride,
-    yRowStride: given.y.rowStride,
-  };
-  const none = { aBatchStride: 0, bBatchStride: 0, yBatchStride: 0, aSegmentStride: 0, bSegmentStride: 0 };
-  const tail = { activation: 0, hasBias: 0, hasResidual: 0, biasBatchStride: 0, accumulate: 0, alpha: 1 };
-  const dims = { M, N, K, ...rows, ...none, ...tail, aSegmentRows: M, bSegmentRows: K };
-  const types = { X: a.dtype, W: b.dtype, Y: y.dtype };
-  const kinds = { vec: true, mappedB: false, wholeQuads: !turned.transA, ...turned, ...types };
-  return device.info.matrices.flatMap((config) =>
-    MATRIX_TILES.map((tile) => {
-      const { rows: high, columns: wide, flags } = matrixTile(device.info, config, tile, turned);
-      return {
-        name: `${high}×${wide} by ${config.M}×${config.N}×${config.K}`,
-        record() {
-          const grid = [Math.ceil(N / wide), Math.ceil(M / high), 1] as const;
-          const buffers = { a, b, bias: unread(a), residual: unread(a), y };
-          matrices.run("forward", buffers, dims, grid, { flags: { ...kinds, ...flags } });
-        },
-      };
-    }),
-  );
 }
 
 /** In f16 a weight is f16; dw has none. With matrices those are swept, else the tiles of threads. */
