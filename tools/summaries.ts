@@ -12,4 +12,5 @@ export const SUMMARIES = {
   evaluate: "measure UA, WA, WER and the confusion matrix of a model on a held-out session",
   profile: "time every kernel of a model, a recognition or a training step; compare two profiles",
   isa: "show what kernels become on GPUs that are not here: registers, spills, inner loops",
+  kernel: "check one kernel against float64 and time its variants, of the package or of your own WGSL",
 } as const;
