@@ -75,7 +75,11 @@ async function run(job: string): Promise<Outcome> {
 async function attempt(job: string): Promise<Outcome> {
   const [runtime, file] = job.split(" ") as [Runtime, string];
   const start = performance.now();
-  const env = { ...process.env, ...CACHES, ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }) };
+  const env = {
+    ...process.env,
+    ...CACHES,
+    ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
+  };
   const child = spawn(process.execPath, [...COMMANDS[runtime], file], {
     cwd: root,
     env,
