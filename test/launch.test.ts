@@ -52,7 +52,7 @@ test("launch() gives products and attention tiles that fit together", () => {
     for (const M of [1, 255, 256])
       for (const transA of [false, true])
         for (const transB of [false, true]) {
-          const { rows, columns, flags } = launch(on, "matmul", { M, transA, transB });
+          const { rows, columns, flags } = launch(on, "matmul", { M, N: 64, K: 64, transA, transB });
           if (on.info.path !== "subgroups") {
             assert.deepEqual([rows, columns, flags.subgroups], [64, 64, false]);
             continue;

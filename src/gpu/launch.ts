@@ -4,6 +4,7 @@
  * last bits of results; never more than that.
  */
 import type { DeviceInfo } from "./adapter.ts";
+import type { ChosenLaunch, Choices, LaunchSizes, LaunchValue } from "./choices.ts";
 import type { Grid } from "./kernel.ts";
 
 /**
@@ -34,6 +35,9 @@ const alone = () => THREADS_64;
 /** Kernels in which a workgroup computes one row. */
 const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
 
+/** Parts that a sum is split into, each of workgroups of its own. */
+type Parts = { readonly parts: number };
+
 /** Parts of a sum over `rows` rows: enough workgroups where there are many rows. */
 const partsOf = (rows: number): number => (rows > 256 ? Math.min(64, Math.ceil(rows / 64)) : 1);
 
@@ -56,10 +60,29 @@ function rowsPerSubgroup(M: number, transA: boolean, transB: boolean, lanes: num
   return transB && M >= 256 ? 32 : 16;
 }
 
+/** A product for which rows are chosen. */
+interface Product {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly batch?: number;
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  /** What B is stored as. */
+  readonly W?: string;
+}
+
+/** How the rows of A come into the lanes of a subgroup, by HELD at a time. */
+function lanesOf(lanes: number, ROWS: number, transA: boolean) {
+  const HELD = transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
+  return { HELD, LOADS: (transA ? ROWS / 4 : ROWS) / HELD };
+}
+
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each. */
 function matmul(
   on: DeviceInfo,
-  { M, transA = false, transB = false }: { M: number; transA?: boolean; transB?: boolean },
+  { M, transA = false, transB = false }: Product,
+  chosen: { readonly ROWS?: number } = {},
 ) {
   if (on.path !== "subgroups") {
     // These flags stand in the other body alone: at one value they cost no further module.
@@ -67,10 +90,8 @@ function matmul(
     return { rows: 64, columns: 64, flags };
   }
   const lanes = on.subgroup;
-  const ROWS = rowsPerSubgroup(M, transA, transB, lanes);
-  const HELD = transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
-  const LOADS = (transA ? ROWS / 4 : ROWS) / HELD;
-  const flags = { subgroups: true, ROWS, LANES: lanes, HELD, LOADS, LAST: ROWS - 1 };
+  const { ROWS = rowsPerSubgroup(M, transA, transB, lanes) } = chosen;
+  const flags = { subgroups: true, ROWS, LANES: lanes, ...lanesOf(lanes, ROWS, transA), LAST: ROWS - 1 };
   return { rows: ROWS, columns: 4 * lanes, flags };
 }
 
@@ -91,7 +112,8 @@ const TABLE = {
   frames: alone,
   group_norm: byRow,
   layer_norm: byRow,
-  "layer_norm.backward_params": (_: DeviceInfo, { N }: { N: number }) => ({ parts: partsOf(N) }),
+  "layer_norm.backward_params": (_: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
+    chosen ?? { parts: partsOf(N) },
   matmul,
   mse: alone,
   /** Quads that one workgroup adds up. */
@@ -100,18 +122,57 @@ const TABLE = {
   /** The same for all sizes: the sums of many tensors lie side by side. */
   "optimizer.squares": () => ({ parts: 64 }),
   reduce: byRow,
-  "reduce.columns": (_: DeviceInfo, { rows }: { rows: number }) => ({ parts: partsOf(rows) }),
-  "reduce.dots": (_: DeviceInfo, { size }: { size: number }) => ({
-    parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))),
-  }),
+  "reduce.columns": (_: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
+    chosen ?? { parts: partsOf(rows) },
+  "reduce.dots": (_: DeviceInfo, { size }: { size: number }, chosen?: Parts) =>
+    chosen ?? { parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))) },
   sigmoid_gate: alone,
   softmax: byRow,
   softplus: alone,
   weight_norm: alone,
-  "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }) => ({
-    parts: Math.min(64, Math.ceil(rows / 64)),
-  }),
+  "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
+    chosen ?? { parts: Math.min(64, Math.ceil(rows / 64)) },
 };
+
+/** A choice that is open to tuning. */
+interface Open {
+  /** The sizes that tell its classes of shapes apart. */
+  readonly by: readonly string[];
+  /** What its entry in the table takes in place of the default. */
+  readonly candidates: (on: Limited, sizes: never) => readonly LaunchValue[];
+}
+
+/** What candidates depend on: some are for what not every adapter has. */
+export interface Limited {
+  readonly info: DeviceInfo;
+  readonly limits: Pick<
+    GPUSupportedLimits,
+    "maxComputeWorkgroupStorageSize" | "maxComputeInvocationsPerWorkgroup"
+  >;
+}
+
+/** Half, twice and four times as many parts, none of fewer than 16 rows. */
+const otherParts =
+  (by: string, most: number): Open["candidates"] =>
+  (_, { [by]: rows }: Readonly<Record<string, number>>) =>
+    [1, 4, 16, 64, 256]
+      .filter((parts) => parts <= most && parts * 16 <= Math.max(16, rows))
+      .map((parts) => ({ parts }));
+
+function otherRows({ info }: Limited, { transA = false }: Product): LaunchValue[] {
+  if (info.path !== "subgroups") return [];
+  const whole = (ROWS: number) => Number.isInteger(lanesOf(info.subgroup, ROWS, transA).LOADS);
+  return [16, 24, 32].filter(whole).map((ROWS) => ({ ROWS }));
+}
+
+/** What a tuner may change, and to what. All else stays as the table has it. */
+const OPEN = {
+  "layer_norm.backward_params": { by: ["N"], candidates: otherParts("N", 64) },
+  matmul: { by: ["M", "N", "K", "batch", "transA", "transB", "W"], candidates: otherRows },
+  "reduce.columns": { by: ["rows"], candidates: otherParts("rows", 64) },
+  "reduce.dots": { by: ["size"], candidates: otherParts("size", 256) },
+  "weight_norm.dots": { by: ["rows"], candidates: otherParts("rows", 64) },
+} satisfies { readonly [C in Choice]?: Open };
 
 type Table = typeof TABLE;
 type Choice = keyof Table;
@@ -122,16 +183,71 @@ export type KernelName = Exclude<Choice, `${string}.${string}`>;
 export const KERNELS = Object.keys(TABLE).filter((name) => !name.includes(".")) as readonly KernelName[];
 
 /** What a choice depends on besides the device: sizes by name, for most nothing. */
-type Sizes<C extends Choice> = Parameters<Table[C]> extends [unknown, infer S] ? [sizes: S] : [];
+type Sizes<C extends Choice> = Parameters<Table[C]> extends [unknown, infer S, unknown?] ? [sizes: S] : [];
 
-/** How to launch `choice`, a kernel or an entry point of one, on this device. */
+/** How to launch `choice`, a kernel or an entry point of one, on this device: by the device's choices, or by default. */
 export function launch<C extends Choice>(
-  device: { readonly info: DeviceInfo },
+  { info, choices }: { readonly info: DeviceInfo; readonly choices?: Choices },
   choice: C,
   ...sizes: Sizes<C>
 ): ReturnType<Table[C]> {
-  const choose = TABLE[choice] as (on: DeviceInfo, sizes?: unknown) => ReturnType<Table[C]>;
-  return choose(device.info, sizes[0]);
+  const choose = TABLE[choice] as (
+    on: DeviceInfo,
+    sizes?: unknown,
+    chosen?: LaunchValue,
+  ) => ReturnType<Table[C]>;
+  if (!choices || !isTunable(choice)) return choose(info, sizes[0]);
+  return choose(info, sizes[0], choices.valueFor(choice, sizes[0] as LaunchSizes));
+}
+
+/** A choice that can be tuned. */
+export type Tunable = keyof typeof OPEN;
+
+/** All of them. */
+export const TUNABLE = Object.keys(OPEN) as readonly Tunable[];
+
+/** Whether a choice can be tuned. */
+export const isTunable = (choice: string): choice is Tunable => Object.hasOwn(OPEN, choice);
+
+/** The sizes that a choice is made by, without all else that it was asked with. */
+export function sizesOf(choice: Tunable, asked: LaunchSizes): LaunchSizes {
+  const named = OPEN[choice].by.map((name) => [name, asked[name]] as const);
+  return Object.fromEntries(named.filter(([, value]) => value !== undefined && value !== false));
+}
+
+/** The class of shapes for which one value is chosen, as "M256 N1024 K1024 transB": sizes to the nearest power of 2. */
+export function shapeClass(choice: Tunable, sizes: LaunchSizes): string {
+  let name = "";
+  for (const size of OPEN[choice].by) {
+    const value = sizes[size];
+    if (value === undefined || value === false) continue;
+    if (value === true) name += ` ${size}`;
+    else if (typeof value === "string") name += ` ${size}=${value}`;
+    else if (value > 1) name += ` ${size}${2 ** Math.round(Math.log2(value))}`;
+  }
+  return `${choice}${name}`;
+}
+
+/** What may be chosen in place of the default, each another launch. */
+export function candidatesOf(on: Limited, choice: Tunable, sizes: LaunchSizes): readonly LaunchValue[] {
+  const choose = TABLE[choice] as (on: DeviceInfo, sizes: LaunchSizes, chosen?: LaunchValue) => unknown;
+  const seen = new Set([JSON.stringify(choose(on.info, sizes))]);
+  return OPEN[choice].candidates(on, sizes as never).filter((value) => {
+    const launched = JSON.stringify(choose(on.info, sizes, value));
+    return !seen.has(launched) && seen.add(launched);
+  });
+}
+
+/** Whether what was chosen, perhaps by another version, is among what may be chosen. */
+export function isCandidate(on: Limited, { choice, sizes, value }: ChosenLaunch): boolean {
+  const wanted = Object.entries(value);
+  return OPEN[choice]
+    .candidates(on, sizes as never)
+    .some(
+      (each) =>
+        Object.keys(each).length === wanted.length &&
+        wanted.every(([k, v]) => each[k as keyof typeof each] === v),
+    );
 }
 
 /**

@@ -2,7 +2,7 @@ import { checkOptions, describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import { type BindingInfo, excerpt, expand, outputsOf, reachable, reflect } from "./wgsl.ts";
+import { type BindingInfo, excerpt, expand, included, outputsOf, reachable, reflect } from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
 export interface Request {
@@ -77,6 +77,11 @@ export class KernelLibrary {
       this.#outputs.set(kernel, names);
     }
     return names;
+  }
+
+  /** A kernel's source with all that it includes, without comments: where it is another, so is the kernel. */
+  textOf(kernel: string): string {
+    return included(this.#source(kernel), this.#sources);
   }
 
   /** Records one dispatch, compiling the pipeline first where it is new. Inside precompile() it only notes the pipeline. */

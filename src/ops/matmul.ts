@@ -86,7 +86,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
   const f16 = b.dtype === "f16";
-  const tile = launch(y.device, "matmul", p);
+  const tile = launch(y.device, "matmul", { ...p, W: b.dtype });
   const flags = {
     enables: `${tile.flags.subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
     vec,

@@ -1,0 +1,102 @@
+/** What is run to measure a launch choice: the operator that makes it, on noise, of the sizes that it was asked with. */
+import type { LaunchSizes } from "../gpu/choices.ts";
+import type { Device } from "../gpu/device.ts";
+import type { Tunable } from "../gpu/launch.ts";
+import { convert } from "../ops/convert.ts";
+import { layerNorm } from "../ops/layer_norm.ts";
+import { gemm } from "../ops/matmul.ts";
+import { columnSum, dot } from "../ops/reduce.ts";
+import { weightNorm } from "../ops/weight_norm.ts";
+import { normal } from "../records/float64.ts";
+import { vjp } from "../tensor/autograd.ts";
+import { type Shape, sizeOf } from "../tensor/shape.ts";
+import { Tensor } from "../tensor/tensor.ts";
+
+/** Something to be run by one value of a choice and by another. */
+export interface Trial {
+  /** Records the work, and returns results that must not depend on the choice. What it makes belongs to the scope around it. */
+  readonly run: () => readonly Tensor[];
+  /** Largest relative L2 distance between the results of two values. */
+  readonly tolerance: number;
+}
+
+/** Distance from float64 that the operators state. */
+const STATED = 2e-6;
+/** Width of rows where a choice depends on their number alone: that of the encoders. */
+const WIDTH = 1024;
+const PERIOD = 65_537;
+
+/** Normal numbers, the same ones over and over: a prime's length apart, so that rows differ. */
+function noise(device: Device, shape: Shape, seed: number): Tensor {
+  const data = new Float32Array(sizeOf(shape));
+  const drawn = normal(Math.min(data.length, PERIOD), seed);
+  for (let at = 0; at < data.length; at += drawn.length)
+    data.set(data.length - at < drawn.length ? drawn.subarray(0, data.length - at) : drawn, at);
+  return Tensor.from(device, data, shape);
+}
+
+type Numbers = Readonly<Record<string, number>>;
+
+function product(device: Device, sizes: LaunchSizes): Trial {
+  const { M, N, K, batch = 1 } = sizes as Numbers;
+  const { transA = false, transB = false } = sizes as Readonly<Record<string, boolean>>;
+  const a = noise(device, [batch, transA ? K : M, transA ? M : K], 1);
+  const full = noise(device, [batch, transB ? N : K, transB ? K : N], 2);
+  const b = sizes.W === "f16" ? convert(full, "F32", full.shape, "f16") : full;
+  const layout = (rows: number, rowStride: number) => ({ rowStride, batchStride: rows * rowStride });
+  const given = {
+    ...{ M, N, K, batch, transA, transB },
+    a: transA ? layout(K, M) : layout(M, K),
+    b: transB ? layout(N, K) : layout(K, N),
+    y: layout(M, N),
+  };
+  return {
+    run: () => {
+      const y = Tensor.empty(device, [batch, M, N]);
+      gemm(y, a, b, given);
+      return [y];
+    },
+    // Sums of K products: each order has an error of its own, which grows as √K.
+    tolerance: STATED * Math.max(1, Math.sqrt(K / 1024)),
+  };
+}
+
+/** The sum of many rows: its error grows with their root, and the sum of normal numbers no faster. */
+const ofRows = (rows: number): number => STATED * Math.max(1, Math.sqrt(rows / 1024));
+
+const TRIALS: { readonly [C in Tunable]: (device: Device, sizes: LaunchSizes) => Trial } = {
+  "layer_norm.backward_params"(device, sizes) {
+    const { N } = sizes as Numbers;
+    const [x, dy] = [noise(device, [N, WIDTH], 1), noise(device, [N, WIDTH], 2)];
+    const [w, b] = [noise(device, [WIDTH], 3), noise(device, [WIDTH], 4)];
+    const run = () => {
+      const { gradients } = vjp(device, [w, b], () => ({
+        outputs: [layerNorm(x, w, b, 1e-5)],
+        cotangents: [dy],
+      }));
+      return [...gradients.values()];
+    };
+    return { run, tolerance: ofRows(N) };
+  },
+  matmul: product,
+  "reduce.columns"(device, sizes) {
+    const { rows } = sizes as Numbers;
+    const x = noise(device, [rows, WIDTH], 1);
+    return { run: () => [columnSum(x)], tolerance: ofRows(rows) };
+  },
+  "reduce.dots"(device, sizes) {
+    const { size } = sizes as Numbers;
+    // Of a tensor with itself: a sum that is not nearly 0.
+    const x = noise(device, [size], 1);
+    return { run: () => [dot(x, x)], tolerance: ofRows(size) };
+  },
+  "weight_norm.dots"(device, sizes) {
+    const { rows } = sizes as Numbers;
+    const [v, g] = [noise(device, [1, rows, 128], 1), noise(device, [1, 1, 128], 2)];
+    return { run: () => [weightNorm(v, g)], tolerance: ofRows(rows) };
+  },
+};
+
+/** What `choice` is measured by at these sizes; its tensors belong to the scope around it. */
+export const trialOf = (device: Device, choice: Tunable, sizes: LaunchSizes): Trial =>
+  TRIALS[choice](device, sizes);
