@@ -20,17 +20,29 @@ test("BindGroups keeps the most recently used and forgets the rest", () => {
   const groups = new BindGroups(8);
   for (let i = 0; i < 100; i++) {
     // One that is used all the time stays, however many come and go.
-    const used = groups.find("used") ?? groups.add("used", [], group());
-    assert.ok(groups.find(`${i}`) === undefined);
-    const made = groups.add(`${i}`, buffers(i), group());
-    assert.equal(groups.find(`${i}`), made);
-    assert.equal(groups.find("used"), used, `forgotten at ${i}`);
+    const used = groups.find(1, buffers(7)) ?? groups.add(1, buffers(7), group());
+    assert.ok(groups.find(0, buffers(i)) === undefined);
+    const made = groups.add(0, buffers(i), group());
+    assert.equal(groups.find(0, buffers(i)), made);
+    assert.equal(groups.find(1, buffers(7)), used, `forgotten at ${i}`);
     assert.ok(groups.size <= 8);
   }
-  assert.equal(groups.find("0"), undefined);
-  assert.ok(groups.find("99"));
+  assert.equal(groups.find(0, buffers(0)), undefined);
+  assert.ok(groups.find(0, buffers(99)));
   groups.forget(new Set([99]));
-  assert.equal(groups.find("99"), undefined, "its buffer was destroyed");
+  assert.equal(groups.find(0, buffers(99)), undefined, "its buffer was destroyed");
+});
+
+test("BindGroups tells apart all pipelines and buffers, also those of one hash", () => {
+  const groups = new BindGroups(2 ** 18);
+  const of = (i: number) => [i & 3, buffers(i & 255, i >> 8, 5)] as const;
+  // As many as have equal hashes by chance: 6 pairs of 2 ** 17 in 2 ** 30.
+  const made = Array.from({ length: 2 ** 17 }, (_, i) => groups.add(...of(i), group()));
+  assert.ok(made.every((each, i) => groups.find(...of(i)) === each));
+  assert.equal(groups.find(0, buffers(0, 0)), undefined);
+  groups.forget(new Set([5]));
+  assert.equal(groups.size, 0);
+  assert.equal(groups.alive, made.length);
 });
 
 test("BindGroups.tidy() asks for a collection once many were let go, and not again until as many more are", async () => {
@@ -39,7 +51,7 @@ test("BindGroups.tidy() asks for a collection once many were let go, and not aga
   const collect = async () => void asked++;
   let n = 0;
   const add = async (count: number) => {
-    for (let i = 0; i < count; i++) groups.add(`${n++}`, buffers(n), group());
+    for (let i = 0; i < count; i++) groups.add(n++, buffers(n), group());
     await Promise.all([groups.tidy(collect), groups.tidy(collect)]);
     return asked;
   };

@@ -88,3 +88,12 @@ test("examples/profile.ts shows a second pass that makes nothing, and the kernel
   assert.match(said, /^the second pass made 0 pipelines and bind groups$/m);
   assert.match(said, /4 × {2}layer\/matmul\.forward$|no times of single kernels/m);
 });
+
+test("examples/replay.ts learns, has the same bits replayed as run, and leaves nothing", () => {
+  const said = run("replay");
+  const [first, last] = numbers(said.replace("→", "\n"), /(\d+\.\d+) *$/gm);
+  assert.ok(last < 0.2 * first, said);
+  assert.match(said, /^replayed, the same bits: true$/m);
+  assert.match(said, /^recorded in \d+ µs a step, replayed in \d+ µs$/m);
+  assert.match(said, /^bytes left on the GPU: 0$/m);
+});

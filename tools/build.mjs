@@ -3,7 +3,7 @@
  * Plain Node; `npm pack` calls it. `--out DIR` builds into another folder, which is replaced.
  */
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -42,6 +42,10 @@ const { PAGE_FILES } = await import(pathToFileURL(join(dist, "src/profile/page_f
 const page = Object.entries(PAGE_FILES).map(([name, path]) => [name, readFileSync(join(root, path), "utf8")]);
 const pageTexts = `export const PAGE_TEXTS = ${JSON.stringify(Object.fromEntries(page), null, 2)};\n`;
 writeFileSync(join(dist, "src/profile/page_texts.js"), pageTexts);
+
+// What `wavegate isa` compiles where it runs.
+for (const name of ["layer.c", "vulkan_subset.h", "msl.cuh"])
+  cpSync(join(root, "tools/isa", name), join(dist, "tools/isa", name));
 
 // The public types name GPU* and Symbol.dispose. TypeScript 6 and later have both in their own libraries;
 // for earlier ones a second entry refers to @webgpu/types. Both at once would conflict.

@@ -12,4 +12,5 @@ export const SUMMARIES = {
   evaluate: "measure UA, WA, WER and the confusion matrix of a model on a held-out session",
   tune: "measure which tiles and workgroups are fastest on this adapter, and remember them",
   profile: "time every kernel of a model, a recognition or a training step; compare two profiles",
+  isa: "show what kernels become on GPUs that are not here: registers, spills, inner loops",
 } as const;

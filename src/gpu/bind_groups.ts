@@ -8,9 +8,76 @@
  */
 import type { PoolBuffer } from "./pool.ts";
 
-interface Entry {
+/** A group that is kept, and what it is found by. */
+export interface BoundGroup {
+  /** The group. */
   readonly group: GPUBindGroup;
+  /** What it binds, in the order of the pipeline's bindings. */
   readonly buffers: readonly PoolBuffer[];
+}
+
+interface Entry extends BoundGroup {
+  /** Number of the pipeline. */
+  readonly pipeline: number;
+  /** Another one of the same hash. */
+  next: Entry | undefined;
+}
+
+/** Entries by a hash of pipeline and buffers: looked up for every dispatch, without a key to put together. */
+class Table {
+  readonly #chains = new Map<number, Entry>();
+  size = 0;
+
+  find(hash: number, pipeline: number, buffers: readonly PoolBuffer[]): Entry | undefined {
+    let entry = this.#chains.get(hash);
+    while (entry && !(entry.pipeline === pipeline && same(entry.buffers, buffers))) entry = entry.next;
+    return entry;
+  }
+
+  add(hash: number, entry: Entry): void {
+    entry.next = this.#chains.get(hash);
+    this.#chains.set(hash, entry);
+    this.size++;
+  }
+
+  delete(hash: number, entry: Entry): void {
+    this.#relink(hash, (each) => each !== entry);
+  }
+
+  /** Drops those that name one of these buffers; returns how many. */
+  forget(ids: ReadonlySet<number>): number {
+    const before = this.size;
+    for (const hash of this.#chains.keys())
+      this.#relink(hash, ({ buffers }) => !buffers.some(({ id }) => ids.has(id)));
+    return before - this.size;
+  }
+
+  #relink(hash: number, stays: (entry: Entry) => boolean): void {
+    let chain: Entry | undefined;
+    for (let entry = this.#chains.get(hash); entry; ) {
+      const { next } = entry;
+      if (stays(entry)) {
+        entry.next = chain;
+        chain = entry;
+      } else this.size--;
+      entry = next;
+    }
+    if (chain) this.#chains.set(hash, chain);
+    else this.#chains.delete(hash);
+  }
+}
+
+function same(a: readonly PoolBuffer[], b: readonly PoolBuffer[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i].id !== b[i].id) return false;
+  return true;
+}
+
+/** 30 bits, which JavaScript engines keep as a small integer; FNV-1a over words, then mixed. */
+function hashOf(pipeline: number, buffers: readonly PoolBuffer[]): number {
+  let h = Math.imul(pipeline ^ 0x811c9dc5, 0x01000193);
+  for (let i = 0; i < buffers.length; i++) h = Math.imul(h ^ (h >>> 15) ^ buffers[i].id, 0x01000193);
+  return (h ^ (h >>> 13)) & 0x3fffffff;
 }
 
 /** Most that are kept: several steps of a full-size model. */
@@ -23,8 +90,8 @@ export class BindGroups {
   readonly #half: number;
   readonly #mostWaiting: number;
   /** LRU in two halves: once `recent` is full it becomes `older`, which is dropped. What is found in `older` moves over. */
-  #recent = new Map<string, Entry>();
-  #older = new Map<string, Entry>();
+  #recent = new Table();
+  #older = new Table();
   /** Dropped since the last collection. */
   #waiting = 0;
 
@@ -44,41 +111,37 @@ export class BindGroups {
     return this.size + this.#waiting;
   }
 
-  /** The group that was kept under `key`. */
-  find(key: string): GPUBindGroup | undefined {
-    const recent = this.#recent.get(key);
-    if (recent) return recent.group;
-    const entry = this.#older.get(key);
+  /** The group that was kept for a pipeline, by its number, and these buffers. */
+  find(pipeline: number, buffers: readonly PoolBuffer[]): BoundGroup | undefined {
+    const hash = hashOf(pipeline, buffers);
+    const recent = this.#recent.find(hash, pipeline, buffers);
+    if (recent) return recent;
+    const entry = this.#older.find(hash, pipeline, buffers);
     if (!entry) return undefined;
-    this.#older.delete(key);
-    this.#keep(key, entry);
-    return entry.group;
+    this.#older.delete(hash, entry);
+    this.#keep(hash, entry);
+    return entry;
   }
 
-  /** Keeps a new group, which binds these buffers. */
-  add(key: string, buffers: readonly PoolBuffer[], group: GPUBindGroup): GPUBindGroup {
-    this.#keep(key, { group, buffers });
-    return group;
+  /** Keeps a new group, which binds these buffers; the array may change afterwards. */
+  add(pipeline: number, buffers: readonly PoolBuffer[], group: GPUBindGroup): BoundGroup {
+    const entry = { pipeline, buffers: [...buffers], group, next: undefined };
+    this.#keep(hashOf(pipeline, buffers), entry);
+    return entry;
   }
 
-  #keep(key: string, entry: Entry): void {
+  #keep(hash: number, entry: Entry): void {
     if (this.#recent.size >= this.#half) {
       this.#waiting += this.#older.size;
       this.#older = this.#recent;
-      this.#recent = new Map();
+      this.#recent = new Table();
     }
-    this.#recent.set(key, entry);
+    this.#recent.add(hash, entry);
   }
 
   /** Drops those that name a destroyed buffer. */
   forget(ids: ReadonlySet<number>): void {
-    for (const groups of [this.#recent, this.#older]) {
-      for (const [key, { buffers }] of groups) {
-        if (!buffers.some(({ id }) => ids.has(id))) continue;
-        groups.delete(key);
-        this.#waiting++;
-      }
-    }
+    this.#waiting += this.#recent.forget(ids) + this.#older.forget(ids);
   }
 
   /** Where many were dropped, waits for `collect`, which is to run the runtime's garbage collector. */

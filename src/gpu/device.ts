@@ -201,6 +201,11 @@ export class Device {
     if (this.#failure) throw this.#failure;
   }
 
+  /** Throws where a body is being captured: its replays could not do this. */
+  #checkCapture(what: string): void {
+    if (this.recorder.capturing) throw new Error(`Cannot ${what} inside capture(): do it after`);
+  }
+
   /** Pops an error scope; what `explain` makes of an error is thrown at the next await. */
   watch(pop: () => Promise<GPUError | null>, explain: (error: GPUError) => Promise<Error>): void {
     this.#hold(
@@ -221,6 +226,7 @@ export class Device {
 
   /** Submits what was recorded and waits until the GPU has done it, without burning a core. */
   async idle(): Promise<void> {
+    this.#checkCapture("wait");
     this.recorder.flush();
     await this.#wait(() => this.gpu.queue.onSubmittedWorkDone());
     this.pool.settle();
@@ -248,6 +254,7 @@ export class Device {
   /** Copies `bytes` bytes of a buffer to the CPU. Submits first. */
   async read(buffer: PoolBuffer, bytes: number, from = 0): Promise<ArrayBuffer> {
     this.check();
+    this.#checkCapture("read a tensor");
     const length = Math.ceil(bytes / 4) * 4;
     if (length === 0) return new ArrayBuffer(0);
     const size = this.pool.classOf(length);
@@ -293,6 +300,7 @@ export class Device {
    * returns a Promise. A CPU adapter does part of the work only at a kernel's first run.
    */
   async precompile(body: () => void, onProgress?: (compiled: number, total: number) => void): Promise<void> {
+    this.#checkCapture("precompile");
     await this.kernels.precompile(() => this.#released(() => synchronous("precompile", body())), onProgress);
     await Promise.all(this.#watched);
     this.check();
@@ -330,7 +338,8 @@ export class Device {
 
   /** Runs `body`, whose dispatches a profile or plan counts to `place`; what that leaves out stays as it is. */
   at<T>(place: Partial<Place> | undefined, body: () => T): T {
-    if (!this.recorder.observer || !place) return body();
+    const { observer, capturing } = this.recorder;
+    if (!(observer || capturing) || !place) return body();
     const around = this.#place;
     this.#place = { ...around, ...place };
     try {
@@ -353,6 +362,7 @@ export class Device {
    */
   plan(body: () => void): PlannedDispatch[] {
     const { recorder } = this;
+    this.#checkCapture("plan");
     if (recorder.observer) throw new Error("Cannot plan: a profile or a plan is running");
     const planned: PlannedDispatch[] = [];
     recorder.observer = {

@@ -42,6 +42,8 @@ export interface Variant {
   readonly overrides?: Readonly<Record<string, number>>;
 }
 
+const PLAIN: Variant = {};
+
 /** A kernel that was declared by twin(): run() records its dispatches. */
 export class Twin {
   /** As it was declared. */
@@ -68,7 +70,7 @@ export class Twin {
     buffers: Readonly<Record<string, Bound>>,
     dims: Readonly<Record<string, number>>,
     grid: Grid,
-    variant: Variant = {},
+    variant: Variant = PLAIN,
   ): void {
     let device: Device | undefined;
     for (const name in buffers) {
@@ -79,10 +81,10 @@ export class Twin {
     if (!device) throw new Error(`Cannot run ${this.name}.${entry}: no buffer was given`);
     device.watcher?.ran?.(`${this.name}.${entry}`, buffers, device.kernels.outputsOf(this.name));
     const { observer } = device.recorder;
-    if (!observer) device.kernels.run({ name: this.name, entry, variant }, buffers, dims, grid);
+    if (!observer) device.kernels.run(this.name, entry, variant, buffers, dims, grid);
     else
       observer.observe({ twin: this, entry, bound: buffers, dims, grid, variant }, () =>
-        device.kernels.run({ name: this.name, entry, variant }, buffers, dims, grid),
+        device.kernels.run(this.name, entry, variant, buffers, dims, grid),
       );
   }
 

@@ -2,7 +2,17 @@ import { checkOptions, describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
 import { Pipeline } from "./pipeline.ts";
-import { type BindingInfo, excerpt, expand, included, outputsOf, reachable, reflect } from "./wgsl.ts";
+import {
+  type BindingInfo,
+  excerpt,
+  expand,
+  fits,
+  included,
+  type Interface,
+  outputsOf,
+  reachableIn,
+  reflect,
+} from "./wgsl.ts";
 
 /** Which pipeline a dispatch needs. */
 export interface Request {
@@ -13,31 +23,68 @@ export interface Request {
 
 const VARIANT = ["flags", "overrides"];
 
-/** Tells pipelines apart. Every dispatch makes one, so it is put together by hand: JSON takes four times as long. */
+/** Tells pipelines apart. A dispatch of a variant that was seen before needs none; see Variants. */
 function keyOf({ name, entry, variant }: Request): string {
-  for (const key in variant)
-    if (key !== "flags" && key !== "overrides") checkOptions(`run ${name}.${entry}`, variant, VARIANT);
-  const { flags, overrides } = variant;
-  let key = `${name}.${entry}`;
-  for (const flag in flags) {
-    const value = flags[flag];
-    key += typeof value === "string" ? ` ${flag}=${value.length}"${value}"` : ` ${flag}=${value}`;
+  checkOptions(`run ${name}.${entry}`, variant, VARIANT);
+  const sorted = (values: object = {}) => Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([name, entry, sorted(variant.flags), sorted(variant.overrides)]);
+}
+
+type Values = Readonly<Record<string, unknown>>;
+
+/** Copies values and counts them. */
+class Snapshot {
+  readonly #values: Values;
+  readonly #count: number;
+
+  constructor(values: Values = {}) {
+    this.#values = { ...values };
+    this.#count = Object.keys(values).length;
   }
-  for (const constant in overrides) key += ` @${constant}=${overrides[constant]}`;
-  return key;
+
+  /** Whether these are the same values; undefined ones never are. */
+  fits(values: Values | undefined): boolean {
+    let count = 0;
+    for (const name in values) {
+      const value = values[name];
+      if (value === undefined || value !== this.#values[name]) return false;
+      count++;
+    }
+    return count === this.#count;
+  }
+}
+
+/** The pipelines of one entry point. There are few: comparing values is faster than making a key of them. */
+class Variants {
+  readonly #known: { readonly flags: Snapshot; readonly overrides: Snapshot; readonly pipeline: Pipeline }[] =
+    [];
+
+  find(variant: Variant): Pipeline | undefined {
+    for (const key in variant) if (key !== "flags" && key !== "overrides") return undefined;
+    const { flags, overrides } = variant;
+    const known = this.#known;
+    for (let i = 0; i < known.length; i++) {
+      const each = known[i];
+      if (!each.overrides.fits(overrides) || !each.flags.fits(flags)) continue;
+      if (i > 0) {
+        // Those in use move to the front.
+        known[i] = known[i - 1];
+        known[i - 1] = each;
+      }
+      return each.pipeline;
+    }
+    return undefined;
+  }
+
+  add({ flags, overrides }: Variant, pipeline: Pipeline): void {
+    this.#known.push({ flags: new Snapshot(flags), overrides: new Snapshot(overrides), pipeline });
+  }
 }
 
 /** A pipeline as messages and labels show it: with its flags and constants, where there are any. */
 function show({ name, entry, variant }: Request): string {
   const values = [variant.flags, variant.overrides].filter((of) => of && Object.keys(of).length > 0);
   return [`${name}.${entry}`, ...values.map((of) => JSON.stringify(of))].join(" ");
-}
-
-/** The values by which a constant of this type may be replaced. */
-function fits(value: unknown, type: string | undefined): boolean {
-  if (type === "bool") return typeof value === "boolean" || value === 0 || value === 1;
-  if (typeof value !== "number" || !Number.isFinite(value)) return false;
-  return type === "u32" ? value >>> 0 === value : type === "i32" ? (value | 0) === value : true;
 }
 
 function layoutEntry(b: BindingInfo): GPUBindGroupLayoutEntry {
@@ -49,12 +96,22 @@ function layoutEntry(b: BindingInfo): GPUBindGroupLayoutEntry {
   };
 }
 
+/** A kernel's text with flags filled in, compiled, and what was read from it. */
+interface Module {
+  readonly module: GPUShaderModule;
+  readonly text: string;
+  readonly face: Interface;
+  readonly reachable: (entry: string) => ReadonlySet<string>;
+}
+
 /** All kernels of one device: text, modules and pipelines, each made once. */
 export class KernelLibrary {
   readonly #device: Device;
   readonly #sources: ReadonlyMap<string, string>;
-  readonly #modules = new Map<string, { module: GPUShaderModule; text: string }>();
+  readonly #modules = new Map<string, Module>();
   readonly #pipelines = new Map<string, Pipeline>();
+  /** The same pipelines by kernel and entry point. */
+  readonly #variants = new Map<string, Map<string, Variants>>();
   readonly #outputs = new Map<string, ReadonlySet<string>>();
   #planned: Map<string, Request> | undefined;
 
@@ -86,34 +143,47 @@ export class KernelLibrary {
 
   /** Records one dispatch, compiling the pipeline first where it is new. Inside precompile() it only notes the pipeline. */
   run(
-    request: Request,
+    name: string,
+    entry: string,
+    variant: Variant,
     bound: Readonly<Record<string, Bound>>,
     dims: Readonly<Record<string, number>>,
     grid: Grid,
   ): void {
+    if (this.#planned) this.#plan({ name, entry, variant }, this.#planned);
+    else this.pipeline(name, entry, variant).run(this.#device, bound, dims, grid);
+  }
+
+  #plan(request: Request, planned: Map<string, Request>): void {
     const key = keyOf(request);
-    if (this.#planned) {
-      if (!this.#pipelines.has(key)) this.#planned.set(key, request);
-      return;
-    }
-    this.#compiled(request, key).run(this.#device, bound, dims, grid);
+    if (!this.#pipelines.has(key)) planned.set(key, request);
   }
 
   /** The pipeline of an entry point with these flags and constants, compiled once. */
   pipeline(name: string, entry: string, variant: Variant): Pipeline {
-    const request = { name, entry, variant };
-    return this.#compiled(request, keyOf(request));
+    const known = this.#variants.get(name)?.get(entry)?.find(variant);
+    return known ?? this.#compiled({ name, entry, variant });
   }
 
-  #compiled(request: Request, key: string): Pipeline {
+  #compiled(request: Request): Pipeline {
+    const key = keyOf(request);
     const known = this.#pipelines.get(key);
     if (known) return known;
     const prepared = this.#prepare(request);
     const compiled = this.#device.gpu.createComputePipeline(prepared.descriptor);
     prepared.settle();
     const pipeline = prepared.finish(compiled);
-    this.#pipelines.set(key, pipeline);
+    this.#add(key, request, pipeline);
     return pipeline;
+  }
+
+  #add(key: string, { name, entry, variant }: Request, pipeline: Pipeline): void {
+    this.#pipelines.set(key, pipeline);
+    const entries = this.#variants.get(name) ?? new Map<string, Variants>();
+    this.#variants.set(name, entries);
+    const variants = entries.get(entry) ?? new Variants();
+    entries.set(entry, variants);
+    variants.add(variant, pipeline);
   }
 
   /** Compiles side by side what `body` would run; nothing is dispatched. */
@@ -135,7 +205,7 @@ export class KernelLibrary {
         const compiled = await compiling.catch(async (error: Error) => {
           throw await prepared.explain(error.message);
         });
-        this.#pipelines.set(key, prepared.finish(compiled));
+        this.#add(key, request, prepared.finish(compiled));
         onProgress?.(++done, planned.size);
       }),
     );
@@ -151,7 +221,7 @@ export class KernelLibrary {
     const moduleKey = `${name} ${JSON.stringify(flags)}`;
     const known = this.#modules.get(moduleKey);
     const text = known?.text ?? expand(this.#source(name), flags, this.#sources, name);
-    const all = reflect(text, name);
+    const all = known?.face ?? reflect(text, name);
     if (!all.entries.includes(entry))
       throw new Error(
         `Cannot run ${name}.${entry}: the kernel has no entry point ${entry} (it has: ${all.entries.join(", ") || "none"})`,
@@ -170,11 +240,12 @@ export class KernelLibrary {
         );
       constants[id] = value;
     }
-    const used = reachable(text, entry);
+    const reachable = known?.reachable ?? reachableIn(text);
+    const used = reachable(entry);
     const face = { ...all, bindings: all.bindings.filter((b) => used.has(b.name)) };
     gpu.pushErrorScope("validation");
     const module = known?.module ?? gpu.createShaderModule({ label: moduleKey, code: text });
-    this.#modules.set(moduleKey, { module, text });
+    if (!known) this.#modules.set(moduleKey, { module, text, face: all, reachable });
     const layout = gpu.createBindGroupLayout({ label, entries: face.bindings.map(layoutEntry) });
     const descriptor = {
       label,

@@ -1,6 +1,7 @@
 /** A GPU, its buffers and its kernels. */
 export type { BindGroups } from "./bind_groups.ts";
 export type { DeviceInfo } from "./adapter.ts";
+export { redrawn, varies } from "./capture.ts";
 export type { Cost, Costed, Costs, Dispatched, Place, PlannedDispatch, Unit } from "./cost.ts";
 export { Device, type DeviceOptions, openDevice } from "./device.ts";
 export { type Bound, type Grid, Twin, twin, type Variant, type Watcher } from "./kernel.ts";

@@ -1,24 +1,10 @@
 import { describeValue } from "../io/checks.ts";
+import type { BoundGroup } from "./bind_groups.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid } from "./kernel.ts";
 import type { PoolBuffer } from "./pool.ts";
+import type { Recorder } from "./recorder.ts";
 import type { DimsField, Interface, Scalar } from "./wgsl.ts";
-
-/** Each writes a value at a byte, and answers whether it is one of the type. */
-const setters = {
-  u32(v: DataView, at: number, x: number): boolean {
-    v.setUint32(at, x, true);
-    return x >>> 0 === x;
-  },
-  i32(v: DataView, at: number, x: number): boolean {
-    v.setInt32(at, x, true);
-    return (x | 0) === x;
-  },
-  f32(v: DataView, at: number, x: number): boolean {
-    v.setFloat32(at, x, true);
-    return typeof x === "number";
-  },
-};
 
 function countKeys(record: object): number {
   let count = 0;
@@ -28,16 +14,22 @@ function countKeys(record: object): number {
 
 const isCount = (n: number): boolean => Number.isInteger(n) && n >= 0;
 
-/** One compiled entry point with its layout. */
+/** A storage buffer of the entry point. */
+type Slot = Interface["bindings"][number] & { readonly access: "read" | "read_write" };
+
+/** One compiled entry point with its layout. A dispatch of buffers that met before in it makes no object. */
 export class Pipeline {
   readonly label: string;
-  /** Stands before its buffers in the keys of bind groups. */
-  readonly #key: string;
-  readonly #interface: Interface;
+  readonly #id: number;
+  readonly #slots: readonly Slot[];
+  readonly #bindings: Interface["bindings"];
+  readonly #fields: readonly DimsField[];
   /** Whether the entry point reads Dims. */
   readonly #takesDims: boolean;
   readonly #layout: GPUBindGroupLayout;
   readonly #pipeline: GPUComputePipeline;
+  /** What the dispatch binds that is being recorded. */
+  readonly #buffers: PoolBuffer[];
 
   /** `id` tells the pipelines of a device apart. */
   constructor(
@@ -47,12 +39,15 @@ export class Pipeline {
     layout: GPUBindGroupLayout,
     pipeline: GPUComputePipeline,
   ) {
-    this.#key = `${id}:`;
+    this.#id = id;
     this.label = label;
-    this.#interface = face;
-    this.#takesDims = face.bindings.some((b) => b.access === "uniform");
+    this.#bindings = face.bindings;
+    this.#slots = face.bindings.filter((b): b is Slot => b.access !== "uniform");
+    this.#fields = face.dims;
+    this.#takesDims = this.#slots.length < face.bindings.length;
     this.#layout = layout;
     this.#pipeline = pipeline;
+    this.#buffers = new Array(this.#slots.length);
   }
 
   run(
@@ -61,61 +56,51 @@ export class Pipeline {
     dims: Readonly<Record<string, number>>,
     grid: Grid,
   ): void {
-    const { bindings } = this.#interface;
-    const buffers: PoolBuffer[] = [];
-    let key = this.#key;
-    let writable: Set<number> | undefined;
-    for (const b of bindings) {
-      if (b.access === "uniform") continue;
-      const given = bound[b.name];
+    const slots = this.#slots;
+    const buffers = this.#buffers;
+    for (let i = 0; i < slots.length; i++) {
+      const { name, element } = slots[i];
+      const given = bound[name];
       const buffer = given?.buffer;
-      if (!buffer) throw new Error(`Cannot run ${this.label}: no buffer was given for ${b.name}`);
-      if (b.element !== undefined && given.dtype !== undefined && given.dtype !== b.element)
-        throw this.#misread(b.name, given.dtype, b.element);
-      if (b.access === "read_write") {
-        writable ??= new Set();
-        if (writable.has(buffer.id))
-          throw new Error(`Cannot run ${this.label}: ${b.name} shares its buffer with another output`);
-        writable.add(buffer.id);
-      }
-      buffers.push(buffer);
-      key += `${buffer.id},`;
+      if (!buffer) throw new Error(`Cannot run ${this.label}: no buffer was given for ${name}`);
+      if (element !== undefined && given.dtype !== undefined && given.dtype !== element)
+        throw this.#misread(name, given.dtype, element);
+      buffers[i] = buffer;
     }
     // All that is bound was given: one more name is one that the kernel does not know.
     const unknown =
-      countKeys(bound) > buffers.length &&
-      Object.keys(bound).find((n) => !bindings.some((b) => b.name === n));
+      countKeys(bound) > slots.length && Object.keys(bound).find((n) => !slots.some((s) => s.name === n));
     if (unknown) throw new Error(`Cannot run ${this.label}: the kernel binds no ${unknown}`);
-    let at = 0;
-    for (const b of bindings) {
-      if (b.access === "uniform") continue;
-      const buffer = buffers[at++];
-      if (b.access === "read" && writable?.has(buffer.id))
-        throw new Error(`Cannot run ${this.label}: input ${b.name} shares its buffer with an output`);
-    }
+    const { recorder } = device;
     if (!Array.isArray(grid))
       throw new TypeError(
         `Cannot run ${this.label}: its grid is ${describeValue(grid)} but should be [x, y, z], numbers of workgroups`,
       );
-    const [x, y = 1, z = 1]: Grid = grid as Grid;
+    const x = grid[0];
+    const y = grid[1] ?? 1;
+    const z = grid[2] ?? 1;
     if (!(isCount(x) && isCount(y) && isCount(z)))
       throw new RangeError(
         `Cannot run ${this.label}: a grid is ${x}×${y}×${z}, whole numbers of workgroups expected`,
       );
-    const most = device.limits.maxComputeWorkgroupsPerDimension;
+    const most = recorder.mostWorkgroups;
     if (x > most || y > most || z > most)
       throw new RangeError(
         `Cannot run ${this.label}: a grid of ${x}×${y}×${z} workgroups exceeds ${most} in one dimension`,
       );
-    if (x === 0 || y === 0 || z === 0) return;
-    const { bindGroups } = device;
-    const group = bindGroups.find(key) ?? bindGroups.add(key, buffers, this.#bind(device, buffers));
-    const { offset, view } = device.recorder.slot();
-    this.#fill(view, dims);
-    device.recorder.dispatch(
-      { pipeline: this.#pipeline, group, buffers, grid: [x, y, z], label: device.profileLabel(this.label) },
-      this.#takesDims ? [offset] : [],
-    );
+    const group = device.bindGroups.find(this.#id, buffers) ?? this.#bind(device);
+    if (x === 0 || y === 0 || z === 0) {
+      recorder.capturing?.skip(dims);
+      return;
+    }
+    const { capturing } = recorder;
+    if (capturing)
+      for (const [i, { name, access }] of slots.entries())
+        if (access === "read_write") capturing.checkWrite(this.label, name, buffers[i]);
+    this.#fill(recorder, recorder.room(), dims);
+    const label = recorder.profiler || capturing ? device.profileLabel(this.label) : this.label;
+    recorder.dispatch(this.#pipeline, group, this.#takesDims, x, y, z, label);
+    capturing?.fill(this.label, dims, this.#fields);
   }
 
   #misread(name: string, dtype: string, element: Scalar): TypeError {
@@ -124,30 +109,52 @@ export class Pipeline {
     return new TypeError(`Cannot run ${this.label}: ${name} is ${dtype} but should be ${element}${hint}`);
   }
 
-  #fill(view: DataView, dims: Readonly<Record<string, number>>): void {
-    const fields: readonly DimsField[] = this.#interface.dims;
+  /** Writes Dims from the word `at` of the arena on. */
+  #fill({ u32, i32, f32 }: Recorder, at: number, dims: Readonly<Record<string, number>>): void {
+    const fields = this.#fields;
     for (let i = 0; i < fields.length; i++) {
-      const value = dims[fields[i].name];
-      if (value === undefined)
-        throw new Error(`Cannot run ${this.label}: Dims.${fields[i].name} was not given`);
-      if (!setters[fields[i].type](view, 4 * i, value))
-        throw new RangeError(
-          `Cannot run ${this.label}: Dims.${fields[i].name} is ${value}, a value of ${fields[i].type} expected`,
-        );
+      const { name, type } = fields[i];
+      const value = dims[name];
+      if (type === "u32") {
+        if (value >>> 0 !== value) throw this.#misfit(fields[i], value);
+        u32[at + i] = value;
+      } else if (type === "f32") {
+        if (typeof value !== "number") throw this.#misfit(fields[i], value);
+        f32[at + i] = value;
+      } else {
+        if ((value | 0) !== value) throw this.#misfit(fields[i], value);
+        i32[at + i] = value;
+      }
     }
     const unknown =
       countKeys(dims) > fields.length && Object.keys(dims).find((n) => !fields.some((f) => f.name === n));
     if (unknown) throw new Error(`Cannot run ${this.label}: Dims has no ${unknown}`);
   }
 
-  #bind(device: Device, buffers: readonly PoolBuffer[]): GPUBindGroup {
+  #misfit({ name, type }: DimsField, value: unknown): Error {
+    if (value === undefined) return new Error(`Cannot run ${this.label}: Dims.${name} was not given`);
+    return new RangeError(`Cannot run ${this.label}: Dims.${name} is ${value}, a value of ${type} expected`);
+  }
+
+  /** A bind group of the buffers that are being bound. Throws where what is written is bound twice. */
+  #bind(device: Device): BoundGroup {
+    const [slots, buffers] = [this.#slots, this.#buffers];
+    const sharing = (i: number, j: number) => i !== j && buffers[i].id === buffers[j].id;
+    for (const [i, { name, access }] of slots.entries()) {
+      const other = slots.findIndex((s, j) => s.access === "read_write" && sharing(i, j));
+      if (other < 0) continue;
+      const shown = access === "read" ? `input ${name}` : slots[Math.max(i, other)].name;
+      const what = access === "read" ? "an output" : "another output";
+      throw new Error(`Cannot run ${this.label}: ${shown} shares its buffer with ${what}`);
+    }
     let at = 0;
-    const entries = this.#interface.bindings.map((b) => ({
+    const entries = this.#bindings.map((b) => ({
       binding: b.binding,
       resource:
         b.access === "uniform" ? { buffer: device.recorder.arena, size: 256 } : { buffer: buffers[at++].gpu },
     }));
     device.counters.bindGroups++;
-    return device.gpu.createBindGroup({ label: this.label, layout: this.#layout, entries });
+    const group = device.gpu.createBindGroup({ label: this.label, layout: this.#layout, entries });
+    return device.bindGroups.add(this.#id, buffers, group);
   }
 }

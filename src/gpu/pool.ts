@@ -16,6 +16,62 @@ export interface PoolBuffer {
   readonly bytes: number;
   /** Serial of the last recording that names it; see Recorder. */
   lastUse: number;
+  /** How often it was handed back. */
+  released: number;
+  /** The capture that it belongs to. */
+  reserve: Reserve | undefined;
+}
+
+/** Free buffers by size class, the lowest-numbered first. */
+class FreeList {
+  readonly #bySize = new Map<number, PoolBuffer[]>();
+
+  take(size: number): PoolBuffer | undefined {
+    return this.#bySize.get(size)?.shift();
+  }
+
+  put(buffer: PoolBuffer): void {
+    const free = this.#bySize.get(buffer.bytes);
+    if (!free) {
+      this.#bySize.set(buffer.bytes, [buffer]);
+      return;
+    }
+    // Kept sorted by id; free lists are short.
+    let at = free.length;
+    while (at > 0 && free[at - 1].id > buffer.id) at--;
+    free.splice(at, 0, buffer);
+  }
+
+  all(): PoolBuffer[] {
+    return [...this.#bySize.values()].flat();
+  }
+
+  /** Takes out those with these ids. */
+  remove(ids: ReadonlySet<number>): PoolBuffer[] {
+    const removed: PoolBuffer[] = [];
+    for (const [size, free] of this.#bySize) {
+      removed.push(...free.filter(({ id }) => ids.has(id)));
+      this.#bySize.set(
+        size,
+        free.filter(({ id }) => !ids.has(id)),
+      );
+    }
+    return removed;
+  }
+}
+
+/**
+ * The buffers that a captured body took, which nobody else is handed until the capture is disposed of: a replay writes to
+ * them. While the body runs it reuses those that it freed, but never one that the CPU wrote: a replay does not write it again.
+ */
+export class Reserve {
+  readonly buffers = new Set<PoolBuffer>();
+  /** Handed back, and free for the body. */
+  readonly free = new FreeList();
+  /** Written by the CPU, to stay as they are. */
+  readonly constants = new Set<PoolBuffer>();
+  /** Those of them that were handed back. */
+  readonly parked: PoolBuffer[] = [];
 }
 
 /** How much GPU memory a device's pool holds. */
@@ -79,7 +135,9 @@ export class Pool {
   #limit: number;
   /** Most bytes that the adapter binds at once. */
   readonly #largest: number;
-  readonly #free = new Map<number, PoolBuffer[]>();
+  readonly #free = new FreeList();
+  /** Set while a body is captured: whose buffers are handed out. */
+  reserve: Reserve | undefined;
   readonly #owner: PoolOwner;
   /** Counts as they are now; the object changes with them. */
   readonly statistics: PoolStatistics = { live: 0, allocated: 0, peak: 0, buffers: 0, created: 0 };
@@ -132,15 +190,33 @@ export class Pool {
    */
   acquire(bytes: number): PoolBuffer {
     const size = this.classOf(bytes);
-    const buffer = this.#free.get(size)?.shift() ?? this.#create(size, false);
-    this.#count(buffer);
+    const reserved = this.reserve?.free.take(size);
+    return reserved ?? this.#hand(this.#free.take(size) ?? this.#create(size, false));
+  }
+
+  /** As acquire(), for values that the CPU writes. While a body is captured, nothing else is ever written to the buffer. */
+  acquireWritten(bytes: number): PoolBuffer {
+    if (!this.reserve) return this.acquire(bytes);
+    const size = this.classOf(bytes);
+    const buffer = this.#hand(this.#free.take(size) ?? this.#create(size, false));
+    this.reserve.constants.add(buffer);
     return buffer;
   }
 
   /** As acquire(), but new and mapped for writing. The caller unmaps it. */
   acquireMapped(bytes: number): PoolBuffer {
-    const buffer = this.#create(this.classOf(bytes), true);
-    this.#count(buffer);
+    const buffer = this.#hand(this.#create(this.classOf(bytes), true));
+    this.reserve?.constants.add(buffer);
+    return buffer;
+  }
+
+  #hand(buffer: PoolBuffer): PoolBuffer {
+    this.statistics.live += buffer.bytes;
+    this.#mostLive = Math.max(this.#mostLive, this.statistics.live);
+    if (this.reserve) {
+      buffer.reserve = this.reserve;
+      this.reserve.buffers.add(buffer);
+    }
     return buffer;
   }
 
@@ -150,23 +226,28 @@ export class Pool {
     return size > this.#largest && bytes <= this.#largest ? this.#largest : size;
   }
 
-  #count(buffer: PoolBuffer): void {
-    this.statistics.live += buffer.bytes;
-    this.#mostLive = Math.max(this.#mostLive, this.statistics.live);
-  }
-
   /** Takes a buffer back. Work that was recorded with it is not disturbed. */
   release(buffer: PoolBuffer): void {
-    this.statistics.live -= buffer.bytes;
-    const free = this.#free.get(buffer.bytes);
-    if (!free) {
-      this.#free.set(buffer.bytes, [buffer]);
+    buffer.released++;
+    const { reserve } = buffer;
+    if (reserve) {
+      if (reserve.constants.has(buffer)) reserve.parked.push(buffer);
+      else reserve.free.put(buffer);
       return;
     }
-    // Kept sorted by id; free lists are short.
-    let at = free.length;
-    while (at > 0 && free[at - 1].id > buffer.id) at--;
-    free.splice(at, 0, buffer);
+    this.statistics.live -= buffer.bytes;
+    this.#free.put(buffer);
+  }
+
+  /** Takes back the buffers of a capture that is no more; those that are still held, when they are released. */
+  disband(reserve: Reserve): void {
+    const free = new Set([...reserve.free.all(), ...reserve.parked]);
+    for (const buffer of reserve.buffers) {
+      buffer.reserve = undefined;
+      if (!free.has(buffer)) continue;
+      this.statistics.live -= buffer.bytes;
+      this.#free.put(buffer);
+    }
   }
 
   /** Destroys every free buffer: returns their memory to the driver. */
@@ -176,7 +257,7 @@ export class Pool {
 
   /** Destroys free buffers, the longest unused first, until no more than `bytes` are held. */
   #shrink(bytes: number): void {
-    const oldest = [...this.#free.values()].flat().sort((a, b) => a.lastUse - b.lastUse || a.id - b.id);
+    const oldest = this.#free.all().sort((a, b) => a.lastUse - b.lastUse || a.id - b.id);
     const doomed = new Set<number>();
     for (const buffer of oldest) {
       if (this.statistics.allocated <= bytes) break;
@@ -189,13 +270,7 @@ export class Pool {
     this.#changed = true;
     this.#owner.beforeDestroy();
     this.#owner.onDestroy(doomed);
-    for (const [size, free] of this.#free) {
-      for (const { id, gpu } of free) if (doomed.has(id)) gpu.destroy();
-      this.#free.set(
-        size,
-        free.filter(({ id }) => !doomed.has(id)),
-      );
-    }
+    for (const { gpu } of this.#free.remove(doomed)) gpu.destroy();
   }
 
   #create(size: number, mapped: boolean): PoolBuffer {
@@ -227,7 +302,7 @@ export class Pool {
     this.statistics.buffers++;
     this.statistics.allocated += size;
     this.statistics.peak = Math.max(this.statistics.peak, this.statistics.allocated);
-    return { id, gpu, bytes: size, lastUse: -1 };
+    return { id, gpu, bytes: size, lastUse: -1, released: 0, reserve: undefined };
   }
 
   /** The limit was measured some time ago; arrays, code and other processes have taken of it since. */

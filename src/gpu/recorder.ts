@@ -5,6 +5,8 @@
  * Every dispatch owns one 256-byte slot of the arena (a dynamic uniform offset). The arena is written once per submit;
  * the queue orders that write between the submits, so the slots can be used again at once.
  */
+import type { BoundGroup } from "./bind_groups.ts";
+import type { Capture, Command } from "./capture.ts";
 import type { Observer } from "./cost.ts";
 import type { PoolBuffer } from "./pool.ts";
 import { usage } from "./pool.ts";
@@ -12,22 +14,25 @@ import type { Profiler } from "./profiler.ts";
 
 const SLOT = 256;
 const SLOTS = 128;
-
-/** One dispatch with all that it needs. */
-export interface Dispatch {
-  readonly pipeline: GPUComputePipeline;
-  readonly group: GPUBindGroup;
-  readonly buffers: readonly PoolBuffer[];
-  readonly grid: readonly [number, number, number];
-  readonly label: string;
-}
+/** Words of a slot: the 64 fields that Dims may have. */
+export const SLOT_WORDS: number = SLOT / 4;
+const NO_OFFSETS: readonly number[] = [];
 
 /** The commands of a device that were recorded and not yet submitted. */
 export class Recorder {
   readonly #device: GPUDevice;
   readonly #bytes = new Uint8Array(SLOT * SLOTS);
+  /** The arena's words, as u32; WebGPU's machines are little-endian. */
+  readonly u32 = new Uint32Array(this.#bytes.buffer);
+  /** As i32. */
+  readonly i32 = new Int32Array(this.#bytes.buffer);
+  /** As f32. */
+  readonly f32 = new Float32Array(this.#bytes.buffer);
   /** The buffer of all slots. */
   readonly arena: GPUBuffer;
+  /** Most workgroups in one dimension of a grid: asking WebGPU each time would cost as much as a dispatch. */
+  readonly mostWorkgroups: number;
+  readonly #offsets = [0];
   #used = 0;
   #serial = 0;
   #encoder: GPUCommandEncoder | undefined;
@@ -35,6 +40,8 @@ export class Recorder {
   #pipeline: GPUComputePipeline | undefined;
   /** Set between startProfile() and endProfile(). */
   profiler: Profiler | undefined;
+  /** Set while a body is captured. */
+  capturing: Capture | undefined;
   /** Sees each dispatch first: the profiler, or a plan. */
   observer: Observer | undefined;
   /** Dispatches since the device was opened. */
@@ -45,6 +52,7 @@ export class Recorder {
   /** For Device. */
   constructor(device: GPUDevice) {
     this.#device = device;
+    this.mostWorkgroups = device.limits.maxComputeWorkgroupsPerDimension;
     this.arena = device.createBuffer({
       label: "dims arena",
       size: SLOT * SLOTS,
@@ -52,31 +60,84 @@ export class Recorder {
     });
   }
 
-  /** Reserves a slot; the caller fills the returned view before the next call. */
-  slot(): { offset: number; view: DataView } {
+  /** The first word of the slot that the next dispatch gets; the caller fills it before. */
+  room(): number {
     if (this.#used === SLOTS || this.profiler?.full) this.flush();
-    const offset = this.#used++ * SLOT;
-    return { offset, view: new DataView(this.#bytes.buffer, offset, SLOT) };
+    return this.#used * SLOT_WORDS;
   }
 
-  /** Records a dispatch. `offsets` is that of the slot, or empty where the entry point reads no Dims. */
-  dispatch(d: Dispatch, offsets: readonly number[]): void {
+  /** Records a dispatch; `takesDims`: its entry point reads the slot. `label` is for the profiler. */
+  dispatch(
+    pipeline: GPUComputePipeline,
+    { group, buffers }: BoundGroup,
+    takesDims: boolean,
+    x: number,
+    y: number,
+    z: number,
+    label: string,
+  ): void {
     this.dispatches++;
-    for (const b of d.buffers) b.lastUse = this.#serial;
-    const { profiler } = this;
-    const pass = profiler ? this.#timedPass(profiler, d) : this.#openPass();
-    if (this.#pipeline !== d.pipeline) {
-      pass.setPipeline(d.pipeline);
-      this.#pipeline = d.pipeline;
+    if (this.capturing) {
+      const dispatch = { pipeline, bound: { group, buffers }, takesDims, x, y, z, label };
+      const from = this.#used * SLOT_WORDS;
+      this.capturing.dispatched(dispatch, this.u32.subarray(from, from + SLOT_WORDS));
     }
-    pass.setBindGroup(0, d.group, offsets);
-    pass.dispatchWorkgroups(...d.grid);
+    for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#serial;
+    const { profiler } = this;
+    if (profiler) this.#timedPass(profiler, label, [x, y, z]);
+    this.#encode(pipeline, group, takesDims, x, y, z);
     if (profiler) this.#closePass();
+  }
+
+  #encode(
+    pipeline: GPUComputePipeline,
+    group: GPUBindGroup,
+    takesDims: boolean,
+    x: number,
+    y: number,
+    z: number,
+  ): void {
+    const pass = this.#openPass();
+    if (this.#pipeline !== pipeline) {
+      pass.setPipeline(pipeline);
+      this.#pipeline = pipeline;
+    }
+    this.#offsets[0] = this.#used++ * SLOT;
+    pass.setBindGroup(0, group, takesDims ? this.#offsets : NO_OFFSETS);
+    pass.dispatchWorkgroups(x, y, z);
+  }
+
+  /** Records what was captured. `words` are the slots of its dispatches, side by side; `buffers` all that it names. */
+  replay(commands: readonly Command[], words: Uint32Array, buffers: readonly PoolBuffer[]): void {
+    let from = 0;
+    let filled = 0;
+    for (let i = 0; i < commands.length; i++) {
+      const command = commands[i];
+      if (command.copy) {
+        this.copy(...command.copy);
+        continue;
+      }
+      const at = this.room();
+      if (from === filled) {
+        // As many slots at once as there is room for.
+        filled = Math.min(words.length, from + this.u32.length - at);
+        this.u32.set(words.subarray(from, filled), at);
+      }
+      from += SLOT_WORDS;
+      const { pipeline, bound, takesDims, x, y, z, label } = command.dispatch;
+      if (this.profiler) this.dispatch(pipeline, bound, takesDims, x, y, z, label);
+      else {
+        this.dispatches++;
+        this.#encode(pipeline, bound.group, takesDims, x, y, z);
+      }
+    }
+    for (let i = 0; i < buffers.length; i++) buffers[i].lastUse = this.#serial;
   }
 
   /** Records a copy from buffer to buffer. */
   copy(from: PoolBuffer, fromByte: number, to: PoolBuffer, toByte: number, bytes: number): void {
     this.#closePass();
+    this.capturing?.copied([from, fromByte, to, toByte, bytes]);
     from.lastUse = to.lastUse = this.#serial;
     this.#open().copyBufferToBuffer(from.gpu, fromByte, to.gpu, toByte, bytes);
   }
@@ -127,11 +188,10 @@ export class Recorder {
     return this.#pass;
   }
 
-  #timedPass(profiler: Profiler, { label, grid }: Dispatch): GPUComputePassEncoder {
+  #timedPass(profiler: Profiler, label: string, grid: readonly [number, number, number]): void {
     this.#closePass();
     this.#pass = this.#open().beginComputePass({ timestampWrites: profiler.begin(label, grid) });
     this.#pipeline = undefined;
-    return this.#pass;
   }
 
   #closePass(): void {

@@ -34,6 +34,14 @@ export interface Override {
   readonly type: string | undefined;
 }
 
+/** Whether a number, or a boolean, is one of this type of WGSL; undefined stands for any number. */
+export function fits(value: unknown, type: string | undefined): boolean {
+  if (type === "bool") return typeof value === "boolean" || value === 0 || value === 1;
+  if (type === "u32") return (value as number) >>> 0 === value;
+  if (type === "i32") return ((value as number) | 0) === value;
+  return typeof value === "number" && Number.isFinite(value);
+}
+
 /** What a kernel is run with, as its expanded WGSL declares it. */
 export interface Interface {
   readonly bindings: readonly BindingInfo[];
@@ -207,30 +215,43 @@ export function excerpt(text: string, line: number, around = 3): string {
     .join("\n");
 }
 
-/** Identifiers that `entry` reaches through the functions it calls. A local named as a binding counts as that binding. */
-export function reachable(text: string, entry: string): Set<string> {
-  const bodies = new Map<string, string>();
-  for (const m of text.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
-    const open = text.indexOf("{", m.index);
-    let depth = 0;
-    let end = open;
-    for (; end < text.length; end++) {
-      if (text[end] === "{") depth++;
-      else if (text[end] === "}" && --depth === 0) break;
-    }
-    bodies.set(m[1], text.slice(m.index, end + 1));
+/** From a function's `(` in `text` to the end of its body. */
+function bodyFrom(text: string, from: number): string {
+  const brace = /[{}]/g;
+  brace.lastIndex = from;
+  let depth = 0;
+  for (let m = brace.exec(text); m; m = brace.exec(text)) {
+    depth += m[0] === "{" ? 1 : -1;
+    if (depth === 0) return text.slice(from, m.index + 1);
   }
-  const seen = new Set<string>();
-  const queue = [entry];
-  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
-    const body = bodies.get(name);
-    if (body === undefined) continue;
-    // Not members: `wg.y` is no binding y.
-    for (const id of body.matchAll(/(?<![.\w])[A-Za-z_]\w*/g)) {
-      if (seen.has(id[0])) continue;
-      seen.add(id[0]);
-      queue.push(id[0]);
-    }
-  }
-  return seen;
+  return text.slice(from);
 }
+
+/**
+ * Identifiers that `entry` reaches through the functions it calls. A local named as a binding counts as that binding. `text`
+ * is read once for all entry points.
+ */
+export function reachableIn(text: string): (entry: string) => Set<string> {
+  const starts = new Map<string, number>();
+  for (const m of text.matchAll(/\bfn\s+(\w+)\s*\(/g)) starts.set(m[1], m.index + m[0].length - 1);
+  const known = new Map<string, ReadonlySet<string>>();
+  const namesIn = (name: string): ReadonlySet<string> => {
+    const start = starts.get(name);
+    if (start === undefined) return NONE;
+    let names = known.get(name);
+    if (!names) {
+      // Not members, nor the ends of numbers: `wg.y` is no binding y. One call and no lookbehind: bodies are unrolled.
+      const all = new Set(bodyFrom(text, start).match(/[.\d]?[A-Za-z_]\w*/g));
+      names = new Set([...all].filter((id) => /^[A-Za-z_]/.test(id)));
+      known.set(name, names);
+    }
+    return names;
+  };
+  return (entry) => {
+    const seen = new Set<string>([entry]);
+    for (const name of seen) for (const id of namesIn(name)) seen.add(id);
+    return seen;
+  };
+}
+
+const NONE: ReadonlySet<string> = new Set();

@@ -3,6 +3,7 @@
  * modeling_wav2vec2.py), in the LARGE form (layer norms after convolutions, pre-norm layers) and the BASE form (group norm,
  * post-norm layers). Frames are channels-last throughout.
  */
+import { redrawn } from "../gpu/capture.ts";
 import type { Device } from "../gpu/device.ts";
 import { SAMPLE_RATE } from "../io/audio.ts";
 import { SelfAttention } from "../nn/attention.ts";
@@ -214,8 +215,7 @@ export class HubertModel {
     let x = scope(device, () => this.#embed(features, mask, input, mode));
     for (const [i, layer] of this.#layers.entries()) {
       mode.observe?.(`hidden_states.${i}`, x);
-      // LayerDrop (Fan et al. 2019): while training a layer is left out with this probability.
-      if (mode.training && mode.training.next() / 2 ** 32 < config.dropout.layer) continue;
+      if (mode.training && dropsLayer(device, config.dropout.layer, mode.training)) continue;
       x = scope(device, () =>
         device.labelled(`encoder.layers.${i}`, () => layer.forward(x, mask, mode, `attentions.${i}`)),
       );
@@ -256,6 +256,15 @@ export class HubertModel {
     if (!stableLayerNorm) x = device.labelled("encoder.layer_norm", () => this.#norm.forward(x));
     return dropout(x, rates.hidden, mode.training);
   }
+}
+
+/** LayerDrop (Fan et al. 2019): while training a layer is left out with this probability. */
+function dropsLayer(device: Device, rate: number, training: NonNullable<Mode["training"]>): boolean {
+  if (rate > 0 && device.recorder.capturing)
+    throw new Error(
+      `Cannot capture a HuBERT that drops layers, at a rate of ${rate}: a replay would drop the same`,
+    );
+  return redrawn(device, () => training.next())() / 2 ** 32 < rate;
 }
 
 /** One layer of the encoder, pre-norm in the LARGE form. */

@@ -1,3 +1,5 @@
+import { redrawn } from "../gpu/capture.ts";
+import type { Device } from "../gpu/device.ts";
 import { checkNumber, checkOptions, describeValue, keysOf } from "../io/checks.ts";
 import { crossAttention, selfAttention, selfAttentionWithProbabilities } from "../ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -47,13 +49,13 @@ function checkConfig(name: string, C: number, config: AttentionConfig): void {
 
 const NAMES = { qkv: ["q_proj", "k_proj", "v_proj"], out: "out_proj" } as const;
 
-function dropoutOf(rate: number, { training }: Mode) {
+function dropoutOf(device: Device, rate: number, { training }: Mode) {
   if (!training || rate === 0) return undefined;
   if (typeof training.next !== "function")
     throw new TypeError(
       `Cannot run attention: mode.training is ${describeValue(training)} but should be a stream of seeds, as trainingStream() makes`,
     );
-  return { rate, seed: training.next() };
+  return { rate, seed: redrawn(device, () => training.next()) };
 }
 
 /**
@@ -91,7 +93,7 @@ export class SelfAttention {
   forward(x: Tensor, { mask, mode = {}, name = "attention", residual }: AttentionInput = {}): Tensor {
     const qkv = this.#qkv.forward(x);
     const { heads, dropout = 0 } = this.#config;
-    const options = { heads, mask, dropout: dropoutOf(dropout, mode) };
+    const options = { heads, mask, dropout: dropoutOf(x.device, dropout, mode) };
     let y: Tensor;
     if (mode.probabilities) {
       const seen = selfAttentionWithProbabilities(qkv, options);
@@ -125,7 +127,7 @@ export class CrossAttention {
   /** x (B, Tq, W), other (B, Tk, W) → (B, Tq, C). `mask` is that of `other`. */
   forward(x: Tensor, other: Tensor, { mask, mode = {}, residual }: AttentionInput = {}): Tensor {
     const { heads, dropout = 0 } = this.#config;
-    const options = { heads, mask, dropout: dropoutOf(dropout, mode) };
+    const options = { heads, mask, dropout: dropoutOf(x.device, dropout, mode) };
     const y = crossAttention(this.#q.forward(x), this.#kv.forward(other), options);
     return project(this.#out, y, residual);
   }

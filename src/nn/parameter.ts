@@ -125,13 +125,21 @@ export class Derived {
   /** The kept value; where a gradient must reach the parameters, or nothing is computed, a fresh one. */
   get(tracked: boolean): Tensor {
     if (tracked || this.#from[0].value.device.dry) return this.#make();
-    const versions = this.#from.map((p) => p.version).join();
+    const versions = this.#current;
     if (!this.#value || versions !== this.#versions) {
       this.#value?.release();
       this.#value = this.#make().keep();
       this.#versions = versions;
+    } else {
+      this.#value.device.recorder.capturing?.assume(() =>
+        this.#current === versions ? undefined : `${this.#from[0].key} has changed since it was captured`,
+      );
     }
     return this.#value;
+  }
+
+  get #current(): string {
+    return this.#from.map((p) => p.version).join();
   }
 
   /** Frees the kept value. */

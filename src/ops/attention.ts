@@ -1,5 +1,6 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
 import { checkOptions } from "../io/checks.ts";
+import { varies } from "../gpu/capture.ts";
 import type { Costed } from "../gpu/cost.ts";
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
@@ -78,8 +79,11 @@ export interface AttentionOptions {
    * sample with no such key spreads its weight evenly.
    */
   readonly mask?: Tensor;
-  /** Dropout of the probabilities: the same seed drops the same ones, forward and backward. */
-  readonly dropout?: { readonly rate: number; readonly seed: number };
+  /**
+   * Dropout of the probabilities: the same seed drops the same ones, forward and backward. A function, as redrawn() makes, is
+   * asked for it anew where the call is captured and replayed.
+   */
+  readonly dropout?: { readonly rate: number; readonly seed: number | (() => number) };
 }
 
 const OPTIONS: readonly (keyof AttentionOptions)[] = ["heads", "scale", "mask", "dropout"];
@@ -193,6 +197,8 @@ function run(
     flags: { enables: flags.subgroups ? "enable subgroups;" : "", vec, ...flags },
     overrides: { WG },
   };
+  const drawn = dropout?.seed ?? 0;
+  const seed = typeof drawn === "function" ? drawn() : drawn;
   const dims = {
     B,
     H,
@@ -208,15 +214,16 @@ function run(
     vStart: value.start,
     hasMask: mask ? 1 : 0,
     scale: options.scale ?? 1 / Math.sqrt(D),
-    seed: dropout?.seed ?? 0,
+    seed,
     ...dropping(dropout?.rate ?? 0),
   };
+  if (typeof drawn === "function") varies(device, dims, { seed: drawn });
   const y = Tensor.empty(device, [B, Tq, C]);
   const lse = Tensor.empty(device, [B, H, Tq]);
   const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? unread(q.tensor) };
   const queries = [Math.ceil(Tq / WG), H, B] as const;
   k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
-  if (dropout) noteSeed(device, op, dropout.seed);
+  if (dropout) noteSeed(device, op, seed);
   const packed = q.tensor === key.tensor;
   const inputs = packed ? [q.tensor] : [q.tensor, key.tensor];
   record(op, inputs, y, [...inputs, y, lse, ...(mask ? [mask] : [])], (dO) => {

@@ -1,4 +1,5 @@
 import { describeValue } from "../io/checks.ts";
+import { redrawn, varies } from "../gpu/capture.ts";
 import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
@@ -21,10 +22,11 @@ export const dropping = (rate: number): { dropBelow: number; keep: number } => (
   keep: rate < 1 ? 1 / (1 - rate) : 0,
 });
 
-function apply(x: Tensor, rate: number, seed: number): Tensor {
+function apply(x: Tensor, rate: number, seed: () => number): Tensor {
   const y = x.like();
   const quads = Math.ceil(x.size / 4);
-  const dims = { quads, seed, ...dropping(rate) };
+  const dims = { quads, seed: seed(), ...dropping(rate) };
+  varies(x.device, dims, { seed });
   const overrides = launch(x.device, "dropout");
   k.run("forward", { x, y }, dims, gridFor(quads, overrides.WG), { overrides });
   return y;
@@ -46,7 +48,7 @@ export function dropout(
     throw new TypeError(
       `Cannot run dropout: source is ${describeValue(source)} but should be a stream of seeds, as trainingStream() makes`,
     );
-  const seed = source.next();
-  noteSeed(x.device, "dropout", seed);
+  const seed = redrawn(x.device, () => source.next());
+  noteSeed(x.device, "dropout", seed());
   return record("dropout", [x], apply(x, rate, seed), [], (dy) => [apply(dy, rate, seed)]);
 }

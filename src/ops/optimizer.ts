@@ -1,5 +1,6 @@
 /** Steps of an optimiser on single tensors: the twin of kernels/optimizer.wgsl. They have no gradient. */
 import type { Device } from "../gpu/device.ts";
+import { varies } from "../gpu/capture.ts";
 import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
@@ -91,8 +92,22 @@ export interface AdamStep {
   readonly decoupled: boolean;
 }
 
-/** One Adam or AdamW step in place, as torch defines it. p, m, v and g have one shape. */
-export function adamStep(p: Tensor, g: Tensor, m: Tensor, v: Tensor, clip: Clip, s: AdamStep): void {
+/** What changes from step to step. */
+export type Progress = Pick<AdamStep, "rate" | "step">;
+
+/**
+ * One Adam or AdamW step in place, as torch defines it. p, m, v and g have one shape. Where the step is captured, a replay
+ * asks `now` how far it is.
+ */
+export function adamStep(
+  p: Tensor,
+  g: Tensor,
+  m: Tensor,
+  v: Tensor,
+  clip: Clip,
+  s: AdamStep,
+  now?: () => Progress,
+): void {
   const quads = Math.ceil(p.size / 4);
   const { rate, beta1, beta2, eps, decay, step } = s;
   const corrections = { correction1: 1 - beta1 ** step, correction2: 1 - beta2 ** step };
@@ -110,16 +125,23 @@ export function adamStep(p: Tensor, g: Tensor, m: Tensor, v: Tensor, clip: Clip,
     ...corrections,
   };
   const overrides = launch(p.device, "optimizer");
+  if (now)
+    varies(p.device, dims, {
+      rate: () => now().rate,
+      correction1: () => 1 - beta1 ** now().step,
+      correction2: () => 1 - beta2 ** now().step,
+    });
   k.run("adam", { g, clip, p, m, v }, dims, gridFor(quads, overrides.WG), { overrides });
 }
 
-/** One step of SGD with momentum in place, as torch defines it (dampening 0). */
+/** One step of SGD with momentum in place, as torch defines it (dampening 0). `now` as for adamStep(). */
 export function sgdStep(
   p: Tensor,
   g: Tensor,
   m: Tensor,
   clip: Clip,
   s: { rate: number; momentum: number; decay: number; step: number },
+  now?: () => Progress,
 ): void {
   const quads = Math.ceil(p.size / 4);
   const dims = {
@@ -131,5 +153,6 @@ export function sgdStep(
     decay: s.decay,
   };
   const overrides = launch(p.device, "optimizer");
+  if (now) varies(p.device, dims, { rate: () => now().rate, first: () => (now().step === 1 ? 1 : 0) });
   k.run("sgd", { g, clip, p, m }, dims, gridFor(quads, overrides.WG), { overrides });
 }

@@ -54,7 +54,7 @@ function attend(
         const weights = raised.map((e) => e / total);
         const dWeights = weights.map((weight, j) => {
           p[pAt + j] = weight;
-          const keep = kept(dropout.rate, dropout.seed, pAt + j);
+          const keep = kept(dropout.rate, dropout.seed as number, pAt + j);
           let along = 0;
           for (let e = 0; e < D; e++) {
             y[qAt + e] += weight * keep * v[kAt(j) + e];

@@ -113,6 +113,8 @@ export interface Sample {
   readonly title: string;
   /** Made anew by each call, the same each time. */
   readonly inputs: () => ReadonlyMap<string, Input>;
+  /** The same of zeros, for those whom the values do not concern: drawing them takes seconds at a model's size. */
+  readonly blank: () => ReadonlyMap<string, Input>;
   readonly run: (inputs: Tensors, device: Device) => Tensor;
   readonly reference: (inputs: Arrays) => Array64;
   readonly gradients?: (inputs: Arrays, dy: Float64Array) => Readonly<Record<string, ArrayLike<number>>>;
@@ -153,6 +155,13 @@ function makeInput(spec: InputSpec, seed: number, kinks: readonly number[], diff
   return { ...rest, data: dtype === "f16" ? f16ToF32(f32ToF16(data)) : data };
 }
 
+function blankInput(spec: InputSpec, differentiable: boolean): Input {
+  const { shape, dtype = "f32", gradient = true } = "shape" in spec ? spec : { shape: spec };
+  const Data = { u32: Uint32Array, i32: Int32Array, f32: Float32Array, f16: Float32Array }[dtype];
+  const takes = differentiable && gradient && dtype === "f32";
+  return { shape, dtype, gradient: takes, data: new Data(sizeOf(shape)) };
+}
+
 /** `{"rate":0.1}` as `rate 0.1`; lists and the like are left to the sample's name. */
 const showArgs = (args: object): string =>
   Object.entries(args)
@@ -180,6 +189,7 @@ export function defineOp<A extends object = object>(spec: OpSpec<A>): OpInfo {
         new Map(
           specs.map(([key, value], i) => [key, makeInput(value, i + 1, kinks[key] ?? [], differentiable)]),
         ),
+      blank: () => new Map(specs.map(([key, value]) => [key, blankInput(value, differentiable)])),
       run: (inputs, device) => spec.run(inputs, args, device),
       reference: (inputs) => spec.reference(inputs, args),
       gradients: gradients && ((inputs, dy) => gradients(inputs, args, dy)),

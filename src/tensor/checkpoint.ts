@@ -34,6 +34,10 @@ export function checkpoint(device: Device, holds: readonly Tensor[], body: () =>
     reaches(looking, result);
     return result;
   });
+  if (steps.some((step) => step.includes(" with seed ")) && device.recorder.capturing)
+    throw new Error(
+      "Cannot capture checkpoint() of a body with dropout: a replay would draw other seeds for its second run",
+    );
   const inputs = [...used];
   if (inputs.length === 0 || inputs.includes(output)) return output;
   return record("checkpoint", inputs, output, holds, (dy) => {

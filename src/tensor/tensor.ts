@@ -19,6 +19,10 @@ export type WeightDType = Extract<DType, "f32" | "f16">;
 
 const bytesOf = { f32: 4, f16: 2, i32: 4, u32: 4 } as const;
 
+/** Bytes of a buffer for such a tensor: kernels go by vec4, and the last one may reach past the end. */
+const capacityOf = (shape: Shape, dtype: DType): number =>
+  Math.max(16, Math.ceil((sizeOf(shape) * bytesOf[dtype]) / 16) * 16);
+
 /** What the values of a tensor come from. */
 type Values = Float32Array | Int32Array | Uint32Array;
 
@@ -112,9 +116,7 @@ export class Tensor {
   /** A tensor with whatever bytes the pool had: for outputs that a kernel fills wholly. */
   static empty(device: Device, shape: Shape, dtype: DType = "f32"): Tensor {
     checkLengths(shape);
-    const bytes = Math.max(4, sizeOf(shape) * bytesOf[dtype]);
-    // Kernels go by vec4: the last one may reach past the end.
-    return new Tensor(new Storage(device, device.pool.acquire(Math.ceil(bytes / 16) * 16)), shape, dtype);
+    return new Tensor(new Storage(device, device.pool.acquire(capacityOf(shape, dtype))), shape, dtype);
   }
 
   /** Takes over a buffer that the caller filled. */
@@ -135,7 +137,14 @@ export class Tensor {
       );
     if (data.length !== sizeOf(shape))
       throw new TypeError(`Cannot make a tensor of shape ${showShape(shape)} from ${data.length} values`);
-    const tensor = Tensor.empty(device, shape, dtypeOf(data));
+    const { capturing } = device.recorder;
+    if (capturing && !capturing.constants)
+      throw new Error(
+        `Cannot capture values from the CPU, a tensor of shape ${showShape(shape)}: make it outside and write() to it, or say \`constants: true\` where they never change`,
+      );
+    const dtype = dtypeOf(data);
+    const buffer = device.pool.acquireWritten(capacityOf(shape, dtype));
+    const tensor = new Tensor(new Storage(device, buffer), shape, dtype);
     tensor.#upload(data);
     return tensor;
   }
@@ -192,6 +201,8 @@ export class Tensor {
       );
     if (data.length !== this.size)
       throw new TypeError(`Cannot write ${data.length} values to a tensor of shape ${showShape(this.shape)}`);
+    if (this.device.recorder.capturing)
+      throw new Error("Cannot capture Tensor.write: a replay would not repeat it; write before replay()");
     this.device.watcher?.wrote?.(this);
     this.#upload(data);
   }

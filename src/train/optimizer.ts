@@ -6,7 +6,7 @@ import type { Device } from "../gpu/device.ts";
 import { checkNumber, checkOptions, keysOf } from "../io/checks.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import { add, full } from "../ops/elementwise.ts";
-import { adamStep, type Clip, clipNorm, sgdStep } from "../ops/optimizer.ts";
+import { adamStep, type Clip, clipNorm, type Progress, sgdStep } from "../ops/optimizer.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkArguments, checkGradients, fromZero, rateOf } from "./optimizer_checks.ts";
@@ -42,8 +42,11 @@ export interface SgdOptions extends OptimizerOptions {
 
 /** What one step is done with. */
 export interface StepOptions {
-  /** What the learning rates are multiplied by in this step: a schedule's factor. */
-  readonly factor?: number;
+  /**
+   * What the learning rates are multiplied by in this step: a schedule's factor. A function is asked for it, also at each replay
+   * of a step that is captured.
+   */
+  readonly factor?: number | (() => number);
   /** The inverse of a loss scale that the gradients carry. */
   readonly unscale?: number;
 }
@@ -82,6 +85,13 @@ const SGD_KEYS = keysOf<SgdOptions>({ ...OPTIONS, momentum: true });
 /** Where a profile counts an optimiser's dispatches to. */
 const PLACE = { phase: "optimizer", part: "", layer: "" } as const;
 const STEP_KEYS = keysOf<StepOptions>({ factor: true, unscale: true });
+
+/** A tensor of its own with the same bytes. */
+function copyOf(tensor: Tensor): Tensor {
+  const copy = tensor.like();
+  tensor.device.recorder.copy(tensor.buffer, 0, copy.buffer, 0, tensor.bytes);
+  return copy;
+}
 
 /**
  * What all optimisers do: hold the moments of the trainable parameters, add up gradients, clip them by their global norm,
@@ -137,11 +147,15 @@ export abstract class Optimizer {
     }
   }
 
-  /** One step of a parameter in place, which has a gradient. */
+  /**
+   * One step of a parameter in place, which has a gradient. `now` is given where the step is captured: each replay asks it, by
+   * way of varies(), for what `slot.step` and `rate` are by then.
+   */
   protected abstract update(
     slot: Readonly<Slot> & { readonly gradient: Tensor },
     clip: Clip,
     rate: number,
+    now?: () => Progress,
   ): void;
 
   /** Sets the learning rates from here on. */
@@ -162,13 +176,20 @@ export abstract class Optimizer {
    * none was added.
    */
   accumulate(gradients: ReadonlyMap<Parameter, Tensor>): void {
+    this.#add(gradients, true);
+  }
+
+  /** `later`: the gradients are still to be as they are when a replay may have written them anew. */
+  #add(gradients: ReadonlyMap<Parameter, Tensor>, later = false): void {
     checkGradients(gradients, this.#slots, this.#frozen);
+    const { capturing } = this.#device.recorder;
     this.#device.at(PLACE, () => {
       for (const [parameter, gradient] of gradients) {
         const slot = this.#slots.get(parameter);
         if (!slot) continue;
         const before = slot.gradient;
-        slot.gradient = (before ? add(before, gradient) : gradient).keep();
+        const own = later && !capturing && gradient.buffer.reserve ? copyOf(gradient) : gradient;
+        slot.gradient = (before ? add(before, gradient) : own).keep();
         before?.release();
       }
     });
@@ -190,29 +211,47 @@ export abstract class Optimizer {
    */
   step(gradients?: ReadonlyMap<Parameter, Tensor>, options: StepOptions = {}): Clip {
     checkOptions("step", options, STEP_KEYS);
-    const { factor = 1, unscale = 1 } = options;
-    checkNumber("step", "factor", factor, "a finite number from 0", fromZero);
+    const { factor: given = 1, unscale = 1 } = options;
+    const factor = () => {
+      const value = typeof given === "function" ? given() : given;
+      checkNumber("step", "factor", value, "a finite number from 0", fromZero);
+      return value;
+    };
+    const first = factor();
     checkNumber("step", "unscale", unscale, "a finite number above 0", (x) => x > 0 && fromZero(x));
-    if (gradients) this.accumulate(gradients);
+    if (gradients) this.#add(gradients);
     const due = [...this.#slots.values()].filter((s) => s.gradient);
     if (due.length === 0)
       throw new Error(
         "Cannot step: there is no gradient; accumulate() some, or give step() those of valueAndGrad()",
       );
     const all = due.map((s) => s.gradient as Tensor);
+    const { capturing } = this.#device.recorder;
     return this.#device.at(PLACE, () => {
       const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
+      let current = first;
+      this.#count(due);
       for (const slot of due) {
         const gradient = slot.gradient as Tensor;
-        slot.step++;
-        this.update({ ...slot, gradient }, clip, slot.learningRate * factor);
-        slot.parameter.version++;
+        const now = () => ({ step: slot.step, rate: slot.learningRate * current });
+        this.update({ ...slot, gradient }, clip, slot.learningRate * first, capturing && now);
         gradient.release();
         slot.gradient = undefined;
       }
-      this.#last = due;
+      capturing?.beforeReplay(() => {
+        current = factor();
+        this.#count(due);
+      });
       return clip;
     });
+  }
+
+  #count(due: readonly Slot[]): void {
+    for (const slot of due) {
+      slot.step++;
+      slot.parameter.version++;
+    }
+    this.#last = due;
   }
 
   /** Takes the last step back in the counts of updates: for a step that changed nothing, a gradient not being finite. */
@@ -302,15 +341,10 @@ export class Adam extends Optimizer {
     { parameter, gradient, moments: [m, v], step, weightDecay }: Slot & { readonly gradient: Tensor },
     clip: Clip,
     rate: number,
+    now?: () => Progress,
   ): void {
-    const { decoupled } = this;
-    adamStep(parameter.value, gradient, m, v, clip, {
-      ...this.#rule,
-      step,
-      decay: weightDecay,
-      rate,
-      decoupled,
-    });
+    const rule = { ...this.#rule, step, decay: weightDecay, rate, decoupled: this.decoupled };
+    adamStep(parameter.value, gradient, m, v, clip, rule, now);
   }
 }
 
@@ -354,7 +388,9 @@ export class SGD extends Optimizer {
     { parameter, gradient, moments: [m], step, weightDecay }: Slot & { readonly gradient: Tensor },
     clip: Clip,
     rate: number,
+    now?: () => Progress,
   ): void {
-    sgdStep(parameter.value, gradient, m, clip, { rate, momentum: this.#momentum, decay: weightDecay, step });
+    const rule = { rate, momentum: this.#momentum, decay: weightDecay, step };
+    sgdStep(parameter.value, gradient, m, clip, rule, now);
   }
 }
