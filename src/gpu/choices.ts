@@ -13,6 +13,7 @@ export interface ChosenLaunch {
   readonly choice: Tunable;
   /** Sizes for which it was chosen: all of their class get it. */
   readonly sizes: LaunchSizes;
+  /** What launch() chooses. */
   readonly value: LaunchValue;
 }
 
