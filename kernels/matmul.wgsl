@@ -6,11 +6,15 @@
 // the rows of a (K,N) B do too.
 // grid: x over N, y over M, z over the products of a batch, *BatchStride apart.
 //
-// Two bodies, lib/matmul_lanes.wgsl and lib/matmul_tiles.wgsl. With subgroups (chosen on CPU adapters, where a barrier costs 50 ns and workgroup memory is no faster than
-// global): one subgroup a workgroup, each lane owns 4 columns and hands its row of A to all lanes by broadcast.
-// Without: 64×64 tiles in workgroup memory, 4×4 sums a thread, the portable GPU path.
+// Two bodies, lib/matmul_lanes.wgsl and lib/matmul_tiles.wgsl. With subgroups (chosen on CPU adapters, where a barrier costs 50 ns
+// and workgroup memory is no faster than global): one subgroup a workgroup, each lane owns 4 columns and hands its row of A to
+// all lanes by broadcast. Without: tiles in workgroup memory and in registers, what a GPU gets.
 //
-// vec: 4-element loads and stores (every stride and the contiguous lengths are multiples of 4).  W: storage type of B.
+//   forward with split   A B        ->  partial (batch, splits, M, quads of N): the sums over slices of K, sliceK long
+//   total                partial    ->  Y: their sum, the first slice first, and the tail
+//
+// vec: 4-element loads and stores (every stride and the contiguous lengths are multiples of 4).
+// W: storage type of B.  X: of A, the residual and Y.
 ${enables}
 
 struct Dims {
@@ -20,22 +24,27 @@ struct Dims {
   yRowStride: u32, yBatchStride: u32,
   activation: u32, hasBias: u32, biasBatchStride: u32, hasResidual: u32, accumulate: u32,
   alpha: f32,
+  splits: u32, sliceK: u32,
 }
 
 #if ${vec}
-@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(0) var<storage, read> a: array<vec4<${X}>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<${W}>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(3) var<storage, read> residual: array<vec4<${X}>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<${X}>>;
 #else
-@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<${X}>;
 @group(0) @binding(1) var<storage, read> b: array<${W}>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> residual: array<${X}>;
+@group(0) @binding(4) var<storage, read_write> y: array<${X}>;
 #endif
 @group(0) @binding(5) var<uniform> d: Dims;
+#if ${split}
+@group(0) @binding(6) var<storage, read_write> partial: array<vec4f>;
+#include "lib/grid.wgsl"
+#endif
 
 #include "lib/gelu.wgsl"
 
@@ -44,43 +53,26 @@ fn rowA(m: u32, z: u32) -> u32 {
   return z * d.aBatchStride + (r / d.aSegmentRows) * d.aSegmentStride + (r % d.aSegmentRows) * d.aRowStride;
 }
 
-// Four elements of A from `base + at` on; the contiguous run has `length`.
-fn a4(base: u32, at: u32, length: u32) -> vec4f {
+// Four elements of A, as they are stored, from `base + at` on; the contiguous run has `length`, and zeros follow it.
+fn a4(base: u32, at: u32, length: u32) -> vec4<${X}> {
 #if ${vec}
   return a[(base + at) >> 2u];
 #else
   let last = length - 1u;
-  return vec4f(
-    select(0.0, a[base + min(at, last)], at < length), select(0.0, a[base + min(at + 1u, last)], at + 1u < length),
-    select(0.0, a[base + min(at + 2u, last)], at + 2u < length), select(0.0, a[base + min(at + 3u, last)], at + 3u < length));
+  return vec4<${X}>(
+    select(${X}(0.0), a[base + min(at, last)], at < length), select(${X}(0.0), a[base + min(at + 1u, last)], at + 1u < length),
+    select(${X}(0.0), a[base + min(at + 2u, last)], at + 2u < length), select(${X}(0.0), a[base + min(at + 3u, last)], at + 3u < length));
 #endif
 }
 
-fn b4(base: u32, at: u32, length: u32) -> vec4f {
+fn b4(base: u32, at: u32, length: u32) -> vec4<${W}> {
 #if ${vec}
-  return vec4f(b[(base + at) >> 2u]);
+  return b[(base + at) >> 2u];
 #else
   let last = length - 1u;
-  return vec4f(
-    select(0.0, f32(b[base + min(at, last)]), at < length), select(0.0, f32(b[base + min(at + 1u, last)]), at + 1u < length),
-    select(0.0, f32(b[base + min(at + 2u, last)]), at + 2u < length), select(0.0, f32(b[base + min(at + 3u, last)]), at + 3u < length));
-#endif
-}
-
-// One element of A and of B.
-fn a1(i: u32) -> f32 {
-#if ${vec}
-  return a[i >> 2u][i & 3u];
-#else
-  return a[i];
-#endif
-}
-
-fn b1(i: u32) -> f32 {
-#if ${vec}
-  return f32(b[i >> 2u][i & 3u]);
-#else
-  return f32(b[i]);
+  return vec4<${W}>(
+    select(${W}(0.0), b[base + min(at, last)], at < length), select(${W}(0.0), b[base + min(at + 1u, last)], at + 1u < length),
+    select(${W}(0.0), b[base + min(at + 2u, last)], at + 2u < length), select(${W}(0.0), b[base + min(at + 3u, last)], at + 3u < length));
 #endif
 }
 
@@ -93,13 +85,13 @@ fn inside(at: u32, length: u32) -> u32 {
 #endif
 }
 
-// Row k of a (K,M) A: four m's. Rows past K count as zero; B is then read at row K-1, which is finite if B is.
-fn a4ofRow(k: u32, m: u32, z: u32) -> vec4f {
-  return select(vec4f(0.0), a4(z * d.aBatchStride + min(k, d.K - 1u) * d.aRowStride, inside(m, d.M), d.M), k < d.K);
+// Row k of a (K,M) A, or the last: four m's. Where k is past K callers put zeros in place of A's; B's row K-1 is finite if B is.
+fn a4ofRow(k: u32, m: u32, z: u32) -> vec4<${X}> {
+  return a4(z * d.aBatchStride + min(k, d.K - 1u) * d.aRowStride, inside(m, d.M), d.M);
 }
 
-// Row k of a (K,N) B: four n's.
-fn b4ofRow(k: u32, n: u32, z: u32) -> vec4f {
+// Row k of a (K,N) B, or the last: four n's.
+fn b4ofRow(k: u32, n: u32, z: u32) -> vec4<${W}> {
   let r = min(k, d.K - 1u);
 #if ${mappedB}
   return b4(z * d.bBatchStride + (r / d.bSegmentRows) * d.bSegmentStride + (r % d.bSegmentRows) * d.bRowStride, inside(n, d.N), d.N);
@@ -130,9 +122,9 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
 #if ${vec}
   if (d.hasBias != 0u) { v += bias[(z * d.biasBatchStride + n) >> 2u]; }
   v = tail(v);
-  if (d.hasResidual != 0u) { v += residual[at >> 2u]; }
-  if (d.accumulate != 0u) { v += y[at >> 2u]; }
-  y[at >> 2u] = v;
+  if (d.hasResidual != 0u) { v += vec4f(residual[at >> 2u]); }
+  if (d.accumulate != 0u) { v += vec4f(y[at >> 2u]); }
+  y[at >> 2u] = vec4<${X}>(v);
 #else
   // By constant indexes: FXC refuses to store to a component that it does not know.
   let count = min(4u, d.N - n);
@@ -145,9 +137,9 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
 #unroll e 4
   if ($eu < count) {
     var out = v[$e];
-    if (d.hasResidual != 0u) { out += residual[at + $eu]; }
-    if (d.accumulate != 0u) { out += y[at + $eu]; }
-    y[at + $eu] = out;
+    if (d.hasResidual != 0u) { out += f32(residual[at + $eu]); }
+    if (d.accumulate != 0u) { out += f32(y[at + $eu]); }
+    y[at + $eu] = ${X}(out);
   }
 #endunroll
 #endif

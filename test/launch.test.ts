@@ -2,11 +2,12 @@ import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
 import type { DeviceInfo } from "../src/gpu/adapter.ts";
-import { gridFor, KERNELS, launch } from "../src/gpu/launch.ts";
+import { GEMM_TILES } from "../src/gpu/gemm_tile.ts";
+import { gemmTile, gridFor, KERNELS, launch } from "../src/gpu/launch.ts";
 
 const info: DeviceInfo = {
   ...{ name: "made up", vendor: "", architecture: "", f16: true, timestamps: true },
-  ...{ cpu: false, subgroup: 0, path: "portable" },
+  ...{ cpu: false, subgroup: 0, subgroupSizes: [], path: "portable" },
 };
 const gpu = { info };
 const gpuWithSubgroups = { info: { ...info, subgroup: 32, path: "subgroups" as const } };
@@ -47,17 +48,20 @@ test("launch() gives workgroups of 8 threads on a CPU and of 64 or 256 on a GPU"
   );
 });
 
-test("launch() gives products and attention tiles that fit together", () => {
-  for (const on of all)
+test("launch() gives products by lanes and attention tiles that fit together", () => {
+  for (const on of all.filter(({ info }) => info.path === "subgroups"))
     for (const M of [1, 255, 256])
       for (const transA of [false, true])
         for (const transB of [false, true]) {
-          const { rows, columns, flags } = launch(on, "matmul", { M, N: 64, K: 64, transA, transB });
-          if (on.info.path !== "subgroups") {
-            assert.deepEqual([rows, columns, flags.subgroups], [64, 64, false]);
-            continue;
-          }
+          const { rows, columns, splits, flags } = launch(on, "matmul", {
+            M,
+            N: 64,
+            K: 4096,
+            transA,
+            transB,
+          });
           assert.equal(columns, 4 * on.info.subgroup);
+          assert.equal(splits, 1);
           assert.equal(rows, transA ? (on.info.subgroup === 8 ? 24 : 16) : transB && M >= 256 ? 32 : 16);
           assert.deepEqual([flags.ROWS, flags.LAST], [rows, rows - 1]);
           assert.equal(flags.HELD * flags.LOADS, transA ? rows / 4 : rows, "loads bring every row once");
@@ -67,6 +71,42 @@ test("launch() gives products and attention tiles that fit together", () => {
     assert.equal(flags.HELD * flags.LOADS, 16);
     assert.equal(WG, on.info.path === "subgroups" ? on.info.subgroup : on.info.cpu ? 8 : 64);
   }
+});
+
+test("launch() gives a GPU products by tiles: more sums a thread where workgroups are many, slices of K where few", () => {
+  const { usual, large, flat, small, smallFlat, cpu: cpuTile, cpuFlat } = GEMM_TILES;
+  const choose = (on: typeof gpu, M: number, N: number, K: number, batch = 1) =>
+    gemmTile(on.info, { M, N, K, batch });
+  assert.deepEqual(choose(gpu, 498, 1024, 1024), { ...usual, splitK: 1 });
+  assert.deepEqual(choose(gpu, 249, 1024, 1024), { ...usual, splitK: 2 });
+  assert.deepEqual(choose(gpu, 498, 4096, 1024), { ...large, splitK: 1 });
+  assert.deepEqual(choose(gpu, 128, 768, 3072), { ...flat, splitK: 3 });
+  assert.deepEqual(choose(gpu, 64, 768, 3072), { ...flat, splitK: 6 });
+  assert.deepEqual(choose(gpu, 64, 64, 511, 9), { ...flat, splitK: 1 });
+  const intel = (subgroupSizes: number[]) => ({ info: { ...info, vendor: "intel", subgroupSizes } });
+  assert.deepEqual(choose(intel([16, 32]), 4096, 4096, 64), { ...small, splitK: 1, subgroup: 16 });
+  assert.deepEqual(choose(intel([8, 16, 32]), 64, 64, 64), { ...smallFlat, splitK: 1, subgroup: 8 });
+  assert.deepEqual(choose(intel([]), 64, 64, 64), { ...smallFlat, splitK: 1 });
+  assert.deepEqual(choose(cpu, 33, 64, 4096), cpuTile);
+  assert.deepEqual(choose(cpu, 32, 64, 4096), cpuFlat);
+  assert.deepEqual(choose({ info: { ...cpu.info, path: "portable" } }, 33, 64, 4096), cpuTile);
+});
+
+test("launch() cuts K into slices that are steps long and none of them empty", () => {
+  for (const K of [0, 1, 15, 16, 17, 100, 1000, 4096])
+    for (const splitK of [1, 3, 4, 8]) {
+      const tile = { ...GEMM_TILES.usual, splitK };
+      const { splits, sliceK, flags } = launch(gpu, "matmul", { M: 64, N: 64, K, tile });
+      assert.equal(sliceK % tile.BK, 0);
+      assert.ok(
+        splits <= splitK && splits * sliceK >= K && (splits === 1 || (splits - 1) * sliceK < K),
+        `K ${K}`,
+      );
+      assert.equal(flags.split, splits > 1);
+    }
+  assert.throws(() => launch(lavapipe, "matmul", { M: 64, N: 64, K: 64, tile: GEMM_TILES.usual }), {
+    message: "Cannot take a tile on path subgroups: lanes hold its products, path portable has tiles",
+  });
 });
 
 test("launch() splits long sums alone", () => {

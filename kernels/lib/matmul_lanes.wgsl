@@ -25,24 +25,24 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #endif
   for (var k = 0u; k < d.K; k += 4u) {
 #if ${transB}
-    let t0 = b4(c0, k, d.K);
-    let t1 = b4(c1, k, d.K);
-    let t2 = b4(c2, k, d.K);
-    let t3 = b4(c3, k, d.K);
+    let t0 = vec4f(b4(c0, k, d.K));
+    let t1 = vec4f(b4(c1, k, d.K));
+    let t2 = vec4f(b4(c2, k, d.K));
+    let t3 = vec4f(b4(c3, k, d.K));
     let w0 = vec4f(t0.x, t1.x, t2.x, t3.x);
     let w1 = vec4f(t0.y, t1.y, t2.y, t3.y);
     let w2 = vec4f(t0.z, t1.z, t2.z, t3.z);
     let w3 = vec4f(t0.w, t1.w, t2.w, t3.w);
 #else
-    let w0 = b4ofRow(k, n, z);
-    let w1 = b4ofRow(k + 1u, n, z);
-    let w2 = b4ofRow(k + 2u, n, z);
-    let w3 = b4ofRow(k + 3u, n, z);
+    let w0 = vec4f(b4ofRow(k, n, z));
+    let w1 = vec4f(b4ofRow(k + 1u, n, z));
+    let w2 = vec4f(b4ofRow(k + 2u, n, z));
+    let w3 = vec4f(b4ofRow(k + 3u, n, z));
 #endif
 #if ${transA}
     // A load brings HELD quads of m, four k's each: lane 4q + e holds row k + e of quad q.
 #unroll i LOADS
-    let a$i = a4ofRow(k + e, quad + $iu * HELD * 4u, z);
+    let a$i = select(vec4f(0.0), vec4f(a4ofRow(k + e, quad + $iu * HELD * 4u, z)), k + e < d.K);
 #unroll q HELD
     {
       let r = ($iu * HELD + $qu) * 4u;
@@ -60,7 +60,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #else
     // A load brings HELD rows, four k's each: lane l holds row l.
 #unroll i LOADS
-    let a$i = a4(row$i, k, d.K);
+    let a$i = vec4f(a4(row$i, k, d.K));
 #endunroll
 #unroll i LOADS
 #unroll l HELD

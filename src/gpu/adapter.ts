@@ -14,6 +14,8 @@ export interface DeviceInfo {
   readonly f16: boolean;
   /** Lanes of a subgroup where that is one fixed number and WGSL subgroups are there; else 0. */
   readonly subgroup: number;
+  /** Sizes that a kernel may ask for by `@subgroup_size`: none without WebGPU's subgroup-size-control. */
+  readonly subgroupSizes: readonly number[];
   /** What kernels choose workgroups and tiles by. */
   readonly path: Path;
   /** Whether startProfile() works: WebGPU's timestamp-query. */
@@ -34,6 +36,8 @@ export function describe(adapter: GPUAdapter, wish: Path | undefined): DeviceInf
   // lavapipe reports 32 lanes where LP_NATIVE_VECTOR_WIDTH is 1024, but its compute shaders never run more than 16.
   const lanes = cpu ? Math.min(fixed, 16) : fixed;
   const subgroup = features.has("subgroups") ? lanes : 0;
+  const sized = features.has("subgroups") && features.has("subgroup-size-control" as GPUFeatureName);
+  const [smallest, largest] = [info.subgroupMinSize ?? 0, info.subgroupMaxSize ?? 0];
   return {
     name,
     vendor: info.vendor,
@@ -41,6 +45,7 @@ export function describe(adapter: GPUAdapter, wish: Path | undefined): DeviceInf
     cpu,
     f16: features.has("shader-f16"),
     subgroup,
+    subgroupSizes: sized ? [4, 8, 16, 32, 64, 128].filter((n) => smallest <= n && n <= largest) : [],
     path: choosePath(wish, name, cpu, subgroup),
     timestamps: features.has("timestamp-query"),
   };

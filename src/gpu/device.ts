@@ -39,7 +39,7 @@ const MOST_STAGING = 64 * 2 ** 20;
 
 const NOWHERE: Place = { phase: "", part: "", layer: "" };
 
-const wanted = ["shader-f16", "subgroups", "timestamp-query"] as const;
+const wanted = ["shader-f16", "subgroups", "subgroup-size-control", "timestamp-query"] as const;
 
 /**
  * Opens an adapter with its full limits and reads the package's kernels. Throws where there is no adapter, none of the name
@@ -68,7 +68,7 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
   const adapter = await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
   if (!adapter)
     throw new Error("Cannot open a GPU: WebGPU found no adapter; `wavegate doctor` says how to get one");
-  const features = wanted.filter((f) => adapter.features.has(f));
+  const features = wanted.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[];
   const info = describe(adapter, options.path);
   const limits: Record<string, number> = {};
   for (const name of [

@@ -5,6 +5,7 @@
  */
 import type { DeviceInfo } from "./adapter.ts";
 import type { ChosenLaunch, Choices, LaunchSizes, LaunchValue } from "./choices.ts";
+import { checkTile, GEMM_TILES, type GemmTile, threadsOf, tileFlags, workgroupBytes } from "./gemm_tile.ts";
 import type { Grid } from "./kernel.ts";
 
 /**
@@ -60,7 +61,7 @@ function rowsPerSubgroup(M: number, transA: boolean, transB: boolean, lanes: num
   return transB && M >= 256 ? 32 : 16;
 }
 
-/** A product for which rows are chosen. */
+/** A product for which a tile, or rows, are chosen. */
 interface Product {
   readonly M: number;
   readonly N: number;
@@ -68,6 +69,8 @@ interface Product {
   readonly batch?: number;
   readonly transA?: boolean;
   readonly transB?: boolean;
+  /** In place of the choice. */
+  readonly tile?: GemmTile;
   /** What B is stored as. */
   readonly W?: string;
 }
@@ -78,21 +81,63 @@ function lanesOf(lanes: number, ROWS: number, transA: boolean) {
   return { HELD, LOADS: (transA ? ROWS / 4 : ROWS) / HELD };
 }
 
-/** Y (M, N) by workgroups that compute `rows` × `columns` of it each. */
-function matmul(
-  on: DeviceInfo,
-  { M, transA = false, transB = false }: Product,
-  chosen: { readonly ROWS?: number } = {},
-) {
+/** Workgroups that keep a GPU busy, and the fewest k's that repay adding up one more slice. */
+const BUSY = 128;
+const FEWEST_K = 256;
+
+/**
+ * The tile of a product. On GPUs it goes by the machine code that drivers make: 8 × 4 sums a thread, 8 × 8 where the workgroups
+ * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. K goes in slices where workgroups
+ * are few.
+ */
+export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmTile {
+  if (on.cpu || narrow(on)) return M <= 32 ? GEMM_TILES.cpuFlat : GEMM_TILES.cpu;
+  const intel = on.vendor === "intel";
+  const groupsOf = ({ BM, BN }: GemmTile) => Math.ceil(M / BM) * Math.ceil(N / BN) * batch;
+  const large = N >= 4096 && groupsOf(GEMM_TILES.large) >= 2 * BUSY;
+  const [flat, tall] = intel
+    ? (["smallFlat", "small"] as const)
+    : (["flat", large ? "large" : "usual"] as const);
+  const tile = GEMM_TILES[M <= 128 ? flat : tall];
+  const splitK = Math.max(1, Math.min(8, Math.ceil(BUSY / groupsOf(tile)), Math.floor(K / FEWEST_K)));
+  const subgroup = intel && on.subgroupSizes.length > 0 ? { subgroup: Math.min(...on.subgroupSizes) } : {};
+  return { ...tile, ...subgroup, splitK };
+}
+
+/** Flags of the body that is not taken: at one value they cost no further module. */
+const NO_LANES = { ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
+const NO_TILE = tileFlags(GEMM_TILES.usual);
+
+/** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
+function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly ROWS: number }) {
+  const { M, K, transA = false, transB = false } = product;
   if (on.path !== "subgroups") {
-    // These flags stand in the other body alone: at one value they cost no further module.
-    const flags = { subgroups: false, ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
-    return { rows: 64, columns: 64, flags };
+    if (product.tile) checkTile(product.tile, on.subgroupSizes);
+    const tile = product.tile ?? (chosen && "BM" in chosen ? chosen : gemmTile(on, product));
+    const sliceK = Math.max(1, Math.ceil(K / tile.splitK / tile.BK)) * tile.BK;
+    const splits = Math.max(1, Math.ceil(K / sliceK));
+    return {
+      ...{ rows: tile.BM, columns: tile.BN, splits, sliceK },
+      enables: tile.subgroup ? ["subgroups", "subgroup_size_control"] : [],
+      flags: { subgroups: false, ...NO_LANES, ...tileFlags({ ...tile, splitK: splits }) },
+    };
   }
+  if (product.tile)
+    throw new Error("Cannot take a tile on path subgroups: lanes hold its products, path portable has tiles");
   const lanes = on.subgroup;
-  const { ROWS = rowsPerSubgroup(M, transA, transB, lanes) } = chosen;
-  const flags = { subgroups: true, ROWS, LANES: lanes, ...lanesOf(lanes, ROWS, transA), LAST: ROWS - 1 };
-  return { rows: ROWS, columns: 4 * lanes, flags };
+  const ROWS = chosen && "ROWS" in chosen ? chosen.ROWS : rowsPerSubgroup(M, transA, transB, lanes);
+  return {
+    ...{ rows: ROWS, columns: 4 * lanes, splits: 1, sliceK: K },
+    enables: ["subgroups"],
+    flags: {
+      ...NO_TILE,
+      subgroups: true,
+      ROWS,
+      LANES: lanes,
+      ...lanesOf(lanes, ROWS, transA),
+      LAST: ROWS - 1,
+    },
+  };
 }
 
 const TABLE = {
@@ -159,16 +204,29 @@ const otherParts =
       .filter((parts) => parts <= most && parts * 16 <= Math.max(16, rows))
       .map((parts) => ({ parts }));
 
-function otherRows({ info }: Limited, { transA = false }: Product): LaunchValue[] {
-  if (info.path !== "subgroups") return [];
-  const whole = (ROWS: number) => Number.isInteger(lanesOf(info.subgroup, ROWS, transA).LOADS);
-  return [16, 24, 32].filter(whole).map((ROWS) => ({ ROWS }));
+/** Rows on path subgroups; elsewhere tiles, with K in slices where workgroups would be few. */
+function otherProducts({ info, limits }: Limited, product: Product): LaunchValue[] {
+  const { M, N, K, batch = 1, transA = false } = product;
+  if (info.path === "subgroups") {
+    const whole = (ROWS: number) => Number.isInteger(lanesOf(info.subgroup, ROWS, transA).LOADS);
+    return [16, 24, 32].filter(whole).map((ROWS) => ({ ROWS }));
+  }
+  const { cpu, cpuFlat, ...gpu } = GEMM_TILES;
+  const { subgroup } = gemmTile(info, product);
+  return Object.values(info.cpu || narrow(info) ? { cpu, cpuFlat } : gpu)
+    .filter((tile) => threadsOf(tile) <= limits.maxComputeInvocationsPerWorkgroup)
+    .filter((tile) => workgroupBytes(tile) <= limits.maxComputeWorkgroupStorageSize)
+    .flatMap((tile) => {
+      const groups = Math.ceil(M / tile.BM) * Math.ceil(N / tile.BN) * batch;
+      const splits = [1, 2, 4, 8].filter((n) => n === 1 || (K >= 128 * n && groups * n <= 8 * BUSY));
+      return splits.map((splitK) => ({ ...tile, splitK, ...(subgroup && { subgroup }) }));
+    });
 }
 
 /** What a tuner may change, and to what. All else stays as the table has it. */
 const OPEN = {
   "layer_norm.backward_params": { by: ["N"], candidates: otherParts("N", 64) },
-  matmul: { by: ["M", "N", "K", "batch", "transA", "transB", "W"], candidates: otherRows },
+  matmul: { by: ["M", "N", "K", "batch", "transA", "transB", "W"], candidates: otherProducts },
   "reduce.columns": { by: ["rows"], candidates: otherParts("rows", 64) },
   "reduce.dots": { by: ["size"], candidates: otherParts("size", 256) },
   "weight_norm.dots": { by: ["rows"], candidates: otherParts("rows", 64) },

@@ -1,10 +1,13 @@
 /** Matrix products: the twin of kernels/matmul.wgsl, and the ops that are one product with a fused tail. */
 import { checkOptions } from "../io/checks.ts";
-import { twin } from "../gpu/kernel.ts";
-import { launch } from "../gpu/launch.ts";
+import type { Costed } from "../gpu/cost.ts";
+import type { GemmTile } from "../gpu/gemm_tile.ts";
+import { type Grid, twin } from "../gpu/kernel.ts";
+import { gridFor, launch } from "../gpu/launch.ts";
+import { scope } from "../tensor/scope.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import {
   activation as activate,
   type ActivationKind,
@@ -13,23 +16,45 @@ import {
 } from "./activation.ts";
 import { columnSum } from "./reduce.ts";
 
+/** The tail of `outputs` results: bias, activation, residual and store. */
+function tailCost({ dims, variant, bytes }: Costed, batch: number): { flops: number; bytes: number } {
+  const { M, N, activation, hasBias, hasResidual, accumulate, alpha } = dims;
+  const outputs = batch * M * N;
+  const perOutput = hasBias + activationFlops(activation) + hasResidual + accumulate + Number(alpha !== 1);
+  const bias = hasBias ? Math.min(4 * batch * N, bytes("bias")) : 0;
+  const x = variant.flags?.X === "f16" ? 2 : 4;
+  return { flops: perOutput * outputs, bytes: bias + x * outputs * (1 + hasResidual + accumulate) };
+}
+
+/** Bytes of the sums of all slices of K. */
+const partialBytes = ({ M, N, splits }: Costed["dims"], batch: number): number =>
+  16 * batch * splits * M * Math.ceil(N / 4);
+
 const k = twin("matmul", {
-  forward: ({ dims, grid, variant, bytes, same }) => {
-    const { M, N, K, activation, hasBias, hasResidual, accumulate, alpha } = dims;
-    const { W, X, matrix } = variant.flags ?? {};
-    const [, , batch] = grid;
-    const outputs = batch * M * N;
-    const perOutput = hasBias + activationFlops(activation) + hasResidual + accumulate + Number(alpha !== 1);
+  forward: (counted) => {
+    const { dims, grid, variant, bytes, same } = counted;
+    const { M, N, K, splits } = dims;
+    const batch = grid[2] / splits;
     // Rows of A may overlap, as in a convolution, and one B may serve all products: no more is read than there is.
-    const [x, w] = [X, W].map((type) => (type === "f16" ? 2 : 4));
+    const [x, w] = [variant.flags?.X, variant.flags?.W].map((type) => (type === "f16" ? 2 : 4));
     const readA = Math.min(x * batch * M * K, bytes("a"));
-    const readB = Math.min(w * batch * K * N, bytes("b"));
-    const bias = hasBias ? Math.min(4 * batch * N, bytes("bias")) : 0;
+    const readB = same("a", "b") ? 0 : Math.min(w * batch * K * N, bytes("b"));
+    const rest = splits > 1 ? { flops: 0, bytes: partialBytes(dims, batch) } : tailCost(counted, batch);
     return {
-      flops: 2 * outputs * K + perOutput * outputs,
-      bytes: readA + (same("a", "b") ? 0 : readB) + bias + x * outputs * (1 + hasResidual + accumulate),
-      shape: { ...(batch > 1 && { batch }), M, N, K },
-      unit: matrix ? "matrix" : "f32",
+      flops: 2 * batch * M * N * K + rest.flops,
+      bytes: readA + readB + rest.bytes,
+      shape: { ...(batch > 1 && { batch }), M, N, K, ...(splits > 1 && { splits }) },
+    };
+  },
+  total: (counted) => {
+    const { dims, grid } = counted;
+    const { M, N, splits } = dims;
+    const batch = grid[2];
+    const tail = tailCost(counted, batch);
+    return {
+      flops: (splits - 1) * batch * M * N + tail.flops,
+      bytes: partialBytes(dims, batch) + tail.bytes,
+      shape: { ...(batch > 1 && { batch }), M, N, splits },
     };
   },
 });
@@ -66,6 +91,8 @@ export interface Gemm {
   readonly residual?: Tensor;
   /** Adds to what y holds. */
   readonly accumulate?: boolean;
+  /** In place of the one that launch() chooses; not on path subgroups, which has none. */
+  readonly tile?: GemmTile;
 }
 
 /** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
@@ -85,39 +112,56 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   };
   const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
-  const f16 = b.dtype === "f16";
+  const mappedB = p.b.segmentRows !== undefined;
+  if ((p.transA && p.a.segmentRows !== undefined) || (p.transB && mappedB))
+    throw new Error(
+      "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
+    );
   const tile = launch(y.device, "matmul", { ...p, W: b.dtype });
+  const { splits } = tile;
   const flags = {
-    enables: `${tile.flags.subgroups ? "enable subgroups;" : ""}${f16 ? "enable f16;" : ""}`,
+    enables: enables([...tile.enables, ...(b.dtype === "f16" ? ["f16"] : [])]),
     vec,
-    W: f16 ? "f16" : "f32",
+    W: b.dtype === "f16" ? "f16" : "f32",
+    X: "f32",
     rare: code > 1,
     transA: p.transA ?? false,
     transB: p.transB ?? false,
-    mappedB: p.b.segmentRows !== undefined,
+    mappedB,
     ...tile.flags,
   };
-  k.run(
-    "forward",
-    { a, b, bias: p.bias ?? a, residual: p.residual ?? a, y },
-    {
-      M,
-      N,
-      K,
-      ...strides,
-      aSegmentRows: p.a.segmentRows ?? M,
-      bSegmentRows: p.b.segmentRows ?? K,
-      activation: code,
-      hasBias: p.bias ? 1 : 0,
-      hasResidual: p.residual ? 1 : 0,
-      biasBatchStride: p.bias && batch > 1 ? N : 0,
-      accumulate: p.accumulate ? 1 : 0,
-      alpha: p.alpha ?? 1,
-    },
-    [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch],
-    { flags },
-  );
+  const dims = {
+    M,
+    N,
+    K,
+    ...strides,
+    aSegmentRows: p.a.segmentRows ?? M,
+    bSegmentRows: p.b.segmentRows ?? K,
+    activation: code,
+    hasBias: p.bias ? 1 : 0,
+    hasResidual: p.residual ? 1 : 0,
+    biasBatchStride: p.bias && batch > 1 ? N : 0,
+    accumulate: p.accumulate ? 1 : 0,
+    alpha: p.alpha ?? 1,
+    splits,
+    sliceK: tile.sliceK,
+  };
+  const grid: Grid = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch * splits];
+  const tail = { bias: p.bias ?? a, residual: p.residual ?? a, y };
+  if (splits === 1) {
+    k.run("forward", { a, b, ...tail }, dims, grid, { flags });
+    return;
+  }
+  scope(y.device, () => {
+    const quads = Math.ceil(N / 4);
+    const partial = Tensor.empty(y.device, [batch, splits, M, 4 * quads]);
+    k.run("forward", { a, b, partial }, dims, grid, { flags });
+    const [gx, gy = 1] = gridFor(M * quads, 64);
+    k.run("total", { partial, ...tail }, dims, [gx, gy, batch], { flags });
+  });
 }
+
+const enables = (extensions: readonly string[]): string => extensions.map((e) => `enable ${e};`).join("");
 
 const LINEAR_OPTIONS: readonly (keyof LinearOptions)[] = ["activation", "residual"];
 const MATMUL_OPTIONS: readonly (keyof MatmulOptions)[] = ["transB", "alpha"];

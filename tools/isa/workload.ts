@@ -47,7 +47,7 @@ export class Collector {
 
   /** Takes the place of the device's library for what runs. */
   constructor(device: Device) {
-    device.kernels.run = ({ name, entry, variant }) => {
+    device.kernels.run = (name, entry, variant) => {
       const request = { name, entry, variant: sorted(variant) };
       const key = showPipeline(request);
       if (!this.#found.has(key)) this.#found.set(key, { ...request, use: this.use });

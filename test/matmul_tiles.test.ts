@@ -1,0 +1,198 @@
+/** Products by tiles, what a GPU gets, on the adapter at hand. Small tiles stand for large ones, which compile for seconds. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { checkTile, GEMM_TILES, type GemmTile, threadsOf, workgroupBytes } from "../src/gpu/gemm_tile.ts";
+import { convert } from "../src/ops/convert.ts";
+import { full } from "../src/ops/elementwise.ts";
+import { type Gemm, gemm } from "../src/ops/matmul.ts";
+import { product } from "../src/records/float64.ts";
+import { scope } from "../src/tensor/scope.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
+import { testDevice } from "./device.ts";
+import { near } from "./ops_fixture.ts";
+import { normal } from "./reference.ts";
+
+const device = await testDevice({ path: "portable" });
+
+type Sizes = Pick<Gemm, "M" | "N" | "K" | "batch" | "transA" | "transB">;
+
+/** op(A)·op(B) of normal numbers by a tile, beside float64; `extras` stand for the tail. */
+async function check(tile: GemmTile, sizes: Sizes, extras: Partial<Gemm> = {}, tail = (v: number) => v) {
+  const { M, N, K, batch = 1, transA = false, transB = false } = sizes;
+  const [a, b] = [normal(batch * M * K, 1), normal(batch * N * K, 2)];
+  const run = async () => {
+    const y = scope(device, () => {
+      const [ta, tb] = [Tensor.from(device, a, [batch, M, K]), Tensor.from(device, b, [batch, N, K])];
+      const y = full(device, [batch, M, N], 10);
+      gemm(y, ta, tb, {
+        ...{ ...sizes, ...extras, tile },
+        a: { rowStride: transA ? M : K, batchStride: M * K },
+        b: { rowStride: transB ? K : N, batchStride: N * K },
+        y: { rowStride: N, batchStride: M * N },
+      });
+      return y;
+    });
+    const values = await y.read();
+    y.release();
+    return values;
+  };
+  const got = await run();
+  const at = (x: Float32Array, z: number, size: number) =>
+    Float64Array.from(x.subarray(z * size, (z + 1) * size));
+  const want = Array.from({ length: batch }, (_, z) => [
+    ...product(at(a, z, M * K), at(b, z, N * K), { M, N, K, transA, transB }),
+  ]).flat();
+  const what = `y by ${JSON.stringify(tile)} of ${JSON.stringify(sizes)}`;
+  near(got, want.map(tail), 2e-6, what);
+  assert.deepEqual(await run(), got, `${what}, the second time`);
+}
+
+const TRANSPOSES = [
+  { transA: false, transB: true },
+  { transA: false, transB: false },
+  { transA: true, transB: false },
+  { transA: true, transB: true },
+] as const;
+
+/** One quad a thread and load each; then two quads of rows and of columns; then two of k. */
+const SMALL: readonly GemmTile[] = [
+  { BM: 16, BN: 16, BK: 4, TM: 4, TN: 4, splitK: 1 },
+  { BM: 32, BN: 16, BK: 4, TM: 8, TN: 4, splitK: 1 },
+  { BM: 16, BN: 32, BK: 4, TM: 4, TN: 8, splitK: 1 },
+  { BM: 16, BN: 32, BK: 8, TM: 4, TN: 4, splitK: 1 },
+];
+
+for (const [i, tile] of SMALL.entries())
+  for (const splitK of i === 0 ? [1, 3] : [1])
+    test(`gemm() by tiles of ${JSON.stringify({ ...tile, splitK })} agrees with float64`, async () => {
+      for (const trans of i === 0 ? TRANSPOSES : [TRANSPOSES[0], TRANSPOSES[2]])
+        for (const [M, N, K] of [
+          [36, 44, 4],
+          [64, 64, 48],
+          [4, 68, 52],
+          [100, 4, 20],
+          [37, 45, 50],
+          [5, 3, 1],
+          [8, 12, 3],
+          [1, 33, 101],
+        ])
+          await check({ ...tile, splitK }, { M, N, K, ...trans });
+    });
+
+test("gemm() by tiles takes each product of a batch", async () => {
+  for (const splitK of [1, 3])
+    for (const trans of TRANSPOSES)
+      await check({ ...SMALL[0], splitK }, { M: 20, N: 36, K: 64, batch: 3, ...trans });
+});
+
+test("gemm() agrees with float64 by every tile that launch() chooses among", async () => {
+  for (const [i, tile] of Object.values(GEMM_TILES).entries())
+    await check(tile, { M: 132, N: 68, K: 36, ...TRANSPOSES[i % TRANSPOSES.length] });
+});
+
+test("gemm() puts the tail after the sum over all slices of K", async () => {
+  for (const splitK of [1, 3])
+    for (const [M, N, K] of [
+      [20, 36, 64],
+      [7, 9, 33],
+    ]) {
+      const [bias, residual] = [full(device, [N], 2), full(device, [M, N], 100)];
+      const tail = { bias, residual, alpha: 0.5, accumulate: true, activation: "relu" } as const;
+      await check(
+        { ...SMALL[0], splitK },
+        { M, N, K, transB: true },
+        tail,
+        (v) => Math.max(0, 0.5 * v + 2) + 110,
+      );
+      for (const t of [bias, residual]) t.release();
+    }
+});
+
+test("gemm() by tiles reads rows of A and of B in segments", async () => {
+  // Two samples of 9 frames, windows of 3 at every second frame, 4 channels: 4 windows a sample.
+  const [T, C, windows, N] = [9, 4, 4, 8];
+  const x = normal(2 * T * C, 1);
+  const rows = Array.from({ length: 2 * windows }, (_, r) => {
+    const from = Math.floor(r / windows) * T * C + (r % windows) * 2 * C;
+    return [...x.subarray(from, from + 3 * C)];
+  }).flat();
+  const [M, K] = [2 * windows, 3 * C];
+  const layout = { rowStride: 2 * C, segmentRows: windows, segmentStride: T * C };
+  const [w, dy] = [normal(N * K, 2), normal(M * N, 3)];
+  for (const splitK of [1, 3]) {
+    const tile = { ...SMALL[0], splitK };
+    const [y, dw] = scope(device, () => {
+      const tx = Tensor.from(device, x, [2, T, C]);
+      const y = Tensor.empty(device, [M, N]);
+      const at = { transB: true, a: layout, b: { rowStride: K }, y: { rowStride: N } };
+      gemm(y, tx, Tensor.from(device, w, [N, K]), { M, N, K, tile, ...at });
+      const dw = Tensor.empty(device, [N, K]);
+      const turned = { transA: true, a: { rowStride: N }, b: layout, y: { rowStride: K } };
+      gemm(dw, Tensor.from(device, dy, [M, N]), tx, { M: N, N: K, K: M, tile, ...turned });
+      return [y, dw];
+    });
+    const [r, wide, dys] = [rows, [...w], [...dy]].map((v) => Float64Array.from(v));
+    near(await y.read(), product(r, wide, { M, N, K, transB: true }), 2e-6, "y");
+    near(await dw.read(), product(dys, r, { M: N, N: K, K: M, transA: true }), 2e-6, "dw");
+    for (const t of [y, dw]) t.release();
+  }
+});
+
+test("gemm() by tiles of what is not finite beside what it reads stays finite", async () => {
+  // A buffer that was NaN before holds A and B: their edges, and what lies past their ends, must not be counted.
+  const nan = new Float32Array(4096).fill(Number.NaN);
+  for (const t of [1, 2, 3].map(() => Tensor.from(device, nan, [4096]))) t.release();
+  for (const trans of TRANSPOSES)
+    for (const [M, N, K] of [
+      [20, 28, 4],
+      [12, 20, 36],
+      [5, 7, 9],
+      [4, 4, 1],
+    ])
+      await check(SMALL[0], { M, N, K, ...trans });
+});
+
+test("gemm() by tiles converts f16 weights", async (t) => {
+  if (!device.info.f16) return t.skip(`${device.info.name} has no f16`);
+  const { M, N, K } = { M: 12, N: 20, K: 24 };
+  const [a, b] = [normal(M * K, 1), Float32Array.from(normal(N * K, 2), (v) => Math.round(64 * v) / 64)];
+  const y = scope(device, () => {
+    const y = Tensor.empty(device, [M, N]);
+    const tb = convert(Tensor.from(device, b, [N, K]), "F32", [N, K], "f16");
+    const at = { transB: true, a: { rowStride: K }, b: { rowStride: K }, y: { rowStride: N } };
+    gemm(y, Tensor.from(device, a, [M, K]), tb, { M, N, K, tile: SMALL[0], ...at });
+    return y;
+  });
+  near(
+    await y.read(),
+    product(Float64Array.from(a), Float64Array.from(b), { M, N, K, transB: true }),
+    2e-6,
+    "y",
+  );
+  y.release();
+});
+
+test("tiles fit into what WebGPU grants every device", () => {
+  for (const tile of Object.values(GEMM_TILES)) {
+    checkTile(tile);
+    assert.ok(threadsOf(tile) <= 256, `${threadsOf(tile)} threads`);
+    assert.ok(workgroupBytes(tile) <= 16384, `${workgroupBytes(tile)} bytes`);
+  }
+});
+
+test("gemm() says which tiles cannot be", () => {
+  const cannot = (change: Partial<GemmTile>, why: string) => {
+    const tile = { ...GEMM_TILES.usual, ...change };
+    assert.throws(() => checkTile(tile, [8, 16]), {
+      name: "RangeError",
+      message: `Cannot take tile ${JSON.stringify(tile)}: ${why}`,
+    });
+  };
+  cannot({ BK: 6 }, "BK is 6, a power of two of at least 4 expected");
+  cannot({ TM: 2 }, "TM is 2, a power of two of at least 4 expected");
+  cannot({ splitK: 0 }, "splitK is 0, a whole number of at least 1 expected");
+  cannot({ TM: 128 }, "a thread computes more of it than a workgroup");
+  cannot({ subgroup: 32 }, "subgroups have 8, 16");
+  cannot({ BK: 4 }, "128 threads cannot share the 64 loads of A");
+  cannot({ BM: 16, TM: 16, BN: 256, TN: 16, BK: 16 }, "16 threads cannot share the 1024 loads of B");
+});
