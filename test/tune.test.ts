@@ -33,8 +33,8 @@ const ODD: { readonly [C in Tunable]: readonly LaunchSizes[] } = {
   matmul: [
     { M: 67, N: 45, K: 333, batch: 2 },
     { M: 301, N: 68, K: 260, transB: true },
-    { M: 44, N: 132, K: 700, transA: true },
-    ...(device.info.f16 ? [{ M: 67, N: 72, K: 520, transB: true, W: "f16" }] : []),
+    { M: 44, N: 132, K: 300, transA: true },
+    ...(device.info.f16 ? [{ M: 67, N: 72, K: 300, transB: true, W: "f16" }] : []),
   ],
   "reduce.columns": [{ rows: 1031 }],
   "reduce.dots": [{ size: 70_001 }],

@@ -26,7 +26,9 @@ import {
   useTuning,
   writeTuning,
 } from "../src/tune/tuning.ts";
+import { verb as evaluateVerb } from "../tools/evaluate.ts";
 import { verb as predictVerb } from "../tools/predict.ts";
+import { verb as trainVerb } from "../tools/train.ts";
 import { verb as tuneVerb } from "../tools/tune.ts";
 import { testDevice } from "./device.ts";
 import { temporary } from "./temporary.ts";
@@ -45,6 +47,7 @@ after(() => {
   rmSync(folder, { recursive: true });
 });
 const place = placeOf(device);
+const adapter = process.env.WAVEGATE_ADAPTER;
 
 /** Sums of rows in so many parts, for every class of rows that a test comes to: other last bits. */
 const inParts = (parts: number): Tuned[] =>
@@ -162,7 +165,7 @@ test("useTuning() and useRecorded() replace all choices of a device", async () =
 });
 
 test("a run keeps the choices that it began with, whatever was tuned since; a model's folder has them", async () => {
-  const release = await tinyRelease();
+  const release = await tinyRelease({ turns: 4 });
   const config = checkConfig(
     applySettings(trainConfig({ preset: "nano", system: "acoustic-asr", data: release.root, fold: 3 }), [
       ...["stage1.epochs=1", "stage1.batch.items=4", "checkpoints.every=1"],
@@ -209,6 +212,18 @@ test("a run keeps the choices that it began with, whatever was tuned since; a mo
     await train("older", [], { until: 2 });
     rmSync(join(out, "older", LAUNCH_FILE));
     assert.deepEqual(await train("older", inParts(4), { resume: true }), plain);
+
+    const path = join(out, "stopped");
+    const { error } = await runHere(trainVerb, "--resume", "--out", path, "--no-tune");
+    assert.equal(error?.message, "Cannot change a run with --no-tune: it goes on as it began");
+    // A model is scored by its own record.
+    writeFileSync(join(path, "model", LAUNCH_FILE), recorded.replaceAll('"parts": 4', '"parts": 3'));
+    const args = [...(adapter ? ["--adapter", adapter] : []), "--model", join(path, "model")];
+    const scored = await runHere(evaluateVerb, ...args, "--data", release.root);
+    assert.match(
+      scored.error?.message ?? "",
+      /^Cannot use .*launch\.json: choices\.0\.value is \{"parts":3\}/,
+    );
   });
   device.choices.use([]);
   await release.remove();
@@ -216,7 +231,6 @@ test("a run keeps the choices that it began with, whatever was tuned since; a mo
 
 test("wavegate tune remembers what it measured, and does not measure it again unless told to", async () => {
   await writeTuning(host, place, []);
-  const adapter = process.env.WAVEGATE_ADAPTER;
   const args = [
     ...(adapter ? ["--adapter", adapter] : []),
     "weights/demo",
@@ -264,7 +278,6 @@ test("predict launches by what was tuned, and with --no-tune by default", async 
   const said: string[] = [];
   const { write } = process.stderr;
   process.stderr.write = ((text: string) => said.push(text) > 0) as typeof write;
-  const adapter = process.env.WAVEGATE_ADAPTER;
   const predict = async (...more: string[]) => {
     said.length = 0;
     const args = [...(adapter ? ["--adapter", adapter] : []), "--model", model, `${model}/clips`, ...more];
