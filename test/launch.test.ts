@@ -7,7 +7,7 @@ import { gemmTile, gridFor, KERNELS, launch } from "../src/gpu/launch.ts";
 
 const info: DeviceInfo = {
   ...{ name: "made up", vendor: "", architecture: "", f16: true, timestamps: true },
-  ...{ cpu: false, subgroup: 0, subgroupSizes: [], path: "portable" },
+  ...{ cpu: false, subgroup: 0, subgroupSizes: [], matrices: [], path: "portable" },
 };
 const gpu = { info };
 const gpuWithSubgroups = { info: { ...info, subgroup: 32, path: "subgroups" as const } };
@@ -107,6 +107,37 @@ test("launch() cuts K into slices that are steps long and none of them empty", (
   assert.throws(() => launch(lavapipe, "matmul", { M: 64, N: 64, K: 64, tile: GEMM_TILES.usual }), {
     message: "Cannot take a tile on path subgroups: lanes hold its products, path portable has tiles",
   });
+});
+
+test("launch() gives products by matrices tiles that threads fill wholly, on subgroups that matrices run on", () => {
+  const f16 = { componentType: "f16", resultComponentType: "f32" };
+  const matrices = (M: number, N: number, K: number, on: Partial<DeviceInfo>) => ({
+    info: { ...info, matrices: [{ ...f16, M, N, K }], ...on },
+  });
+  for (const [on, lanes, sized] of [
+    [matrices(16, 16, 16, { vendor: "nvidia", subgroup: 32 }), 32, false],
+    [matrices(16, 16, 16, { vendor: "amd", subgroupSizes: [32, 64] }), 32, true],
+    [matrices(8, 8, 8, { vendor: "apple", subgroup: 32 }), 32, false],
+    [matrices(8, 16, 16, { vendor: "intel", subgroupSizes: [16, 32] }), 16, true],
+    [matrices(8, 8, 16, { vendor: "intel", subgroupSizes: [8, 16, 32] }), 8, true],
+    [matrices(16, 16, 16, { vendor: "new", subgroupSizes: [64, 128] }), 64, true],
+  ] as const)
+    for (const [M, N] of [
+      [1, 1],
+      [1024, 512],
+      [4096, 4096],
+    ])
+      for (const transA of [false, true])
+        for (const transB of [false, true]) {
+          const { rows, columns, flags } = launch(on, "matmul_matrices", { M, N, transA, transB });
+          const { SM, SN, FM, FN, MM, NN, KK, LANES, STEPS, LA, LB } = flags;
+          assert.deepEqual([LANES, flags.sized], [lanes, sized]);
+          assert.deepEqual([SM * FM * MM, SN * FN * NN], [rows, columns]);
+          const threads = SM * SN * LANES;
+          assert.equal(LA * threads * (transA ? 16 : 4), rows * STEPS * KK, "threads bring A once");
+          assert.equal(LB * threads * (transB ? 4 : 16), columns * STEPS * KK, "threads bring B once");
+          assert.equal(threads % ((STEPS * KK) / 4), 0, "threads bring whole rows");
+        }
 });
 
 test("launch() splits long sums alone", () => {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { full } from "../src/ops/elementwise.ts";
-import { gemm, linear, matmul } from "../src/ops/matmul.ts";
+import { gemm } from "../src/ops/matmul.ts";
+import { linear, matmul } from "../src/ops/matmul.ts";
 import { product } from "../src/records/float64.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { vjp } from "../src/tensor/autograd.ts";

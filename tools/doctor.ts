@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { totalmem } from "node:os";
 import process from "node:process";
 import * as v from "valibot";
+import { type MatrixConfig, matrixConfigs } from "../src/gpu/adapter.ts";
 import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
@@ -129,6 +130,11 @@ async function describe(host: Host, device: Device, { adapter: name, implementat
       subgroups: device.gpu.features.has("subgroups"),
       timestamps: device.info.timestamps,
     },
+    /** All subgroup matrices that the adapter offers, and those that products of f16 weights can go by, the first used. */
+    matrices: {
+      offered: adapter ? matrixConfigs(adapter) : [],
+      usable: device.info.matrices,
+    },
     limits: Object.fromEntries(LIMITS.map((limit) => [limit, device.limits[limit]])),
     bufferMemory: device.info.cpu ? host.freeMemory() : undefined,
   };
@@ -138,7 +144,7 @@ function showAdapter(
   adapter: Awaited<ReturnType<typeof describe>>,
   row: (name: string, value: string) => void,
 ): void {
-  const { features, subgroups, limits } = adapter;
+  const { features, subgroups, matrices, limits } = adapter;
   row("adapter", `${adapter.name}${adapter.cpu ? " (on the CPU)" : ""}`);
   row("", [adapter.description, adapter.vendor, adapter.architecture].filter(Boolean).join(", "));
   const has = Object.entries(features).map(([name, there]) => `${there ? "" : "no "}${name}`);
@@ -147,6 +153,7 @@ function showAdapter(
     "subgroups",
     `${subgroups.smallest ?? "?"} to ${subgroups.largest ?? "?"} lanes, ${subgroups.used || "none"} usable`,
   );
+  row("matrices", showMatrices(matrices.offered, matrices.usable));
   row("path", `${adapter.path}: what kernels choose workgroups and tiles by`);
   for (const [name, value] of Object.entries(limits))
     row("limit", `${name} ${/Size$/.test(name) ? formatBytes(value) : value}`);
@@ -197,6 +204,12 @@ function showTuning(tuned: readonly Tuned[]): string {
 
 const showSpread = (spread: number | undefined): string =>
   spread === undefined ? "" : `  ± ${(50 * spread).toFixed(0)} %`;
+
+function showMatrices(offered: readonly MatrixConfig[], [used]: readonly MatrixConfig[]): string {
+  const show = (c: MatrixConfig) => `${c.componentType}→${c.resultComponentType} ${c.M}×${c.N}×${c.K}`;
+  if (offered.length === 0) return "none";
+  return `${[...new Set(offered.map(show))].join(", ")}; f16 weights by ${used ? show(used) : "none of them"}`;
+}
 
 /** A line for all that are right, and one for each that is wrong. */
 function summarise(tests: readonly SelfTest[]): string[] {

@@ -1,5 +1,5 @@
 /** wavegate tune: measures how this adapter launches the kernels of a workload fastest, and remembers it. */
-import { shapeClass } from "../src/gpu/launch.ts";
+import { shapeClass } from "../src/gpu/tunable.ts";
 import { currentHost } from "../src/host/current.ts";
 import { launchesOf, showValue, tune } from "../src/tune/tune.ts";
 import { placeOf, readTuning, type Tuned, writeTuning } from "../src/tune/tuning.ts";

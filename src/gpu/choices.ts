@@ -1,5 +1,5 @@
 /** What is chosen on one device in place of launch()'s defaults: what a tuning found, or a run was begun with. */
-import { shapeClass, type Tunable } from "./launch.ts";
+import { isTunable, shapeClass, sizesOf, type Tunable } from "./tunable.ts";
 
 /** Sizes that a choice depends on, by name; a type, as f16, is one as well. */
 export type LaunchSizes = Readonly<Record<string, number | boolean | string>>;
@@ -17,7 +17,7 @@ export interface ChosenLaunch {
   readonly value: LaunchValue;
 }
 
-/** Is told what launch() was asked. */
+/** Is told what launch() was asked: the sizes that the choice is made by. */
 export type LaunchWatcher = (choice: Tunable, sizes: LaunchSizes) => void;
 
 /** The choices of a device: none at first, which leaves all to the table's defaults. */
@@ -49,10 +49,13 @@ export class Choices {
     }
   }
 
-  /** For launch(). Undefined for the default. */
-  valueFor(choice: Tunable, sizes: LaunchSizes): LaunchValue | undefined {
-    this.watcher?.(choice, sizes);
+  /** For launch(): undefined for the default. `asked` may name more than the choice is made by. */
+  valueFor(choice: string, asked: unknown): LaunchValue | undefined {
+    if (this.#chosen.size === 0 && !this.#trial && !this.watcher) return undefined;
+    if (!isTunable(choice)) return undefined;
+    const sizes = asked as LaunchSizes;
+    this.watcher?.(choice, sizesOf(choice, sizes));
     if (this.#trial?.choice === choice) return this.#trial.value;
-    return this.#chosen.size === 0 ? undefined : this.#chosen.get(shapeClass(choice, sizes))?.value;
+    return this.#chosen.get(shapeClass(choice, sizes))?.value;
   }
 }

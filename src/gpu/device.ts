@@ -4,7 +4,7 @@
  * What awaits: openDevice, precompile, read, idle. Everything between only records.
  */
 import type { GpuOptions, Host } from "../host/host.ts";
-import { type DeviceInfo, describe } from "./adapter.ts";
+import { type DeviceInfo, describe, MATRIX_FEATURES } from "./adapter.ts";
 import { BindGroups } from "./bind_groups.ts";
 import { Choices } from "./choices.ts";
 import { describeRun, type Place, type PlannedDispatch } from "./cost.ts";
@@ -32,6 +32,7 @@ const OPTIONS: readonly (keyof DeviceOptions)[] = [
   "unsafeFast",
   "memoryLimit",
   "path",
+  "matrices",
 ];
 
 /** Most bytes of spare buffers for reads, which the pool does not count. */
@@ -39,7 +40,7 @@ const MOST_STAGING = 64 * 2 ** 20;
 
 const NOWHERE: Place = { phase: "", part: "", layer: "" };
 
-const wanted = ["shader-f16", "subgroups", "subgroup-size-control", "timestamp-query"] as const;
+const wanted = [...MATRIX_FEATURES, "subgroup-size-control", "timestamp-query"] as const;
 
 /**
  * Opens an adapter with its full limits and reads the package's kernels. Throws where there is no adapter, none of the name
@@ -68,8 +69,8 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
   const adapter = await host.quiet(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
   if (!adapter)
     throw new Error("Cannot open a GPU: WebGPU found no adapter; `wavegate doctor` says how to get one");
-  const features = wanted.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[];
-  const info = describe(adapter, options.path);
+  const features = wanted.filter((f) => adapter.features.has(f));
+  const info = describe(adapter, options);
   const limits: Record<string, number> = {};
   for (const name of [
     "maxBufferSize",
@@ -84,7 +85,8 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
     limits[name] = adapter.limits[name];
   }
   const device = await host.quiet(() =>
-    adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits }),
+    // The types do not know what is experimental yet.
+    adapter.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits }),
   );
   const sources = await readKernels(host);
   return new Device(host, info, device, sources, options);

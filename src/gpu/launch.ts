@@ -3,9 +3,9 @@
  * in one table, by kernel, and by entry point where one differs. They change speed and, as sums run in another order, the
  * last bits of results; never more than that.
  */
-import type { DeviceInfo } from "./adapter.ts";
-import type { ChosenLaunch, Choices, LaunchSizes, LaunchValue } from "./choices.ts";
-import { checkTile, GEMM_TILES, type GemmTile, threadsOf, tileFlags, workgroupBytes } from "./gemm_tile.ts";
+import type { DeviceInfo, MatrixConfig } from "./adapter.ts";
+import type { Choices, LaunchValue } from "./choices.ts";
+import { checkTile, GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
 import type { Grid } from "./kernel.ts";
 
 /**
@@ -29,7 +29,8 @@ const THREADS_8: Threads = { WG: 8 };
 const THREADS_64: Threads = { WG: 64 };
 const THREADS_256: Threads = { WG: 256 };
 
-const narrow = ({ path, cpu }: DeviceInfo): boolean => path === "cpu" || (path === "subgroups" && cpu);
+/** Whether workgroups are narrow: for adapters that run each on one core. */
+export const narrow = ({ path, cpu }: DeviceInfo): boolean => path === "cpu" || (path === "subgroups" && cpu);
 
 /** Kernels in which each thread computes values of its own. */
 const alone = () => THREADS_64;
@@ -62,7 +63,7 @@ function rowsPerSubgroup(M: number, transA: boolean, transB: boolean, lanes: num
 }
 
 /** A product for which a tile, or rows, are chosen. */
-interface Product {
+export interface Product {
   readonly M: number;
   readonly N: number;
   readonly K: number;
@@ -76,13 +77,13 @@ interface Product {
 }
 
 /** How the rows of A come into the lanes of a subgroup, by HELD at a time. */
-function lanesOf(lanes: number, ROWS: number, transA: boolean) {
+export function lanesOf(lanes: number, ROWS: number, transA: boolean) {
   const HELD = transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
   return { HELD, LOADS: (transA ? ROWS / 4 : ROWS) / HELD };
 }
 
 /** Workgroups that keep a GPU busy, and the fewest k's that repay adding up one more slice. */
-const BUSY = 128;
+export const BUSY = 128;
 const FEWEST_K = 256;
 
 /**
@@ -140,6 +141,85 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
   };
 }
 
+/** Sizes that a subgroup matrix must divide: those of the smallest part of a product that a subgroup takes. */
+export const MATRICES_DIVIDE = { M: 16, N: 16, K: 32 } as const;
+
+/** What the largest tile takes of workgroup memory, and of threads on subgroups of 64 lanes. */
+export const MATRICES_NEED = { bytes: 28 * 1024, threads: 512 } as const;
+
+/** How a workgroup shares a product by subgroup matrices: SM × SN subgroups, each with `rows` × `columns` of results. */
+export interface MatrixTile {
+  readonly SM: number;
+  readonly SN: number;
+  readonly rows: number;
+  readonly columns: number;
+  /** k's at a time. */
+  readonly BK: number;
+}
+
+/** Largest first: 128×128, 64×64 and 32×32 of Y. */
+export const MATRIX_TILES: readonly MatrixTile[] = [
+  { SM: 2, SN: 4, rows: 64, columns: 32, BK: 32 },
+  { SM: 2, SN: 2, rows: 32, columns: 32, BK: 32 },
+  { SM: 2, SN: 2, rows: 16, columns: 16, BK: 64 },
+];
+
+/** Workgroups that occupy a large GPU: fewer, and a smaller tile is faster although it reads operands more often. */
+const ENOUGH_WORKGROUPS = 128;
+
+/**
+ * Lanes of a subgroup that multiplies matrices of N columns: the one size that there is, else 32; on Intel as many as there
+ * are columns, the only size at which its matrices work.
+ */
+function matrixLanes({ subgroup, subgroupSizes, vendor }: DeviceInfo, N: number): number {
+  if (subgroup > 0) return subgroup;
+  const wanted = vendor === "intel" ? N : 32;
+  return subgroupSizes.includes(wanted) ? wanted : subgroupSizes[0];
+}
+
+export interface Matrices {
+  readonly M: number;
+  readonly N: number;
+  readonly batch?: number;
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+}
+
+/** As matmul(), by subgroup matrices. */
+function matmulMatrices(on: DeviceInfo, sizes: Matrices, chosen?: MatrixTile) {
+  const { M, N, batch = 1 } = sizes;
+  const config = on.matrices[0];
+  const groups = ({ SM, SN, rows, columns }: MatrixTile) =>
+    batch * Math.ceil(M / (SM * rows)) * Math.ceil(N / (SN * columns));
+  const tile =
+    chosen ??
+    MATRIX_TILES.find((each) => groups(each) >= ENOUGH_WORKGROUPS) ??
+    MATRIX_TILES[MATRIX_TILES.length - 1];
+  return matrixTile(on, config, tile, sizes);
+}
+
+/** What the kernel must know of a tile. */
+export function matrixTile(
+  on: DeviceInfo,
+  { M: MM, N: NN, K: KK }: MatrixConfig,
+  { SM, SN, rows, columns, BK }: MatrixTile,
+  { transA = false, transB = false }: Pick<Matrices, "transA" | "transB">,
+) {
+  const LANES = matrixLanes(on, NN);
+  const [FM, FN] = [rows / MM, columns / NN];
+  // A thread brings quads of k's, or 4×4 blocks where those of an operand do not lie side by side.
+  const loads = (length: number, turned: boolean) => (length * BK) / (turned ? 16 : 4) / (SM * SN * LANES);
+  return {
+    rows: SM * rows,
+    columns: SN * columns,
+    flags: {
+      ...{ MM, NN, KK, SM, SN, FM, FN, LANES, STEPS: BK / KK, LAST: FM * FN - 1 },
+      ...{ LA: loads(SM * rows, transA), LB: loads(SN * columns, !transB) },
+      sized: on.subgroup === 0,
+    },
+  };
+}
+
 const TABLE = {
   accumulate: alone,
   activation: alone,
@@ -160,6 +240,7 @@ const TABLE = {
   "layer_norm.backward_params": (_: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
     chosen ?? { parts: partsOf(N) },
   matmul,
+  matmul_matrices: matmulMatrices,
   mse: alone,
   /** Quads that one workgroup adds up. */
   "mse.sums": () => ({ step: 1024 }),
@@ -179,61 +260,9 @@ const TABLE = {
     chosen ?? { parts: Math.min(64, Math.ceil(rows / 64)) },
 };
 
-/** A choice that is open to tuning. */
-interface Open {
-  /** The sizes that tell its classes of shapes apart. */
-  readonly by: readonly string[];
-  /** What its entry in the table takes in place of the default. */
-  readonly candidates: (on: Limited, sizes: never) => readonly LaunchValue[];
-}
-
-/** What candidates depend on: some are for what not every adapter has. */
-export interface Limited {
-  readonly info: DeviceInfo;
-  readonly limits: Pick<
-    GPUSupportedLimits,
-    "maxComputeWorkgroupStorageSize" | "maxComputeInvocationsPerWorkgroup"
-  >;
-}
-
-/** Half, twice and four times as many parts, none of fewer than 16 rows. */
-const otherParts =
-  (by: string, most: number): Open["candidates"] =>
-  (_, { [by]: rows }: Readonly<Record<string, number>>) =>
-    [1, 4, 16, 64, 256]
-      .filter((parts) => parts <= most && parts * 16 <= Math.max(16, rows))
-      .map((parts) => ({ parts }));
-
-/** Rows on path subgroups; elsewhere tiles, with K in slices where workgroups would be few. */
-function otherProducts({ info, limits }: Limited, product: Product): LaunchValue[] {
-  const { M, N, K, batch = 1, transA = false } = product;
-  if (info.path === "subgroups") {
-    const whole = (ROWS: number) => Number.isInteger(lanesOf(info.subgroup, ROWS, transA).LOADS);
-    return [16, 24, 32].filter(whole).map((ROWS) => ({ ROWS }));
-  }
-  const { cpu, cpuFlat, ...gpu } = GEMM_TILES;
-  const { subgroup } = gemmTile(info, product);
-  return Object.values(info.cpu || narrow(info) ? { cpu, cpuFlat } : gpu)
-    .filter((tile) => threadsOf(tile) <= limits.maxComputeInvocationsPerWorkgroup)
-    .filter((tile) => workgroupBytes(tile) <= limits.maxComputeWorkgroupStorageSize)
-    .flatMap((tile) => {
-      const groups = Math.ceil(M / tile.BM) * Math.ceil(N / tile.BN) * batch;
-      const splits = [1, 2, 4, 8].filter((n) => n === 1 || (K >= 128 * n && groups * n <= 8 * BUSY));
-      return splits.map((splitK) => ({ ...tile, splitK, ...(subgroup && { subgroup }) }));
-    });
-}
-
-/** What a tuner may change, and to what. All else stays as the table has it. */
-const OPEN = {
-  "layer_norm.backward_params": { by: ["N"], candidates: otherParts("N", 64) },
-  matmul: { by: ["M", "N", "K", "batch", "transA", "transB", "W"], candidates: otherProducts },
-  "reduce.columns": { by: ["rows"], candidates: otherParts("rows", 64) },
-  "reduce.dots": { by: ["size"], candidates: otherParts("size", 256) },
-  "weight_norm.dots": { by: ["rows"], candidates: otherParts("rows", 64) },
-} satisfies { readonly [C in Choice]?: Open };
-
 type Table = typeof TABLE;
-type Choice = keyof Table;
+/** An entry of the table. */
+export type Choice = keyof Table;
 /** A kernel of the package: each has its entry in the table. */
 export type KernelName = Exclude<Choice, `${string}.${string}`>;
 
@@ -245,7 +274,7 @@ type Sizes<C extends Choice> = Parameters<Table[C]> extends [unknown, infer S, u
 
 /** How to launch `choice`, a kernel or an entry point of one, on this device: by the device's choices, or by default. */
 export function launch<C extends Choice>(
-  { info, choices }: { readonly info: DeviceInfo; readonly choices?: Choices },
+  { info, choices }: { readonly info: DeviceInfo; readonly choices?: Pick<Choices, "valueFor"> },
   choice: C,
   ...sizes: Sizes<C>
 ): ReturnType<Table[C]> {
@@ -254,58 +283,7 @@ export function launch<C extends Choice>(
     sizes?: unknown,
     chosen?: LaunchValue,
   ) => ReturnType<Table[C]>;
-  if (!choices || !isTunable(choice)) return choose(info, sizes[0]);
-  return choose(info, sizes[0], choices.valueFor(choice, sizes[0] as LaunchSizes));
-}
-
-/** A choice that can be tuned. */
-export type Tunable = keyof typeof OPEN;
-
-/** All of them. */
-export const TUNABLE = Object.keys(OPEN) as readonly Tunable[];
-
-/** Whether a choice can be tuned. */
-export const isTunable = (choice: string): choice is Tunable => Object.hasOwn(OPEN, choice);
-
-/** The sizes that a choice is made by, without all else that it was asked with. */
-export function sizesOf(choice: Tunable, asked: LaunchSizes): LaunchSizes {
-  const named = OPEN[choice].by.map((name) => [name, asked[name]] as const);
-  return Object.fromEntries(named.filter(([, value]) => value !== undefined && value !== false));
-}
-
-/** The class of shapes for which one value is chosen, as "M256 N1024 K1024 transB": sizes to the nearest power of 2. */
-export function shapeClass(choice: Tunable, sizes: LaunchSizes): string {
-  let name = "";
-  for (const size of OPEN[choice].by) {
-    const value = sizes[size];
-    if (value === undefined || value === false) continue;
-    if (value === true) name += ` ${size}`;
-    else if (typeof value === "string") name += ` ${size}=${value}`;
-    else if (value > 1) name += ` ${size}${2 ** Math.round(Math.log2(value))}`;
-  }
-  return `${choice}${name}`;
-}
-
-/** What may be chosen in place of the default, each another launch. */
-export function candidatesOf(on: Limited, choice: Tunable, sizes: LaunchSizes): readonly LaunchValue[] {
-  const choose = TABLE[choice] as (on: DeviceInfo, sizes: LaunchSizes, chosen?: LaunchValue) => unknown;
-  const seen = new Set([JSON.stringify(choose(on.info, sizes))]);
-  return OPEN[choice].candidates(on, sizes as never).filter((value) => {
-    const launched = JSON.stringify(choose(on.info, sizes, value));
-    return !seen.has(launched) && seen.add(launched);
-  });
-}
-
-/** Whether what was chosen, perhaps by another version, is among what may be chosen. */
-export function isCandidate(on: Limited, { choice, sizes, value }: ChosenLaunch): boolean {
-  const wanted = Object.entries(value);
-  return OPEN[choice]
-    .candidates(on, sizes as never)
-    .some(
-      (each) =>
-        Object.keys(each).length === wanted.length &&
-        wanted.every(([k, v]) => each[k as keyof typeof each] === v),
-    );
+  return choose(info, sizes[0], choices?.valueFor(choice, sizes[0]));
 }
 
 /**

@@ -6,6 +6,8 @@ import { quiet } from "./quiet.ts";
 
 /** Without it Dawn offers no shader-f16 on NVIDIA's Vulkan driver. */
 const ON = ["vulkan_enable_f16_on_nvidia"];
+/** Dawn offers subgroup matrices only with what it calls unsafe: more features, of which none is used unless asked for. */
+const MATRICES = ["allow_unsafe_apis"];
 /** It rounds timestamps to steps of 65.5 µs, longer than many kernels take. */
 const OFF = ["timestamp_quantization"];
 const UNSAFE_FAST = ["disable_robustness", "disable_workgroup_init"];
@@ -18,7 +20,8 @@ export async function dawn(options: GpuOptions): Promise<GPU> {
   const { create } = await import("webgpu").catch((cause) => {
     throw new Error(`Cannot load Dawn (npm webgpu) on this platform: ${firstLine(cause)}`, { cause });
   });
-  const enabled = options.unsafeFast ? [...ON, ...UNSAFE_FAST] : ON;
+  const { matrices = true, unsafeFast = false } = options;
+  const enabled = [...ON, ...(matrices ? MATRICES : []), ...(unsafeFast ? UNSAFE_FAST : [])];
   const flags = [`enable-dawn-features=${enabled}`, `disable-dawn-features=${OFF}`];
   const key = [...flags, options.adapter ?? ""].join(" ");
   const known = instances.get(key);

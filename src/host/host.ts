@@ -47,6 +47,11 @@ export interface GpuOptions {
   implementation?: "built-in" | "dawn";
   /** Lets Dawn drop bounds checks and the zeroing of workgroup memory. Only for kernels that are proven. */
   unsafeFast?: boolean;
+  /**
+   * False: products of f16 weights do not go by subgroup matrices, and Dawn is not asked for what it calls unsafe, of which
+   * they are a part. They round activations to f16. True by default.
+   */
+  matrices?: boolean;
 }
 
 /** A folder to which this process alone writes. */

@@ -55,7 +55,10 @@ export class Parameter {
     return this.parts[0].key;
   }
 
-  /** f16: matrix products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. */
+  /**
+   * f16: matrix products read an f16 copy, while value and gradient stay f32. Needs the adapter's shader-f16. Where the
+   * adapter has subgroup matrices, the other operands are rounded to f16 as well; sums are f32.
+   */
   get matmulDType(): WeightDType {
     return this.#matmulDType;
   }

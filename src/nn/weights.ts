@@ -25,7 +25,10 @@ export interface WeightsOptions {
   readonly path?: string;
   /** All spellings of a key, its own first (models/keys.ts). */
   readonly spellings?: (key: string) => string[];
-  /** f16 halves the bytes of the weights that only products and embeddings read. Needs the adapter's shader-f16. */
+  /**
+   * f16 halves the bytes of the weights that only products and embeddings read. Needs the adapter's shader-f16. Products by
+   * subgroup matrices, where the adapter has them, round activations to f16 as well; their sums are f32.
+   */
   readonly dtype?: WeightDType;
   /** f16: matrix products will read f16 copies of those weights, so that these may not be larger than f16 holds. */
   readonly matmulDType?: WeightDType;

@@ -1,56 +1,41 @@
 /** Matrix products: the twin of kernels/matmul.wgsl, and the ops that are one product with a fused tail. */
-import { checkOptions } from "../io/checks.ts";
 import type { Costed } from "../gpu/cost.ts";
-import type { GemmTile } from "../gpu/gemm_tile.ts";
 import { type Grid, twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
+import { checkOptions } from "../io/checks.ts";
 import { scope } from "../tensor/scope.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
-import {
-  activation as activate,
-  type ActivationKind,
-  activationCode,
-  activationFlops,
-} from "./activation.ts";
+import { Tensor, unread } from "../tensor/tensor.ts";
+import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
+import { type Gemm, operandBytes, sizeOfFlag, tailCost } from "./gemm.ts";
+import { matrices, usesMatrices } from "./matmul_matrices.ts";
 import { columnSum } from "./reduce.ts";
-
-/** The tail of `outputs` results: bias, activation, residual and store. */
-function tailCost({ dims, variant, bytes }: Costed, batch: number): { flops: number; bytes: number } {
-  const { M, N, activation, hasBias, hasResidual, accumulate, alpha } = dims;
-  const outputs = batch * M * N;
-  const perOutput = hasBias + activationFlops(activation) + hasResidual + accumulate + Number(alpha !== 1);
-  const bias = hasBias ? Math.min(4 * batch * N, bytes("bias")) : 0;
-  const x = variant.flags?.X === "f16" ? 2 : 4;
-  return { flops: perOutput * outputs, bytes: bias + x * outputs * (1 + hasResidual + accumulate) };
-}
 
 /** Bytes of the sums of all slices of K. */
 const partialBytes = ({ M, N, splits }: Costed["dims"], batch: number): number =>
   16 * batch * splits * M * Math.ceil(N / 4);
 
 const k = twin("matmul", {
-  forward: (counted) => {
-    const { dims, grid, variant, bytes, same } = counted;
+  forward: (given) => {
+    const { dims, grid } = given;
     const { M, N, K, splits } = dims;
     const batch = grid[2] / splits;
-    // Rows of A may overlap, as in a convolution, and one B may serve all products: no more is read than there is.
-    const [x, w] = [variant.flags?.X, variant.flags?.W].map((type) => (type === "f16" ? 2 : 4));
-    const readA = Math.min(x * batch * M * K, bytes("a"));
-    const readB = same("a", "b") ? 0 : Math.min(w * batch * K * N, bytes("b"));
-    const rest = splits > 1 ? { flops: 0, bytes: partialBytes(dims, batch) } : tailCost(counted, batch);
+    const rest =
+      splits > 1
+        ? { flops: 0, bytes: partialBytes(dims, batch) }
+        : tailCost(given, batch, sizeOfFlag(given, "X"));
     return {
       flops: 2 * batch * M * N * K + rest.flops,
-      bytes: readA + readB + rest.bytes,
+      bytes: operandBytes(given, batch) + rest.bytes,
       shape: { ...(batch > 1 && { batch }), M, N, K, ...(splits > 1 && { splits }) },
     };
   },
-  total: (counted) => {
-    const { dims, grid } = counted;
+  total: (given) => {
+    const { dims, grid } = given;
     const { M, N, splits } = dims;
     const batch = grid[2];
-    const tail = tailCost(counted, batch);
+    const tail = tailCost(given, batch, sizeOfFlag(given, "X"));
     return {
       flops: (splits - 1) * batch * M * N + tail.flops,
       bytes: partialBytes(dims, batch) + tail.bytes,
@@ -60,46 +45,20 @@ const k = twin("matmul", {
 });
 
 /**
- * Where an operand lies, in elements: row r of product z begins at z·batchStride + r·rowStride.
+ * Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient.
  *
- * Rows that come in segments, as the frames of each sample: (r / segmentRows)·segmentStride + (r % segmentRows)·rowStride.
+ * Where b is f16 and the device has matrices, `a` is rounded to f16 as well, beyond 65504 to infinity; sums and all that
+ * follows them are f32.
  */
-export interface Layout {
-  readonly rowStride: number;
-  /** From one product of a batch to the next. */
-  readonly batchStride?: number;
-  readonly segmentRows?: number;
-  readonly segmentStride?: number;
-}
-
-export interface Gemm {
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-  /** Number of products, one by default. */
-  readonly batch?: number;
-  /** A is stored (K, M). */
-  readonly transA?: boolean;
-  /** B is stored (N, K), as a Linear weight. */
-  readonly transB?: boolean;
-  readonly a: Layout;
-  readonly b: Layout;
-  readonly y: Layout;
-  readonly alpha?: number;
-  readonly bias?: Tensor;
-  readonly activation?: ActivationKind;
-  readonly residual?: Tensor;
-  /** Adds to what y holds. */
-  readonly accumulate?: boolean;
-  /** In place of the one that launch() chooses; not on path subgroups, which has none. */
-  readonly tile?: GemmTile;
-}
-
-/** Dispatches Y = act(alpha·op(A)·op(B) + bias) + residual into `y`, for each product of the batch. Has no gradient. */
 export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
-  const { M, N, K, batch = 1 } = p;
+  const { M, N, K, batch = 1, transA = false, transB = false } = p;
   const code = activationCode("linear", p.activation);
   if (M === 0 || N === 0 || batch === 0) return;
+  const mappedB = p.b.segmentRows !== undefined;
+  if ((transA && p.a.segmentRows !== undefined) || (transB && mappedB))
+    throw new Error(
+      "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
+    );
   const strides = {
     aRowStride: p.a.rowStride,
     aBatchStride: p.a.batchStride ?? 0,
@@ -110,26 +69,8 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     yRowStride: p.y.rowStride,
     yBatchStride: p.y.batchStride ?? 0,
   };
-  const contiguous = [N, p.transA ? M : K, p.transB ? K : N];
+  const contiguous = [N, transA ? M : K, transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
-  const mappedB = p.b.segmentRows !== undefined;
-  if ((p.transA && p.a.segmentRows !== undefined) || (p.transB && mappedB))
-    throw new Error(
-      "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
-    );
-  const tile = launch(y.device, "matmul", { ...p, W: b.dtype });
-  const { splits } = tile;
-  const flags = {
-    enables: enables([...tile.enables, ...(b.dtype === "f16" ? ["f16"] : [])]),
-    vec,
-    W: b.dtype === "f16" ? "f16" : "f32",
-    X: "f32",
-    rare: code > 1,
-    transA: p.transA ?? false,
-    transB: p.transB ?? false,
-    mappedB,
-    ...tile.flags,
-  };
   const dims = {
     M,
     N,
@@ -143,21 +84,41 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     biasBatchStride: p.bias && batch > 1 ? N : 0,
     accumulate: p.accumulate ? 1 : 0,
     alpha: p.alpha ?? 1,
-    splits,
-    sliceK: tile.sliceK,
   };
+  const given = { vec, transA, transB, mappedB };
+
+  if (usesMatrices(y.device, b, p)) {
+    const { rows, columns, flags } = launch(y.device, "matmul_matrices", p);
+    const tail = { bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y };
+    matrices.run("forward", { a, b, ...tail }, dims, [Math.ceil(N / columns), Math.ceil(M / rows), batch], {
+      flags: { ...given, wholeQuads: vec && !transA, X: a.dtype, W: b.dtype, Y: y.dtype, ...flags },
+    });
+    return;
+  }
+
+  const tile = launch(y.device, "matmul", { ...p, W: b.dtype });
+  const { splits, sliceK } = tile;
+  const flags = {
+    ...given,
+    enables: enables([...tile.enables, ...(b.dtype === "f16" ? ["f16"] : [])]),
+    W: b.dtype === "f16" ? "f16" : "f32",
+    X: "f32",
+    rare: code > 1,
+    ...tile.flags,
+  };
+  const sliced = { ...dims, splits, sliceK };
   const grid: Grid = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch * splits];
   const tail = { bias: p.bias ?? a, residual: p.residual ?? a, y };
   if (splits === 1) {
-    k.run("forward", { a, b, ...tail }, dims, grid, { flags });
+    k.run("forward", { a, b, ...tail }, sliced, grid, { flags });
     return;
   }
   scope(y.device, () => {
     const quads = Math.ceil(N / 4);
     const partial = Tensor.empty(y.device, [batch, splits, M, 4 * quads]);
-    k.run("forward", { a, b, partial }, dims, grid, { flags });
+    k.run("forward", { a, b, partial }, sliced, grid, { flags });
     const [gx, gy = 1] = gridFor(M * quads, 64);
-    k.run("total", { partial, ...tail }, dims, [gx, gy, batch], { flags });
+    k.run("total", { partial, ...tail }, sliced, [gx, gy, batch], { flags });
   });
 }
 
@@ -176,6 +137,9 @@ export interface LinearOptions {
 
 /**
  * y = act(x·wᵀ + b) + residual.   x (…, K)   w (N, K) f32 or f16   b (N)   →   y (…, N)
+ *
+ * Where w is f16 and the device has matrices (device.info), x is rounded to f16 too, and in the backward the gradient of y:
+ * 2^-11 of each value, and what is beyond 65504 becomes infinite. Sums are f32 in any case.
  *
  * All of it is one dispatch, unless a gradient must pass the activation: that needs the value before it.
  */
@@ -224,6 +188,7 @@ export function linear(x: Tensor, w: Tensor, b?: Tensor, options: LinearOptions 
         a: { rowStride: N },
         b: { rowStride: K },
         y: { rowStride: K },
+        allowF16: w.dtype === "f16",
       });
     const db = b && needs[2] ? columnSum(dy.reshaped([M, N])) : undefined;
     return [dx, dw, ...(b ? [db] : []), ...(residual ? [dy] : [])];
@@ -283,11 +248,13 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       gemm(db, dy, a, {
         ...{ M: N, N: K, K: M, batch, transA: true, alpha },
         ...{ a: yLayout, b: aLayout, y: bLayout },
+        allowF16: b.dtype === "f16",
       });
     else if (db)
       gemm(db, a, dy, {
         ...{ M: K, N, K: M, batch, transA: true, alpha },
         ...{ a: aLayout, b: yLayout, y: bLayout },
+        allowF16: b.dtype === "f16",
       });
     return [da, db];
   });

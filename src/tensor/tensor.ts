@@ -12,7 +12,7 @@ import type { PoolBuffer } from "../gpu/pool.ts";
 import { adopt } from "./scope.ts";
 import { checkLengths, type Shape, sameShape, showShape, sizeOf } from "./shape.ts";
 
-/** f16 stores weights only; every kernel computes and accumulates in f32. */
+/** f16 stores weights only; every kernel computes and accumulates in f32, but for the operands of linear() by matrices. */
 export type DType = "f32" | "f16" | "i32" | "u32";
 /** What weights are held in, or multiplied in. */
 export type WeightDType = Extract<DType, "f32" | "f16">;

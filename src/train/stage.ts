@@ -26,7 +26,10 @@ export interface StageRecipe {
   readonly maxGradNorm: number;
   /** What the learning rates are multiplied by; constant by default. */
   readonly schedule: Omit<ScheduleOptions, "total">;
-  /** "f16": products read f16 copies of the f32 weights, and the loss is scaled dynamically. "f32" by default. */
+  /**
+   * "f16": products read f16 copies of the f32 weights, by subgroup matrices of f16 activations and gradients too, and the loss
+   * is scaled dynamically. "f32" by default.
+   */
   readonly precision: "f32" | "f16";
   /**
    * What Mode.checkpoint is in each forward: layers that read it keep only their inputs, as those of the models here do.

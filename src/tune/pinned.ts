@@ -5,7 +5,7 @@
 import * as v from "valibot";
 import type { ChosenLaunch } from "../gpu/choices.ts";
 import type { Device } from "../gpu/device.ts";
-import { isCandidate, isTunable } from "../gpu/launch.ts";
+import { isCandidate, isTunable } from "../gpu/tunable.ts";
 import type { Host } from "../host/host.ts";
 import { mismatch, object, readJsonAs } from "../io/schema.ts";
 import { placeOf, sizesSchema, type Tuning, valueSchema } from "./tuning.ts";

@@ -1,7 +1,7 @@
 /** The search for launch choices that are faster than the defaults, on one adapter. */
 import type { LaunchSizes, LaunchValue } from "../gpu/choices.ts";
 import type { Device } from "../gpu/device.ts";
-import { candidatesOf, shapeClass, sizesOf, type Tunable } from "../gpu/launch.ts";
+import { candidatesOf, shapeClass, type Tunable } from "../gpu/tunable.ts";
 import { mannWhitney, quantile } from "../profile/statistics.ts";
 import { relativeL2 } from "../records/float64.ts";
 import { scope } from "../tensor/scope.ts";
@@ -22,11 +22,11 @@ export interface Wanted {
 export async function launchesOf(device: Device, run: () => Promise<void>): Promise<Wanted[]> {
   const { choices } = device;
   const found = new Map<string, { choice: Tunable; sizes: LaunchSizes; count: number }>();
-  choices.watcher = (choice, asked) => {
-    const name = shapeClass(choice, asked);
+  choices.watcher = (choice, sizes) => {
+    const name = shapeClass(choice, sizes);
     const known = found.get(name);
     if (known) known.count++;
-    else found.set(name, { choice, sizes: sizesOf(choice, asked), count: 1 });
+    else found.set(name, { choice, sizes, count: 1 });
   };
   try {
     await run();

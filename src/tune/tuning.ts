@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { identify } from "../gpu/adapter.ts";
 import type { ChosenLaunch, LaunchSizes, LaunchValue } from "../gpu/choices.ts";
 import type { Device } from "../gpu/device.ts";
-import { isCandidate, isTunable, shapeClass, type Tunable } from "../gpu/launch.ts";
+import { isCandidate, isTunable, shapeClass, type Tunable } from "../gpu/tunable.ts";
 import type { Host } from "../host/host.ts";
 import { mismatch, number, object, readJsonAs, record } from "../io/schema.ts";
 import { writeWhole } from "../io/write_whole.ts";

@@ -123,7 +123,10 @@ function entriesOf(files: Files, path: string): string[] {
   const included = [...text.matchAll(/^\s*#include "([^"]+)"/gm)].flatMap((m) =>
     entriesOf(files, `kernels/${m[1]}`),
   );
-  return [...[...text.matchAll(/@compute\b(?:[^{;$]|\$\{\w+\})*?\bfn\s+(\w+)/g)].map((m) => m[1]), ...included];
+  return [
+    ...[...text.matchAll(/@compute\b(?:[^{;$]|\$\{\w+\})*?\bfn\s+(\w+)/g)].map((m) => m[1]),
+    ...included,
+  ];
 }
 
 /** Keys of the object that twin() is given beside the name: the entry points whose cost it declares. */

@@ -31,7 +31,10 @@ export interface Recognition {
 
 /** Options of openRecognizer(). */
 export interface RecognizerOptions {
-  /** Storage of the weights. f16 halves the bytes of most, and needs the adapter's shader-f16. Default f32. */
+  /**
+   * Storage of the weights. f16 halves the bytes of most, and needs the adapter's shader-f16; where that has subgroup matrices,
+   * products round activations to f16 too. Default f32.
+   */
   readonly dtype?: "f32" | "f16";
   /** Told how many bytes of the weights are loaded. */
   readonly onProgress?: (done: number, total: number) => void;
