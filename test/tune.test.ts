@@ -198,7 +198,7 @@ const broken = twin(
 @compute @workgroup_size(1) fn forward() { y[0] = \${value}; }`,
 );
 
-test("a candidate that does not compile costs its device, is named in one line, and the others go on", async () => {
+test("a candidate that does not compile is named in one line, and the others go on, on another device", async () => {
   let opened = 0;
   const { tuned, notes } = await search({
     openDevice: () => {
@@ -217,7 +217,8 @@ test("a candidate that does not compile costs its device, is named in one line, 
     }),
   });
   assert.deepEqual(tuned.value, { parts: 1 });
-  assert.equal(opened, 2);
+  // One broke when all were compiled together, one when it was compiled alone.
+  assert.equal(opened, 3);
   assert.equal(notes.length, 1);
   assert.match(
     notes[0],

@@ -195,39 +195,48 @@ class Search {
   async search(wanted: Wanted): Promise<Tuned | undefined> {
     const { choice, sizes } = wanted;
     let values = candidatesOf(this.device, choice, sizes);
-    // One more try for each candidate that breaks the device.
+    // Compiled side by side it is quicker, and unknown which one does not: then one after the other, until all that are left do.
+    let together = true;
     for (;;) {
-      const failed: LaunchValue[] = [];
+      const trying: LaunchValue[] = [];
       try {
-        return await this.#search(wanted, values, failed);
+        return await this.#search(wanted, values, trying, together);
       } catch (error) {
-        const culprit = failed.at(-1);
+        const culprit = trying.at(-1);
         const name = shapeClass(choice, sizes);
-        this.#note(
-          culprit
-            ? `${name}: ${showValue(culprit)} does not run: ${firstLine(error)}`
-            : `${name} is left as it is: ${firstLine(error)}`,
-        );
+        if (culprit) this.#note(`${name}: ${showValue(culprit)} does not run: ${firstLine(error)}`);
+        else if (!together) this.#note(`${name} is left as it is: ${firstLine(error)}`);
         await this.#reopen();
-        if (!culprit) return undefined;
+        if (!culprit && !together) return undefined;
+        together = false;
         values = values.filter((value) => value !== culprit);
       }
     }
   }
 
-  /** The last of `trying` is what runs. */
-  async #search(wanted: Wanted, values: readonly LaunchValue[], trying: LaunchValue[]): Promise<Tuned> {
+  /** The last of `trying` is what runs, where one runs alone. */
+  async #search(
+    wanted: Wanted,
+    values: readonly LaunchValue[],
+    trying: LaunchValue[],
+    together: boolean,
+  ): Promise<Tuned> {
     const { device } = this;
     const { choice, sizes } = wanted;
     const { trial, release } = this.#trial(wanted);
     try {
       const usual = this.#contender(wanted, trial);
+      const others = values.map((value) => ({ ...this.#contender(wanted, trial, value), value }));
+      if (together)
+        await device.precompile(() => {
+          for (const { record } of [usual, ...others]) record();
+        });
       const expected = await this.#results(usual);
-      const right = [usual];
-      for (const value of values) {
+      const right: Contender[] = [usual];
+      for (const contender of others) {
+        const { value } = contender;
         trying.push(value);
-        const contender = this.#contender(wanted, trial, value);
-        await device.precompile(contender.record);
+        if (!together) await device.precompile(contender.record);
         const got = await this.#results(contender);
         const far = Math.max(...got.map((each, i) => relativeL2(each, expected[i])));
         if (got.length === expected.length && far <= trial.tolerance) right.push(contender);
