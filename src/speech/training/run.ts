@@ -65,7 +65,10 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   const { device, run, config, data, resume, signal, onNote, buildStage = build } = options;
   checkPrecision(device, config);
   if (resume) await useRecorded(run.host, device, run.path, onNote);
-  else await writeWhole(run.host, `${run.path}/${LAUNCH_FILE}`, launchText(device));
+  const launches = `${run.path}/${LAUNCH_FILE}`;
+  // A run that was killed before it wrote them, or that is of an earlier version, has none.
+  if (!resume || (await run.host.kind(launches)) === undefined)
+    await writeWhole(run.host, launches, launchText(device));
   const { train, dev } = split(config, data);
   const of = await identify(config, data?.examined);
   const latest = resume
