@@ -1,45 +1,53 @@
-// activation: pointwise functions by kind (see lib/gelu.wgsl), four elements a thread.
+// activation: pointwise functions by kind (see lib/gelu.wgsl), QUADS times four elements a thread.
 //   forward   x (N)      -> y (N)
 //   backward  x dy (N)   -> dx (N)      x is the value before the activation
 //   exponential, logarithm  x (N)  -> y (N)    entries of their own: a kind more would cost all others time
-// WG: threads a workgroup.
+// X: element type of all buffers.   WG: threads a workgroup.
+${enables}
 override WG: u32 = 64;
 
 struct Dims { quads: u32, kind: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4f>;
-@group(0) @binding(1) var<storage, read> dy: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
+@group(0) @binding(1) var<storage, read> dy: array<vec4<${X}>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<${X}>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<${X}>>;
 @group(0) @binding(4) var<uniform> d: Dims;
 
 #include "lib/exp.wgsl"
 #include "lib/gelu.wgsl"
-#include "lib/grid.wgsl"
+#include "lib/quads.wgsl"
+
+fn load_x(i: u32) -> vec4f { return vec4f(x[min(i, d.quads - 1u)]); }
+fn load_dy(i: u32) -> vec4f { return vec4f(dy[min(i, d.quads - 1u)]); }
+fn store(i: u32, v: vec4f) {
+  if (i < d.quads) { y[i] = vec4<${X}>(v); }
+}
+fn store_dx(i: u32, v: vec4f) {
+  if (i < d.quads) { dx[i] = vec4<${X}>(v); }
+}
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let i = linear_id(wg, groups, t, WG);
-  if (i >= d.quads) { return; }
-  y[i] = activate(d.kind, x[i]);
-}
-
-fn slope(kind: u32, v: vec4f) -> vec4f {
-  switch (kind) {
-    case 1u: { return gelu_exact_slope(v); }
-    case 2u: { return gelu_tanh_slope(v); }
-    case 3u: { return tanh_slope(v); }
-    case 4u: { return select(vec4f(0.0), vec4f(1.0), v > vec4f(0.0)); }
-    case 5u: { return sigmoid(v) * sigmoid(-v); }
-    default: { return vec4f(1.0); }
-  }
+  let i = first_quad(wg, groups, t);
+#unroll q QUADS
+  let x_$q = load_x(i + $qu * WG);
+#endunroll
+#unroll q QUADS
+  store(i + $qu * WG, activate(d.kind, x_$q));
+#endunroll
 }
 
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let i = linear_id(wg, groups, t, WG);
-  if (i >= d.quads) { return; }
-  dx[i] = dy[i] * slope(d.kind, x[i]);
+  let i = first_quad(wg, groups, t);
+#unroll q QUADS
+  let x_$q = load_x(i + $qu * WG);
+  let dy_$q = load_dy(i + $qu * WG);
+#endunroll
+#unroll q QUADS
+  store_dx(i + $qu * WG, dy_$q * activation_slope(d.kind, x_$q));
+#endunroll
 }
 
 // ln x within 1 ulp (fdlibm): the built-in may be off by 2^-21 near 1, where ln x is small.
@@ -63,12 +71,22 @@ fn accurate_log(x: vec4f) -> vec4f {
 
 @compute @workgroup_size(WG)
 fn exponential(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let i = linear_id(wg, groups, t, WG);
-  if (i < d.quads) { y[i] = accurate_exp(x[i]); }
+  let i = first_quad(wg, groups, t);
+#unroll q QUADS
+  let x_$q = load_x(i + $qu * WG);
+#endunroll
+#unroll q QUADS
+  store(i + $qu * WG, accurate_exp(x_$q));
+#endunroll
 }
 
 @compute @workgroup_size(WG)
 fn logarithm(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let i = linear_id(wg, groups, t, WG);
-  if (i < d.quads) { y[i] = accurate_log(x[i]); }
+  let i = first_quad(wg, groups, t);
+#unroll q QUADS
+  let x_$q = load_x(i + $qu * WG);
+#endunroll
+#unroll q QUADS
+  store(i + $qu * WG, accurate_log(x_$q));
+#endunroll
 }

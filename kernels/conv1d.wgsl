@@ -5,13 +5,14 @@
 //   pack       w (O,Cg,k)         -> y (O,Kp)        a weight in the order of an unfolded row: tap, then channel
 //   unpack     dy (O,Kp)          -> dw (O,Cg,k)     its gradient
 //   turn       w (O,Cg,k)         -> y (G·Cg,k·Og)   the weight of the backward convolution: taps reversed, groups' ins and outs exchanged
-// One thread an element of the result.
+// One thread an element of the result.   X: element type of x and y.
+${enables}
 override WG: u32 = 64;
 
 struct Dims { size: u32, B: u32, T: u32, C: u32, G: u32, To: u32, k: u32, Kp: u32, stride: u32, padding: u32, dilation: u32, O: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<${X}>;
+@group(0) @binding(1) var<storage, read_write> y: array<${X}>;
 @group(0) @binding(2) var<uniform> d: Dims;
 
 #include "lib/grid.wgsl"
@@ -28,7 +29,7 @@ fn unfold(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec
   let frame = i32((row % d.To) * d.stride + tap * d.dilation) - i32(d.padding);
   let inside = tap < d.k && frame >= 0 && frame < i32(d.T);
   let at = (b * d.T + u32(max(frame, 0))) * d.C + g * Cg + (i % d.Kp) % Cg;
-  y[i] = select(0.0, x[min(at, d.B * d.T * d.C - 1u)], inside);
+  y[i] = select(${X}(0.0), x[min(at, d.B * d.T * d.C - 1u)], inside);
 }
 
 @compute @workgroup_size(WG)
@@ -45,10 +46,10 @@ fn fold(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
     let lead = frame + i32(d.padding) - i32(tap * d.dilation);
     let out = lead / i32(d.stride);
     if (lead >= 0 && lead % i32(d.stride) == 0 && out < i32(d.To)) {
-      sum += x[(((c / Cg) * d.B + b) * d.To + u32(out)) * d.Kp + tap * Cg + c % Cg];
+      sum += f32(x[(((c / Cg) * d.B + b) * d.To + u32(out)) * d.Kp + tap * Cg + c % Cg]);
     }
   }
-  y[i] = sum;
+  y[i] = ${X}(sum);
 }
 
 @compute @workgroup_size(WG)
@@ -60,7 +61,7 @@ fn regroup(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
   let b = (i / (Cg * d.To)) % d.B;
   let g = i / (Cg * d.To * d.B);
   let at = (b * d.T + u32(max(frame, 0))) * d.C + g * Cg + i % Cg;
-  y[i] = select(0.0, x[min(at, d.B * d.T * d.C - 1u)], frame >= 0 && frame < i32(d.T));
+  y[i] = select(${X}(0.0), x[min(at, d.B * d.T * d.C - 1u)], frame >= 0 && frame < i32(d.T));
 }
 
 @compute @workgroup_size(WG)
@@ -70,7 +71,7 @@ fn pack(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let Cg = d.C / d.G;
   let tap = (i % d.Kp) / Cg;
   let at = ((i / d.Kp) * Cg + (i % d.Kp) % Cg) * d.k + min(tap, d.k - 1u);
-  y[i] = select(0.0, x[at], tap < d.k);
+  y[i] = select(${X}(0.0), x[at], tap < d.k);
 }
 
 @compute @workgroup_size(WG)

@@ -1,17 +1,25 @@
-// convert: storage types of a checkpoint to f32 or f16, two values a thread.
-//   forward  x (ceil(N/2) words)  -> y (N) f32, or ceil(N/2) words of f16
-// kind: 0 bf16, 1 f16, 2 f32 (x is then N words).   to16: the result is f16.   Rounds to nearest.
+// convert: storage types of a checkpoint to f32 or f16, QUADS times four values a thread.
+//   forward  x (N)  -> y (N)
+// half: x is bf16 or f16, and kind says which: 0 bf16, 1 f16; else x is f32.   to16: y is f16, else f32.   Rounds to nearest.
 override WG: u32 = 64;
 
-struct Dims { pairs: u32, kind: u32, to16: u32 }
+struct Dims { quads: u32, kind: u32 }
 
 alias Bits = u32; // of any type
 
-@group(0) @binding(0) var<storage, read> x: array<Bits>;
-@group(0) @binding(1) var<storage, read_write> y: array<Bits>;
+#if ${half}
+@group(0) @binding(0) var<storage, read> x: array<vec2<Bits>>;
+#else
+@group(0) @binding(0) var<storage, read> x: array<vec4<Bits>>;
+#endif
+#if ${to16}
+@group(0) @binding(1) var<storage, read_write> y: array<vec2<Bits>>;
+#else
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<Bits>>;
+#endif
 @group(0) @binding(2) var<uniform> d: Dims;
 
-#include "lib/grid.wgsl"
+#include "lib/quads.wgsl"
 
 // All by bits: unpack2x16float may flush subnormals, pack2x16float may round towards zero, and a float on its way through
 // a register may be flushed too.
@@ -35,26 +43,33 @@ fn to_half(f: u32) -> u32 {
   return sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u);
 }
 
+// The bits of four f32.
+fn load(i: u32) -> vec4u {
+  let given = x[min(i, d.quads - 1u)];
+#if ${half}
+  if (d.kind == 0u) { return vec4u(given.x << 16u, given.x & 0xffff0000u, given.y << 16u, given.y & 0xffff0000u); }
+  return vec4u(from_half(given.x & 0xffffu), from_half(given.x >> 16u), from_half(given.y & 0xffffu), from_half(given.y >> 16u));
+#else
+  return given;
+#endif
+}
+
+fn store(i: u32, v: vec4u) {
+  if (i >= d.quads) { return; }
+#if ${to16}
+  y[i] = vec2u(to_half(v.x) | (to_half(v.y) << 16u), to_half(v.z) | (to_half(v.w) << 16u));
+#else
+  y[i] = v;
+#endif
+}
+
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let i = linear_id(wg, groups, t, WG);
-  if (i >= d.pairs) { return; }
-  var a: u32;
-  var b: u32;
-  if (d.kind == 0u) {
-    a = x[i] << 16u;
-    b = x[i] & 0xffff0000u;
-  } else if (d.kind == 1u) {
-    a = from_half(x[i] & 0xffffu);
-    b = from_half(x[i] >> 16u);
-  } else {
-    a = x[2u * i];
-    b = x[2u * i + 1u];
-  }
-  if (d.to16 != 0u) {
-    y[i] = to_half(a) | (to_half(b) << 16u);
-  } else {
-    y[2u * i] = a;
-    y[2u * i + 1u] = b;
-  }
+  let i = first_quad(wg, groups, t);
+#unroll q QUADS
+  let v_$q = load(i + $qu * WG);
+#endunroll
+#unroll q QUADS
+  store(i + $qu * WG, v_$q);
+#endunroll
 }

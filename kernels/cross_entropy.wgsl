@@ -4,7 +4,9 @@
 //   backward  logits targets w stats total dy     -> dlogits (N,V)
 //
 // A row whose target is `ignored` counts nothing; any other target outside 0 … V-1 makes its loss NaN. inf and NaN exist
-// only as bit patterns in u32 buffers.  weighted: w is bound, else 1.  WG: threads a row, a power of two.
+// only as bit patterns in u32 buffers.  weighted: w is bound, else 1.  X: element type of logits and
+// dlogits.  WG: threads a row, a power of two.
+${enables}
 override WG: u32 = 8;
 
 struct Dims { N: u32, V: u32, smoothing: f32, ignored: i32, mean: u32, dyStride: u32 }
@@ -15,7 +17,7 @@ struct Stats { peak: f32, sum: f32, weight: f32, mass: f32 }
 alias Bits = u32; // of f32
 
 @group(0) @binding(0) var<uniform> d: Dims;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read> logits: array<${X}>;
 @group(0) @binding(2) var<storage, read> targets: array<i32>;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read_write> lossesOut: array<Bits>;
@@ -26,7 +28,7 @@ alias Bits = u32; // of f32
 @group(0) @binding(7) var<storage, read_write> totalOut: array<f32>;
 @group(0) @binding(6) var<storage, read> dy: array<f32>;
 @group(0) @binding(7) var<storage, read> total: array<f32>;
-@group(0) @binding(8) var<storage, read_write> dlogits: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dlogits: array<${X}>;
 
 #include "lib/workgroup_max.wgsl"
 #include "lib/workgroup_sum.wgsl"
@@ -54,13 +56,13 @@ fn rows(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let goal = targets[n];
   let row = n * d.V;
   var best = -3.4028234e38;
-  for (var c = t; c < d.V; c += WG) { best = max(best, logits[row + c]); }
+  for (var c = t; c < d.V; c += WG) { best = max(best, f32(logits[row + c])); }
   let peak = workgroup_max(t, best);
   var sum = 0.0;
   var mass = 0.0;
   var along = 0.0;
   for (var c = t; c < d.V; c += WG) {
-    let v = logits[row + c] - peak;
+    let v = f32(logits[row + c]) - peak;
     let q = wanted(c, goal);
     sum += exp(v);
     mass += q;
@@ -111,7 +113,7 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: v
   let ignored = goal == d.ignored;
   let seed = dy[n * d.dyStride] / select(total[0], 1.0, ignored || d.dyStride != 0u);
   for (var c = t; c < d.V; c += WG) {
-    let p = exp(logits[row + c] - s.peak) / s.sum;
-    dlogits[row + c] = select(seed * (p * s.mass - wanted(c, goal)), 0.0, ignored);
+    let p = exp(f32(logits[row + c]) - s.peak) / s.sum;
+    dlogits[row + c] = ${X}(select(seed * (p * s.mass - wanted(c, goal)), 0.0, ignored));
   }
 }

@@ -12,7 +12,10 @@
 // relative to the likeliest class of their frame, whose own -log p is summed apart as log(1 + the others): where the model
 // is sure, the best path weighs exactly 1, and a small loss keeps its precision.
 //
-// inf and NaN exist only as bit patterns in u32 buffers.  WG: threads, a power of two.  CAP: room for S + 2 states.
+// inf and NaN are made of bits only: of u32 in f32 buffers, and of f32 on its way to f16.  WG: threads, a power of two.
+// CAP: room for S + 2 states.   X: element type of logits and dlogits; half: it is f16.   HELD: states of a thread of
+// lattice, whose labels it keeps in registers; 0: any number.
+${enables}
 override WG: u32 = 64;
 override CAP: u32 = 896;
 
@@ -46,14 +49,18 @@ const NOT_A_FRAME = 0xffffffffu;
 alias Bits = u32; // of f32
 
 @group(0) @binding(0) var<uniform> d: Dims;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read> logits: array<${X}>;
 @group(0) @binding(2) var<storage, read> frames: array<Frame>;
 @group(0) @binding(3) var<storage, read> samples: array<Sample>;
 @group(0) @binding(4) var<storage, read> labels: array<Label>;
 @group(0) @binding(5) var<storage, read> alpha: array<Wide>;
 @group(0) @binding(6) var<storage, read> beta: array<Wide>;
 @group(0) @binding(7) var<storage, read> dnll: array<Bits>;
+#if ${half}
+@group(0) @binding(8) var<storage, read_write> dlogits: array<${X}>;
+#else
 @group(0) @binding(8) var<storage, read_write> dlogits: array<Bits>;
+#endif
 @group(0) @binding(5) var<storage, read_write> alphaOut: array<Wide>;
 @group(0) @binding(6) var<storage, read_write> betaOut: array<Wide>;
 @group(0) @binding(7) var<storage, read_write> nllOut: array<Bits>;
@@ -137,10 +144,14 @@ fn log1p(x: f32) -> f32 {
   return log_wide(widened(Scaled(1.0 + x, 0)));
 }
 
-// p(class) / p(likeliest class) in a frame.
-fn emission(at: u32, class_: u32, frame: Frame) -> Scaled {
-  let y = exp_scaled(logits[at * d.V + class_]);
+// p(class) / p(likeliest class) in a frame, from the logit of the class.
+fn relative(logit: f32, class_: u32, frame: Frame) -> Scaled {
+  let y = exp_scaled(logit);
   return Scaled(select(y.m / frame.m, 1.0, class_ == frame.top), y.e - frame.e);
+}
+
+fn emission(at: u32, class_: u32, frame: Frame) -> Scaled {
+  return relative(f32(logits[at * d.V + class_]), class_, frame);
 }
 
 fn probability(at: u32, class_: u32, frame: Frame) -> f32 {
@@ -158,7 +169,7 @@ fn measure(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   var best = -3.4028234e38;
   var broken = 0;
   for (var c = lane; c < d.V; c += WG) {
-    let x = logits[at * d.V + c];
+    let x = f32(logits[at * d.V + c]);
     let bits = bitcast<u32>(x);
     // -inf is a class of probability 0; +inf and NaN are no logits.
     if (!is_finite(bits) && bits != 0xff800000u) { broken = 1; } else { best = max(best, x); }
@@ -167,7 +178,7 @@ fn measure(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   broken = workgroup_max_i(lane, broken);
   var found = 0;
   for (var c = lane; c < d.V; c += WG) {
-    if (found == 0 && logits[at * d.V + c] == peak) { found = i32(d.V - c); }
+    if (found == 0 && f32(logits[at * d.V + c]) == peak) { found = i32(d.V - c); }
   }
   found = workgroup_max_i(lane, found);
   // No class is possible: as little a distribution as NaN.
@@ -188,8 +199,18 @@ fn measure(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 
 var<workgroup> row: array<Wide, 2 * CAP>;
 
+// The n-th frame that a walk over T frames comes to.
+fn frame_at(b: u32, n: u32, T: u32, mirrored: bool) -> u32 { return b * d.T + select(n, T - 1u - n, mirrored); }
+
+// Beta leaves out the emission of its own frame.
+fn remember(at: u32, s: u32, S: u32, mirrored: bool, sum: Wide, next: Wide) {
+#if ${tracked}
+  if (mirrored) { betaOut[at * d.S + S - 1u - s] = sum; } else { alphaOut[at * d.S + s] = next; }
+#endif
+}
+
 // One workgroup walks one sample in one direction: y = 0 forwards (alpha), y = 1 backwards. Backwards is the same walk
-// over the mirrored sequence; beta leaves out the emission of its own frame. Two rows take turns: one barrier a frame.
+// over the mirrored sequence. Two rows take turns: one barrier a frame.
 // State s lies at s + 2; before the first frame all probability lies in state -1.
 @compute @workgroup_size(WG)
 fn lattice(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -209,9 +230,52 @@ fn lattice(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   workgroupBarrier();
   if (lane == 0u) { row[1] = ONE; }
   workgroupBarrier();
+#if ${HELD}
+  // What comes before and after the barrier of a frame is the next one's emission and the logits of the one after that:
+  // nothing that waits for memory stands between two barriers.
+  let at_first = frame_at(b, 0u, max(T, 1u), mirrored);
+#unroll h HELD
+  let s_$h = lane + $hu * WG;
+  let label_$h = labels[b * d.L + min(select(s_$h / 2u, sample.labels - 1u - s_$h / 2u, mirrored), d.L - 1u)];
+  let odd_$h = (s_$h & 1u) == 1u;
+  let class_$h = select(d.blank, label_$h.id, odd_$h);
+  // A blank must stand between two equal labels.
+  let skips_$h = odd_$h && (label_$h.links & select(SAME_BEFORE, SAME_AFTER, mirrored)) == 0u;
+  var emitted_$h = widened(emission(at_first, class_$h, frames[at_first]));
+#endunroll
+  var soon = frame_at(b, min(1u, max(T, 1u) - 1u), max(T, 1u), mirrored);
+  var soonFrame = frames[soon];
+#unroll h HELD
+  var logit_$h = f32(logits[soon * d.V + class_$h]);
+#endunroll
   for (var n = 0u; n < T; n++) {
-    let t = select(n, T - 1u - n, mirrored);
-    let at = b * d.T + t;
+    let at = frame_at(b, n, T, mirrored);
+    let before = (n & 1u) * CAP;
+    let after = CAP - before;
+    if (lane == 0u) { row[after + 1u] = NOTHING; }
+#unroll h HELD
+    if (s_$h < S) {
+      let stay = row[before + s_$h + 2u];
+      let step = row[before + s_$h + 1u];
+      var skip = NOTHING;
+      if (skips_$h) { skip = row[before + s_$h]; }
+      let sum = sum3(stay, step, skip);
+      let next = product(sum, emitted_$h);
+      row[after + s_$h + 2u] = next;
+      remember(at, s_$h, S, mirrored, sum, next);
+    }
+    emitted_$h = widened(relative(logit_$h, class_$h, soonFrame));
+#endunroll
+    soon = frame_at(b, min(n + 2u, T - 1u), T, mirrored);
+    soonFrame = frames[soon];
+#unroll h HELD
+    logit_$h = f32(logits[soon * d.V + class_$h]);
+#endunroll
+    workgroupBarrier();
+  }
+#else
+  for (var n = 0u; n < T; n++) {
+    let at = frame_at(b, n, T, mirrored);
     let frame = frames[at];
     let before = (n & 1u) * CAP;
     let after = CAP - before;
@@ -230,16 +294,11 @@ fn lattice(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
       let sum = sum3(stay, step, skip);
       let next = product(sum, widened(emission(at, class_, frame)));
       row[after + s + 2u] = next;
-#if ${tracked}
-      if (mirrored) {
-        betaOut[at * d.S + S - 1u - s] = sum;
-      } else {
-        alphaOut[at * d.S + s] = next;
-      }
-#endif
+      remember(at, s, S, mirrored, sum, next);
     }
     workgroupBarrier();
   }
+#endif
   if (mirrored) { return; }
   var cost = 0.0;
   var broken = 0;
@@ -281,6 +340,14 @@ fn weigh(@builtin(global_invocation_id) id: vec3u) {
 
 var<workgroup> share: array<f32, CAP>;
 
+fn keep_bits(i: u32, bits: u32) {
+#if ${half}
+  dlogits[i] = ${X}(bitcast<f32>(bits));
+#else
+  dlogits[i] = bits;
+#endif
+}
+
 // One workgroup a frame: softmax - posterior, the posterior being alpha·beta over its sum in this very frame.
 @compute @workgroup_size(WG)
 fn gradient(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -289,7 +356,7 @@ fn gradient(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
   let sample = samples[b];
   let inside = wg.x < sample.frames;
   if (!inside || !is_finite(dnll[b]) || sample.fate == ZEROED) {
-    for (var c = lane; c < d.V; c += WG) { dlogits[at * d.V + c] = select(0u, dnll[b], inside); }
+    for (var c = lane; c < d.V; c += WG) { keep_bits(at * d.V + c, select(0u, dnll[b], inside)); }
     return;
   }
   let weight = bitcast<f32>(dnll[b]);
@@ -318,7 +385,7 @@ fn gradient(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
     if (c == frame.top) { continue; }
     let p = probability(at, c, frame);
     rest += p;
-    dlogits[at * d.V + c] = bitcast<u32>(weight * p);
+    keep_bits(at * d.V + c, bitcast<u32>(weight * p));
   }
   storageBarrier();
   for (var j = lane; j <= sample.labels; j += WG) {
@@ -334,8 +401,8 @@ fn gradient(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) l
     if (class_ == frame.top) { continue; }
     let posterior = v / sum;
     rest -= posterior;
-    dlogits[at * d.V + class_] = bitcast<u32>(weight * (probability(at, class_, frame) - posterior));
+    keep_bits(at * d.V + class_, bitcast<u32>(weight * (probability(at, class_, frame) - posterior)));
   }
   rest = workgroup_sum(lane, rest);
-  if (lane == 0u) { dlogits[at * d.V + frame.top] = bitcast<u32>(-weight * rest); }
+  if (lane == 0u) { keep_bits(at * d.V + frame.top, bitcast<u32>(-weight * rest)); }
 }

@@ -4,15 +4,16 @@
 //   concat    x (N,Cx)                   -> y (N,C)    into columns start … start + Cx - 1; called once a part
 //   slice     x (N,C)                    -> y (N,Cy)   out of them
 //   transpose x (B,R,C)                  -> y (B,C,R)
-// One thread an element of the smaller side.
+// One thread an element of the smaller side.   X: element type of x, fill and y.
+${enables}
 override WG: u32 = 64;
 
 struct Dims { size: u32, R: u32, C: u32, Cy: u32, start: u32, hasFill: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<${X}>;
 @group(0) @binding(1) var<storage, read> keep: array<u32>;
-@group(0) @binding(2) var<storage, read> fill: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> fill: array<${X}>;
+@group(0) @binding(3) var<storage, read_write> y: array<${X}>;
 @group(0) @binding(4) var<uniform> d: Dims;
 
 #include "lib/grid.wgsl"
@@ -21,14 +22,14 @@ struct Dims { size: u32, R: u32, C: u32, Cy: u32, start: u32, hasFill: u32 }
 fn choose(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.size) { return; }
-  let other = select(0.0, fill[i % d.C], d.hasFill != 0u);
+  let other = select(${X}(0.0), fill[i % d.C], d.hasFill != 0u);
   y[i] = select(other, x[i], keep[i / d.C] != 0u);
 }
 
 @compute @workgroup_size(WG)
 fn rejected(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
-  if (i < d.size) { y[i] = select(x[i], 0.0, keep[i / d.C] != 0u); }
+  if (i < d.size) { y[i] = select(x[i], ${X}(0.0), keep[i / d.C] != 0u); }
 }
 
 @compute @workgroup_size(WG)

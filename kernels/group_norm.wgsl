@@ -1,125 +1,45 @@
-// group_norm: channels-last; one workgroup for each (sample, group), variance in a second pass.
-//   forward          x (B,T,C) w b (C)                       -> y (B,T,C) mean (B,G,2) rstd (B,G)
-//   backward         dy x (B,T,C) w (C) mean rstd            -> dx (B,T,C)
-//   backward_params  dy x (B,T,C) mean rstd                  -> dw db (B,C)     one thread a channel of a sample
-// The statistics run over T and the C/G channels of the group. The mean is kept as a sum of two floats: a first one, whose
-// rounding the pass over the squares finds and the second mends, so that neither a large mean nor one far from the first
-// element costs precision (the corrected two-pass algorithm of Chan, Golub & LeVeque 1983).
+// group_norm: y = (x - mean)·rstd·w + b, channels-last; the statistics run over T and the C/G channels of a group. `tiled`
+// chooses between two bodies, each in its own file.
 //
-// T goes into the tens of thousands, and a sum of n terms one by one is off by the root of n roundings. All sums but the
-// first mean's go by blocks of BLOCK terms instead.   WG: threads a group, a power of two.
+// The mean is kept as a sum of two floats: a first one, whose rounding the pass over the squares finds and the second mends,
+// so that neither a large mean nor one far from the first element costs precision (the corrected two-pass algorithm of
+// Chan, Golub & LeVeque 1983).
+// vec: C is a multiple of 4 and an element E is a vec4; only in tiles.   X: element type of x, y, dy and dx.
+${enables}
 override WG: u32 = 8;
-const BLOCK = 128u;
 
-struct Dims { B: u32, T: u32, C: u32, G: u32, eps: f32 }
+#if ${vec}
+alias E = vec4f;
+alias S = vec4<${X}>;
+#else
+alias E = f32;
+alias S = ${X};
+#endif
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+// splits: of the frames, in combine and gather.
+struct Dims { B: u32, T: u32, C: u32, G: u32, splits: u32, eps: f32 }
+
+@group(0) @binding(0) var<storage, read> x: array<S>;
+@group(0) @binding(1) var<storage, read> w: array<E>;
+@group(0) @binding(2) var<storage, read> b: array<E>;
+@group(0) @binding(3) var<storage, read_write> y: array<S>;
 @group(0) @binding(4) var<storage, read_write> mean: array<vec2f>;
 @group(0) @binding(5) var<storage, read_write> rstd: array<f32>;
 @group(0) @binding(6) var<uniform> d: Dims;
-@group(0) @binding(7) var<storage, read> dy: array<f32>;
-@group(0) @binding(8) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(7) var<storage, read> dy: array<S>;
+@group(0) @binding(8) var<storage, read_write> dx: array<S>;
 @group(0) @binding(9) var<storage, read> savedMean: array<vec2f>;
 @group(0) @binding(10) var<storage, read> savedRstd: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(12) var<storage, read_write> db: array<f32>;
 
-#include "lib/workgroup_sum.wgsl"
-
-// Element i of group g of sample s, counted over time and then the group's channels.
-fn at(s: u32, g: u32, i: u32) -> u32 {
-  let each = d.C / d.G;
-  return (s * d.T + i / each) * d.C + g * each + i % each;
-}
-
 // What x is from its group's mean.
 fn centred(v: f32, m: vec2f) -> f32 { return (v - m.x) - m.y; }
 
-@compute @workgroup_size(WG)
-fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
-  let g = wg.x;
-  let s = wg.y;
-  let each = d.C / d.G;
-  let n = d.T * each;
-  let origin = x[at(s, g, 0u)];
-  var sum = 0.0;
-  for (var i = t; i < n; i += WG) { sum += x[at(s, g, i)] - origin; }
-  let first = origin + workgroup_sum(t, sum) / f32(n);
-  // Deviations from the first mean, and their squares.
-  var sums = vec2f(0.0);
-  for (var block = t; block < n; block += WG * BLOCK) {
-    let end = min(n, block + WG * BLOCK);
-    var part = vec2f(0.0);
-    for (var i = block; i < end; i += WG) {
-      let v = x[at(s, g, i)] - first;
-      part += vec2f(v, v * v);
-    }
-    sums += part;
-  }
-  let rest = workgroup_sum(t, sums.x) / f32(n);
-  let variance = max(0.0, workgroup_sum(t, sums.y) / f32(n) - rest * rest);
-  let r = 1.0 / sqrt(variance + d.eps);
-  let m = vec2f(first, rest);
-  for (var i = t; i < n; i += WG) {
-    let c = g * each + i % each;
-    let j = at(s, g, i);
-    y[j] = centred(x[j], m) * r * w[c] + b[c];
-  }
-  if (t == 0u) {
-    mean[s * d.G + g] = m;
-    rstd[s * d.G + g] = r;
-  }
-}
+#include "lib/workgroup_sum.wgsl"
 
-@compute @workgroup_size(WG)
-fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
-  let g = wg.x;
-  let s = wg.y;
-  let each = d.C / d.G;
-  let n = d.T * each;
-  let m = savedMean[s * d.G + g];
-  let r = savedRstd[s * d.G + g];
-  // Sums of the gradient, and of the gradient along the normalised x.
-  var sums = vec2f(0.0);
-  for (var block = t; block < n; block += WG * BLOCK) {
-    let end = min(n, block + WG * BLOCK);
-    var part = vec2f(0.0);
-    for (var i = block; i < end; i += WG) {
-      let j = at(s, g, i);
-      let v = dy[j] * w[g * each + i % each];
-      part += vec2f(v, v * centred(x[j], m) * r);
-    }
-    sums += part;
-  }
-  let meanG = workgroup_sum(t, sums.x) / f32(n);
-  let meanAlong = workgroup_sum(t, sums.y) / f32(n);
-  for (var i = t; i < n; i += WG) {
-    let j = at(s, g, i);
-    dx[j] = r * (dy[j] * w[g * each + i % each] - meanG - centred(x[j], m) * r * meanAlong);
-  }
-}
-
-@compute @workgroup_size(WG)
-fn backward_params(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
-  let c = wg.x * WG + t;
-  let s = wg.y;
-  if (c >= d.C) { return; }
-  let g = s * d.G + c / (d.C / d.G);
-  let m = savedMean[g];
-  let r = savedRstd[g];
-  var sums = vec2f(0.0);
-  for (var block = 0u; block < d.T; block += BLOCK) {
-    let end = min(d.T, block + BLOCK);
-    var part = vec2f(0.0);
-    for (var i = block; i < end; i++) {
-      let j = (s * d.T + i) * d.C + c;
-      part += dy[j] * vec2f(centred(x[j], m) * r, 1.0);
-    }
-    sums += part;
-  }
-  dw[s * d.C + c] = sums.x;
-  db[s * d.C + c] = sums.y;
-}
+#if ${tiled}
+#include "lib/group_norm_tiles.wgsl"
+#else
+#include "lib/group_norm_rows.wgsl"
+#endif

@@ -7,20 +7,21 @@
 // As the paper prints it, G = Linear(sigmoid(concat(s, c))): a sigmoid in concat_pair, not in gated_concat; then G is not bounded to 0..1.
 // The bounded reading, G = sigmoid(Linear(concat(s, c))), is the other way round.
 // gPeriod: rows of g, where one gate serves a run of rows (a pooled gate): row n uses row n / gPeriod.
-// WG: threads a workgroup; one thread an element of (N,C).
+// WG: threads a workgroup; one thread an element of (N,C).   X: element type of all buffers.
+${enables}
 override WG: u32 = 64;
 
 struct Dims { N: u32, C: u32, useSigmoid: u32, gPeriod: u32 }
 
-@group(0) @binding(0) var<storage, read> s: array<f32>;
-@group(0) @binding(1) var<storage, read> c: array<f32>;
-@group(0) @binding(2) var<storage, read> g: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> s: array<${X}>;
+@group(0) @binding(1) var<storage, read> c: array<${X}>;
+@group(0) @binding(2) var<storage, read> g: array<${X}>;
+@group(0) @binding(3) var<storage, read_write> y: array<${X}>;
 @group(0) @binding(4) var<uniform> d: Dims;
-@group(0) @binding(5) var<storage, read> dy: array<f32>;
-@group(0) @binding(6) var<storage, read_write> ds: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dc: array<f32>;
-@group(0) @binding(8) var<storage, read_write> dg: array<f32>;
+@group(0) @binding(5) var<storage, read> dy: array<${X}>;
+@group(0) @binding(6) var<storage, read_write> ds: array<${X}>;
+@group(0) @binding(7) var<storage, read_write> dc: array<${X}>;
+@group(0) @binding(8) var<storage, read_write> dg: array<${X}>;
 
 #include "lib/sigmoid.wgsl"
 #include "lib/grid.wgsl"
@@ -44,8 +45,8 @@ fn concat_pair(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.N * d.C) { return; }
   let at = (i / d.C) * 2u * d.C + i % d.C;
-  y[at] = gate_of(s[i]);
-  y[at + d.C] = gate_of(c[i]);
+  y[at] = ${X}(gate_of(f32(s[i])));
+  y[at + d.C] = ${X}(gate_of(f32(c[i])));
 }
 
 @compute @workgroup_size(WG)
@@ -53,8 +54,8 @@ fn concat_pair_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroup
   let i = linear_id(wg, groups, t, WG);
   if (i >= d.N * d.C) { return; }
   let at = (i / d.C) * 2u * d.C + i % d.C;
-  ds[i] = dy[at] * slope(s[i]);
-  dc[i] = dy[at + d.C] * slope(c[i]);
+  ds[i] = ${X}(f32(dy[at]) * slope(f32(s[i])));
+  dc[i] = ${X}(f32(dy[at + d.C]) * slope(f32(c[i])));
 }
 
 @compute @workgroup_size(WG)
@@ -63,9 +64,9 @@ fn gated_concat(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) group
   if (i >= d.N * d.C) { return; }
   let n = i / d.C;
   let at = n * 2u * d.C + i % d.C;
-  let gate = g[(n / d.gPeriod) * d.C + i % d.C];
-  y[at] = s[i] * gate_of(gate);
-  y[at + d.C] = c[i] * rest(gate);
+  let gate = f32(g[(n / d.gPeriod) * d.C + i % d.C]);
+  y[at] = ${X}(f32(s[i]) * gate_of(gate));
+  y[at + d.C] = ${X}(f32(c[i]) * rest(gate));
 }
 
 @compute @workgroup_size(WG)
@@ -74,10 +75,10 @@ fn gated_concat_backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgrou
   if (i >= d.N * d.C) { return; }
   let n = i / d.C;
   let at = n * 2u * d.C + i % d.C;
-  let gate = g[(n / d.gPeriod) * d.C + i % d.C];
-  ds[i] = dy[at] * gate_of(gate);
-  dc[i] = dy[at + d.C] * rest(gate);
-  dg[i] = (dy[at] * s[i] - dy[at + d.C] * c[i]) * slope(gate);
+  let gate = f32(g[(n / d.gPeriod) * d.C + i % d.C]);
+  ds[i] = ${X}(f32(dy[at]) * gate_of(gate));
+  dc[i] = ${X}(f32(dy[at + d.C]) * rest(gate));
+  dg[i] = ${X}((f32(dy[at]) * f32(s[i]) - f32(dy[at + d.C]) * f32(c[i])) * slope(gate));
 }
 
 @compute @workgroup_size(WG)
@@ -86,6 +87,6 @@ fn sum_time(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: v
   if (i >= (d.N / d.gPeriod) * d.C) { return; }
   let first = (i / d.C) * d.gPeriod;
   var sum = 0.0;
-  for (var n = 0u; n < d.gPeriod; n++) { sum += g[(first + n) * d.C + i % d.C]; }
-  y[i] = sum;
+  for (var n = 0u; n < d.gPeriod; n++) { sum += f32(g[(first + n) * d.C + i % d.C]); }
+  y[i] = ${X}(sum);
 }

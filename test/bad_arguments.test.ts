@@ -13,6 +13,7 @@ import { type Shape, sizeOf } from "../src/tensor/shape.ts";
 import { noGrad, record } from "../src/tensor/tape.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
+import { FLAGS } from "./elementwise_flags.ts";
 
 const device = await testDevice();
 const f32 = (...shape: Shape) => Tensor.from(device, new Float32Array(sizeOf(shape)).fill(1), shape);
@@ -115,7 +116,10 @@ test("operators refuse options that they do not have, and name the nearest", () 
 test("Twin.run() refuses a variant, an override and a grid that it would not go by", () => {
   const y = f32(4);
   const run = (variant: Variant, grid: Grid = [1]) =>
-    twin("elementwise", {}).run("fill", { y }, { quads: 1, alpha: 1, beta: 1 }, grid, variant);
+    twin("elementwise", {}).run("fill", { y }, { quads: 1, alpha: 1, beta: 1 }, grid, {
+      flags: FLAGS,
+      ...variant,
+    });
   run({});
   refused({
     "Cannot run elementwise.fill: options has no WG; there are flags, overrides": () =>

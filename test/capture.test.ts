@@ -26,6 +26,7 @@ import {
 } from "wavegate";
 import { hubertConfig } from "../src/models/config.ts";
 import { testDevice } from "./device.ts";
+import { FLAGS } from "./elementwise_flags.ts";
 
 const device = await testDevice();
 
@@ -329,7 +330,7 @@ const duringTape = (x: Tensor, body: () => void) =>
 function fill(y: Tensor, vary?: Record<string, () => number>, copied = false, size = 1): Tensor {
   const dims = { quads: 1, alpha: 1, beta: 1 };
   if (vary) varies(device, dims, vary);
-  twin("elementwise", {}).run("fill", { y }, copied ? { ...dims } : dims, [size]);
+  twin("elementwise", {}).run("fill", { y }, copied ? { ...dims } : dims, [size], { flags: FLAGS });
   return y;
 }
 

@@ -57,7 +57,7 @@ test("every sample of every operator has costs, and none is more traffic than tw
           if (leaves.length === 0) return void sample.run(tensors, device);
           vjp(device, leaves, () => {
             const y = sample.run(tensors, device);
-            return { outputs: [y], cotangents: [Tensor.empty(device, y.shape)] };
+            return { outputs: [y], cotangents: [Tensor.empty(device, y.shape, y.dtype)] };
           });
         });
       } finally {

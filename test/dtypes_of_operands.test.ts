@@ -47,6 +47,24 @@ test("operators refuse i32 where they compute in f32", () => {
   });
 });
 
+test("operators refuse operands of which one is f16 and another f32", (t) => {
+  if (!device.info.f16) return t.skip(`${device.info.name} has no f16`);
+  const f16 = (...shape: Shape) => ops.full(device, shape, 1, "f16");
+  const calls: Record<string, () => unknown> = {
+    "add: b is f32 but should be f16, as a is": () => ops.add(f16(4), f32(4)),
+    "mul: b is f16 but should be f32": () => ops.mul(f32(4), f16(4)),
+    "div: b is f32 but should be f16, as a is": () => ops.div(f16(2, 4), f32(4)),
+    "mse: target is f16 but should be f32": () => ops.mse(f32(4), f16(4)),
+    "frames.concat: x is f16 but should be f32": () => ops.concat([f32(2, 3), f16(2, 3)]),
+    "layer_norm.forward: w is f16 but should be f32": () => ops.layerNorm(f16(2, 4), f16(4), f32(4), 1e-5),
+    "sigmoid_gate.concat_pair: c is f32 but should be f16": () => ops.concatPair(f16(2, 3), f32(2, 3)),
+    "embedding.forward: plus is f16 but should be f32": () =>
+      ops.embedding(f32(4, 4), [0], [1], { plus: f16(1, 4), dtype: "f32" }),
+  };
+  for (const [message, call] of Object.entries(calls))
+    assert.throws(() => scope(device, call as () => undefined), { message: `Cannot run ${message}` });
+});
+
 test("masks are u32: an additive one is refused, not read as 1 = keep", () => {
   const additive = (...shape: Shape) => Tensor.from(device, Float32Array.of(0, -Infinity), shape);
   const calls: Record<string, () => unknown> = {

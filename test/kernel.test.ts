@@ -6,6 +6,7 @@ import "../src/ops/layer_norm.ts";
 import { scope } from "../src/tensor/scope.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
+import { FLAGS } from "./elementwise_flags.ts";
 
 const device = await testDevice();
 const k = twin("elementwise", {});
@@ -26,6 +27,7 @@ function add(change: {
       given({ ...good, ...change.buffers }),
       given({ ...dims, ...change.dims }),
       change.grid ?? [1],
+      { flags: FLAGS },
     );
   });
 }
@@ -50,7 +52,7 @@ test("Twin.run() says which outputs share a buffer", () => {
   assert.throws(
     () =>
       norm.run("forward", given, { N: 1, C: 1, width: 4, eps: 0, activation: 0, step: 0 }, [1], {
-        flags: { vec: true },
+        flags: { vec: true, activated: false, HELD: 0, enables: "", X: "f32" },
       }),
     { message: "Cannot run layer_norm.forward: rstd shares its buffer with another output" },
   );
@@ -105,7 +107,7 @@ test("Twin.run() refuses a grid or a dimension of no possible value", () => {
 test("Twin.run() refuses an entry point, an override and a flag that the kernel does not have", () => {
   const t = full(device, [4], 1);
   const run = (entry: string, variant: Variant) => () =>
-    k.run(entry, { y: t }, { quads: 1, alpha: 1, beta: 1 }, [1], variant);
+    k.run(entry, { y: t }, { quads: 1, alpha: 1, beta: 1 }, [1], { flags: FLAGS, ...variant });
   assert.throws(run("fil", {}), {
     message:
       "Cannot run elementwise.fil: the kernel has no entry point fil (it has: add, scale, mul, div, shift, fill)",
@@ -113,18 +115,18 @@ test("Twin.run() refuses an entry point, an override and a flag that the kernel 
   assert.throws(run("fill", { overrides: { WG: 64, TILE: 4 } }), {
     message: "Cannot run elementwise.fill: the kernel has no override TILE (it has: WG)",
   });
-  assert.throws(run("fill", { flags: { vec: true } }), {
-    message: "Cannot expand kernel elementwise: it has no flag vec (it has: none)",
+  assert.throws(run("fill", { flags: { ...FLAGS, vec: true } }), {
+    message: "Cannot expand kernel elementwise: it has no flag vec (it has: enables, X, QUADS)",
   });
   t.release();
 });
 
 test("KernelLibrary compiles each combination of entry point, flags and constants once", () => {
   const before = device.counters.pipelines;
-  const variant = { overrides: { WG: 32 } };
+  const variant = { flags: FLAGS, overrides: { WG: 32 } };
   const once = device.kernels.pipeline("elementwise", "add", variant);
   assert.equal(device.kernels.pipeline("elementwise", "add", variant), once);
-  assert.notEqual(device.kernels.pipeline("elementwise", "add", { overrides: { WG: 16 } }), once);
+  assert.notEqual(device.kernels.pipeline("elementwise", "add", { ...variant, overrides: { WG: 16 } }), once);
   assert.equal(device.counters.pipelines - before, 2);
 });
 

@@ -10,7 +10,10 @@ const device = await testDevice();
 
 test("dot() has no gradient of its own", async () => {
   const message = "Cannot differentiate dot: its gradient is its other factor; start from that";
-  await assert.rejects(run(device, [given([7], 1), given([7], 2)], dot), { message });
+  await assert.rejects(
+    run(device, [given([7], 1), given([7], 2)], (a, b) => dot(a, b)),
+    { message },
+  );
 });
 
 test("sum() of 20 million values is as exact as that of few, and gives the same bits every time", async () => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
+import { cast } from "../src/ops/convert.ts";
 import { type SoftmaxOptions, softmax } from "../src/ops/softmax.ts";
 import { scope } from "../src/tensor/scope.ts";
 import type { Shape } from "../src/tensor/shape.ts";
@@ -80,6 +81,59 @@ test("softmax() in logs gives -inf where the mask does, and lets no gradient thr
   assert.ok(relativeL2(gradient, [-1, 0, 1]) < 1e-6);
   mask.release();
 });
+
+for (const path of ["portable", "cpu"] as const)
+  for (const dtype of ["f32", "f16"] as const)
+    test(`softmax() of rows masked wholly or in part, ${dtype} by path ${path}`, async (t) => {
+      const other = await openDevice(await currentHost(), { path });
+      after(() => other.dispose());
+      if (dtype === "f16" && !other.info.f16) return t.skip(`${other.info.name} has no f16`);
+      for (const C of [4, 5]) {
+        const rows = [Array(C).fill(1), Array.from({ length: C }, (_, c) => (c === 1 ? 1 : 0))];
+        const open = 1 / (C - 1);
+        const got = async (options: SoftmaxOptions) => {
+          const { out, gradient } = scope(other, () => {
+            const x = cast(Tensor.from(other, new Float32Array(2 * C).fill(3), [2, C]), dtype);
+            const mask = Tensor.from(other, Uint32Array.from(rows.flat()), [2, C]);
+            const dy = cast(
+              Tensor.from(
+                other,
+                Float32Array.from({ length: 2 * C }, (_, i) => i),
+                [2, C],
+              ),
+              dtype,
+            );
+            const { outputs, gradients } = vjp(other, [x], () => ({
+              outputs: [softmax(x, { ...options, mask })],
+              cotangents: [dy],
+            }));
+            return { out: cast(outputs[0], "f32"), gradient: cast(gradients.get(x) as Tensor, "f32") };
+          });
+          const read = { out: [...(await out.read())], gradient: [...(await gradient.read())] };
+          out.release();
+          gradient.release();
+          return read;
+        };
+        const blocked = await got({});
+        assert.ok(blocked.out.slice(0, C).every(Number.isNaN));
+        assert.deepEqual(blocked.gradient.slice(0, C), Array(C).fill(0));
+        assert.ok(
+          relativeL2(
+            blocked.out.slice(C),
+            rows[1].map((gone) => (gone ? 0 : open)),
+          ) < 1e-3,
+        );
+        const logs = await got({ log: true });
+        assert.ok(logs.out.slice(0, C).every(Number.isNaN));
+        assert.equal(logs.out[C + 1], Number.NEGATIVE_INFINITY);
+        assert.equal(logs.gradient[C + 1], 0);
+        const added = await got({ fill: "finfo.min" });
+        assert.ok(relativeL2(added.out.slice(0, C), Array(C).fill(1 / C)) < 1e-3);
+        const lowest = dtype === "f16" ? -65504 : -3.4028234663852886e38;
+        assert.equal((await got({ fill: "finfo.min", log: true })).out[C + 1], lowest);
+      }
+      assert.equal(other.pool.statistics.live, 0);
+    });
 
 test("softmax() refuses a mask of another shape or type", () => {
   scope(device, () => {

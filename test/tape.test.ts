@@ -194,7 +194,7 @@ test("ops without a gradient say so where one arrives", async () => {
     );
   const [table, qkv] = [full(device, [4, 4], 1), full(device, [1, 2, 12], 1)];
   assert.throws(() => differentiated(table, () => matmul(table, convert(table, "F32", [4, 4], "f32"))), {
-    message: "Cannot differentiate convert: it reads stored bytes; halved() has a gradient",
+    message: "Cannot differentiate convert: it reads stored bytes; cast() and halved() have a gradient",
   });
   const shown = () => selfAttentionWithProbabilities(qkv, { heads: 1 });
   assert.throws(() => differentiated(qkv, () => scale(shown().probabilities, 2)), {

@@ -4,6 +4,7 @@ import { full } from "../src/ops/elementwise.ts";
 import { vjp } from "../src/tensor/autograd.ts";
 import { scope } from "../src/tensor/scope.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
+import { FLAGS } from "./elementwise_flags.ts";
 
 /** vjp() with a cotangent of ones; the values of the gradients, undefined where there is none. */
 export async function gradients(
@@ -23,7 +24,8 @@ export async function gradients(
 /** 2·t by a kernel, and no record. */
 export function bare(t: Tensor): Tensor {
   const y = t.like();
-  twin("elementwise", {}).run("scale", { a: t, y }, { quads: Math.ceil(t.size / 4), alpha: 2, beta: 1 }, [1]);
+  const dims = { quads: Math.ceil(t.size / 4), alpha: 2, beta: 1 };
+  twin("elementwise", {}).run("scale", { a: t, y }, dims, [1], { flags: FLAGS });
   return y;
 }
 export const cutBy = (kernel: string, shape = "(3)") => ({

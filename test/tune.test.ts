@@ -19,8 +19,14 @@ const { host } = device;
 const adapter = process.env.WAVEGATE_ADAPTER;
 const open = () => openDevice(host, adapter ? { adapter } : {});
 
+const QUADS: readonly LaunchSizes[] = [{ quads: 1301 }];
+
 /** Sizes that nothing divides, for each choice. */
 const ODD: { readonly [C in Tunable]: readonly LaunchSizes[] } = {
+  ...{ accumulate: QUADS, activation: QUADS, broadcast: QUADS, convert: QUADS, dropout: QUADS },
+  ...{ elementwise: QUADS, mse: QUADS, optimizer: QUADS, softplus: QUADS },
+  layer_norm: [{ C: 77 }, { C: 260 }],
+  softmax: [{ C: 77 }, { C: 260 }],
   "layer_norm.backward_params": [{ N: 1031 }],
   matmul: [
     { M: 67, N: 45, K: 333, batch: 2 },

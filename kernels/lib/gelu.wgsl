@@ -62,3 +62,15 @@ fn activate(kind: u32, x: vec4f) -> vec4f {
     default: { return x; }
   }
 }
+
+// The derivative of activate() at x.
+fn activation_slope(kind: u32, x: vec4f) -> vec4f {
+  switch (kind) {
+    case 1u: { return gelu_exact_slope(x); }
+    case 2u: { return gelu_tanh_slope(x); }
+    case 3u: { return tanh_slope(x); }
+    case 4u: { return select(vec4f(0.0), vec4f(1.0), x > vec4f(0.0)); }
+    case 5u: { return sigmoid(x) * sigmoid(-x); }
+    default: { return vec4f(1.0); }
+  }
+}

@@ -34,6 +34,8 @@ export interface Costed {
   readonly variant: Variant;
   /** Bytes of each tensor that is bound, by its WGSL name; 0 for one that is not. */
   readonly bytes: (name: string) => number;
+  /** Elements of each tensor that is bound, likewise. */
+  readonly size: (name: string) => number;
   /** Whether two names are bound to one buffer. */
   readonly same: (a: string, b: string) => boolean;
 }
@@ -45,10 +47,10 @@ export type Costs = Readonly<Record<string, (given: Costed) => Cost>>;
 export const moved = (bytes: Costed["bytes"], ...names: readonly string[]): number =>
   names.reduce((sum, name) => sum + bytes(name), 0);
 
-/** So many FLOPs for each f32 of the tensor `of`, where all tensors named are moved once. */
+/** So many FLOPs for each element of the tensor `of`, where all tensors named are moved once. */
 export const pointwise =
   (flops: number, of: string, ...others: readonly string[]) =>
-  ({ bytes }: Costed): Cost => ({ flops: (flops * bytes(of)) / 4, bytes: moved(bytes, of, ...others) });
+  ({ bytes, size }: Costed): Cost => ({ flops: flops * size(of), bytes: moved(bytes, of, ...others) });
 
 /** A dispatch as run() was given it. */
 export interface Run {
@@ -110,8 +112,9 @@ export function describeRun({ twin, entry, bound, dims, grid, variant }: Run): D
     const given = bound[name];
     return given ? (given.bytes ?? given.buffer.bytes) : 0;
   };
+  const size = (name: string): number => bytes(name) / (bound[name]?.dtype === "f16" ? 2 : 4);
   const same = (a: string, b: string) => bound[a]?.buffer === bound[b]?.buffer;
-  const cost = twin.costs[entry]?.({ dims, grid: [x, y, z], variant, bytes, same });
+  const cost = twin.costs[entry]?.({ dims, grid: [x, y, z], variant, bytes, size, same });
   return {
     kernel: twin.name,
     entry,

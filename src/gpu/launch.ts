@@ -6,7 +6,8 @@
 import type { DeviceInfo, MatrixConfig } from "./adapter.ts";
 import type { Choices, LaunchValue } from "./choices.ts";
 import { checkTile, GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
-import type { Grid } from "./kernel.ts";
+import type { Grid, Variant } from "./kernel.ts";
+import type { Flags } from "./wgsl.ts";
 
 /**
  * What kernels choose workgroups and tiles by: it changes speed, and the last bits of results.
@@ -34,14 +35,38 @@ export const narrow = ({ path, cpu }: DeviceInfo): boolean => path === "cpu" || 
 
 /** Kernels in which each thread computes values of its own. */
 const alone = () => THREADS_64;
+
+/** Quads from which there are enough for every thread of a GPU to take several: their loads are then under way together. */
+const MANY_QUADS = 2 ** 15;
+const QUADS_A_THREAD = 4;
+
+/** Threads of a workgroup, and the quads that each takes. */
+type Quads = Threads & { readonly QUADS: number };
+
+/** Kernels in which each thread computes quads of its own, QUADS of them. */
+const pointwise = (on: DeviceInfo, { quads }: { quads: number }, chosen?: Quads): Quads =>
+  chosen ?? { ...THREADS_64, QUADS: narrow(on) || quads < MANY_QUADS ? 1 : QUADS_A_THREAD };
 /** Kernels in which a workgroup computes one row. */
 const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
+
+/** Elements of a row that a GPU's thread keeps in registers at most: vec4s of which Intel, of 32 lanes, spills none. */
+const MOST_HELD = 4;
+
+/** As byRow(); a GPU holds a row of C numbers in registers, by vec4 if `vec`, where it is short enough. */
+function heldRow(on: DeviceInfo, C: number, vec: boolean, most = MOST_HELD, chosen?: Threads) {
+  const { WG } = chosen ?? byRow(on);
+  const each = Math.ceil((vec ? C / 4 : C) / WG);
+  return { overrides: { WG }, flags: { vec, HELD: narrow(on) || each > most ? 0 : each } };
+}
 
 /** Parts that a sum is split into, each of workgroups of its own. */
 type Parts = { readonly parts: number };
 
-/** Parts of a sum over `rows` rows: enough workgroups where there are many rows. */
-const partsOf = (rows: number): number => (rows > 256 ? Math.min(64, Math.ceil(rows / 64)) : 1);
+/** Parts of a sum over `rows` rows: enough workgroups where there are many rows. A GPU needs more to be busy. */
+const partsOf = (on: DeviceInfo, rows: number): number => {
+  const [few, each] = narrow(on) ? [256, 64] : [64, 16];
+  return rows > few ? Math.min(64, Math.ceil(rows / each)) : 1;
+};
 
 /** Keys or queries that attention takes at once; its kernels have as many registers for their scores. */
 const ATTENTION_KEYS = 16;
@@ -220,41 +245,61 @@ export function matrixTile(
   };
 }
 
+/** WG: threads that reduce one group. A tile is LANES vectors of a frame by HELD frames for each row of a tile's threads. */
+function groupNorm(on: DeviceInfo) {
+  const flags = narrow(on) ? { tiled: false, HELD: 1, LANES: 1 } : { tiled: true, HELD: 4, LANES: 16 };
+  return { ...byRow(on), flags, tile: THREADS_256 };
+}
+
 const TABLE = {
-  accumulate: alone,
-  activation: alone,
+  accumulate: pointwise,
+  activation: pointwise,
   attention,
-  broadcast: alone,
+  broadcast: pointwise,
   conv1d: alone,
-  convert: alone,
+  convert: pointwise,
   cross_entropy: (on: DeviceInfo, { V }: { V: number }) => (V <= 32 ? THREADS_8 : byRow(on)),
   ctc: byRow,
   // A walk has steps that wait for one another: more threads than a frame needs.
-  "ctc.lattice": (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_256),
-  dropout: alone,
-  elementwise: alone,
+  "ctc.lattice": (on: DeviceInfo, { S }: { S: number }) => {
+    const { WG } = narrow(on) ? THREADS_8 : THREADS_256;
+    const each = Math.ceil(S / WG);
+    return { overrides: { WG }, HELD: narrow(on) || each > MOST_HELD ? 0 : each };
+  },
+  dropout: pointwise,
+  elementwise: pointwise,
   embedding: byRow,
   frames: alone,
-  group_norm: byRow,
-  layer_norm: byRow,
-  "layer_norm.backward_params": (_: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
-    chosen ?? { parts: partsOf(N) },
+  group_norm: groupNorm,
+  layer_norm: (on: DeviceInfo, { C }: { C: number }, chosen?: Threads) =>
+    heldRow(on, C, C % 4 === 0, MOST_HELD, chosen),
+  "layer_norm.backward_params": (on: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
+    chosen ?? { parts: partsOf(on, N) },
   matmul,
   matmul_matrices: matmulMatrices,
-  mse: alone,
+  mse: pointwise,
   /** Quads that one workgroup adds up. */
   "mse.sums": () => ({ step: 1024 }),
-  optimizer: (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_256),
-  /** The same for all sizes: the sums of many tensors lie side by side. */
-  "optimizer.squares": () => ({ parts: 64 }),
+  /** Adam has four values an element: half as many quads a thread as elsewhere. */
+  optimizer: (on: DeviceInfo, sizes: { quads: number }, chosen?: Quads): Quads =>
+    chosen ?? {
+      ...(narrow(on) ? THREADS_8 : THREADS_256),
+      QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2),
+    },
+  /** Parts of a sum of squares, each of a workgroup. A GPU gets by size what keeps it busy; `vec` adds quads. */
+  "optimizer.squares": (on: DeviceInfo, { quads }: { quads: number }) =>
+    narrow(on)
+      ? { parts: 64, vec: false }
+      : { parts: Math.max(1, Math.min(256, Math.ceil(quads / 4096))), vec: true },
   reduce: byRow,
-  "reduce.columns": (_: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
-    chosen ?? { parts: partsOf(rows) },
+  "reduce.columns": (on: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
+    chosen ?? { parts: partsOf(on, rows) },
   "reduce.dots": (_: DeviceInfo, { size }: { size: number }, chosen?: Parts) =>
     chosen ?? { parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))) },
   sigmoid_gate: alone,
-  softmax: byRow,
-  softplus: alone,
+  softmax: (on: DeviceInfo, { C }: { C: number }, chosen?: Threads) =>
+    heldRow(on, C, C % 4 === 0 && !narrow(on), 2, chosen),
+  softplus: pointwise,
   weight_norm: alone,
   "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
     chosen ?? { parts: Math.min(64, Math.ceil(rows / 64)) },
@@ -284,6 +329,15 @@ export function launch<C extends Choice>(
     chosen?: LaunchValue,
   ) => ReturnType<Table[C]>;
   return choose(info, sizes[0], choices?.valueFor(choice, sizes[0]));
+}
+
+/** Grid and variant of a kernel whose threads take QUADS quads each, WG apart; see lib/quads.wgsl. */
+export function overQuads(
+  quads: number,
+  { WG, QUADS }: Quads,
+  flags: Flags = {},
+): { readonly grid: Grid; readonly variant: Variant } {
+  return { grid: gridFor(quads, WG * QUADS), variant: { flags: { QUADS, ...flags }, overrides: { WG } } };
 }
 
 /**

@@ -31,12 +31,37 @@ export interface Limited {
   >;
 }
 
+/** Quads from which a launch is long enough for its workgroups to matter. */
+const FEWEST_QUADS = 2 ** 10;
+
+/** Threads, and quads of each. */
+function quads({ info, limits }: Limited, sizes: { readonly quads: number }): LaunchValue[] {
+  if (sizes.quads < FEWEST_QUADS) return [];
+  const [threads, each] = info.cpu
+    ? [
+        [8, 64, 256],
+        [1, 2, 4],
+      ]
+    : [
+        [64, 128, 256],
+        [1, 2, 4, 8],
+      ];
+  const fitting = threads.filter((WG) => WG <= limits.maxComputeInvocationsPerWorkgroup);
+  return fitting.flatMap((WG) => each.map((QUADS) => ({ WG, QUADS })));
+}
+
+/** Threads of a row. */
+const rows = ({ info, limits }: Limited): LaunchValue[] =>
+  (narrow(info) ? [8, 16] : [32, 64, 128, 256])
+    .filter((WG) => WG <= limits.maxComputeInvocationsPerWorkgroup)
+    .map((WG) => ({ WG }));
+
 /** Parts of a sum over `by` rows, none of fewer than 16. */
 const parts =
   (by: string, most: number): Open["candidates"] =>
-  (_, { [by]: rows }: Readonly<Record<string, number>>) =>
+  (_, { [by]: length }: Readonly<Record<string, number>>) =>
     [1, 4, 16, 64, 256]
-      .filter((count) => count <= most && count * 16 <= Math.max(16, rows))
+      .filter((count) => count <= most && count * 16 <= Math.max(16, length))
       .map((count) => ({ parts: count }));
 
 /** Rows on path subgroups; elsewhere tiles, with K in slices where workgroups would be few. */
@@ -62,12 +87,26 @@ const matrices = (_: Limited, __: Matrices): LaunchValue[] => MATRIX_TILES.map((
 
 const PRODUCT = ["M", "N", "K", "batch", "transA", "transB", "W"];
 
+const POINTWISE = { by: ["quads"], candidates: quads };
+const ROWS = { by: ["C"], candidates: rows };
+
 const OPEN = {
+  accumulate: POINTWISE,
+  activation: POINTWISE,
+  broadcast: POINTWISE,
+  convert: POINTWISE,
+  dropout: POINTWISE,
+  elementwise: POINTWISE,
+  layer_norm: ROWS,
   "layer_norm.backward_params": { by: ["N"], candidates: parts("N", 64) },
   matmul: { by: PRODUCT, candidates: products },
   matmul_matrices: { by: PRODUCT, candidates: matrices },
+  mse: POINTWISE,
+  optimizer: POINTWISE,
   "reduce.columns": { by: ["rows"], candidates: parts("rows", 64) },
   "reduce.dots": { by: ["size"], candidates: parts("size", 256) },
+  softmax: ROWS,
+  softplus: POINTWISE,
   "weight_norm.dots": { by: ["rows"], candidates: parts("rows", 64) },
 } satisfies { readonly [C in Choice]?: Open };
 

@@ -1,9 +1,9 @@
 import { checkChoice } from "../io/checks.ts";
 import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { launch, overQuads } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
-import { checkF32, type Tensor } from "../tensor/tensor.ts";
+import { checkFloat, elementFlags, type Tensor } from "../tensor/tensor.ts";
 import { div, mul } from "./elementwise.ts";
 
 /** `gelu` is x·Φ(x) by the error function; `gelu_tanh` its approximation. */
@@ -51,18 +51,18 @@ export function activationCode(op: string, kind?: ActivationKind): number {
 
 function run(entry: string, x: Tensor, buffers: Record<string, Tensor>, kind = 0): void {
   const quads = Math.ceil(x.size / 4);
-  const overrides = launch(x.device, "activation");
-  k.run(entry, { x, ...buffers }, { quads, kind }, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = overQuads(quads, launch(x.device, "activation", { quads }), elementFlags(x));
+  k.run(entry, { x, ...buffers }, { quads, kind }, grid, variant);
 }
 
 /** y = f(x), pointwise.   x (…) → y (…) */
 export function activation(x: Tensor, kind: ActivationKind): Tensor {
   const code = activationCode("activation", kind);
-  checkF32(kind, { x });
-  const y = x.like();
+  checkFloat(kind, { x });
+  const y = x.like(x.shape, x.dtype);
   run("forward", x, { y }, code);
   return record(kind, [x], y, [x], (dy) => {
-    const dx = x.like();
+    const dx = x.like(x.shape, x.dtype);
     run("backward", x, { dy, dx }, code);
     return [dx];
   });
@@ -70,16 +70,16 @@ export function activation(x: Tensor, kind: ActivationKind): Tensor {
 
 /** y = eˣ.   x (…) → y (…) */
 export function exp(x: Tensor): Tensor {
-  checkF32("exp", { x });
-  const y = x.like();
+  checkFloat("exp", { x });
+  const y = x.like(x.shape, x.dtype);
   run("exponential", x, { y });
   return record("exp", [x], y, [y], (dy) => [mul(dy, y)]);
 }
 
 /** y = ln x: −∞ at 0, NaN below.   x (…) → y (…) */
 export function log(x: Tensor): Tensor {
-  checkF32("log", { x });
-  const y = x.like();
+  checkFloat("log", { x });
+  const y = x.like(x.shape, x.dtype);
   run("logarithm", x, { y });
   return record("log", [x], y, [x], (dy) => [div(dy, x)]);
 }

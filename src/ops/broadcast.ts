@@ -5,9 +5,10 @@
  */
 import { type Costed, pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { launch, overQuads } from "../gpu/launch.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor, type WeightDType } from "../tensor/tensor.ts";
+import { cast } from "./convert.ts";
 import { columnSum, sum } from "./reduce.ts";
 
 /** A factor of 1 is no work. */
@@ -40,19 +41,19 @@ export function broadcast(
     );
   const [large, small] = repeatsB ? [a, b] : [b, a];
   const factors = repeatsB ? { alpha, beta } : { alpha: beta, beta: alpha };
-  const y = large.like();
+  const y = large.like(large.shape, large.dtype);
   const quads = Math.ceil(y.size / 4);
   const dims = { quads, n: small.size, ...factors };
   const run = entry === "div" && !repeatsB ? "reciprocal" : entry;
-  const overrides = launch(y.device, "broadcast");
-  k.run(run, { large, small, y }, dims, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = overQuads(quads, launch(y.device, "broadcast", { quads }), elementFlags(y));
+  k.run(run, { large, small, y }, dims, grid, variant);
   return y;
 }
 
 /** The gradient of what was repeated: the sum over its repetitions, in a fixed order.   (…, shape) → shape */
 export function reduceTo(gradient: Tensor, shape: Shape): Tensor {
   if (sameShape(gradient.shape, shape)) return gradient;
-  if (shape.length === 0) return sum(gradient);
+  if (shape.length === 0) return cast(sum(gradient), gradient.dtype as WeightDType);
   const rows = sizeOf(gradient.shape.slice(0, gradient.shape.length - shape.length));
-  return columnSum(gradient.reshaped([rows, sizeOf(shape)])).reshaped(shape);
+  return columnSum(gradient.reshaped([rows, sizeOf(shape)]), gradient.dtype).reshaped(shape);
 }

@@ -8,7 +8,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 import { gemm } from "./matmul.ts";
 import { columnSum } from "./reduce.ts";
 
@@ -17,7 +17,7 @@ const copied = ({ bytes }: Costed) => ({ flops: 0, bytes: moved(bytes, "x", "y")
 const kernel = twin("conv1d", {
   unfold: copied,
   // Every element of x is added to one of y.
-  fold: (given) => ({ ...copied(given), flops: given.bytes("x") / 4 }),
+  fold: (given) => ({ ...copied(given), flops: given.size("x") }),
   regroup: copied,
   pack: copied,
   unpack: copied,
@@ -55,10 +55,13 @@ interface Geometry {
 }
 
 function copy(entry: string, x: Tensor, shape: readonly number[], g: Geometry): Tensor {
-  const y = x.like(shape);
+  const y = x.like(shape, x.dtype);
   const size = sizeOf(shape);
   const overrides = launch(x.device, "conv1d");
-  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, overrides.WG), { overrides });
+  kernel.run(entry, { x, y }, { size, ...g }, gridFor(size, overrides.WG), {
+    flags: elementFlags(x),
+    overrides,
+  });
   return y;
 }
 

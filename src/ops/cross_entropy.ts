@@ -4,7 +4,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, Tensor } from "../tensor/tensor.ts";
 import { REDUCTIONS, type Reduction } from "./ctc.ts";
 
 const k = twin("cross_entropy", {
@@ -46,7 +46,7 @@ const OPTIONS: readonly (keyof CrossEntropyOptions)[] = [
 /**
  * Cross-entropy of class ids after a softmax, as PyTorch's cross_entropy.
  *
- *   logits (N, V)   targets (N), i32   →   loss (), or (N) with reduction "none"      saved: logits, row statistics
+ *   logits (N, V) f32 or f16   targets (N), i32   →   loss (), or (N) with reduction "none"      saved: logits, row statistics
  *
  * Targets given as numbers are checked and throw; one on the GPU that is out of range makes the loss NaN.
  *
@@ -85,7 +85,7 @@ export function crossEntropy(
     dyStride: scalar ? 0 : 1,
   };
   const overrides = launch(logits.device, "cross_entropy", { V });
-  const variant = { flags: { weighted: weight !== undefined }, overrides };
+  const variant = { flags: { weighted: weight !== undefined, ...elementFlags(logits) }, overrides };
   const inputs = { logits, targets: ids, ...(weight && { w: weight }) };
   const losses = logits.like([N]);
   const stats = logits.like([N, 4]);
@@ -99,7 +99,7 @@ export function crossEntropy(
     loss,
     [logits, ids, stats, total, ...(weight ? [weight] : [])],
     (dy) => {
-      const dlogits = logits.like();
+      const dlogits = logits.like(logits.shape, logits.dtype);
       k.run("backward", { ...inputs, stats, total, dy, dlogits }, dims, gridFor(N, 1), variant);
       return [dlogits];
     },

@@ -5,7 +5,7 @@ import { twin } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, Tensor } from "../tensor/tensor.ts";
 
 /**
  * A state of a walk takes 5: its three predecessors added, and the emission, exp and /, multiplied on. Padded frames and states
@@ -52,7 +52,7 @@ const OPTIONS: readonly (keyof CtcOptions)[] = ["blank", "reduction", "zeroInfin
 /**
  * Connectionist temporal classification: −log P(target | softmax(logits)), as PyTorch's ctc_loss after log_softmax.
  *
- *   logits (B, T, V)   targets: B lists of class ids   inputLengths: B frame counts   →   loss () or (B)
+ *   logits (B, T, V) f32 or f16   targets: B lists of class ids   inputLengths: B frame counts   →   loss () or (B)
  *
  * Frames from a sample's length on are not read; their gradient is 0. Same bits every run; loss and gradient are within
  * 1e-6 of the exact ones at any length and however peaked the logits. A NaN in a sample's frames makes its loss NaN.
@@ -83,10 +83,11 @@ export function ctcLoss(
   const S = 2 * L + 1;
   const dims = { B, T, V, S, L, blank, dyStride: reduction === "none" ? 1 : 0 };
   const tracked = isTracked(logits);
-  const walkers = launch(device, "ctc.lattice");
+  const { HELD, overrides: walkers } = launch(device, "ctc.lattice", { S });
   const CAP = capacity(device, S + 2, walkers.WG);
-  const variant = { flags: { tracked }, overrides: { ...launch(device, "ctc"), CAP } };
-  const walk = { flags: { tracked }, overrides: { ...walkers, CAP } };
+  const flags = { tracked, HELD: 0, half: logits.dtype === "f16", ...elementFlags(logits) };
+  const variant = { flags, overrides: { ...launch(device, "ctc"), CAP } };
+  const walk = { flags: { ...flags, HELD }, overrides: { ...walkers, CAP } };
   const weigh = (labels: number) => (reduction === "mean" ? 1 / (B * Math.max(1, labels)) : 1);
   const samples = packSamples(device, targets, inputLengths, weigh, zeroInfinity);
   const labels = packLabels(device, targets, L);
@@ -111,7 +112,7 @@ export function ctcLoss(
   const { alphaOut: alpha, betaOut: beta } = kept;
   return record("ctcLoss", [logits], loss, [logits, frames, samples, labels, nll, alpha, beta], (dy) => {
     const dnll = nll.like();
-    const dlogits = logits.like();
+    const dlogits = logits.like(logits.shape, logits.dtype);
     k.run("weigh", { nll, samples, dy, dnllOut: dnll }, dims, [Math.ceil(B / variant.overrides.WG)], variant);
     k.run("gradient", { logits, frames, samples, labels, alpha, beta, dnll, dlogits }, dims, [T, B], variant);
     return [dlogits];

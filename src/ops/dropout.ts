@@ -2,9 +2,9 @@ import { describeValue } from "../io/checks.ts";
 import { redrawn, varies } from "../gpu/capture.ts";
 import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { launch, overQuads } from "../gpu/launch.ts";
 import { noteSeed, record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 
 const k = twin("dropout", { forward: pointwise(1, "x", "y") });
 
@@ -23,12 +23,12 @@ export const dropping = (rate: number): { dropBelow: number; keep: number } => (
 });
 
 function apply(x: Tensor, rate: number, seed: () => number): Tensor {
-  const y = x.like();
+  const y = x.like(x.shape, x.dtype);
   const quads = Math.ceil(x.size / 4);
   const dims = { quads, seed: seed(), ...dropping(rate) };
   varies(x.device, dims, { seed });
-  const overrides = launch(x.device, "dropout");
-  k.run("forward", { x, y }, dims, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = overQuads(quads, launch(x.device, "dropout", { quads }), elementFlags(x));
+  k.run("forward", { x, y }, dims, grid, variant);
   return y;
 }
 

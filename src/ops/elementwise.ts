@@ -8,10 +8,10 @@
 import type { Device } from "../gpu/device.ts";
 import { type Costed, pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { launch, overQuads } from "../gpu/launch.ts";
 import { type Shape, sameShape, sizeOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
-import { checkF32, Tensor } from "../tensor/tensor.ts";
+import { checkFloat, elementFlags, Tensor, type WeightDType } from "../tensor/tensor.ts";
 import { broadcast, reduceTo } from "./broadcast.ts";
 import { dot } from "./reduce.ts";
 
@@ -35,8 +35,9 @@ function run(
 ): void {
   const quads = Math.ceil(size / 4);
   const { alpha = 1, beta = 1 } = dims;
-  const overrides = launch(buffers.y.device, "elementwise");
-  k.run(entry, buffers, { quads, alpha, beta }, gridFor(quads, overrides.WG), { overrides });
+  const { y } = buffers;
+  const { grid, variant } = overQuads(quads, launch(y.device, "elementwise", { quads }), elementFlags(y));
+  k.run(entry, buffers, { quads, alpha, beta }, grid, variant);
 }
 
 /** alpha·a + beta·b, a·b or a/b, without a record. */
@@ -48,9 +49,9 @@ function combine(
   alpha = 1,
   beta = 1,
 ): Tensor {
-  checkF32(name, { a, b });
+  checkFloat(name, { a, b });
   if (!sameShape(a.shape, b.shape)) return broadcast(entry, name, a, b, alpha, beta);
-  const y = a.like();
+  const y = a.like(a.shape, a.dtype);
   run(entry, { a, b, y }, a.size, { alpha, beta });
   return y;
 }
@@ -58,7 +59,7 @@ function combine(
 /** reduceTo(a·b, shape), without the product in memory where all of it is summed. */
 function reduceProduct(a: Tensor, b: Tensor, shape: Shape): Tensor {
   const whole = shape.length === 0 && a.shape.length > 0 && sameShape(a.shape, b.shape);
-  return whole ? dot(a, b) : reduceTo(mul(a, b), shape);
+  return whole ? dot(a, b, a.dtype) : reduceTo(mul(a, b), shape);
 }
 
 /**
@@ -102,16 +103,16 @@ function axpby(name: string, a: Tensor, b: Tensor, alpha: number, beta: number):
 
 /** y = alpha·a + beta. */
 function shift(name: string, a: Tensor, alpha: number, beta: number): Tensor {
-  checkF32(name, { a });
-  const y = a.like();
+  checkFloat(name, { a });
+  const y = a.like(a.shape, a.dtype);
   run("shift", { a, y }, a.size, { alpha, beta });
   return record(name, [a], y, [], (dy) => [alpha === 1 ? dy : scale(dy, alpha)]);
 }
 
 /** y = alpha·a.   a (…) → y (…) */
 export function scale(a: Tensor, alpha: number): Tensor {
-  checkF32("scale", { a });
-  const y = a.like();
+  checkFloat("scale", { a });
+  const y = a.like(a.shape, a.dtype);
   run("scale", { a, y }, a.size, { alpha });
   return record("scale", [a], y, [], (dy) => [scale(dy, alpha)]);
 }
@@ -137,9 +138,9 @@ export function div(a: number, b: Tensor): Tensor;
 export function div(a: Tensor | number, b: Tensor | number): Tensor {
   if (typeof b === "number") {
     const dividend = tensorOf("div", a);
-    return quotient(dividend, full(dividend.device, [], b));
+    return quotient(dividend, scalarBeside(dividend, b));
   }
-  return quotient(typeof a === "number" ? full(b.device, [], a) : a, b);
+  return quotient(typeof a === "number" ? scalarBeside(b, a) : a, b);
 }
 
 function quotient(a: Tensor, b: Tensor): Tensor {
@@ -165,9 +166,13 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   return y === x ? x : record("reshape", [x], y, [], (dy) => [dy.reshaped(x.shape)]);
 }
 
-/** A tensor of f32 that are all `value`. */
-export function full(device: Device, shape: Shape, value: number): Tensor {
-  const y = Tensor.empty(device, shape);
+/** A number as an operand beside x. */
+const scalarBeside = (x: Tensor, value: number): Tensor =>
+  full(x.device, [], value, x.dtype === "f16" ? "f16" : "f32");
+
+/** A tensor whose values, f32 or f16, are all `value`. */
+export function full(device: Device, shape: Shape, value: number, dtype: WeightDType = "f32"): Tensor {
+  const y = Tensor.empty(device, shape, dtype);
   run("fill", { y }, sizeOf(shape), { alpha: value });
   return y;
 }

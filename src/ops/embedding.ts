@@ -1,10 +1,10 @@
-import { checkOptions, describeValue } from "../io/checks.ts";
+import { checkChoice, checkOptions, describeValue } from "../io/checks.ts";
 import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { isTracked, record } from "../tensor/tape.ts";
-import { Tensor, unread } from "../tensor/tensor.ts";
+import { Tensor, unread, type WeightDType } from "../tensor/tensor.ts";
 
 const k = twin("embedding", {
   // Rows that occur twice are read twice; what the table holds besides is not.
@@ -35,11 +35,13 @@ function index(ids: readonly number[], V: number): { order: Uint32Array; start: 
 export interface EmbeddingOptions {
   /** Added to the result; its shape. */
   readonly plus?: Tensor;
+  /** Of the result: that of `plus`, or f32, by default. */
+  readonly dtype?: WeightDType;
   /** The row that gets no gradient, as torch's padding_idx. */
   readonly paddingIndex?: number;
 }
 
-const OPTIONS: readonly (keyof EmbeddingOptions)[] = ["plus", "paddingIndex"];
+const OPTIONS: readonly (keyof EmbeddingOptions)[] = ["plus", "paddingIndex", "dtype"];
 
 /**
  * y[n] = w[ids[n]] + plus[n].   w (V, C) f32 or f16   ids: N numbers   →   y (…shape, C)
@@ -66,12 +68,13 @@ export function embedding(
     throw new RangeError(
       `Cannot run embedding: id ${ids[bad]} at position ${bad} is outside the vocabulary of ${V}`,
     );
-  const y = Tensor.empty(w.device, [...shape, C]);
-  const { plus, paddingIndex = -1 } = options;
+  const { plus, paddingIndex = -1, dtype = plus?.dtype === "f16" ? "f16" : "f32" } = options;
+  checkChoice("run embedding", "dtype", dtype, ["f32", "f16"]);
+  const y = Tensor.empty(w.device, [...shape, C], dtype);
   if (plus) checkShape("embedding", "plus", plus.shape, y.shape);
-  const half = w.dtype === "f16";
+  const W = w.dtype === "f16" ? "f16" : "f32";
   const variant = {
-    flags: { enables: half ? "enable f16;" : "", W: half ? "f16" : "f32" },
+    flags: { enables: W === "f16" || dtype === "f16" ? "enable f16;" : "", W, X: dtype },
     overrides: launch(w.device, "embedding"),
   };
   const dims = { N, V, C, hasPlus: plus ? 1 : 0, skip: paddingIndex };

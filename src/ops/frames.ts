@@ -5,7 +5,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor, type WeightDType } from "../tensor/tensor.ts";
 import { full } from "./elementwise.ts";
 import { columnSum } from "./reduce.ts";
 
@@ -29,7 +29,8 @@ function run(
 ): void {
   const overrides = launch(buffers.y.device, "frames");
   const all = { size, R: 1, C: 1, Cy: 1, start: 0, hasFill: 0, ...dims };
-  k.run(entry, buffers, all, gridFor(size, overrides.WG), { overrides });
+  const flags = elementFlags(buffers.y);
+  k.run(entry, buffers, all, gridFor(size, overrides.WG), { flags, overrides });
 }
 
 /**
@@ -39,15 +40,15 @@ export function maskRows(x: Tensor, keep: Tensor, fill?: Tensor): Tensor {
   checkShape("maskRows", "keep", keep.shape, x.shape.slice(0, -1));
   const C = x.shape.at(-1) ?? 1;
   if (fill) checkShape("maskRows", "fill", fill.shape, [C]);
-  const y = x.like();
+  const y = x.like(x.shape, x.dtype);
   run("choose", { x, keep, fill: fill ?? x, y }, x.size, { C, hasFill: fill ? 1 : 0 });
   return record("maskRows", fill ? [x, fill] : [x], y, [keep], (dy, needs) => {
     const dx = needs[0] ? maskRows(dy, keep) : undefined;
     if (!fill) return [dx];
     if (!needs[1]) return [dx, undefined];
-    const rejected = dy.like([rowsOf(dy.shape), C]);
+    const rejected = dy.like([rowsOf(dy.shape), C], dy.dtype);
     run("rejected", { x: dy, keep, y: rejected }, dy.size, { C });
-    return [dx, columnSum(rejected)];
+    return [dx, columnSum(rejected, fill.dtype)];
   });
 }
 
@@ -66,7 +67,7 @@ export function concat(parts: readonly Tensor[]): Tensor {
   }
   const widths = parts.map((p) => p.shape.at(-1) ?? 1);
   const Cy = widths.reduce((a, b) => a + b, 0);
-  const y = parts[0].like([...lead, Cy]);
+  const y = parts[0].like([...lead, Cy], parts[0].dtype);
   const starts = widths.map((_, i) => widths.slice(0, i).reduce((a, b) => a + b, 0));
   for (const [i, x] of parts.entries())
     run("concat", { x, y }, x.size, { C: widths[i], Cy, start: starts[i] });
@@ -81,10 +82,11 @@ export function slice(x: Tensor, start: number, width: number): Tensor {
   if (start < 0 || start + width > C)
     throw new RangeError(`Cannot run slice: columns ${start} to ${start + width} of ${showShape(x.shape)}`);
   const shape = [...x.shape.slice(0, -1), width];
-  const y = x.like(shape);
+  const y = x.like(shape, x.dtype);
   run("slice", { x, y }, sizeOf(shape), { C, Cy: width, start });
   return record("slice", [x], y, [], (dy) => {
-    const zeros = (columns: number) => full(dy.device, [...shape.slice(0, -1), columns], 0);
+    const zeros = (columns: number) =>
+      full(dy.device, [...shape.slice(0, -1), columns], 0, dy.dtype as WeightDType);
     return [concat([zeros(start), dy, zeros(C - start - width)].filter((t) => t.size > 0))];
   });
 }
@@ -93,7 +95,7 @@ export function slice(x: Tensor, start: number, width: number): Tensor {
 export function transpose(x: Tensor): Tensor {
   checkShape("transpose", "x", x.shape, [-1, -1, -1]);
   const [B, R, C] = x.shape;
-  const y = x.like([B, C, R]);
+  const y = x.like([B, C, R], x.dtype);
   run("transpose", { x, y }, x.size, { R, C });
   return record("transpose", [x], y, [], (dy) => [transpose(dy)]);
 }

@@ -4,7 +4,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
 import { isRecording, isTracked, record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 import {
   activation as activate,
   type ActivationKind,
@@ -35,7 +35,7 @@ const k = twin("layer_norm", {
 /**
  * Layer norm over the last axis: y = act((x − mean)·rstd·w + b).
  *
- *   x (…, C)   w, b (C)   →   y (…, C)      saved: mean (N, 2), rstd (N)
+ *   x (…, C) f32 or f16   w, b (C) f32   →   y (…, C) as x      saved: mean (N, 2), rstd (N)
  *
  * eps is the model's: 1e-12 for BERT, 1e-5 for HuBERT. The fused activation serves the conv stack.
  */
@@ -48,22 +48,22 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
   if (activation && isRecording(x.device) && [x, w, b].some(isTracked))
     return activate(layerNorm(x, w, b, eps), activation);
   const N = rowsOf(x.shape);
-  const vec = C % 4 === 0;
-  const variant = { flags: { vec }, overrides: launch(x.device, "layer_norm") };
-  const dims = { N, C: vec ? C / 4 : C, width: C, eps, activation: code, step: 0 };
-  const y = x.like();
+  const { flags, overrides } = launch(x.device, "layer_norm", { C });
+  const variant = { flags: { activated: code > 0, ...flags, ...elementFlags(x) }, overrides };
+  const dims = { N, C: flags.vec ? C / 4 : C, width: C, eps, activation: code, step: 0 };
+  const y = x.like(x.shape, x.dtype);
   const mean = x.like([N, 2]);
   const rstd = x.like([N]);
   k.run("forward", { x, w, b, y, mean, rstd }, dims, gridFor(N, 1), variant);
   return record("layerNorm", [x, w, b], y, [x, w, mean, rstd], (dy, needs) => {
     const saved = { savedMean: mean, savedRstd: rstd };
-    const dx = needs[0] ? x.like() : undefined;
+    const dx = needs[0] ? x.like(x.shape, x.dtype) : undefined;
     if (dx) k.run("backward", { x, w, dy, dx, ...saved }, dims, gridFor(N, 1), variant);
     if (!needs[1] && !needs[2]) return [dx, undefined, undefined];
     const { parts } = launch(x.device, "layer_norm.backward_params", { N });
     const dw = x.like([parts, C]);
     const db = x.like([parts, C]);
-    const grid = [Math.ceil(dims.C / variant.overrides.WG), parts] as const;
+    const grid = [Math.ceil(dims.C / overrides.WG), parts] as const;
     k.run(
       "backward_params",
       { x, dy, dw, db, ...saved },

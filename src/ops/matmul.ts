@@ -54,8 +54,8 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const { M, N, K, batch = 1, transA = false, transB = false } = p;
   const code = activationCode("linear", p.activation);
   if (M === 0 || N === 0 || batch === 0) return;
-  const mappedB = p.b.segmentRows !== undefined;
-  if ((transA && p.a.segmentRows !== undefined) || (transB && mappedB))
+  const mappedB = p.b.segmentRows !== undefined && p.b.segmentRows < K;
+  if ((transA && p.a.segmentRows !== undefined) || (transB && p.b.segmentRows !== undefined))
     throw new Error(
       "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
     );

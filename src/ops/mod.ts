@@ -8,7 +8,7 @@ export {
   selfAttentionWithProbabilities,
 } from "./attention.ts";
 export { type ConvOptions, conv1d, packWeight } from "./conv1d.ts";
-export { convert, halved, type GpuStoredDType } from "./convert.ts";
+export { cast, convert, halved, type GpuStoredDType } from "./convert.ts";
 export { type CrossEntropyOptions, crossEntropy } from "./cross_entropy.ts";
 export { type CtcOptions, ctcLoss, type Reduction } from "./ctc.ts";
 export { dropout } from "./dropout.ts";

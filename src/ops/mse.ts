@@ -1,10 +1,10 @@
 import { checkChoice, checkOptions } from "../io/checks.ts";
 import { pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { gridFor, launch, overQuads } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
-import { checkF32, type Tensor } from "../tensor/tensor.ts";
+import { checkFloat, elementFlags, type Tensor } from "../tensor/tensor.ts";
 import { REDUCTIONS, type Reduction } from "./ctc.ts";
 import { rowSums } from "./reduce.ts";
 
@@ -25,13 +25,13 @@ const OPTIONS: readonly (keyof MseOptions)[] = ["reduction"];
 /**
  * Mean squared error, as PyTorch's mse_loss: (x − target)².
  *
- *   x, target (…)   →   loss (), or (…) with reduction "none"
+ *   x, target (…) f32 or f16   →   loss (), or (…) with reduction "none", f32
  */
 export function mse(x: Tensor, target: Tensor, options: MseOptions = {}): Tensor {
   checkOptions("run mse", options, OPTIONS);
   const { reduction = "mean" } = options;
   checkShape("mse", "target", target.shape, x.shape);
-  checkF32("mse", { x, target });
+  checkFloat("mse", { x, target });
   checkChoice("run mse", "reduction", reduction, REDUCTIONS);
   const N = x.size;
   if (reduction === "mean" && N === 0)
@@ -43,23 +43,24 @@ export function mse(x: Tensor, target: Tensor, options: MseOptions = {}): Tensor
   const { step } = launch(device, "mse.sums");
   const dims = { N, quads, step, dyStride: none ? 1 : 0, factor: 2 / divisor };
   const given = { x, truth: target };
-  const overrides = launch(device, "mse");
+  const { grid, variant } = overQuads(quads, launch(device, "mse", { quads }), elementFlags(x));
   const squares = () => {
     const y = x.like();
-    k.run("forward", { ...given, y }, dims, gridFor(quads, overrides.WG), { overrides });
+    k.run("forward", { ...given, y }, dims, grid, variant);
     return y;
   };
   const total = () => {
     const splits = Math.max(1, Math.ceil(quads / step));
     const splitsOut = x.like([splits]);
-    k.run("sums", { ...given, splitsOut }, dims, gridFor(splits, 1), { overrides: launch(device, "reduce") });
+    const summing = { ...variant, overrides: launch(device, "reduce") };
+    k.run("sums", { ...given, splitsOut }, dims, gridFor(splits, 1), summing);
     return rowSums(splitsOut, 1, splits, divisor).reshaped([]);
   };
   return record("mse", [x, target], none ? squares() : total(), [x, target], (dy, needs) => {
     const gradient = (sign: number) => {
-      const dx = x.like();
+      const dx = x.like(x.shape, x.dtype);
       const scaled = { ...dims, factor: sign * dims.factor };
-      k.run("backward", { ...given, dy, dx }, scaled, gridFor(quads, overrides.WG), { overrides });
+      k.run("backward", { ...given, dy, dx }, scaled, grid, variant);
       return dx;
     };
     return [needs[0] ? gradient(1) : undefined, needs[1] ? gradient(-1) : undefined];

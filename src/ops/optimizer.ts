@@ -3,24 +3,24 @@ import type { Device } from "../gpu/device.ts";
 import { varies } from "../gpu/capture.ts";
 import { moved } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
-import { gridFor, launch } from "../gpu/launch.ts";
+import { launch, overQuads } from "../gpu/launch.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 /** What is updated in place is read and written. */
 const k = twin("optimizer", {
   // Clipping 1, decay 2, the moments 3 and 4, the update 6.
-  adam: ({ bytes }) => ({
-    flops: 4 * bytes("p"),
+  adam: ({ bytes, size }) => ({
+    flops: 16 * size("p"),
     bytes: moved(bytes, "g", "clip", "p", "m", "v", "p", "m", "v"),
   }),
   // Clipping 1, decay 2, momentum 2, the update 2.
-  sgd: ({ bytes }) => ({ flops: (7 * bytes("p")) / 4, bytes: moved(bytes, "g", "clip", "p", "m", "p", "m") }),
+  sgd: ({ bytes, size }) => ({ flops: 7 * size("p"), bytes: moved(bytes, "g", "clip", "p", "m", "p", "m") }),
   squares: ({ dims: { N }, grid: [parts], bytes }) => ({
     flops: 2 * N,
     bytes: bytes("gradient") + 4 * parts,
   }),
   settle: ({ dims: { count }, bytes }) => ({ flops: count + 5, bytes: moved(bytes, "summed", "clipOut") }),
-  scale: ({ bytes }) => ({ flops: bytes("p") / 4, bytes: moved(bytes, "g", "clip", "p") }),
+  scale: ({ bytes, size }) => ({ flops: size("p"), bytes: moved(bytes, "g", "clip", "p") }),
 });
 const none = {
   N: 0,
@@ -42,6 +42,12 @@ const none = {
   unscale: 1,
 };
 
+/** Grid and variant of a step on `quads` quads. */
+const variantOf = (device: Device, quads: number) =>
+  overQuads(quads, launch(device, "optimizer", { quads }), {
+    vec: launch(device, "optimizer.squares", { quads }).vec,
+  });
+
 /** [scale, norm, 1 if all finite]: what a step multiplies gradients by. Stays on the GPU. */
 export type Clip = Tensor;
 
@@ -56,16 +62,22 @@ export function clipNorm(
   maxNorm = Number.POSITIVE_INFINITY,
   unscale = 1,
 ): Clip {
-  const { parts } = launch(device, "optimizer.squares");
-  const sums = Tensor.empty(device, [Math.max(1, gradients.length) * parts]);
-  const overrides = launch(device, "optimizer");
+  const splits = gradients.map(({ size }) => {
+    const quads = Math.ceil(size / 4);
+    return { quads, ...launch(device, "optimizer.squares", { quads }) };
+  });
+  const count = splits.reduce((sum, { parts }) => sum + parts, 0);
+  const sums = Tensor.empty(device, [Math.max(1, count)]);
+  const variant = variantOf(device, 0).variant;
+  let slot = 0;
   for (const [i, gradient] of gradients.entries()) {
-    const dims = { ...none, N: gradient.size, slot: i * parts };
-    k.run("squares", { gradient, sums }, dims, [parts], { overrides });
+    const { parts, quads } = splits[i];
+    k.run("squares", { gradient, sums }, { ...none, N: gradient.size, quads, slot }, [parts], variant);
+    slot += parts;
   }
   const clipOut = Tensor.empty(device, [3]);
-  const dims = { ...none, count: gradients.length * parts, maxNorm: Math.min(maxNorm, 3e38), unscale };
-  k.run("settle", { summed: sums, clipOut }, dims, [1], { overrides });
+  const dims = { ...none, count, maxNorm: Math.min(maxNorm, 3e38), unscale };
+  k.run("settle", { summed: sums, clipOut }, dims, [1], variant);
   return clipOut;
 }
 
@@ -73,10 +85,8 @@ export function clipNorm(
 export function clipped(gradient: Tensor, clip: Clip): Tensor {
   const y = gradient.like();
   const quads = Math.ceil(gradient.size / 4);
-  const overrides = launch(gradient.device, "optimizer");
-  k.run("scale", { g: gradient, clip, p: y }, { ...none, quads }, gridFor(quads, overrides.WG), {
-    overrides,
-  });
+  const { grid, variant } = variantOf(gradient.device, quads);
+  k.run("scale", { g: gradient, clip, p: y }, { ...none, quads }, grid, variant);
   return y;
 }
 
@@ -124,14 +134,14 @@ export function adamStep(
     decay,
     ...corrections,
   };
-  const overrides = launch(p.device, "optimizer");
   if (now)
     varies(p.device, dims, {
       rate: () => now().rate,
       correction1: () => 1 - beta1 ** now().step,
       correction2: () => 1 - beta2 ** now().step,
     });
-  k.run("adam", { g, clip, p, m, v }, dims, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = variantOf(p.device, quads);
+  k.run("adam", { g, clip, p, m, v }, dims, grid, variant);
 }
 
 /** One step of SGD with momentum in place, as torch defines it (dampening 0). `now` as for adamStep(). */
@@ -152,7 +162,7 @@ export function sgdStep(
     beta1: s.momentum,
     decay: s.decay,
   };
-  const overrides = launch(p.device, "optimizer");
   if (now) varies(p.device, dims, { rate: () => now().rate, first: () => (now().step === 1 ? 1 : 0) });
-  k.run("sgd", { g, clip, p, m }, dims, gridFor(quads, overrides.WG), { overrides });
+  const { grid, variant } = variantOf(p.device, quads);
+  k.run("sgd", { g, clip, p, m }, dims, grid, variant);
 }

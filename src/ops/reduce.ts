@@ -5,7 +5,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, type Shape, showShape } from "../tensor/shape.ts";
 import { notDifferentiable, record } from "../tensor/tape.ts";
-import { checkF32, type Tensor } from "../tensor/tensor.ts";
+import { checkFloat, type DType, type Tensor } from "../tensor/tensor.ts";
 
 const k = twin("reduce", {
   columns: pointwise(1, "x", "y"),
@@ -22,6 +22,12 @@ const k = twin("reduce", {
 
 const zero = { rows: 0, C: 0, step: 0, B: 0, T: 0, splits: 1, divisor: 1 };
 
+/** Flags for x and y of these dtypes; what is neither f32 nor f16 the bindings then refuse as no f32. */
+function flagsOf(x: DType, y: DType = "f32") {
+  const [X, Y] = [x, y].map((dtype) => (dtype === "f16" ? "f16" : "f32"));
+  return { enables: X === "f16" || Y === "f16" ? "enable f16;" : "", X, Y };
+}
+
 /** What is summed over. */
 export interface SumOptions {
   /** The axis that goes away: the last, −1. All of them by default. */
@@ -37,7 +43,8 @@ export function rowSums(x: Tensor, rows: number, C: number, divisor = 1): Tensor
   const last = splits === 1;
   const y = x.like([rows, splits]);
   const dims = { ...zero, rows, C, step: SPLIT, splits, divisor: last ? divisor : 1 };
-  k.run("sums", { x, y }, dims, gridFor(rows * splits, 1), { overrides: launch(x.device, "reduce") });
+  const variant = { flags: flagsOf(x.dtype), overrides: launch(x.device, "reduce") };
+  k.run("sums", { x, y }, dims, gridFor(rows * splits, 1), variant);
   return last ? y.reshaped([rows]) : rowSums(y, rows, splits, divisor);
 }
 
@@ -46,7 +53,7 @@ const OPTIONS: readonly (keyof SumOptions)[] = ["axis"];
 function total(name: string, x: Tensor, options: SumOptions, mean: boolean): Tensor {
   checkOptions(`run ${name}`, options, OPTIONS);
   const { axis } = options;
-  checkF32(name, { x });
+  checkFloat(name, { x });
   if (axis !== undefined && axis !== -1)
     throw new RangeError(`Cannot run ${name}: axis is ${axis} but should be -1 or absent, for all`);
   if (axis === -1 && x.shape.length === 0)
@@ -57,26 +64,27 @@ function total(name: string, x: Tensor, options: SumOptions, mean: boolean): Ten
   const shape: Shape = axis === -1 ? x.shape.slice(0, -1) : [];
   const divisor = mean ? C : 1;
   return record(name, [x], rowSums(x, rows, C, divisor).reshaped(shape), [], (dy) => {
-    const dx = x.like();
+    const dx = x.like(x.shape, x.dtype);
     const dims = { ...zero, rows, C, divisor };
     const overrides = launch(x.device, "reduce");
-    k.run("repeat", { x: dy, y: dx }, dims, gridFor(x.size, overrides.WG), { overrides });
+    const variant = { flags: flagsOf(dy.dtype, x.dtype), overrides };
+    k.run("repeat", { x: dy, y: dx }, dims, gridFor(x.size, overrides.WG), variant);
     return [dx];
   });
 }
 
-/** The sum of all elements, or over the last axis.   x (…, C) → y (), or (…) with axis −1 */
+/** The sum of all elements, or over the last axis.   x (…, C) → y (), or (…) with axis −1; f32, also of an f16 x */
 export const sum = (x: Tensor, options: SumOptions = {}): Tensor => total("sum", x, options, false);
 
-/** The mean of all elements, or over the last axis.   x (…, C) → y (), or (…) with axis −1   Throws for a mean of none. */
+/** The mean of all elements, or over the last axis, as sum() gives it.   Throws for a mean of none. */
 export const mean = (x: Tensor, options: SumOptions = {}): Tensor => total("mean", x, options, true);
 
 /**
- * Sum over rows: many rows go in two passes.   x (rows, C) → y (C)
+ * Sum over rows: many rows go in two passes, the first of which leaves f32.   x (rows, C) → y (C) of `dtype`
  *
  * Used inside backwards; has no gradient of its own.
  */
-export function columnSum(x: Tensor): Tensor {
+export function columnSum(x: Tensor, dtype: DType = "f32"): Tensor {
   const [rows, C] = x.shape;
   const overrides = launch(x.device, "reduce");
   const [groupsX, groupsZ] = gridFor(C, overrides.WG);
@@ -86,10 +94,10 @@ export function columnSum(x: Tensor): Tensor {
       { x: from, y },
       { ...zero, rows: n, C, step: Math.ceil(n / parts) },
       [groupsX, parts, groupsZ],
-      { overrides },
+      { flags: flagsOf(from.dtype, y.dtype), overrides },
     );
   const { parts } = launch(x.device, "reduce.columns", { rows });
-  const y = x.like([C]);
+  const y = x.like([C], dtype);
   if (parts === 1) {
     pass(x, rows, 1, y);
     return y;
@@ -101,7 +109,7 @@ export function columnSum(x: Tensor): Tensor {
 }
 
 /**
- * Mean over the real frames.   x (B, T, C)   mask (B, T) u32, 1 = real   →   y (B, C)
+ * Mean over the real frames.   x (B, T, C)   mask (B, T) u32, 1 = real   →   y (B, C) of x's dtype
  *
  * A sample without a real frame gives zeros.
  */
@@ -112,25 +120,26 @@ export function maskedMean(x: Tensor, mask: Tensor): Tensor {
   const overrides = launch(x.device, "reduce");
   const grid = [Math.ceil(C / overrides.WG), B] as const;
   const dims = { ...zero, B, T, C };
-  const y = x.like([B, C]);
-  k.run("mean_time", { x, mask, y }, dims, grid, { overrides });
+  const variant = { flags: flagsOf(x.dtype, x.dtype), overrides };
+  const y = x.like([B, C], x.dtype);
+  k.run("mean_time", { x, mask, y }, dims, grid, variant);
   return record("maskedMean", [x], y, [mask], (dy) => {
-    const dx = x.like();
-    k.run("spread", { x: dy, mask, y: dx }, dims, grid, { overrides });
+    const dx = x.like(x.shape, x.dtype);
+    k.run("spread", { x: dy, mask, y: dx }, dims, grid, variant);
     return [dx];
   });
 }
 
-/** Σ a·b over all elements.   a, b (…) → () */
-export function dot(a: Tensor, b: Tensor): Tensor {
+/** Σ a·b over all elements.   a, b (…) → () of `dtype` */
+export function dot(a: Tensor, b: Tensor, dtype: DType = "f32"): Tensor {
   checkShape("dot", "b", b.shape, a.shape);
   const overrides = launch(a.device, "reduce");
   const rows = a.size;
   const { parts } = launch(a.device, "reduce.dots", { size: rows });
   const partial = a.like([parts, 1]);
   const dims = { ...zero, rows, step: Math.ceil(rows / parts) };
-  k.run("dots", { x: a, m: b, y: partial }, dims, [parts], { overrides });
-  const y = columnSum(partial).reshaped([]);
+  k.run("dots", { x: a, m: b, y: partial }, dims, [parts], { flags: flagsOf(a.dtype), overrides });
+  const y = columnSum(partial, dtype).reshaped([]);
   return record(
     "dot",
     [a, b],

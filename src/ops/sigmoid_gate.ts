@@ -3,7 +3,7 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 
 /** exp, + and / of a sigmoid, where there is one. */
 const sigmoid = ({ dims }: { dims: Readonly<Record<string, number>> }) => (dims.useSigmoid ? 3 : 0);
@@ -27,18 +27,23 @@ const sizes = (s: Tensor, useSigmoid: boolean, gPeriod = 1) => ({
   gPeriod,
 });
 
+/** Grid and variant for a thread to each of `threads` elements. */
+function launched(x: Tensor, threads: number) {
+  const overrides = launch(x.device, "sigmoid_gate");
+  return { grid: gridFor(threads, overrides.WG), variant: { flags: elementFlags(x), overrides } };
+}
+
 /** s and c side by side, after a sigmoid if `useSigmoid`.   s, c (…, C) → y (…, 2C) */
 export function concatPair(s: Tensor, c: Tensor, useSigmoid = false): Tensor {
   checkShape("concatPair", "c", c.shape, s.shape);
   const dims = sizes(s, useSigmoid);
-  const overrides = launch(s.device, "sigmoid_gate");
-  const grid = gridFor(s.size, overrides.WG);
-  const y = s.like([...s.shape.slice(0, -1), 2 * dims.C]);
-  k.run("concat_pair", { s, c, y }, dims, grid, { overrides });
+  const { grid, variant } = launched(s, s.size);
+  const y = s.like([...s.shape.slice(0, -1), 2 * dims.C], s.dtype);
+  k.run("concat_pair", { s, c, y }, dims, grid, variant);
   return record("concatPair", [s, c], y, [s, c], (dy) => {
-    const ds = s.like();
-    const dc = c.like();
-    k.run("concat_pair_backward", { s, c, dy, ds, dc }, dims, grid, { overrides });
+    const ds = s.like(s.shape, s.dtype);
+    const dc = c.like(c.shape, c.dtype);
+    k.run("concat_pair_backward", { s, c, dy, ds, dc }, dims, grid, variant);
     return [ds, dc];
   });
 }
@@ -54,15 +59,14 @@ export function gatedConcat(s: Tensor, c: Tensor, g: Tensor, useSigmoid = false)
   const pooled = g.shape[1] === 1 && T !== 1;
   checkShape("gatedConcat", "g", g.shape, pooled ? [B, 1, C] : s.shape);
   const dims = sizes(s, useSigmoid, pooled ? T : 1);
-  const overrides = launch(s.device, "sigmoid_gate");
-  const grid = gridFor(s.size, overrides.WG);
-  const y = s.like([B, T, 2 * C]);
-  k.run("gated_concat", { s, c, g, y }, dims, grid, { overrides });
+  const { grid, variant } = launched(s, s.size);
+  const y = s.like([B, T, 2 * C], s.dtype);
+  k.run("gated_concat", { s, c, g, y }, dims, grid, variant);
   return record("gatedConcat", [s, c, g], y, [s, c, g], (dy) => {
-    const ds = s.like();
-    const dc = c.like();
-    const dg = s.like();
-    k.run("gated_concat_backward", { s, c, g, dy, ds, dc, dg }, dims, grid, { overrides });
+    const ds = s.like(s.shape, s.dtype);
+    const dc = c.like(c.shape, c.dtype);
+    const dg = s.like(s.shape, s.dtype);
+    k.run("gated_concat_backward", { s, c, g, dy, ds, dc, dg }, dims, grid, variant);
     return [ds, dc, pooled ? sumTime(dg) : dg];
   });
 }
@@ -70,9 +74,9 @@ export function gatedConcat(s: Tensor, c: Tensor, g: Tensor, useSigmoid = false)
 /** The pooled gate's gradient.   (B, T, C) → (B, 1, C) */
 function sumTime(g: Tensor): Tensor {
   const [B, T, C] = g.shape;
-  const y = g.like([B, 1, C]);
-  const overrides = launch(g.device, "sigmoid_gate");
+  const y = g.like([B, 1, C], g.dtype);
+  const { grid, variant } = launched(g, y.size);
   const dims = { N: B * T, C, useSigmoid: 0, gPeriod: T };
-  k.run("sum_time", { g, y }, dims, gridFor(B * C, overrides.WG), { overrides });
+  k.run("sum_time", { g, y }, dims, grid, variant);
   return y;
 }

@@ -4,17 +4,19 @@ import { twin } from "../gpu/kernel.ts";
 import { gridFor, launch } from "../gpu/launch.ts";
 import { checkShape, rowsOf, sameShape, showShape } from "../tensor/shape.ts";
 import { record } from "../tensor/tape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { elementFlags, type Tensor } from "../tensor/tensor.ts";
 
 const k = twin("softmax", {
   // Of an element: the factor, max, −, exp, + and / (of a logarithm −).
-  forward: ({ dims: { N, C, scale }, variant, bytes }) => ({
-    flops: (5 + Number(scale !== 1)) * N * C,
+  forward: ({ dims: { N, scale }, variant, bytes, size }) => ({
+    shape: { N, C: size("logits") / N },
+    flops: (5 + Number(scale !== 1)) * size("logits"),
     bytes: moved(bytes, "logits", "probsOut") + (variant.flags?.masked ? bytes("mask") : 0),
   }),
   // p·dp and its sum, −, ·; of a logarithm exp of what was saved.
-  backward: ({ dims: { N, C, scale }, bytes }) => ({
-    flops: (4 + Number(scale !== 1)) * N * C,
+  backward: ({ dims: { N, scale }, bytes, size }) => ({
+    shape: { N, C: size("probs") / N },
+    flops: (4 + Number(scale !== 1)) * size("probs"),
     bytes: moved(bytes, "probs", "dprobs", "dlogits"),
   }),
 });
@@ -91,9 +93,11 @@ export function attentionProbabilities(scores: Tensor, keyMask: Tensor | undefin
 
 function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
   const N = rowsOf(x.shape);
+  const C = x.shape.at(-1) ?? 1;
+  const { flags, overrides } = launch(x.device, "softmax", { C });
   const dims = {
     N,
-    C: x.shape.at(-1) ?? 1,
+    C: flags.vec ? C / 4 : C,
     scale,
     maskShare: mask?.share ?? 1,
     maskRows: mask?.rows ?? 1,
@@ -101,10 +105,16 @@ function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
     blocking: mask?.blocking ? 1 : 0,
   };
   const variant = {
-    flags: { masked: mask !== undefined, logarithm: log },
-    overrides: launch(x.device, "softmax"),
+    flags: {
+      masked: mask !== undefined,
+      logarithm: log,
+      half: x.dtype === "f16",
+      ...flags,
+      ...elementFlags(x),
+    },
+    overrides,
   };
-  const y = x.like();
+  const y = x.like(x.shape, x.dtype);
   k.run(
     "forward",
     { logits: x, probsOut: y, ...(mask && { mask: mask.tensor }) },
@@ -113,7 +123,7 @@ function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
     variant,
   );
   return record(log ? "logSoftmax" : "softmax", [x], y, [y], (dy) => {
-    const dx = x.like();
+    const dx = x.like(x.shape, x.dtype);
     k.run("backward", { probs: y, dprobs: dy, dlogits: dx }, dims, gridFor(N, 1), variant);
     return [dx];
   });

@@ -1,6 +1,9 @@
 import { type ActivationKind, activation, exp, gelu, log, relu, sigmoid, tanh } from "../ops/activation.ts";
 import { activations, map } from "./float64.ts";
-import { defineOp, type OpSpec } from "./op_info.ts";
+import { defineOp, inHalf, type OpSpec } from "./op_info.ts";
+
+/** Enough for a GPU's threads to take several quads each, and no multiple of four. */
+const MANY = [257, 513];
 
 const kinds = Object.keys(activations) as ActivationKind[];
 const wide = (v: number) => 2 * v;
@@ -19,7 +22,10 @@ const alone = (name: string, run: typeof gelu, kind: ActivationKind) =>
     ...pointwise(kind),
     kinks: kind === "relu" ? { x: [0] } : {},
     run: ({ x }) => run(x),
-    samples: [[3, 341], [1], [7]].map((shape) => ({ inputs: { x: { shape, fill: wide } } })),
+    samples: [
+      ...[[3, 341], [1], [7], MANY].map((shape) => ({ inputs: { x: { shape, fill: wide } } })),
+      inHalf({ inputs: { x: { shape: [7], fill: wide } } }),
+    ],
     bench: [{ inputs: { x: [3199, 512] } }],
   });
 
@@ -35,6 +41,7 @@ export const records = [
       { inputs: { x: { shape: [33, 31], fill: wide } }, args: { kind } },
       { inputs: { x: { shape: [1], fill: wide } }, args: { kind } },
       { inputs: { x: { shape: [2, 3, 5], fill: wide } }, args: { kind } },
+      inHalf({ inputs: { x: { shape: [33, 31], fill: wide } }, args: { kind } }),
     ]),
     bench: kinds.map((kind) => ({ inputs: { x: [3199, 512] }, args: { kind } })),
     stored: [
@@ -61,7 +68,10 @@ export const records = [
     run: ({ x }) => exp(x),
     reference: ({ x }) => map(x, Math.exp),
     gradients: ({ x }, _, dy) => ({ x: x.data.map((v, i) => Math.exp(v) * dy[i]) }),
-    samples: [[3, 341], [1], [7]].map((shape) => ({ inputs: { x: { shape, fill: wide } } })),
+    samples: [
+      ...[[3, 341], [1], [7], MANY].map((shape) => ({ inputs: { x: { shape, fill: wide } } })),
+      inHalf({ inputs: { x: { shape: [7], fill: wide } } }),
+    ],
     bench: [{ inputs: { x: [3199, 512] } }],
   }),
   defineOp({
@@ -70,7 +80,10 @@ export const records = [
     run: ({ x }) => log(x),
     reference: ({ x }) => map(x, Math.log),
     gradients: ({ x }, _, dy) => ({ x: x.data.map((v, i) => dy[i] / v) }),
-    samples: [[3, 341], [1], [7]].map((shape) => ({ inputs: { x: { shape, fill: positive } }, step: 1e-5 })),
+    samples: [
+      ...[[3, 341], [1], [7]].map((shape) => ({ inputs: { x: { shape, fill: positive } }, step: 1e-5 })),
+      inHalf({ inputs: { x: { shape: [341], fill: positive } }, step: 1e-5 }),
+    ],
     bench: [{ inputs: { x: { shape: [3199, 512], fill: positive } } }],
   }),
 ];

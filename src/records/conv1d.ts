@@ -1,7 +1,7 @@
 import { type ConvOptions, conv1d, packWeight } from "../ops/conv1d.ts";
 import { transpose } from "../ops/frames.ts";
 import { type Array64, columnSums } from "./float64.ts";
-import { type Arrays, defineOp, type SampleSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type SampleSpec } from "./op_info.ts";
 
 /** x (B, T, C), w (O, C/groups, k), b (O), dy as y: y and the gradients. */
 function convolve({ x, w, b }: Arrays, options: ConvOptions, dy?: Float64Array) {
@@ -144,6 +144,7 @@ export const records = [
       { inputs: { w: [7, 5, 3] } },
       { inputs: { w: [1, 1, 1] } },
       { inputs: { w: [8, 4, 16] }, args: { groups: 2 } },
+      inHalf({ inputs: { w: [7, 5, 3] } }),
     ],
     bench: [{ inputs: { w: [512, 512, 3] } }],
   }),

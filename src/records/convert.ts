@@ -1,8 +1,9 @@
 import { bf16ToF32, f16ToF32, f32ToF16 } from "../io/dtype.ts";
-import { convert, halved, type GpuStoredDType } from "../ops/convert.ts";
+import { cast, convert, halved, type GpuStoredDType } from "../ops/convert.ts";
 import { linear } from "../ops/matmul.ts";
 import { product, randomBits } from "./float64.ts";
-import { type Arrays, defineOp, type InputSpec } from "./op_info.ts";
+import type { WeightDType } from "../tensor/tensor.ts";
+import { type Arrays, defineOp, inHalf, type InputSpec } from "./op_info.ts";
 
 interface Arguments {
   readonly from: GpuStoredDType;
@@ -42,6 +43,20 @@ const halves = ({ x, w }: Arrays) => ({
 });
 
 export const records = [
+  defineOp<{ dtype: WeightDType }>({
+    name: "cast",
+    tolerance: 0,
+    run: ({ x }, { dtype }) => cast(x, dtype),
+    reference: ({ x }, { dtype }) =>
+      dtype === "f32" ? x : { ...x, data: Float64Array.from(f16ToF32(f32ToF16(Float32Array.from(x.data)))) },
+    gradients: ({ x }, _, dy) => ({ x: dy.slice(0, x.data.length) }),
+    samples: (["f32", "f16"] as const).flatMap((dtype) => [
+      { inputs: { x: [1023] }, args: { dtype }, differences: false as const }, // those of what is rounded are steps
+      { ...inHalf({ inputs: { x: [1023] }, args: { dtype } }), differences: false as const },
+    ]),
+    f16: true,
+    bench: [{ inputs: { x: [3199, 512] }, args: { dtype: "f32" } }],
+  }),
   defineOp({
     name: "halved", // in the product that it is made for: f16 cannot be read
     f16: true,
@@ -86,6 +101,8 @@ export const records = [
       sample(7, "F32", "f32"),
       sample(1023, "F32", "f16"),
       sample(8, "F16", "f16"),
+      sample(257 * 513, "F32", "f16"),
+      sample(257 * 513, "BF16", "f16"),
     ],
     bench: [sample(3199 * 512, "BF16", "f32")],
   }),

@@ -1,7 +1,7 @@
 import { type CrossEntropyOptions, crossEntropy } from "../ops/cross_entropy.ts";
 import type { Reduction } from "../ops/ctc.ts";
 import { logSoftmaxRow, type Numbers, someClass } from "./float64.ts";
-import { type Arrays, defineOp, type InputSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type InputSpec } from "./op_info.ts";
 
 type Arguments = Omit<CrossEntropyOptions, "weight"> & { readonly targets: readonly number[] };
 
@@ -82,6 +82,9 @@ export const records = [
           labelSmoothing: 0.1,
         },
       })),
+      ...reductions.map((reduction) =>
+        inHalf({ inputs: { logits: spread(9, 7) }, args: { targets: Array(9).fill(3), reduction } }),
+      ),
     ],
     bench: [
       {

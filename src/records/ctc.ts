@@ -1,6 +1,6 @@
 import { type CtcOptions, ctcLoss } from "../ops/ctc.ts";
 import { logSoftmaxRow, type Numbers, randomBits, someClass } from "./float64.ts";
-import { type Arrays, defineOp, type SampleSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type SampleSpec } from "./op_info.ts";
 
 type Arguments = CtcOptions & {
   readonly targets: readonly (readonly number[])[];
@@ -138,6 +138,8 @@ export const records = [
         none,
         3,
       ),
+      inHalf(sample("f16", [41, 13], [[3, 3, 7, 1, 12, 5], [2]], [41, 30], none, 2)),
+      inHalf(sample("f16, the mean", [19, 13], [[3, 3, 7, 1], [2]], [17, 19], {}, 2)),
       sample("a sample of no frames", [6, 4], [[], [1, 2]], [0, 6], none),
       sample("400 labels", [2000, 32], [someTarget(400, 32, 4)], [2000], none, 2),
       ...(["mean", "sum", "none"] as const).map((reduction) =>

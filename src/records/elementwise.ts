@@ -2,7 +2,7 @@ import { add, div, full, mul, reshape, scale, sub } from "../ops/elementwise.ts"
 import { type Shape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type Array64, array64, columnSums, map } from "./float64.ts";
-import { type Arrays, defineOp, type InputSpec, type OpInfo, type SampleSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type InputSpec, type OpInfo, type SampleSpec } from "./op_info.ts";
 
 interface Binary {
   /** Numbers that stand for an operand. */
@@ -50,6 +50,13 @@ const samples: SampleSpec<Binary>[] = [
   { inputs: { a: x }, args: { b: -3 } },
   { inputs: { b: x }, args: { a: 2.5 } },
   { inputs: { b: x }, args: { a: -3 } },
+  ...[[257, 513], [513]].map((b) => ({
+    inputs: { a: away([257, 513]), b: away(b) },
+    gradientTolerance: 3e-6,
+  })),
+  ...[[3, 41], [41], []].map((b) => inHalf({ inputs: { a: away([3, 41]), b: away(b) } })),
+  inHalf({ inputs: { a: away([41]) }, args: { b: -3 } }),
+  inHalf({ inputs: { b: away([41]) }, args: { a: 2.5 } }),
 ];
 
 type Slope = (a: number, b: number, args: Binary) => number;
@@ -108,7 +115,10 @@ export const records = [
     run: ({ a }, { alpha }) => scale(a, alpha),
     reference: ({ a }, { alpha }) => map(a, (v) => alpha * v),
     gradients: (_, { alpha }, dy) => ({ a: dy.map((v) => alpha * v) }),
-    samples: [[1023], [1], [7]].map((shape) => ({ inputs: { a: shape }, args: { alpha: -0.3 } })),
+    samples: [
+      ...[[1023], [1], [7], [257, 513]].map((shape) => ({ inputs: { a: shape }, args: { alpha: -0.3 } })),
+      inHalf({ inputs: { a: [41] }, args: { alpha: -0.3 } }),
+    ],
     bench: [{ inputs: { a: [3199, 512] }, args: { alpha: 1 }, name: "a copy" }],
   }),
   defineOp<{ shape: Shape }>({

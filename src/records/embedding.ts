@@ -1,12 +1,13 @@
 import { embedding } from "../ops/embedding.ts";
 import type { Shape } from "../tensor/shape.ts";
 import { array64, someClass } from "./float64.ts";
-import { type Arrays, defineOp } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf } from "./op_info.ts";
 
 interface Arguments {
   readonly ids: readonly number[];
   readonly shape: Shape;
   readonly paddingIndex?: number;
+  readonly dtype?: "f16";
 }
 
 const someIds = (N: number, V: number) => Array.from({ length: N }, (_, n) => someClass(V, n, 0, V - 1));
@@ -14,7 +15,7 @@ const someIds = (N: number, V: number) => Array.from({ length: N }, (_, n) => so
 export const records = [
   defineOp<Arguments>({
     name: "embedding",
-    run: ({ w, plus }, { ids, shape, paddingIndex }) => embedding(w, ids, shape, { plus, paddingIndex }),
+    run: ({ w, plus }, { ids, shape, ...options }) => embedding(w, ids, shape, { plus, ...options }),
     reference: ({ w, plus }: Arrays, { ids, shape }) => {
       const C = w.shape[1];
       return array64(
@@ -48,6 +49,12 @@ export const records = [
         inputs: { w: { shape: [V, C], dtype: "f16" as const }, plus: [N, C] },
         args: { ids: someIds(N, V), shape: [N] },
         name: "an f16 table",
+      },
+      inHalf({ inputs: { w: [V, C], plus: [N, C] }, args: { ids: someIds(N, V), shape: [N] } }, ["plus"]),
+      {
+        inputs: { w: [V, C] },
+        args: { ids: someIds(N, V), shape: [N], dtype: "f16" as const },
+        ...{ tolerance: 1e-3, name: "to f16" },
       },
     ]),
     bench: [

@@ -1,6 +1,6 @@
 import { concat, maskRows, slice, transpose } from "../ops/frames.ts";
 import { type Array64, array64, columnSums, map } from "./float64.ts";
-import { defineOp, type InputSpec } from "./op_info.ts";
+import { defineOp, inHalf, type InputSpec } from "./op_info.ts";
 
 const rows = (shape: number[]): InputSpec => ({ shape, dtype: "u32", fill: (_, n) => (n % 3 === 1 ? 0 : 1) });
 
@@ -44,10 +44,13 @@ export const records = [
         ),
       };
     },
-    samples: sizes.flatMap(([N, C]) => [
-      { inputs: { x: [N, C], keep: rows([N]), fill: [C] } },
-      { inputs: { x: [N, C], keep: rows([N]) }, gradientTolerance: 0 },
-    ]),
+    samples: [
+      ...sizes.flatMap(([N, C]) => [
+        { inputs: { x: [N, C], keep: rows([N]), fill: [C] } },
+        { inputs: { x: [N, C], keep: rows([N]) }, gradientTolerance: 0 },
+      ]),
+      inHalf({ inputs: { x: [17, 5], keep: rows([17]), fill: [5] } }, ["x", "fill"]),
+    ],
     bench: [{ inputs: { x: [2, 249, 1024], keep: rows([2, 249]), fill: [1024] } }],
   }),
   defineOp({
@@ -75,6 +78,7 @@ export const records = [
     samples: [
       ...sizes.map(([N, C]) => ({ inputs: { a: [N, C], b: [N, 1], c: [N, 2 * C] } })),
       { inputs: { a: [2, 2, 3], b: [2, 2, 4] } },
+      inHalf({ inputs: { a: [2, 2, 3], b: [2, 2, 4] } }),
     ],
     bench: [{ inputs: { a: [2, 249, 768], b: [2, 249, 768] } }],
   }),
@@ -101,6 +105,7 @@ export const records = [
         ].map((args) => ({ inputs: { x: [N, 3 * C + 1] }, args })),
       ),
       { inputs: { x: [3, 4] }, args: { start: 0, width: 4 }, name: "all" },
+      inHalf({ inputs: { x: [3, 7] }, args: { start: 2, width: 4 } }),
     ],
     bench: [{ inputs: { x: [2, 249, 3072] }, args: { start: 1024, width: 1024 } }],
   }),
@@ -113,10 +118,13 @@ export const records = [
       x: exchanged({ shape: [shape[0], shape[2], shape[1]], data: dy }).data,
     }),
     samples: [
-      [3, 7, 5],
-      [1, 1, 1],
-      [2, 1023, 3],
-    ].map((shape) => ({ inputs: { x: shape } })),
+      ...[
+        [3, 7, 5],
+        [1, 1, 1],
+        [2, 1023, 3],
+      ].map((shape) => ({ inputs: { x: shape } })),
+      inHalf({ inputs: { x: [3, 7, 5] } }),
+    ],
     bench: [{ inputs: { x: [2, 249, 1024] } }],
   }),
 ];

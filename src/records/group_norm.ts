@@ -1,7 +1,7 @@
 import { transpose } from "../ops/frames.ts";
 import { groupNorm } from "../ops/group_norm.ts";
 import { normalise } from "./float64.ts";
-import { type Arrays, defineOp, type SampleSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type SampleSpec } from "./op_info.ts";
 
 interface Arguments {
   readonly groups: number;
@@ -39,6 +39,11 @@ export const records = [
       sample([1, 1000, 4], 1),
       sample([2, 1023, 4], 4),
       sample([1, 149, 512], 512),
+      sample([2, 67, 72], 72),
+      sample([2, 67, 72], 2),
+      sample([2, 67, 70], 7),
+      inHalf(sample([2, 67, 72], 72), ["x"]),
+      inHalf(sample([2, 9, 6], 3), ["x"]),
       sample([2, 101, 6], 2, (v) => v + 1e4, { name: "a mean of 1e4" }),
       // 10 s of audio after HuBERT's first convolution. Sums of 32,000 terms one by one would be 2e-6 to 9e-6 off.
       ...[

@@ -2,7 +2,7 @@ import type { ActivationKind } from "../ops/activation.ts";
 import { full, reshape } from "../ops/elementwise.ts";
 import { layerNorm } from "../ops/layer_norm.ts";
 import { activations, normalise } from "./float64.ts";
-import { type Arrays, defineOp, type SampleSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type SampleSpec } from "./op_info.ts";
 
 interface Arguments {
   readonly eps: number;
@@ -64,6 +64,17 @@ export const records = [
       sample([9, 65], { eps: 1e-12 }, (v) => v + 1e4, { name: "a mean of 1e4" }),
       sample([9, 64], { eps: 1e-12 }, (v) => v + 1e4, { name: "a mean of 1e4" }),
       sample([5, 20], { eps: 1e-5, activation: "gelu" }),
+      sample([5, 21], { eps: 1e-5, activation: "tanh" }),
+      sample([3, 1280], { eps: 1e-5 }, (v) => v + 3, { name: "more than a GPU's thread holds" }),
+      inHalf(
+        sample([7, 768], { eps: 1e-5 }, (v) => v + 3),
+        ["x"],
+      ),
+      inHalf(
+        sample([3, 1280], { eps: 1e-5 }, (v) => v + 3),
+        ["x"],
+      ),
+      inHalf(sample([5, 21], { eps: 1e-5, activation: "gelu" }), ["x"]),
       outlier(200, 1023, 30),
       outlier(500, 768, 200),
     ],

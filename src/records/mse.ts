@@ -1,9 +1,11 @@
 import { type MseOptions, mse } from "../ops/mse.ts";
-import { type Arrays, defineOp } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf } from "./op_info.ts";
 
 /** What a loss of one number divides the sum by. */
 const divisor = ({ x }: Arrays, { reduction = "mean" }: MseOptions) =>
   reduction === "mean" ? x.data.length : 1;
+
+const reductions = ["mean", "sum", "none"] as const;
 
 export const records = [
   defineOp<MseOptions>({
@@ -23,12 +25,12 @@ export const records = [
       const dx = x.data.map((v, i) => (2 * (v - target.data[i]) * dy[each ? i : 0]) / divisor(inputs, args));
       return { x: dx, target: dx.map((v) => -v) };
     },
-    samples: [[3, 1023], [], [1], [7], [5, 4096], [2, 2, 2049]].flatMap((shape) =>
-      (["mean", "sum", "none"] as const).map((reduction) => ({
-        inputs: { x: shape, target: shape },
-        args: { reduction },
-      })),
-    ),
+    samples: [
+      ...[[3, 1023], [], [1], [7], [5, 4096], [2, 2, 2049], [257, 513]].flatMap((shape) =>
+        reductions.map((reduction) => ({ inputs: { x: shape, target: shape }, args: { reduction } })),
+      ),
+      ...reductions.map((reduction) => inHalf({ inputs: { x: [33], target: [33] }, args: { reduction } })),
+    ],
     bench: [{ inputs: { x: [3199, 512], target: [3199, 512] } }],
   }),
 ];

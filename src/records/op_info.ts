@@ -34,8 +34,8 @@ export type InputSpec =
       readonly dtype?: DType;
       /** Element `index` from a normal number of its own. */
       readonly fill?: (normal: number, index: number) => number;
-      /** False for an f32 input that takes no gradient; others never take one. */
-      readonly gradient?: false;
+      /** False for an f32 input that takes no gradient, true for an f16 one that takes one; integers never do. */
+      readonly gradient?: boolean;
     };
 
 /** Tensors by the names that the samples give them; one that a sample leaves out is undefined. */
@@ -141,11 +141,17 @@ export interface OpInfo {
 /** Values nearer than this to a kink are moved away to it. */
 const CLEAR = 0.02;
 
+/** An input without its values. */
+function faceOf(spec: InputSpec, differentiable: boolean) {
+  const { shape, dtype = "f32", fill, gradient = dtype === "f32" } = "shape" in spec ? spec : { shape: spec };
+  return { shape, dtype, fill, gradient: differentiable && gradient && (dtype === "f32" || dtype === "f16") };
+}
+
 function makeInput(spec: InputSpec, seed: number, kinks: readonly number[], differentiable: boolean): Input {
-  const { shape, dtype = "f32", fill, gradient = true } = "shape" in spec ? spec : { shape: spec };
+  const { fill, ...rest } = faceOf(spec, differentiable);
+  const { shape, dtype } = rest;
   const drawn = normal(sizeOf(shape), seed);
   const values = fill ? Array.from(drawn, fill) : drawn;
-  const rest = { shape, dtype, gradient: differentiable && gradient && dtype === "f32" };
   if (dtype === "u32") return { ...rest, data: Uint32Array.from(values) };
   if (dtype === "i32") return { ...rest, data: Int32Array.from(values) };
   const data = Float32Array.from(values, (v) => {
@@ -156,10 +162,9 @@ function makeInput(spec: InputSpec, seed: number, kinks: readonly number[], diff
 }
 
 function blankInput(spec: InputSpec, differentiable: boolean): Input {
-  const { shape, dtype = "f32", gradient = true } = "shape" in spec ? spec : { shape: spec };
-  const Data = { u32: Uint32Array, i32: Int32Array, f32: Float32Array, f16: Float32Array }[dtype];
-  const takes = differentiable && gradient && dtype === "f32";
-  return { shape, dtype, gradient: takes, data: new Data(sizeOf(shape)) };
+  const { fill: _, ...rest } = faceOf(spec, differentiable);
+  const Data = { u32: Uint32Array, i32: Int32Array, f32: Float32Array, f16: Float32Array }[rest.dtype];
+  return { ...rest, data: new Data(sizeOf(rest.shape)) };
 }
 
 /** `{"rate":0.1}` as `rate 0.1`; lists and the like are left to the sample's name. */
@@ -168,6 +173,22 @@ const showArgs = (args: object): string =>
     .filter(([, value]) => value !== undefined && value !== false && typeof value !== "object")
     .map(([name, value]) => (value === true ? name : `${name} ${value}`))
     .join(", ");
+
+/**
+ * The same call with f16 in the named inputs, all by default: activations, whose gradients are f16 too. Its reference gets
+ * the rounded values, so that the tolerance is that of rounding results to 11 bits.
+ */
+export function inHalf<S extends { readonly inputs: Readonly<Record<string, InputSpec | undefined>> }>(
+  call: S,
+  names: readonly string[] = Object.keys(call.inputs),
+): Omit<S, "inputs"> & Pick<Call<object>, "inputs"> & Required<Tolerance> {
+  const half = ([name, spec]: [string, InputSpec | undefined]): [string, InputSpec | undefined] => {
+    if (spec === undefined || !names.includes(name)) return [name, spec];
+    return [name, { gradient: true, ...("shape" in spec ? spec : { shape: spec }), dtype: "f16" }];
+  };
+  const inputs = Object.fromEntries(Object.entries(call.inputs).map(half));
+  return { ...call, inputs, tolerance: 1e-3, gradientTolerance: 1e-3 };
+}
 
 /** Binds a record's arguments, so that those who go by it need not know them. */
 export function defineOp<A extends object = object>(spec: OpSpec<A>): OpInfo {

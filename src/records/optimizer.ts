@@ -10,7 +10,7 @@ const state = (shape: readonly number[]) => ({ p: shape, g: shape, m: shape, v: 
 const rule = { rate: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, decay: 0.1 };
 const sgd = { rate: 0.1, momentum: 0.9, decay: 0.01 };
 
-const shapes = [[1023], [1], [17]];
+const shapes = [[1023], [1], [17], [257, 513]];
 
 export const records = [
   defineOp<AdamStep>({
@@ -76,6 +76,7 @@ export const records = [
       { inputs: { a: [1001], b: [7] } },
       { inputs: { a: [1001], b: [7] }, args: { maxNorm: 2, unscale: 0.25 } },
       { inputs: { a: [50_001] } },
+      { inputs: { a: [257, 513], b: [5] } },
     ],
     bench: [{ inputs: { a: [3072, 768], b: [768, 3072] }, args: { maxNorm: 1 } }],
   }),

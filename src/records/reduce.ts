@@ -1,7 +1,7 @@
 import { columnSum, dot, maskedMean, mean, type SumOptions, sum } from "../ops/reduce.ts";
 import { type Shape, sizeOf } from "../tensor/shape.ts";
 import { array64, columnSums } from "./float64.ts";
-import { type Arrays, defineOp, type InputSpec, type OpInfo } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type InputSpec, type OpInfo } from "./op_info.ts";
 
 /** As many frames count as `lengths` says, but every fifth is left out. */
 const mask = (lengths: readonly number[], T: number): InputSpec => ({
@@ -48,6 +48,8 @@ const total = (name: string, run: typeof sum, average: boolean): OpInfo =>
       ...shapes
         .filter((shape) => shape.length > 0)
         .map((shape) => ({ inputs: { x: shape }, args: { axis: -1 as const } })),
+      inHalf({ inputs: { x: [33, 17] }, args: { axis: -1 as const } }),
+      inHalf({ inputs: { x: { shape: [41], fill: (v: number) => v + 3 } } }),
     ],
     bench: [{ inputs: { x: [3199, 512] } }, { inputs: { x: [3199, 512] }, args: { axis: -1 } }],
   });
@@ -62,12 +64,15 @@ export const records = [
     run: ({ x }) => columnSum(x),
     reference: ({ x }) => ({ shape: [x.shape[1]], data: columnSums(x.data, x.shape[1]) }),
     samples: [
-      [257, 9],
-      [1, 1],
-      [7, 1023],
-      [256, 9],
-      [5001, 7],
-    ].map((shape) => ({ inputs: { x: shape } })),
+      ...[
+        [257, 9],
+        [1, 1],
+        [7, 1023],
+        [256, 9],
+        [5001, 7],
+      ].map((shape) => ({ inputs: { x: shape } })),
+      inHalf({ inputs: { x: [257, 9] } }),
+    ],
     bench: [{ inputs: { x: [3199, 512] } }],
   }),
   defineOp({
@@ -75,7 +80,11 @@ export const records = [
     differentiable: false,
     run: ({ a, b }) => dot(a, b),
     reference: ({ a, b }) => array64([], () => a.data.reduce((sum, v, i) => sum + v * b.data[i], 0)),
-    samples: [{ inputs: { a: [50_001], b: [50_001] } }, { inputs: { a: [3, 5], b: [3, 5] } }],
+    samples: [
+      { inputs: { a: [50_001], b: [50_001] } },
+      { inputs: { a: [3, 5], b: [3, 5] } },
+      inHalf({ inputs: { a: [50_001], b: [50_001] } }),
+    ],
     bench: [{ inputs: { a: [3199, 512], b: [3199, 512] } }],
   }),
   defineOp({
@@ -98,15 +107,18 @@ export const records = [
       };
     },
     samples: [
-      { T: 149, C: 64, lengths: [149, 148, 1] },
-      { T: 1, C: 1, lengths: [1] },
-      { T: 7, C: 5, lengths: [7, 3, 0] },
-      { T: 1023, C: 3, lengths: [1023, 17] },
-      { T: 65, C: 63, lengths: [65, 65] },
-    ].map(({ T, C, lengths }) => ({
-      inputs: { x: [lengths.length, T, C], mask: mask(lengths, T) },
-      name: `${lengths.join(", ")} frames`,
-    })),
+      ...[
+        { T: 149, C: 64, lengths: [149, 148, 1] },
+        { T: 1, C: 1, lengths: [1] },
+        { T: 7, C: 5, lengths: [7, 3, 0] },
+        { T: 1023, C: 3, lengths: [1023, 17] },
+        { T: 65, C: 63, lengths: [65, 65] },
+      ].map(({ T, C, lengths }) => ({
+        inputs: { x: [lengths.length, T, C], mask: mask(lengths, T) },
+        name: `${lengths.join(", ")} frames`,
+      })),
+      inHalf({ inputs: { x: [2, 7, 5], mask: mask([7, 3], 7) } }, ["x"]),
+    ],
     bench: [{ inputs: { x: [2, 499, 1024], mask: mask([499, 420], 499) } }],
     stored: [{ op: /^mean over time/, run: (i) => ({ out: maskedMean(i.tensor("x"), i.flags("mask")) }) }],
   }),

@@ -1,11 +1,12 @@
 /** Runs an operator forward and backward and measures how far it is from its float64 reference. */
 import type { Device } from "../gpu/device.ts";
-import { convert } from "../ops/convert.ts";
+import { cast, convert } from "../ops/convert.ts";
 import { vjp } from "../tensor/autograd.ts";
 import { scope } from "../tensor/scope.ts";
 import { sameShape, type Shape, showShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { numericGradients } from "./differences.ts";
+import { f16ToF32, f32ToF16 } from "../io/dtype.ts";
 import { normal, type Numbers, relativeL2 } from "./float64.ts";
 import type { Arrays, Input, Sample, Tensors } from "./op_info.ts";
 
@@ -15,12 +16,19 @@ export interface Ran {
   /** The output on a tape; y where no input takes a gradient. */
   readonly recorded: Float32Array;
   readonly shape: Shape;
-  /** The weights of the loss Σ y·dy. */
+  /** The weights of the loss Σ y·dy; of y's dtype. */
   readonly dy: Float32Array;
   /** Gradient of each leaf, in their order; undefined where none arrived. */
   readonly gradients: readonly (Float32Array | undefined)[];
   /** Bytes that were left alive in the pool. */
   readonly leaked: number;
+}
+
+/** The values of a tensor of f32 or f16. */
+async function floatsOf(t: Tensor): Promise<Float32Array> {
+  if (t.dtype !== "f16") return t.read();
+  using full = scope(t.device, () => cast(t, "f32"));
+  return await full.read();
 }
 
 /** What `prepare` makes is made in a scope, once for the run without a tape and once for that with one. */
@@ -30,20 +38,26 @@ export async function runOperator(
 ): Promise<Ran> {
   const { live } = device.pool.statistics;
   const plain = scope(device, () => prepare().call());
-  const { shape } = plain;
-  const dy = normal(plain.size, 991);
+  const { shape, dtype } = plain;
+  const drawn = normal(plain.size, 991);
+  const dy = dtype === "f16" ? f16ToF32(f32ToF16(drawn)) : drawn;
   const taped = scope(device, () => {
     const { leaves, call } = prepare();
     if (leaves.length === 0) return undefined;
     const { outputs, gradients } = vjp(device, leaves, () => ({
       outputs: [call()],
-      cotangents: [Tensor.from(device, dy, shape)],
+      cotangents: [cast(Tensor.from(device, dy, shape), dtype === "f16" ? "f16" : "f32")],
     }));
+    for (const leaf of leaves) {
+      const gradient = gradients.get(leaf);
+      if (gradient && gradient.dtype !== leaf.dtype)
+        throw new Error(`Cannot trust a gradient of ${gradient.dtype}: what it belongs to is ${leaf.dtype}`);
+    }
     return { output: outputs[0], gradients: leaves.map((leaf) => gradients.get(leaf)) };
   });
-  const y = await plain.read();
-  const recorded = (await taped?.output.read()) ?? y;
-  const gradients = await Promise.all(taped?.gradients.map((g) => g?.read()) ?? []);
+  const y = await floatsOf(plain);
+  const recorded = taped ? await floatsOf(taped.output) : y;
+  const gradients = await Promise.all(taped?.gradients.map((g) => g && floatsOf(g)) ?? []);
   for (const t of [plain, taped?.output, ...(taped?.gradients ?? [])]) t?.release();
   return { y, recorded, shape, dy, gradients, leaked: device.pool.statistics.live - live };
 }

@@ -3,7 +3,7 @@ import { linear } from "../ops/matmul.ts";
 import { concatPair, gatedConcat } from "../ops/sigmoid_gate.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { array64, sigmoid } from "./float64.ts";
-import { type Arrays, defineOp, type InputSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type InputSpec } from "./op_info.ts";
 
 interface Arguments {
   readonly useSigmoid: boolean;
@@ -66,6 +66,7 @@ export const records = [
     samples: both.flatMap((useSigmoid) => [
       ...shapes.map((shape) => ({ inputs: { s: wide(shape), c: wide(shape) }, args: { useSigmoid } })),
       { inputs: { s: extreme(1), c: extreme(-1) }, args: { useSigmoid }, name: "±1e4" },
+      inHalf({ inputs: { s: wide([2, 3, 5]), c: wide([2, 3, 5]) }, args: { useSigmoid } }),
     ]),
     bench: [{ inputs: model, args: { useSigmoid: true } }],
   }),
@@ -104,6 +105,8 @@ export const records = [
         args: { useSigmoid },
         name: "±1e4",
       },
+      inHalf({ inputs: { s: wide([2, 3, 5]), c: wide([2, 3, 5]), g: [2, 1, 5] }, args: { useSigmoid } }),
+      inHalf({ inputs: { s: wide([2, 3, 5]), c: wide([2, 3, 5]), g: [2, 3, 5] }, args: { useSigmoid } }),
     ]),
     bench: [{ inputs: { ...model, g: [1, 149, 768] }, args: { useSigmoid: true } }],
     stored: [

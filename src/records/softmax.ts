@@ -1,6 +1,6 @@
 import { attentionProbabilities, logSoftmax, softmax, type SoftmaxOptions } from "../ops/softmax.ts";
 import { type Array64, logSoftmaxRow, map, softmaxRow } from "./float64.ts";
-import { type Arrays, defineOp, type InputSpec } from "./op_info.ts";
+import { type Arrays, defineOp, inHalf, type InputSpec } from "./op_info.ts";
 
 /** Rows of x through `row`, the masked elements as −∞, or all alike where the lowest f32 masks a whole row. */
 function rows(x: Array64, row: (x: Float64Array) => number[], hidden: (row: number, c: number) => boolean) {
@@ -42,8 +42,13 @@ function gradient(p: Array64, dy: Float64Array, log = false): Float64Array {
 }
 
 const spread = (C: number): InputSpec => ({ shape: [5, C], fill: (v) => 4 * v });
-const sizes = [1023, 1, 7, 8, 65];
-const third: InputSpec = { shape: [4, 19], dtype: "u32", fill: (_, i) => (i % 3 === 1 ? 1 : 0) };
+const sizes = [1023, 1, 7, 8, 65, 1000, 1280];
+const everyThird = (C: number): InputSpec => ({
+  shape: [4, C],
+  dtype: "u32",
+  fill: (_, i) => (i % 3 === 1 ? 1 : 0),
+});
+const third = everyThird(19);
 const wide = { inputs: { x: [1536, 128] } };
 
 type Arguments = Omit<SoftmaxOptions, "mask">;
@@ -67,6 +72,16 @@ export const records = [
       { inputs: { x: [3, 4, 19] }, args: { log: true } },
       { inputs: { x: [3, 4, 19], mask: third } },
       { inputs: { x: [3, 4, 19], mask: third }, args: { fill: "finfo.min" } },
+      { inputs: { x: [3, 4, 20], mask: everyThird(20) } },
+      { inputs: { x: [3, 4, 20], mask: everyThird(20) }, args: { fill: "finfo.min" } },
+      { inputs: { x: [3, 4, 1280], mask: everyThird(1280) }, name: "more than a GPU's thread holds" },
+      { inputs: { x: [3, 4, 512], mask: everyThird(512) } },
+      ...[19, 20, 1280].flatMap((C) =>
+        [{}, { log: true }].flatMap((args: Arguments) => [
+          inHalf({ inputs: { x: [3, 4, C] }, args }),
+          ...(args.log ? [] : [inHalf({ inputs: { x: [3, 4, C], mask: everyThird(C) }, args }, ["x"])]),
+        ]),
+      ),
     ],
     bench: [wide],
     stored: [

@@ -12,7 +12,7 @@ import type { PoolBuffer } from "../gpu/pool.ts";
 import { adopt } from "./scope.ts";
 import { checkLengths, type Shape, sameShape, showShape, sizeOf } from "./shape.ts";
 
-/** f16 stores weights only; every kernel computes and accumulates in f32, but for the operands of linear() by matrices. */
+/** f16 is for storage; every kernel computes and accumulates in f32, but for the operands of linear() by matrices. */
 export type DType = "f32" | "f16" | "i32" | "u32";
 /** What weights are held in, or multiplied in. */
 export type WeightDType = Extract<DType, "f32" | "f16">;
@@ -50,6 +50,32 @@ export function checkF32(op: string, tensors: Readonly<Record<string, Tensor>>):
     if (dtype !== "f32") throw new TypeError(`Cannot run ${op}: ${name} is ${dtype} but should be f32`);
   }
 }
+
+/** Throws unless all `tensors` are f32, or all are f16. */
+export function checkFloat(op: string, tensors: Readonly<Record<string, Tensor>>): void {
+  const [first] = Object.values(tensors);
+  if (!(first instanceof Tensor && first.dtype === "f16")) {
+    checkF32(op, tensors);
+    return;
+  }
+  for (const name in tensors) {
+    const tensor = tensors[name];
+    if (!(tensor instanceof Tensor))
+      throw new TypeError(`Cannot run ${op}: ${name} is ${describeValue(tensor)} but should be a tensor`);
+    if (tensor.dtype !== "f16")
+      throw new TypeError(
+        `Cannot run ${op}: ${name} is ${tensor.dtype} but should be f16, as ${Object.keys(tensors)[0]} is`,
+      );
+  }
+}
+
+/** Flags by which a kernel takes activations: their element type X, and what WGSL must enable for it. */
+export type ElementFlags = { readonly enables: string; readonly X: WeightDType };
+const FULL: ElementFlags = { enables: "", X: "f32" };
+const HALF: ElementFlags = { enables: "enable f16;", X: "f16" };
+
+/** The flags of a kernel that takes activations as x's. What is neither f32 nor f16 its bindings then refuse as no f32. */
+export const elementFlags = (x: Tensor): ElementFlags => (x.dtype === "f16" ? HALF : FULL);
 
 /** What stands for an input that is not given and that the kernel, told so, does not read. */
 export const unread = ({ device, buffer }: Tensor): Bound => ({ device, buffer });
@@ -174,9 +200,9 @@ export class Tensor {
     return this.size * bytesOf[this.dtype];
   }
 
-  /** An unfilled f32 tensor of the same (or the given) shape on the same device. */
-  like(shape: Shape = this.shape): Tensor {
-    return Tensor.empty(this.device, shape);
+  /** An unfilled tensor of the same (or the given) shape on the same device, f32 unless `dtype` says otherwise. */
+  like(shape: Shape = this.shape, dtype: DType = "f32"): Tensor {
+    return Tensor.empty(this.device, shape, dtype);
   }
 
   /** The same bytes under another shape. No gradient passes: ops use reshape(), which records it. */

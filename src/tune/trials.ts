@@ -2,13 +2,23 @@
 import type { LaunchSizes } from "../gpu/choices.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Tunable } from "../gpu/tunable.ts";
+
+import { gelu } from "../ops/activation.ts";
 import { convert } from "../ops/convert.ts";
+import { dropout } from "../ops/dropout.ts";
+import { add, mul, scale } from "../ops/elementwise.ts";
 import { layerNorm } from "../ops/layer_norm.ts";
 import { gemm } from "../ops/matmul.ts";
+import { mse } from "../ops/mse.ts";
+import { adamStep, clipNorm } from "../ops/optimizer.ts";
 import { columnSum, dot } from "../ops/reduce.ts";
+import { softmax } from "../ops/softmax.ts";
+import { softplus } from "../ops/softplus.ts";
 import { weightNorm } from "../ops/weight_norm.ts";
 import { normal } from "../records/float64.ts";
+import { accumulate } from "../tensor/accumulate.ts";
 import { vjp } from "../tensor/autograd.ts";
+import { scope } from "../tensor/scope.ts";
 import { type Shape, sizeOf } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
@@ -16,6 +26,8 @@ import { Tensor } from "../tensor/tensor.ts";
 export interface Trial {
   /** Records the work, and returns results that must not depend on the choice. What it makes belongs to the scope around it. */
   readonly run: () => readonly Tensor[];
+  /** The only kernel whose time counts, where others merely prepare; by the GPU's clock. All by default. */
+  readonly kernel?: string;
   /** Largest relative L2 distance between the results of two values. */
   readonly tolerance: number;
 }
@@ -63,10 +75,63 @@ function product(device: Device, sizes: LaunchSizes, matrices = false): Trial {
   };
 }
 
+/** A kernel that goes over `quads` quads of some tensors: what it makes of each element is the same however they are shared out. */
+const over =
+  (run: (x: Tensor, y: Tensor) => Tensor) =>
+  (device: Device, sizes: LaunchSizes): Trial => {
+    const { quads } = sizes as { readonly quads: number };
+    const [x, y] = [noise(device, [quads, 4], 1), noise(device, [quads, 4], 2)];
+    return { run: () => [run(x, y)], tolerance: STATED };
+  };
+
+/** Numbers in all rows where a choice depends on the length of a row alone. */
+const IN_ROWS = 2 ** 21;
+
+const rowsOf = (C: number): number => Math.max(64, Math.min(8192, Math.floor(IN_ROWS / C)));
+
+/** An update of Adam's from the same state each time. */
+function adam(device: Device, sizes: LaunchSizes): Trial {
+  const shape = [4 * (sizes as Numbers).quads];
+  const [p, g, m, v] = [1, 2, 3, 4].map((seed) => noise(device, shape, seed));
+  const squares = scope(device, () => mul(v, v));
+  const clip = clipNorm(device, [g]);
+  const settings = { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, decoupled: true };
+  const run = () => {
+    const [p1, m1, v1] = [p, m, squares].map((x) => scale(x, 1));
+    adamStep(p1, g, m1, v1, clip, { ...settings, rate: 1e-3, step: 10 });
+    return [p1, m1, v1];
+  };
+  return { run, kernel: "optimizer", tolerance: STATED };
+}
+
 /** The sum of many rows: its error grows with their root, and the sum of normal numbers no faster. */
 const ofRows = (rows: number): number => STATED * Math.max(1, Math.sqrt(rows / 1024));
 
 const TRIALS: { readonly [C in Tunable]: (device: Device, sizes: LaunchSizes) => Trial } = {
+  accumulate: over((x, y) => accumulate(x, y)),
+  activation: over((x) => gelu(x)),
+  broadcast(device, sizes) {
+    const { quads } = sizes as Numbers;
+    const [large, small] = [noise(device, [quads, 4], 1), noise(device, [4], 2)];
+    return { run: () => [add(large, small)], tolerance: STATED };
+  },
+  convert: over((x) => convert(x, "F32", x.shape, "f32")),
+  dropout: over((x) => dropout(x, 0.1, { next: () => 5 })),
+  elementwise: over((x, y) => add(x, y)),
+  layer_norm(device, sizes) {
+    const { C } = sizes as Numbers;
+    const N = rowsOf(C);
+    const [x, dy] = [noise(device, [N, C], 1), noise(device, [N, C], 2)];
+    const [w, b] = [noise(device, [C], 3), noise(device, [C], 4)];
+    const run = () => {
+      const { outputs, gradients } = vjp(device, [x, w, b], () => ({
+        outputs: [layerNorm(x, w, b, 1e-5)],
+        cotangents: [dy],
+      }));
+      return [...outputs, ...gradients.values()];
+    };
+    return { run, kernel: "layer_norm", tolerance: ofRows(N) };
+  },
   "layer_norm.backward_params"(device, sizes) {
     const { N } = sizes as Numbers;
     const [x, dy] = [noise(device, [N, WIDTH], 1), noise(device, [N, WIDTH], 2)];
@@ -82,6 +147,8 @@ const TRIALS: { readonly [C in Tunable]: (device: Device, sizes: LaunchSizes) =>
   },
   matmul: (device, sizes) => product(device, sizes),
   matmul_matrices: (device, sizes) => product(device, sizes, true),
+  mse: over((x, y) => mse(x, y, { reduction: "none" })),
+  optimizer: adam,
   "reduce.columns"(device, sizes) {
     const { rows } = sizes as Numbers;
     const x = noise(device, [rows, WIDTH], 1);
@@ -93,6 +160,12 @@ const TRIALS: { readonly [C in Tunable]: (device: Device, sizes: LaunchSizes) =>
     const x = noise(device, [size], 1);
     return { run: () => [dot(x, x)], tolerance: ofRows(size) };
   },
+  softmax(device, sizes) {
+    const { C } = sizes as Numbers;
+    const x = noise(device, [rowsOf(C), C], 1);
+    return { run: () => [softmax(x)], tolerance: STATED };
+  },
+  softplus: over((x) => softplus(x)),
   "weight_norm.dots"(device, sizes) {
     const { rows } = sizes as Numbers;
     const [v, g] = [noise(device, [1, rows, 128], 1), noise(device, [1, 1, 128], 2)];

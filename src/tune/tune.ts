@@ -42,6 +42,8 @@ export interface Contender {
   readonly value: LaunchValue | undefined;
   /** Records it once. */
   readonly record: () => void;
+  /** As Trial.kernel. */
+  readonly kernel?: string;
 }
 
 /** Milliseconds of each, in order. */
@@ -167,10 +169,14 @@ class Search {
     }
   }
 
-  #contender({ choice }: Wanted, { run }: Trial, value?: LaunchValue): Contender & { run: Trial["run"] } {
+  #contender(
+    { choice }: Wanted,
+    { run, kernel }: Trial,
+    value?: LaunchValue,
+  ): Contender & { run: Trial["run"] } {
     const { device } = this;
     const tried = () => (value ? device.choices.trying(choice, value, run) : run());
-    return { value, run: tried, record: () => void scope(device, () => void tried()) };
+    return { value, run: tried, record: () => void scope(device, () => void tried()), kernel };
   }
 
   /** Milliseconds of the default; undefined where it cannot run here, as for want of memory. */
@@ -308,7 +314,7 @@ class Search {
 
 const firstLine = (error: unknown): string => (error as Error).message.split("\n", 1)[0];
 
-/** By the GPU's clock: the time of the dispatches. */
+/** By the GPU's clock: the time of the dispatches that count. */
 const gpuTimes: Timer = async (device, contenders) => {
   device.startProfile();
   const { recorder } = device;
@@ -320,8 +326,10 @@ const gpuTimes: Timer = async (device, contenders) => {
   });
   await device.endProfile();
   let at = 0;
-  return counts.map((count) => {
-    const events = profiler?.events.slice(at, at + count) ?? [];
+  return counts.map((count, i) => {
+    const { kernel } = contenders[i];
+    const all = profiler?.events.slice(at, at + count) ?? [];
+    const events = all.filter((event) => kernel === undefined || event.kernel === kernel);
     at += count;
     return events.reduce((sum, { begin, end }) => sum + end - begin, 0) / 1e6;
   });

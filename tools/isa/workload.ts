@@ -21,7 +21,7 @@ import { systemConfig, systemOf } from "../../src/speech/recipes/systems.ts";
 import { EmotionRecognizer, emotionConfig } from "../../src/speech/system/emotion.ts";
 import { valueAndGrad, vjp } from "../../src/tensor/autograd.ts";
 import { scope } from "../../src/tensor/scope.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
+import { Tensor, type WeightDType } from "../../src/tensor/tensor.ts";
 import { AdamW, SGD } from "../../src/train/optimizer.ts";
 import { trainingStream } from "../../src/train/seeds.ts";
 
@@ -175,7 +175,7 @@ function runSample(device: Device, sample: Sample): void {
       leaves.map((name) => tensors[name]),
       () => {
         const y = sample.run(tensors, device);
-        return { outputs: [y], cotangents: [full(device, y.shape, 1)] };
+        return { outputs: [y], cotangents: [full(device, y.shape, 1, y.dtype as WeightDType)] };
       },
     );
   });
