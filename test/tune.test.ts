@@ -25,8 +25,14 @@ const QUADS: readonly LaunchSizes[] = [{ quads: 1301 }];
 const ODD: { readonly [C in Tunable]: readonly LaunchSizes[] } = {
   ...{ accumulate: QUADS, activation: QUADS, broadcast: QUADS, convert: QUADS, dropout: QUADS },
   ...{ elementwise: QUADS, mse: QUADS, optimizer: QUADS, softplus: QUADS },
-  layer_norm: [{ C: 77 }, { C: 260 }],
-  softmax: [{ C: 77 }, { C: 260 }],
+  layer_norm: [
+    { N: 33, C: 77 },
+    { N: 33, C: 260 },
+  ],
+  softmax: [
+    { N: 33, C: 77 },
+    { N: 33, C: 260 },
+  ],
   "layer_norm.backward_params": [{ N: 1031 }],
   matmul: [
     { M: 67, N: 45, K: 333, batch: 2 },

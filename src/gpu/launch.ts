@@ -49,6 +49,9 @@ const pointwise = (on: DeviceInfo, { quads }: { quads: number }, chosen?: Quads)
 /** Kernels in which a workgroup computes one row. */
 const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
 
+/** N rows of C numbers. */
+type Rows = { readonly N: number; readonly C: number };
+
 /** Elements of a row that a GPU's thread keeps in registers at most: vec4s of which Intel, of 32 lanes, spills none. */
 const MOST_HELD = 4;
 
@@ -271,7 +274,7 @@ const TABLE = {
   embedding: byRow,
   frames: alone,
   group_norm: groupNorm,
-  layer_norm: (on: DeviceInfo, { C }: { C: number }, chosen?: Threads) =>
+  layer_norm: (on: DeviceInfo, { C }: Rows, chosen?: Threads) =>
     heldRow(on, C, C % 4 === 0, MOST_HELD, chosen),
   "layer_norm.backward_params": (on: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
     chosen ?? { parts: partsOf(on, N) },
@@ -297,7 +300,7 @@ const TABLE = {
   "reduce.dots": (_: DeviceInfo, { size }: { size: number }, chosen?: Parts) =>
     chosen ?? { parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))) },
   sigmoid_gate: alone,
-  softmax: (on: DeviceInfo, { C }: { C: number }, chosen?: Threads) =>
+  softmax: (on: DeviceInfo, { C }: Rows, chosen?: Threads) =>
     heldRow(on, C, C % 4 === 0 && !narrow(on), 2, chosen),
   softplus: pointwise,
   weight_norm: alone,

@@ -52,7 +52,7 @@ function quads({ info, limits }: Limited, sizes: { readonly quads: number }): La
 
 /** Threads of a row. */
 const rows = ({ info, limits }: Limited): LaunchValue[] =>
-  (narrow(info) ? [8, 16] : [32, 64, 128, 256])
+  (info.cpu || narrow(info) ? [8, 16, 64] : [32, 64, 128, 256])
     .filter((WG) => WG <= limits.maxComputeInvocationsPerWorkgroup)
     .map((WG) => ({ WG }));
 
@@ -88,7 +88,7 @@ const matrices = (_: Limited, __: Matrices): LaunchValue[] => MATRIX_TILES.map((
 const PRODUCT = ["M", "N", "K", "batch", "transA", "transB", "W"];
 
 const POINTWISE = { by: ["quads"], candidates: quads };
-const ROWS = { by: ["C"], candidates: rows };
+const ROWS = { by: ["N", "C"], candidates: rows };
 
 const OPEN = {
   accumulate: POINTWISE,

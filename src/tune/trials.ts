@@ -84,11 +84,6 @@ const over =
     return { run: () => [run(x, y)], tolerance: STATED };
   };
 
-/** Numbers in all rows where a choice depends on the length of a row alone. */
-const IN_ROWS = 2 ** 21;
-
-const rowsOf = (C: number): number => Math.max(64, Math.min(8192, Math.floor(IN_ROWS / C)));
-
 /** An update of Adam's from the same state each time. */
 function adam(device: Device, sizes: LaunchSizes): Trial {
   const shape = [4 * (sizes as Numbers).quads];
@@ -119,8 +114,7 @@ const TRIALS: { readonly [C in Tunable]: (device: Device, sizes: LaunchSizes) =>
   dropout: over((x) => dropout(x, 0.1, { next: () => 5 })),
   elementwise: over((x, y) => add(x, y)),
   layer_norm(device, sizes) {
-    const { C } = sizes as Numbers;
-    const N = rowsOf(C);
+    const { N, C } = sizes as Numbers;
     const [x, dy] = [noise(device, [N, C], 1), noise(device, [N, C], 2)];
     const [w, b] = [noise(device, [C], 3), noise(device, [C], 4)];
     const run = () => {
@@ -161,8 +155,8 @@ const TRIALS: { readonly [C in Tunable]: (device: Device, sizes: LaunchSizes) =>
     return { run: () => [dot(x, x)], tolerance: ofRows(size) };
   },
   softmax(device, sizes) {
-    const { C } = sizes as Numbers;
-    const x = noise(device, [rowsOf(C), C], 1);
+    const { N, C } = sizes as Numbers;
+    const x = noise(device, [N, C], 1);
     return { run: () => [softmax(x)], tolerance: STATED };
   },
   softplus: over((x) => softplus(x)),
