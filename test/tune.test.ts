@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openDevice } from "../src/gpu/device.ts";
 import { twin } from "../src/gpu/kernel.ts";
+import { checkTile, type GemmTile, threadsOf, workgroupBytes } from "../src/gpu/gemm_tile.ts";
 import { launch, PATHS } from "../src/gpu/launch.ts";
 import { candidatesOf, isCandidate, shapeClass, sizesOf, type Tunable, TUNABLE } from "../src/gpu/tunable.ts";
 import type { LaunchSizes, LaunchValue } from "../src/gpu/choices.ts";
@@ -97,6 +98,44 @@ test("classes of shapes are sizes to the nearest power of 2, and flags", () => {
   assert.notEqual(name({ M: 64, N: 64, K: 64 }), name({ M: 64, N: 64, K: 64, transA: true }));
   assert.deepEqual(sizesOf("matmul", { M: 3, N: 4, K: 5, transA: false, alpha: 2 }), { M: 3, N: 4, K: 5 });
   assert.deepEqual(sizesOf("reduce.columns", { rows: 7, other: true }), { rows: 7 });
+});
+
+test("on a GPU there are tiles to choose that fit it, none of them the default's", () => {
+  const matrix = { componentType: "f16", resultComponentType: "f32", M: 16, N: 16, K: 16 };
+  const gpu = { ...device.info, cpu: false, path: "portable" as const, subgroup: 0, subgroupSizes: [16, 32] };
+  for (const vendor of ["nvidia", "amd", "intel"])
+    for (const [memory, threads] of [
+      [16_384, 256],
+      [32_768, 1024],
+    ])
+      for (const sizes of [
+        { M: 149, N: 1024, K: 4096, transB: true },
+        { M: 4096, N: 4096, K: 512, transB: false },
+        { M: 1, N: 7, K: 9, transB: false },
+      ]) {
+        const info = { ...gpu, vendor, matrices: [matrix] };
+        const limits = {
+          maxComputeWorkgroupStorageSize: memory,
+          maxComputeInvocationsPerWorkgroup: threads,
+        };
+        const on = { info, limits };
+        const tiles = candidatesOf(on, "matmul", sizes) as unknown as GemmTile[];
+        assert.ok(tiles.length >= 4);
+        const usual = launch({ info }, "matmul", sizes);
+        for (const tile of tiles) {
+          checkTile(tile, info.subgroupSizes);
+          assert.ok(threadsOf(tile) <= threads && workgroupBytes(tile) <= memory);
+          const choices = { valueFor: () => ({ ...tile }) };
+          const made = launch({ info, choices }, "matmul", sizes);
+          assert.deepEqual([made.rows, made.columns], [tile.BM, tile.BN]);
+          assert.notDeepEqual(made, usual);
+        }
+        const chosen = launch({ info }, "matmul_matrices", sizes);
+        const others = candidatesOf(on, "matmul_matrices", sizes).map((value) =>
+          launch({ info, choices: { valueFor: () => value } }, "matmul_matrices", sizes),
+        );
+        assert.equal(new Set([chosen, ...others].map(({ rows, columns }) => `${rows}×${columns}`)).size, 3);
+      }
 });
 
 test("a device launches by its choices the shapes of their class, and nothing else", () => {

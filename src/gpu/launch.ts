@@ -208,9 +208,12 @@ function matrixLanes({ subgroup, subgroupSizes, vendor }: DeviceInfo, N: number)
 export interface Matrices {
   readonly M: number;
   readonly N: number;
+  readonly K?: number;
   readonly batch?: number;
   readonly transA?: boolean;
   readonly transB?: boolean;
+  /** As Product.W. */
+  readonly W?: string;
 }
 
 /** As matmul(), by subgroup matrices. */
