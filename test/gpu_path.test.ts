@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FEWEST_LANES, PATHS } from "../src/gpu/launch.ts";
 import { testDevice } from "./device.ts";
-import { chosenRecords, testRecord } from "./records_fixture.ts";
+import { assertSample, chosenRecords, testRecord } from "./records_fixture.ts";
 
 const records = await chosenRecords();
 const { cpu, path: usual, subgroup } = (await testDevice()).info;
@@ -24,3 +24,11 @@ for (const path of others) {
   const device = await testDevice({ path });
   for (const record of records) testRecord(device, record, ` by path ${path}`);
 }
+
+test("attention by the tiles of Intel's GPUs agrees with float64", async (t) => {
+  const sample = records.flatMap((r) => r.samples).find(({ title }) => /^crossAttention.*288/.test(title));
+  if (!sample) return t.skip("WAVEGATE_OPERATORS leaves attention out");
+  const device = await testDevice({ path: "portable" });
+  Object.defineProperty(device, "info", { value: { ...device.info, vendor: "intel", subgroupSizes: [] } });
+  await assertSample(device, sample);
+});

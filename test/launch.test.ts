@@ -67,9 +67,12 @@ test("launch() gives products by lanes and attention tiles that fit together", (
           assert.equal(flags.HELD * flags.LOADS, transA ? rows / 4 : rows, "loads bring every row once");
         }
   for (const on of all) {
-    const { WG, flags } = launch(on, "attention");
-    assert.equal(flags.HELD * flags.LOADS, 16);
-    assert.equal(WG, on.info.path === "subgroups" ? on.info.subgroup : on.info.cpu ? 8 : 64);
+    const { rows, overrides, flags } = launch(on, "attention", { D: 64 });
+    assert.equal(flags.tiled, on.info.path === "portable");
+    if (flags.tiled) continue;
+    assert.equal(flags.HELD * flags.HOLDS, 16);
+    assert.equal(rows, on.info.path === "subgroups" ? on.info.subgroup : 8);
+    assert.deepEqual(overrides, { WG: rows });
   }
 });
 
@@ -138,6 +141,24 @@ test("launch() gives products by matrices tiles that threads fill wholly, on sub
           assert.equal(LB * threads * (transB ? 4 : 16), columns * STEPS * KK, "threads bring B once");
           assert.equal(threads % ((STEPS * KK) / 4), 0, "threads bring whole rows");
         }
+});
+
+test("launch() gives tiled attention slices that cover a head, and keeps the sums of each in registers", () => {
+  const intel = { info: { ...info, vendor: "intel", subgroupSizes: [8, 16, 32] } };
+  for (const [on, most] of [
+    [gpu, 4],
+    [intel, 2],
+  ] as const)
+    for (let D = 1; D <= 1100; D++) {
+      const { rows, slices, kv, overrides, enables, flags } = launch(on, "attention", { D });
+      const quads = Math.ceil(D / 4);
+      assert.deepEqual([rows, kv, overrides], [32, 2, {}]);
+      assert.ok(flags.EACH <= most && slices * flags.EACH * 8 >= quads, `${D}`);
+      assert.ok((slices - 1) * flags.EACH * 8 < quads, `${D}: no slice is empty`);
+      assert.ok(flags.CHUNK === 4 || quads % flags.CHUNK === 0, `${D}: chunks of 8 are whole`);
+      assert.ok(flags.LINES * flags.EACH <= 4 && 32 % (8 * flags.LINES) === 0, `${D}`);
+      assert.deepEqual(enables, on === intel ? ["subgroups", "subgroup_size_control"] : []);
+    }
 });
 
 test("launch() splits long sums alone", () => {

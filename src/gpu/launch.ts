@@ -71,14 +71,72 @@ const partsOf = (on: DeviceInfo, rows: number): number => {
   return rows > few ? Math.min(64, Math.ceil(rows / each)) : 1;
 };
 
-/** Keys or queries that attention takes at once; its kernels have as many registers for their scores. */
+/** Keys or queries that attention without tiles takes at once; its kernels have as many registers for their scores. */
 const ATTENTION_KEYS = 16;
+/** How kernels/lib/attention_tiles.wgsl shares out its work. */
+interface AttentionTile {
+  /** Most quads of an output row that a thread holds, of each of its 4 rows: 1 to 4. A wider head is cut into slices. */
+  readonly quads: number;
+  /** Quads of a row that are multiplied at once: 8 where they divide a head, or else 4. */
+  readonly chunk: 4 | 8;
+  /** Whether what comes next is on its way meanwhile: twice the registers. */
+  readonly ahead: boolean;
+  /** Whether the compiler is kept from unrolling. */
+  readonly rolled: boolean;
+  /** Lanes of a subgroup, where the kernel is to ask for so many. */
+  readonly subgroup?: number;
+}
 
-function attention(on: DeviceInfo) {
+/** Tiles to choose among. The second leaves Intel, whose threads have 128 registers in subgroups of 16, without spills. */
+const ATTENTION_TILES = [
+  { quads: 4, chunk: 8, ahead: true, rolled: false },
+  { quads: 2, chunk: 4, ahead: false, rolled: true },
+] as const satisfies readonly AttentionTile[];
+
+function attentionTile({ vendor, subgroupSizes }: DeviceInfo): AttentionTile {
+  const [large, small] = ATTENTION_TILES;
+  if (vendor !== "intel") return large;
+  return subgroupSizes.includes(16) ? { ...small, subgroup: 16 } : small;
+}
+
+/** The values of the tiles' flags for heads of `quads` quads, and the workgroups that share a head. */
+function attentionSlices({ quads: most, chunk, ahead, rolled, subgroup }: AttentionTile, quads: number) {
+  const eights = Math.ceil(quads / 8);
+  const EACH = Math.ceil(eights / Math.ceil(eights / most));
+  const CHUNK = quads % 8 === 0 ? chunk : 4;
+  const LINES = EACH <= 2 ? 2 : 1;
+  const subgroupSize = subgroup ? `@subgroup_size(${subgroup})` : "";
+  const flags = { CHUNK, LOADS: CHUNK / 2, EACH, SUMS: 4 * EACH, LINES, ahead, rolled, subgroupSize };
+  return { slices: Math.ceil(eights / EACH), flags };
+}
+
+type Overrides = Readonly<Record<string, number>>;
+const NONE: Overrides = {};
+const NO_TILES = attentionSlices(ATTENTION_TILES[0], 8).flags;
+
+/**
+ * Attention with heads as wide as `D`. `rows`: queries or keys that a workgroup takes; `slices`: workgroups that share a head;
+ * `kv`: 2 where the gradients of keys and of values are workgroups of their own.
+ */
+function attention(on: DeviceInfo, { D }: { D: number }) {
+  if (on.path === "portable") {
+    const tile = attentionTile(on);
+    const { slices, flags } = attentionSlices(tile, Math.ceil(D / 4));
+    return {
+      ...{ rows: 32, slices, kv: 2, overrides: NONE },
+      enables: tile.subgroup ? ["subgroups", "subgroup_size_control"] : [],
+      // The flags of the other body, at one value: they cost no further module.
+      flags: { tiled: true, subgroups: false, HELD: 1, HOLDS: 1, ...flags },
+    };
+  }
   const subgroups = on.path === "subgroups";
   const { WG } = subgroups ? { WG: on.subgroup } : byRow(on);
   const HELD = Math.min(WG, ATTENTION_KEYS);
-  return { WG, flags: { subgroups, HELD, LOADS: ATTENTION_KEYS / HELD } };
+  return {
+    ...{ rows: WG, slices: 1, kv: 1, overrides: { WG } as Overrides },
+    enables: subgroups ? ["subgroups"] : [],
+    flags: { tiled: false, subgroups, HELD, HOLDS: ATTENTION_KEYS / HELD, ...NO_TILES },
+  };
 }
 
 /**

@@ -192,10 +192,10 @@ function run(
     throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
   const device = q.tensor.device;
   const vec = D % 4 === 0;
-  const { WG, flags } = launch(device, "attention");
+  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D });
   const variant: Variant = {
-    flags: { enables: flags.subgroups ? "enable subgroups;" : "", vec, ...flags },
-    overrides: { WG },
+    flags: { enables: enables.map((name) => `enable ${name};`).join(" "), vec, X: "f32", ...flags },
+    overrides,
   };
   const drawn = dropout?.seed ?? 0;
   const seed = typeof drawn === "function" ? drawn() : drawn;
@@ -205,7 +205,7 @@ function run(
     Tq,
     Tk,
     D,
-    quads: vec ? D / 4 : D,
+    quads: vec || flags.tiled ? Math.ceil(D / 4) : D,
     qRow,
     qStart: q.start,
     kRow,
@@ -221,19 +221,19 @@ function run(
   const y = Tensor.empty(device, [B, Tq, C]);
   const lse = Tensor.empty(device, [B, H, Tq]);
   const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? unread(q.tensor) };
-  const queries = [Math.ceil(Tq / WG), H, B] as const;
+  const queries = [Math.ceil(Tq / rows), H * slices, B] as const;
   k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
   if (dropout) noteSeed(device, op, seed);
   const packed = q.tensor === key.tensor;
   const inputs = packed ? [q.tensor] : [q.tensor, key.tensor];
   record(op, inputs, y, [...inputs, y, lse, ...(mask ? [mask] : [])], (dO) => {
     const delta = Tensor.empty(device, [B, H, Tq]);
-    k.run("backward_delta", { savedO: y, dO, delta }, dims, queries, variant);
+    k.run("backward_delta", { savedO: y, dO, delta }, dims, [queries[0], H, B], variant);
     const saved = { ...given, savedLse: lse, savedDelta: delta, dO };
     const dq = q.tensor.like();
     const dkv = packed ? dq : key.tensor.like();
     k.run("backward_q", { ...saved, dq }, dims, queries, variant);
-    k.run("backward_kv", { ...saved, dkv }, dims, [Math.ceil(Tk / WG), H, B], variant);
+    k.run("backward_kv", { ...saved, dkv }, dims, [Math.ceil(Tk / rows), H * slices, kv * B], variant);
     return packed ? [dq] : [dq, dkv];
   });
   return {
@@ -245,7 +245,7 @@ function run(
         "probabilities",
         { q: queriesTensor, k: keys, mask: m, savedLse: lse, p },
         dims,
-        [Math.ceil(Tk / WG), Tq, B * H],
+        [Math.ceil(Tk / rows), flags.tiled ? queries[0] : Tq, B * H],
         variant,
       );
       const reason = "the probabilities are for show; attentionProbabilities() has a gradient";

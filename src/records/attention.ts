@@ -217,6 +217,13 @@ export const records = [
         },
         70,
       ),
+      selfCase(1, 70, 16, 4),
+      selfCase(1, 70, 2, 16, { mask: keys(1, 70, (_, t) => t >= 40), name: "the first tile masked" }),
+      selfCase(2, 40, 1, 80, {
+        mask: keys(2, 40, (b, t) => b === 1 && t !== 2),
+        name: "a sample without keys, in two tiles",
+        differences: false,
+      }),
       selfCase(2, 9, 2, 8, dropped(0.3, 12345)),
       selfCase(2, 9, 2, 7, { mask: holes(2, 9), ...dropped(0.3, 12345) }),
       selfCase(1, 6, 1, 4, dropped(0.3, 9)),
@@ -243,6 +250,8 @@ export const records = [
       crossCase(1, 19, 9, 1, 768),
       crossCase(2, 3, 18, 1, 1024, { mask: holes(2, 18) }),
       crossCase(2, 9, 21, 2, 8, dropped(0.3, 12345)),
+      crossCase(1, 64, 32, 2, 16),
+      crossCase(2, 33, 70, 1, 144, { mask: holes(2, 70), ...dropped(0.2, 5) }),
     ],
     bench: [
       {
