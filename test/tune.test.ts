@@ -26,6 +26,7 @@ const QUADS: readonly LaunchSizes[] = [{ quads: 1301 }];
 const ODD: { readonly [C in Tunable]: readonly LaunchSizes[] } = {
   ...{ accumulate: QUADS, activation: QUADS, broadcast: QUADS, convert: QUADS, dropout: QUADS },
   ...{ elementwise: QUADS, mse: QUADS, optimizer: QUADS, softplus: QUADS },
+  attention: [{ D: 77, heads: 2, Tq: 45, Tk: 38 }],
   layer_norm: [
     { N: 33, C: 77 },
     { N: 33, C: 260 },

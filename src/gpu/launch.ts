@@ -74,7 +74,7 @@ const partsOf = (on: DeviceInfo, rows: number): number => {
 /** Keys or queries that attention without tiles takes at once; its kernels have as many registers for their scores. */
 const ATTENTION_KEYS = 16;
 /** How kernels/lib/attention_tiles.wgsl shares out its work. */
-interface AttentionTile {
+export interface AttentionTile {
   /** Most quads of an output row that a thread holds, of each of its 4 rows: 1 to 4. A wider head is cut into slices. */
   readonly quads: number;
   /** Quads of a row that are multiplied at once: 8 where they divide a head, or else 4. */
@@ -88,12 +88,12 @@ interface AttentionTile {
 }
 
 /** Tiles to choose among. The second leaves Intel, whose threads have 128 registers in subgroups of 16, without spills. */
-const ATTENTION_TILES = [
+export const ATTENTION_TILES = [
   { quads: 4, chunk: 8, ahead: true, rolled: false },
   { quads: 2, chunk: 4, ahead: false, rolled: true },
 ] as const satisfies readonly AttentionTile[];
 
-function attentionTile({ vendor, subgroupSizes }: DeviceInfo): AttentionTile {
+export function attentionTile({ vendor, subgroupSizes }: DeviceInfo): AttentionTile {
   const [large, small] = ATTENTION_TILES;
   if (vendor !== "intel") return large;
   return subgroupSizes.includes(16) ? { ...small, subgroup: 16 } : small;
@@ -114,13 +114,16 @@ type Overrides = Readonly<Record<string, number>>;
 const NONE: Overrides = {};
 const NO_TILES = attentionSlices(ATTENTION_TILES[0], 8).flags;
 
+/** Heads of D numbers, of all samples together, in each of which Tq queries meet Tk keys. */
+type Heads = { readonly D: number; readonly heads?: number; readonly Tq?: number; readonly Tk?: number };
+
 /**
  * Attention with heads as wide as `D`. `rows`: queries or keys that a workgroup takes; `slices`: workgroups that share a head;
  * `kv`: 2 where the gradients of keys and of values are workgroups of their own.
  */
-function attention(on: DeviceInfo, { D }: { D: number }) {
+function attention(on: DeviceInfo, { D }: Heads, chosen?: AttentionTile) {
   if (on.path === "portable") {
-    const tile = attentionTile(on);
+    const tile = chosen ?? attentionTile(on);
     const { slices, flags } = attentionSlices(tile, Math.ceil(D / 4));
     return {
       ...{ rows: 32, slices, kv: 2, overrides: NONE },

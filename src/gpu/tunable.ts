@@ -3,6 +3,8 @@ import type { DeviceInfo } from "./adapter.ts";
 import type { ChosenLaunch, LaunchSizes, LaunchValue } from "./choices.ts";
 import { GEMM_TILES, threadsOf, workgroupBytes } from "./gemm_tile.ts";
 import {
+  ATTENTION_TILES,
+  attentionTile,
   BUSY,
   type Choice,
   gemmTile,
@@ -85,6 +87,21 @@ function products({ info, limits }: Limited, product: Product): LaunchValue[] {
 
 const matrices = (_: Limited, __: Matrices): LaunchValue[] => MATRIX_TILES.map((tile) => ({ ...tile }));
 
+/** Fewer registers by parts, so that more workgroups run at once. A CPU adapter, which compiles each for a minute, has no choice. */
+function attention({ info }: Limited): LaunchValue[] {
+  if (info.path !== "portable" || info.cpu) return [];
+  const { subgroup } = attentionTile(info);
+  const [large, small] = ATTENTION_TILES;
+  const tiles = [
+    large,
+    { ...large, ahead: false },
+    { ...large, quads: 2 },
+    { ...small, rolled: false },
+    small,
+  ];
+  return tiles.map((tile) => ({ ...tile, ...(subgroup && { subgroup }) }));
+}
+
 const PRODUCT = ["M", "N", "K", "batch", "transA", "transB", "W"];
 
 const POINTWISE = { by: ["quads"], candidates: quads };
@@ -93,6 +110,7 @@ const ROWS = { by: ["N", "C"], candidates: rows };
 const OPEN = {
   accumulate: POINTWISE,
   activation: POINTWISE,
+  attention: { by: ["D", "heads", "Tq", "Tk"], candidates: attention },
   broadcast: POINTWISE,
   convert: POINTWISE,
   dropout: POINTWISE,

@@ -4,6 +4,7 @@ import type { Device } from "../gpu/device.ts";
 import type { Tunable } from "../gpu/tunable.ts";
 
 import { gelu } from "../ops/activation.ts";
+import { crossAttention } from "../ops/attention.ts";
 import { convert } from "../ops/convert.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, mul, scale } from "../ops/elementwise.ts";
@@ -36,6 +37,8 @@ export interface Trial {
 const STATED = 2e-6;
 /** The same of sums of f16 products, which matrices of subgroups round in ways of their own. */
 const MATRICES = 1e-5;
+/** That of attention's gradients. */
+const ATTENTION = 5e-6;
 /** Width of rows where a choice depends on their number alone: that of the encoders. */
 const WIDTH = 1024;
 const PERIOD = 65_537;
@@ -84,6 +87,25 @@ const over =
     return { run: () => [run(x, y)], tolerance: STATED };
   };
 
+/** Forward and backward, of one sample that has all heads. */
+function attended(device: Device, sizes: LaunchSizes): Trial {
+  const { D, heads, Tq, Tk } = sizes as Numbers;
+  const C = heads * D;
+  const [q, kv, dy] = [
+    noise(device, [1, Tq, C], 1),
+    noise(device, [1, Tk, 2 * C], 2),
+    noise(device, [1, Tq, C], 3),
+  ];
+  const run = () => {
+    const { outputs, gradients } = vjp(device, [q, kv], () => ({
+      outputs: [crossAttention(q, kv, { heads })],
+      cotangents: [dy],
+    }));
+    return [...outputs, ...gradients.values()];
+  };
+  return { run, kernel: "attention", tolerance: ATTENTION };
+}
+
 /** An update of Adam's from the same state each time. */
 function adam(device: Device, sizes: LaunchSizes): Trial {
   const shape = [4 * (sizes as Numbers).quads];
@@ -105,6 +127,7 @@ const ofRows = (rows: number): number => STATED * Math.max(1, Math.sqrt(rows / 1
 const TRIALS: { readonly [C in Tunable]: (device: Device, sizes: LaunchSizes) => Trial } = {
   accumulate: over((x, y) => accumulate(x, y)),
   activation: over((x) => gelu(x)),
+  attention: attended,
   broadcast(device, sizes) {
     const { quads } = sizes as Numbers;
     const [large, small] = [noise(device, [quads, 4], 1), noise(device, [4], 2)];
