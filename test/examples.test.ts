@@ -35,7 +35,8 @@ function ownLines(name: string): number {
 const numbers = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, n]) => Number(n));
 
 test("examples are single files of under 80 lines, each with its test here", () => {
-  const names = readdirSync(join(root, "examples"));
+  // Kernels for the workshop are in a folder of their own: docs/kernel_workshop.md runs them.
+  const names = readdirSync(join(root, "examples")).filter((name) => name !== "kernels");
   const here = readFileSync(fileURLToPath(import.meta.url), "utf8");
   for (const name of names) {
     assert.ok(readFileSync(join(root, "examples", name), "utf8").split("\n").length <= 80, name);

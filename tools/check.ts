@@ -27,6 +27,7 @@ export const FLOORS: Record<string, number> = {
     records: 4,
     profile: 4,
     tune: 4,
+    workshop: 4,
     validate: 4,
     train: 5,
     models: 5,

@@ -82,7 +82,7 @@ const MEMORY: readonly Kind[] = ["load", "store", "constantLoad", "spill"];
 const SHARED: readonly Kind[] = ["sharedLoad", "sharedStore"];
 
 /** The lines of a table of a target's kernels. Shares are those of the inner loop; of a kernel without one, of all of it. */
-function showReport({ target, compiler, kernels }: IsaReport): string[] {
+export function showReport({ target, compiler, kernels }: IsaReport): string[] {
   const short = shortVariants(kernels.map(({ line }) => line));
   const percent = (mix: Mix, kinds: readonly Kind[]) =>
     `${Math.round((100 * kinds.reduce((sum, kind) => sum + (mix[kind] ?? 0), 0)) / Math.max(1, totalOf(mix)))} %`;

@@ -13,4 +13,5 @@ export const SUMMARIES = {
   tune: "measure which tiles and workgroups are fastest on this adapter, and remember them",
   profile: "time every kernel of a model, a recognition or a training step; compare two profiles",
   isa: "show what kernels become on GPUs that are not here: registers, spills, inner loops",
+  kernel: "check one kernel against float64 and time its variants, of the package or of your own WGSL",
 } as const;

@@ -96,7 +96,8 @@ fn padded(x: vec4f, c: u32) -> vec4f {
 // Which of the keys from `key` on may be looked at.
 fn open4(b: u32, key: u32) -> vec4<bool> {
   if (d.hasMask == 0u) { return vec4<bool>(true); }
-  return vec4<bool>(open(b, key) > 0.0, open(b, key + 1u) > 0.0, open(b, key + 2u) > 0.0, open(b, key + 3u) > 0.0);
+  let keys = min(vec4u(key) + vec4u(0u, 1u, 2u, 3u), vec4u(d.Tk - 1u)) + b * d.Tk;
+  return vec4u(mask[keys.x], mask[keys.y], mask[keys.z], mask[keys.w]) != vec4u(0u);
 }
 
 // What weigh() multiplies by: in a sample without an open key lse is LOWEST too (the log is lost in so large a number) and

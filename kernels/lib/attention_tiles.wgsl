@@ -9,7 +9,7 @@
 // own for the same two reasons: five products in place of four, half the sums.
 //
 // ahead: what comes next is on its way while a chunk is multiplied; without, a chunk's registers are free meanwhile.
-// A `var` in a loop is given its zero: Dawn may leave it as the iteration before left it.
+// A `var` in a loop is given its zero: without, lavapipe leaves it as the iteration before did, through Dawn and wgpu alike.
 #include "lib/attention_chunks.wgsl"
 
 @compute @workgroup_size(64) ${subgroupSize}
@@ -86,7 +86,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
     if (d.dropBelow != 0u) {
 #unroll i 4
 #unroll j 4
-      scores[$i][$j] *= kept(b, h, row + $iu * 8u, key + $ju);
+      scores[$i][$j] *= drawn(b, h, row + $iu * 8u, key + $ju);
 #endunroll
 #endunroll
     }

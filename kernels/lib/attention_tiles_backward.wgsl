@@ -97,7 +97,7 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
     if (d.dropBelow != 0u) {
 #unroll i 4
 #unroll j 4
-      along[$i][$j] *= kept(b, h, row + $iu * 8u, key + $ju);
+      along[$i][$j] *= drawn(b, h, row + $iu * 8u, key + $ju);
 #endunroll
 #endunroll
     }
@@ -234,8 +234,9 @@ fn backward_kv(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index
 #unroll i 4
 #unroll j 4
       {
-        let keep = kept(b, h, query + $ju, row + $iu * 8u);
-        if (ofKeys) { along[$i][$j] *= keep; } else { scores[$i][$j] *= keep; }
+        let keep = drawn(b, h, query + $ju, row + $iu * 8u);
+        along[$i][$j] *= keep;
+        scores[$i][$j] *= select(keep, 1.0, ofKeys);
       }
 #endunroll
 #endunroll

@@ -13,7 +13,7 @@ import type { Flags } from "./wgsl.ts";
  * What kernels choose workgroups and tiles by: it changes speed, and the last bits of results.
  *
  * - "portable": workgroups of 64 threads and more, tiles in workgroup memory. Runs everywhere; what a GPU gets.
- * - "cpu": workgroups of 8 threads, as a CPU adapter runs each on one core; else as "portable".
+ * - "cpu": workgroups of 8 threads, as a CPU adapter runs each on one core, and attention without tiles; else as "portable".
  * - "subgroups": products and attention exchange operands between the lanes of a subgroup; all others as "cpu" on a CPU
  *   adapter, as "portable" on a GPU. What a CPU adapter gets where its subgroups have one size.
  */

@@ -8,6 +8,7 @@ import {
   expand,
   fits,
   included,
+  type Flags,
   type Interface,
   outputsOf,
   reachableIn,
@@ -113,6 +114,7 @@ export class KernelLibrary {
   /** The same pipelines by kernel and entry point. */
   readonly #variants = new Map<string, Map<string, Variants>>();
   readonly #outputs = new Map<string, ReadonlySet<string>>();
+  readonly #substitutes = new Map<string, string>();
   #planned: Map<string, Request> | undefined;
 
   /** `sources` maps file names inside kernels/ to their text. */
@@ -124,6 +126,24 @@ export class KernelLibrary {
   /** Pipelines that were compiled. */
   get size(): number {
     return this.#pipelines.size;
+  }
+
+  /**
+   * Takes another source for a kernel of the package, on this device alone, as one that tries a change of it does. Throws where
+   * one of its pipelines was compiled.
+   */
+  substitute(kernel: string, source: string): void {
+    if ([...this.#modules.keys()].some((key) => key.startsWith(`${kernel} `)))
+      throw new Error(
+        `Cannot substitute kernel ${kernel}: it was compiled, a device that has not run it expected`,
+      );
+    this.#substitutes.set(kernel, source);
+    this.#outputs.delete(kernel);
+  }
+
+  /** The text of a kernel that is compiled with these flags. */
+  expanded(kernel: string, flags: Flags): string {
+    return expand(this.#source(kernel), flags, this.#sources, kernel);
   }
 
   /** Names of the buffers that a kernel's entry points write. */
@@ -275,7 +295,7 @@ export class KernelLibrary {
   }
 
   #source(name: string): string {
-    const source = declaredSource(name) ?? this.#sources.get(`${name}.wgsl`);
+    const source = this.#substitutes.get(name) ?? declaredSource(name) ?? this.#sources.get(`${name}.wgsl`);
     if (source === undefined)
       throw new Error(`Cannot find kernel ${name}: twin() declares it with its source`);
     return source;

@@ -124,6 +124,14 @@ export interface Sample {
   readonly step: number;
   /** Do finite differences of the reference give its gradients? */
   readonly differences: boolean;
+  /** The same call with other shapes or dtypes of inputs, by their names. Throws where it has no input of a name. */
+  readonly vary: (change: Varied) => Sample;
+}
+
+/** What is changed of inputs, by their names. */
+export interface Varied extends Tolerance {
+  readonly shapes?: Readonly<Record<string, Shape>>;
+  readonly dtypes?: Readonly<Record<string, DType>>;
 }
 
 export interface BenchSample extends Sample {
@@ -174,6 +182,31 @@ const showArgs = (args: object): string =>
     .map(([name, value]) => (value === true ? name : `${name} ${value}`))
     .join(", ");
 
+/** A call with other shapes and dtypes. */
+function varied<A>(
+  operator: string,
+  call: SampleSpec<A>,
+  { shapes = {}, dtypes = {}, ...tolerances }: Varied,
+): SampleSpec<A> {
+  const known = Object.keys(call.inputs).filter((key) => call.inputs[key] !== undefined);
+  for (const key of [...Object.keys(shapes), ...Object.keys(dtypes)])
+    if (!known.includes(key))
+      throw new RangeError(
+        `Cannot call ${operator}() with ${key}: its inputs are ${known.join(", ") || "none"}`,
+      );
+  const inputs = Object.fromEntries(
+    known.map((key) => {
+      const given = call.inputs[key] as InputSpec;
+      const spec = "shape" in given ? given : { shape: given };
+      const { shape = spec.shape, dtype = spec.dtype } = { shape: shapes[key], dtype: dtypes[key] };
+      return [key, { ...spec, shape, dtype }];
+    }),
+  );
+  // A name that says what the shapes are is no longer true.
+  const { name } = Object.keys(shapes).length > 0 ? { name: undefined } : call;
+  return { ...call, name, inputs, ...tolerances } as SampleSpec<A>;
+}
+
 /**
  * The same call with f16 in the named inputs, all by default: activations, whose gradients are f16 too. Its reference gets
  * the rounded values, so that the tolerance is that of rounding results to 11 bits.
@@ -219,6 +252,7 @@ export function defineOp<A extends object = object>(spec: OpSpec<A>): OpInfo {
       gradientTolerance: call.gradientTolerance ?? call.tolerance ?? spec.gradientTolerance ?? tolerance,
       step: call.step ?? 1e-3,
       differences: call.differences ?? true,
+      vary: (change) => bind(varied(name, call, change)),
     };
   };
   return {

@@ -25,7 +25,7 @@ export interface Ran {
 }
 
 /** The values of a tensor of f32 or f16. */
-async function floatsOf(t: Tensor): Promise<Float32Array> {
+export async function floatsOf(t: Tensor): Promise<Float32Array> {
   if (t.dtype !== "f16") return t.read();
   using full = scope(t.device, () => cast(t, "f32"));
   return await full.read();
