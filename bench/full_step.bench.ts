@@ -5,7 +5,6 @@
  *   CASE=CASE npm run bench -- full_step
  */
 import process from "node:process";
-import { openDevice } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { readJson } from "../src/io/config.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
@@ -17,6 +16,8 @@ import { AdamW } from "../src/train/optimizer.ts";
 import { formatBytes } from "../tools/format.ts";
 import { CaseTensors, readCase } from "../src/validate/case.ts";
 import { wholeSystem } from "../src/speech/validate/models.ts";
+import { openBenchDevice } from "./device.ts";
+import { note } from "./measure.ts";
 
 const folder = process.env.CASE;
 if (!folder) {
@@ -27,7 +28,7 @@ const host = await currentHost();
 const configPath = `${folder}/config.json`;
 const config = await readJson(host, configPath);
 const torch = await readCase(host, folder);
-const device = await openDevice(host);
+const device = await openBenchDevice();
 const path = `${folder}/model.safetensors`;
 const file = await openSafetensors(host, path);
 const weights = new Weights(device, { file, path, spellings, mayIgnore });
@@ -59,4 +60,5 @@ const agrees = [
 console.log(
   `  ${seconds.toFixed(1)} s, peak GPU bytes ${formatBytes(device.pool.statistics.peak)}, host process ${formatBytes(process.memoryUsage().rss)}`,
 );
+if (agrees) note(device, { name: "full training step, kernels compiled on the way", wall: [1000 * seconds] });
 process.exit(agrees ? 0 : 1);

@@ -3,7 +3,8 @@ import process from "node:process";
 import { gemm } from "../src/ops/matmul.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { normal } from "../test/reference.ts";
-import { openBenchDevice, time } from "./measure.ts";
+import { openBenchDevice } from "./device.ts";
+import { time } from "./measure.ts";
 
 const device = await openBenchDevice();
 console.log(`matmul, f32, ${device.info.name}`);

@@ -1,6 +1,7 @@
 /**
  * Wavegate beside other engines, every workload in a process of its own, one after the other in this run, on the same
- * adapter. bench/peers/README.md says how to install the peers and make the data; a peer that is not there is named.
+ * adapter: the one that WAVEGATE_ADAPTER names. A peer that takes no such name says so where its adapter stands.
+ * bench/peers/README.md says how to install the peers and make the data; a peer that is not there is named.
  *
  *   npm run bench -- peers                 all workloads
  *   WORKLOADS=enc12,conv npm run bench -- peers
@@ -11,6 +12,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
 import { finite, object, parse } from "../src/io/schema.ts";
+import { handOver } from "../tools/bench/results.ts";
 import { formatTable } from "../tools/format.ts";
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -34,6 +36,9 @@ const figures = object({
   medianMs: finite,
   coldMs: v.optional(finite),
   relL2: finite,
+  times: v.array(finite),
+  gpuTimes: v.optional(v.array(finite)),
+  adapter: v.string(),
 });
 /** What a workload prints: figures, or why there are none. */
 const lineSchema = v.union([object({ error: v.string() }), figures]);
@@ -71,9 +76,16 @@ for (const workload of workloads) {
     if (skips?.includes(workload)) continue;
     const line = run(command, workload);
     if (typeof line === "string") {
-      rows.push([name, "-", "-", "-", line.slice(0, 70)]);
+      rows.push([name, "-", "-", "-", "-", line.slice(0, 70)]);
+      // A peer may not be there; we are.
+      if (name === "wavegate") process.exitCode = 1;
       continue;
     }
+    const { times: wall, gpuTimes: gpu, relL2, adapter } = line;
+    handOver({
+      ...{ bench: `peers, ${name}`, name: workload, adapter, driver: "not told" },
+      ...{ wall, relL2, ...(gpu && { gpu }) },
+    });
     if (name === "wavegate") ours = line;
     else if (name !== "PyTorch CPU") {
       best = Math.min(best, line.medianMs);
@@ -84,10 +96,11 @@ for (const workload of workloads) {
       Math.round(line.medianMs),
       Math.round(line.firstMs),
       line.coldMs ? Math.round(line.coldMs) : "-",
-      line.relL2.toExponential(1),
+      relL2.toExponential(1),
+      adapter,
     ]);
   }
-  for (const row of formatTable(["engine", "median ms", "first ms", "cold ms", "rel L2"], rows))
+  for (const row of formatTable(["engine", "median ms", "first ms", "cold ms", "rel L2", "adapter"], rows))
     console.log(`  ${row}`);
   if (ours && Number.isFinite(best)) {
     const cold =

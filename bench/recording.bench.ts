@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { twin } from "../src/gpu/kernel.ts";
+import { launch, overQuads } from "../src/gpu/launch.ts";
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
@@ -15,10 +16,13 @@ import { BERT_BASE } from "../src/speech/recipes/presets.ts";
 import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { capture } from "../src/tensor/capture.ts";
 import { scope } from "../src/tensor/scope.ts";
+import { elementFlags } from "../src/tensor/tensor.ts";
 import { AdamW } from "../src/train/optimizer.ts";
-import { openBenchDevice } from "./measure.ts";
+import { openBenchDevice } from "./device.ts";
+import { note } from "./measure.ts";
 
-const ROUNDS = 60;
+/** Another number of rounds is the first argument. */
+const ROUNDS = Number(process.argv[2] ?? 60);
 const MANY = 120;
 
 const device = await openBenchDevice();
@@ -106,9 +110,9 @@ assert.ok((await replayedStep.value.item()) < before, "a replayed step learns");
 
 const k = twin("elementwise", {});
 const [x, y] = [full(device, [32], 1), full(device, [32], 1)];
+const { grid, variant } = overQuads(8, launch(device, "elementwise", { quads: 8 }), elementFlags(x));
 const twinRuns = () => {
-  for (let i = 0; i < MANY; i++)
-    k.run("scale", { a: x, y }, { quads: 8, alpha: 1, beta: 1 }, [1], { overrides: { WG: 64 } });
+  for (let i = 0; i < MANY; i++) k.run("scale", { a: x, y }, { quads: 8, alpha: 1, beta: 1 }, grid, variant);
 };
 const submit = () => recorder.flush();
 const cases = {
@@ -149,8 +153,11 @@ const quantile = (values: number[], q: number) =>
     .padStart(6);
 console.log(`Microseconds of CPU a dispatch, ${device.host.describe()}, ${device.info.name}`);
 console.log(`  ${"".padEnd(34)} dispatches  recorded: least, median   with submits: least, median`);
-for (const [name, { count, record, whole }] of times)
+for (const [name, { count, record, whole }] of times) {
+  note(device, { name: `${name.trim()}, recorded, a dispatch`, wall: record.map((us) => us / 1000) });
+  note(device, { name: `${name.trim()}, with submits, a dispatch`, wall: whole.map((us) => us / 1000) });
   console.log(
     `  ${name.padEnd(34)} ${String(count).padStart(10)}  ${quantile(record, 0).padStart(15)}  ${quantile(record, 0.5)}   ${quantile(whole, 0).padStart(18)}  ${quantile(whole, 0.5)}`,
   );
+}
 process.exit(0);

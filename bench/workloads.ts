@@ -4,7 +4,7 @@
  *   tsx bench/workloads.ts enc12 [--runs 5]
  */
 import process from "node:process";
-import { type Device, openDevice } from "../src/gpu/device.ts";
+import type { Device } from "../src/gpu/device.ts";
 import { currentHost } from "../src/host/current.ts";
 import { openSafetensors, readF32 } from "../src/io/safetensors.ts";
 import { bertLayer } from "../src/models/bert.ts";
@@ -20,6 +20,7 @@ import { scope } from "../src/tensor/scope.ts";
 import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { distance } from "../src/validate/compare.ts";
+import { openBenchDevice } from "./device.ts";
 
 const DATA = new URL("peers/data/", import.meta.url).pathname;
 const host = await currentHost();
@@ -161,7 +162,7 @@ export async function prepare(device: Device, name: string): Promise<Workload> {
 
 async function main(): Promise<void> {
   const [name, , runs = "5"] = process.argv.slice(2);
-  const device = await openDevice(host);
+  const device = await openBenchDevice();
   const work = await prepare(device, name);
   const once = async () => {
     const t = performance.now();
@@ -182,8 +183,10 @@ async function main(): Promise<void> {
   for (let i = 0; i < Number(runs); i++) times.push((await once()).ms);
   const { user, system } = process.cpuUsage(cpu);
   const wall = performance.now() - from;
-  times.sort((a, b) => a - b);
-  const medianMs = times[times.length >> 1];
+  const medianMs = times.toSorted((a, b) => a - b)[times.length >> 1];
+  // Not loaded at the begin: it would count as cold start.
+  const { gpuTimes } = await import("./measure.ts");
+  const gpu = await gpuTimes(device, () => work.run().release(), Number(runs));
   const line = {
     peer: "wavegate",
     workload: name,
@@ -193,6 +196,9 @@ async function main(): Promise<void> {
     relL2,
     coldMs: Math.round(coldMs),
     runs: Number(runs),
+    times,
+    ...(gpu && { gpuTimes: gpu }),
+    adapter: device.info.name,
     gflops: +((work.gflop / medianMs) * 1e3).toFixed(1),
     cores: +((user + system) / 1e3 / wall).toFixed(2),
   };

@@ -143,6 +143,7 @@ export async function measure({ peer, version, workload, runs, run, want, traini
       ...error,
       coldMs: round(end),
       runs,
+      times: times.map(round),
       ...more,
     });
   } catch (error) {

@@ -11,7 +11,11 @@ const common = {
   peer: `ort-node-${provider}`,
   version: ort.env.versions.node ?? ort.env.versions.common,
   runs,
+  // It names no adapter and takes no name of one.
+  adapter: provider === "webgpu" ? "of its own choice" : "CPU",
 };
+if (provider === "webgpu" && process.env.WAVEGATE_ADAPTER)
+  console.error("WAVEGATE_ADAPTER is not obeyed: ONNX Runtime's own Dawn chooses the adapter by itself");
 const [inputs, results] = [
   { mm1024: ["a", "b"], enc2: ["x"], enc12: ["x"], conv: ["wav"] },
   { mm1024: "ab", enc2: "y2", enc12: "y12", conv: "yconv" },

@@ -28,7 +28,8 @@ def measure(workload, runs, run, want, **more):
         raise SystemExit(f"Cannot time {workload}: the result is wrong")
     print(json.dumps({"peer": "pytorch-cpu", "version": torch.__version__, "workload": workload, "firstMs": round(first, 2),
                       "medianMs": round(statistics.median(times), 2), "maxAbs": error.abs().max().item(),
-                      "relL2": (error.norm() / want.double().norm()).item(), "runs": runs, **more}),
+                      "relL2": (error.norm() / want.double().norm()).item(), "runs": runs, "times": times,
+                      "adapter": "CPU", **more}),
           flush=True)
 
 

@@ -209,7 +209,8 @@ function run(
   const { device } = q.tensor;
   const { X } = elementFlags(q.tensor);
   const vec = D % 4 === 0;
-  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D });
+  const sizes = { D, heads: B * H, Tq, Tk };
+  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", sizes);
   if (X === "f16" && !flags.tiled) return inFull(op, C, q, key, value, options);
   const variant: Variant = {
     flags: {

@@ -90,15 +90,16 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
 
   const slopes = p.slopes && { slopes: p.slopes };
   const tail = { bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y, ...slopes };
+  const sizes = { M, N, K, batch, transA, transB, W: b.dtype };
   if (usesMatrices(y.device, b, p)) {
-    const { rows, columns, flags } = launch(y.device, "matmul_matrices", p);
+    const { rows, columns, flags } = launch(y.device, "matmul_matrices", sizes);
     matrices.run("forward", { a, b, ...tail }, dims, [Math.ceil(N / columns), Math.ceil(M / rows), batch], {
       flags: { ...given, wholeQuads: vec && !transA, X: a.dtype, W: b.dtype, Y: y.dtype, ...flags },
     });
     return;
   }
 
-  const tile = launch(y.device, "matmul", p);
+  const tile = launch(y.device, "matmul", { ...sizes, tile: p.tile });
   const { splits, sliceK } = tile;
   const flags = {
     ...given,
