@@ -28,21 +28,24 @@ export const verb = defineVerb({
     all: { type: "boolean", help: "print every stage, also where a case has more than 60" },
   },
   operands: { min: 1, max: Number.POSITIVE_INFINITY },
-  async main({ values, operands, print, printJson, progress }) {
+  async main({ values, operands, print, printJson, note, progress }) {
     const host = await currentHost();
     const folders = (await Promise.all(operands.map((operand) => findCases(host, operand)))).flat();
     const device = await openChosenDevice(host, values);
     const bar = progress("validating", folders.length, { unit: "cases" });
     const cases: { case: string; pass: boolean; stages: Stage[] }[] = [];
     for (const folder of folders) {
-      const { stages, cost }: { stages: Stage[]; cost?: Cost } = (await isOperatorCase(host, folder))
+      const single = await isOperatorCase(host, folder);
+      if (single && (values.dtype === "f16" || values.activations === "f16"))
+        note(`validate: ${folder} holds single operators, which are compared in the dtypes of the case`);
+      const { stages, cost }: { stages: Stage[]; cost?: Cost } = single
         ? { stages: await validateOperators(host, device, folder, await loadRecords()) }
         : await validateModel(host, device, folder, values);
       if (stages.length === 0) throw new Error(`Cannot validate ${folder}: it stores no tensor to compare`);
       cases.push({ case: folder, pass: stages.every((s) => s.pass), stages });
       bar.update(cases.length);
       bar.stop();
-      show(folder, stages, values.all, print);
+      show(folder, stages, values, print);
       if (cost) print(`  ${describeCost(cost)}, on ${device.info.name}`);
     }
     printJson({ cases });
@@ -51,11 +54,16 @@ export const verb = defineVerb({
   },
 });
 
-function show(name: string, stages: readonly Stage[], all: boolean, print: (line?: string) => void): void {
+function show(
+  name: string,
+  stages: readonly Stage[],
+  { all, activations }: { readonly all: boolean; readonly activations: string },
+  print: (line?: string) => void,
+): void {
   const failed = stages.filter((s) => !s.pass);
   const rows = all || stages.length <= 60 ? stages : stages.filter((s) => !s.pass || s.kind === "forward");
   print(name);
-  const beside = rows.some((s) => s.torch !== undefined);
+  const beside = activations === "f16" && rows.some((s) => s.torch !== undefined);
   const cells = rows.map((s) => [
     s.name,
     s.kind,

@@ -54,12 +54,13 @@ export interface Evidence {
 
 /**
  * Judges every stage: it passes within `limit` (relative L2), or no farther from the truth than PyTorch's own result is.
- * Gradients that are zero analytically come out as rounding noise, so one also passes within a hundredth of `limit` of the largest
- * gradient of the case.
+ * Gradients that are zero analytically come out as rounding noise, so one also passes within 1e-6 of the largest gradient of the case,
+ * or a hundredth of `limit` where that is more.
  */
 export function compareStages(evidence: readonly Evidence[], limit: number): Stage[] {
   const floor =
-    1e-2 * limit * Math.max(0, ...evidence.filter((e) => e.kind === "gradient").map((e) => largest(e.truth)));
+    Math.max(1e-6, 1e-2 * limit) *
+    Math.max(0, ...evidence.filter((e) => e.kind === "gradient").map((e) => largest(e.truth)));
   return evidence.map(({ name, kind, got, truth, torch }) => {
     if (!got) return { name, kind, maxAbs: largest(truth), relL2: 1, cosine: 0, pass: false };
     const d = distance(got, truth);
