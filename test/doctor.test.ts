@@ -10,6 +10,7 @@ import { map } from "../src/records/float64.ts";
 import { loadRecords, selectRecords } from "../src/records/mod.ts";
 import type { Arrays } from "../src/records/op_info.ts";
 import { selfTest } from "../src/records/self_test.ts";
+import { kernelDigest, placeOf, writeTuning } from "../src/tune/tuning.ts";
 import { vulkanDrivers } from "../tools/vulkan.ts";
 import { testDevice } from "./device.ts";
 
@@ -30,7 +31,19 @@ function doctor(args: string[], env: Record<string, string> = {}) {
   });
 }
 
-test("doctor finds the adapter, every operator that has a record right, and with --peaks its ceilings", async () => {
+test("doctor finds the adapter, every operator that has a record right, its tuning, and with --peaks its ceilings", async () => {
+  const device = await testDevice();
+  const kernel = kernelDigest(device, "reduce.columns");
+  const milliseconds = { default: 2, chosen: 1 };
+  const tuned = {
+    choice: "reduce.columns",
+    sizes: { rows: 512 },
+    value: { parts: 4 },
+    kernel,
+    milliseconds,
+  } as const;
+  const cached = { ...device.host, cacheDirectory: () => join(folder, "wavegate") };
+  await writeTuning(cached, placeOf(device), [tuned]);
   const { status, stdout, stderr } = doctor(["--json", "--peaks"], { XDG_CACHE_HOME: folder, ...shaders });
   assert.equal(status, 0);
   assert.doesNotMatch(stderr, /Cannot/);
@@ -47,6 +60,7 @@ test("doctor finds the adapter, every operator that has a record right, and with
     (await loadRecords()).map(({ name }) => [name, true]),
   );
   for (const { relL2 } of found.selfTest) assert.ok(relL2 >= 0 && relL2 < 1e-5);
+  assert.deepEqual(found.tuned, [tuned]);
   assert.ok(found.speed.gflops > 0 && found.speed.gigabytesPerSecond > 0);
   const names = [
     "copy",

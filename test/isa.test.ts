@@ -42,13 +42,16 @@ test(
   },
 );
 
+/** Listed targets whose compilers know no subgroup matrices. */
+const WITHOUT = { gfx1201: "Mesa 25.0", bmg: "Mesa 25.0", sm_90: "SPIRV-Cross" };
+
 test("the committed table has all kernels on all listed targets, within their budgets", () => {
   const table = readTable();
   assert.deepEqual(Object.keys(table).sort(), [...LISTED].sort());
   for (const target of LISTED) {
     const kernels = new Set(Object.keys(table[target].kernels).map((line) => line.split(".", 1)[0]));
     assert.deepEqual(
-      KERNELS.filter((name) => !kernels.has(name)),
+      KERNELS.filter((name) => !kernels.has(name) && !(target in WITHOUT && name === "matmul_matrices")),
       [],
       `${target} lacks kernels: run tsx tools/isa.ts --write`,
     );
@@ -77,11 +80,12 @@ const figures = (
 test("budgets say what spills, what lost multiply-adds and what is not in the table", () => {
   assert.deepEqual(overBudget("navi31", figures("a", 50)), []);
   assert.deepEqual(overBudget("navi31", figures("a", 50, 3)), [
-    'navi31: softmax.forward {"vec":true} {"WG":64} spills 3 registers, at most 0 expected',
+    'navi31: softmax.forward {"vec":true} {"WG":64} spills 3 registers, none expected',
   ]);
   assert.deepEqual(overBudget("navi31", figures("a", 10, 0, "matmul.forward {}")), [
-    "navi31: matmul.forward {} has 10 % multiply-adds in its inner loop, at least 60 % expected",
+    "navi31: matmul.forward {} has 10 % multiply-adds in its inner loop, at least 75 % expected",
   ]);
+  assert.deepEqual(overBudget("navi31", figures("a", 62, 0, 'matmul.forward {"mappedB":true}')), []);
   const table = { navi31: figures("a", 50) };
   assert.deepEqual(worse("navi31", figures("a", 49.6), table), []);
   assert.deepEqual(worse("navi31", figures("b", 47.5), table), [], "another compiler");
@@ -143,7 +147,7 @@ test("wavegate isa shows kernels as a table, their code and JSON", compiled, asy
     verb,
     "softmax.forward",
     "--variant",
-    '{"logarithm":false}',
+    '{"logarithm":false,"HELD":0,"X":"f32","vec":true}',
     "--asm",
   );
   assert.match(printed[0], /^navi31 \(Radeon RX 7900, RDNA 3\), by .*Mesa/);
@@ -159,10 +163,10 @@ test("wavegate isa shows kernels as a table, their code and JSON", compiled, asy
 });
 
 test("a variant that no operator runs is compiled all the same", compiled, async () => {
-  const report = await isa(here, { target: "navi31", names: ["softplus.forward"], values: { WG: 32 } });
+  const report = await isa(here, { target: "navi31", names: ["weight_norm.gain"], values: { WG: 32 } });
   assert.deepEqual(
     report.kernels.map(({ line, threads }) => [line, threads]),
-    [['softplus.forward {"WG":32}', 32]],
+    [['weight_norm.gain {"WG":32}', 32]],
   );
 });
 

@@ -23,7 +23,7 @@ test("launch() has an entry for every kernel of the package, and no other", () =
 test("launch() gives workgroups of 8 threads on a CPU and of 64 or 256 on a GPU", () => {
   const threads = (choose: (on: typeof gpu) => { WG: number }) => all.map((on) => choose(on).WG);
   assert.deepEqual(
-    threads((on) => launch(on, "softmax", { C: 5 }).overrides),
+    threads((on) => launch(on, "softmax", { N: 1, C: 5 }).overrides),
     [64, 64, 8, 8],
   );
   assert.deepEqual(

@@ -154,10 +154,7 @@ test("profile refuses what it cannot run", () => {
     [two.status, two.stderr],
     [2, 'wavegate profile: Cannot read "weights/default": one argument too many\n'],
   );
-  assert.match(
-    profile("--recording", "a.wav").stderr,
-    /Cannot use --recording: only profile predict takes one/,
-  );
+  assert.match(profile("--recording", "a.wav").stderr, /Cannot use --recording: only predict takes one/);
   const absent = profile(join(folder, "absent"));
   assert.equal(absent.status, 1);
   assert.match(absent.stderr, /^wavegate profile: Cannot read .*config\.json: no such file or folder\n$/);

@@ -245,7 +245,7 @@ test("openLatest() refuses a state without the model of a stage that is done", a
 });
 
 test("trainRun() ends where its folder is taken away, and makes nothing anew", async () => {
-  for (const change of [20, 31, 47, 60, 90, 120]) {
+  for (const change of [22, 33, 49, 62, 92, 122]) {
     const disk: Disk = new Map();
     let n = 0;
     const on = diskHost(host, disk, () => {

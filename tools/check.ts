@@ -26,6 +26,7 @@ export const FLOORS: Record<string, number> = {
     nn: 4,
     records: 4,
     profile: 4,
+    tune: 4,
     workshop: 4,
     validate: 4,
     train: 5,

@@ -1,6 +1,7 @@
 /** Opens the device of a verb by the options that all verbs share. */
 import { type Device, openDevice } from "../src/gpu/device.ts";
 import type { Host } from "../src/host/host.ts";
+import { useTuning } from "../src/tune/tuning.ts";
 import { UsageError } from "./cli.ts";
 import { vulkanDrivers } from "./vulkan.ts";
 
@@ -16,6 +17,11 @@ export const deviceOptions = {
     value: "MIB",
     help: "most MiB of GPU buffers (on a CPU adapter what memory is free)",
   },
+} as const;
+
+/** Of verbs that launch kernels by what `wavegate tune` found. */
+export const tuningOptions = {
+  "no-tune": { type: "boolean", help: "launch kernels by default, whatever `wavegate tune` found" },
 } as const;
 
 export interface DeviceChoice {
@@ -35,6 +41,17 @@ export async function openChosenDevice(host: Host, choice: DeviceChoice): Promis
     implementation,
     ...(memory === undefined ? {} : { memoryLimit: memory * 2 ** 20 }),
   });
+}
+
+/** As openChosenDevice(); kernels are launched by what was tuned on the adapter, unless --no-tune. */
+export async function openTunedDevice(
+  host: Host,
+  choice: DeviceChoice & { "no-tune": boolean },
+  note: (line: string) => void,
+): Promise<Device> {
+  const device = await openChosenDevice(host, choice);
+  if (!choice["no-tune"]) await useTuning(device, note);
+  return device;
 }
 
 /** Throws in one line where Dawn would in three and a stack trace. */

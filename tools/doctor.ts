@@ -16,6 +16,7 @@ import { deviceOptions, openChosenDevice } from "./device.ts";
 import { type SelfTest, selfTest } from "../src/records/self_test.ts";
 import { measurePeaks, type Peaks, type Rate, readPeaks, writePeaks } from "../src/records/peaks.ts";
 import { measureSpeed } from "../src/records/speed.ts";
+import { improved, readTuning, type Tuned } from "../src/tune/tuning.ts";
 import { formatBytes, formatRate } from "./format.ts";
 import { byHand, readOsRelease } from "./mesa.mjs";
 import { SUMMARIES } from "./summaries.ts";
@@ -83,9 +84,11 @@ export const verb = defineVerb({
     );
     const peaks = await peaksOf(host, device, values.peaks === true, (line) => note(`doctor: ${line}`));
     for (const line of peaks ? showPeaks(peaks) : []) row("peaks", line);
+    const tuned = await readTuning(host, device, (line) => note(`doctor: ${line}`));
+    row("tuning", showTuning(tuned));
     const advice = advise(device, tests, peaks);
     for (const line of advice) row("advice", line);
-    printJson({ ...machine, adapters: names, adapter, selfTest: tests, speed, peaks, advice });
+    printJson({ ...machine, adapters: names, adapter, selfTest: tests, speed, peaks, tuned, advice });
     device.dispose();
     return tests.every((test) => test.pass) ? 0 : 1;
   },
@@ -190,6 +193,13 @@ function showPeaks(peaks: Peaks): string[] {
     line("upload", "upload", upload, "B/s"),
     line("readback", "readback", readback, "B/s"),
   ].filter((each) => each !== false);
+}
+
+/** Whether kernels are launched otherwise than by default. */
+function showTuning(tuned: readonly Tuned[]): string {
+  if (tuned.length === 0)
+    return "none: kernels are launched by default; `wavegate tune` measures what is faster here";
+  return `${improved(tuned).length} of ${tuned.length} classes of shapes are launched otherwise than by default`;
 }
 
 const showSpread = (spread: number | undefined): string =>

@@ -9,6 +9,7 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { trainingLines } from "../src/speech/training/overlap.ts";
+import { useRecorded } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { SUMMARIES } from "./summaries.ts";
@@ -74,10 +75,12 @@ async function answer(
   host: Host,
   model: EmotionModel,
   { name, test }: Fold,
-  { values, progress }: Context<typeof options>,
+  { values, progress, note }: Context<typeof options>,
   onProblem: (problem: Problem) => void,
 ): Promise<Answer[]> {
   const device = await openChosenDevice(host, values);
+  // As the dev set was scored, whatever was tuned since.
+  await useRecorded(host, device, model.path, (line) => note(`evaluate: ${line}`));
   const bar = progress("evaluating", test.length, { unit: "clips" });
   try {
     const answers = await evaluateModel(host, device, model, test, {

@@ -1,5 +1,5 @@
 /** `wavegate isa`: what kernels become on GPUs that are not here. docs/isa.md tells how. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { currentHost } from "../src/host/current.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatTable } from "./format.ts";
@@ -7,7 +7,7 @@ import type { Values } from "./isa/child.ts";
 import { MissingError } from "./isa/environment.ts";
 import { type IsaKernel, type IsaReport, isa } from "./isa/isa.ts";
 import { hottestLoop, type Kind, type Mix, totalOf } from "./isa/listing.ts";
-import { partsOf, readTable, shortVariants, tableOf, withTable, writeTable } from "./isa/table.ts";
+import { partsOf, readTable, shortVariants, tableOf, tablePage, writeTable } from "./isa/table.ts";
 import { LISTED, TARGETS, targetOf } from "./isa/targets.ts";
 import { SUMMARIES } from "./summaries.ts";
 
@@ -31,7 +31,7 @@ export const verb = defineVerb({
     wgsl: { type: "string", value: "FILE", help: "a kernel of yours instead" },
     entry: { type: "string", value: "NAME", multiple: true, help: "its entry points (all)" },
     asm: { type: "boolean", help: "also the instructions of the inner loop" },
-    write: { type: "boolean", help: "in a checkout: all kernels into the table of docs/isa.md" },
+    write: { type: "boolean", help: "in a checkout: all kernels into tools/isa/table.md" },
   },
   operands: { max: 100 },
   async main({ values, operands, print, printJson, note }) {
@@ -121,7 +121,7 @@ const showCode = (kernel: IsaKernel): string[] => [
 
 /** Puts the figures of all kernels on all listed targets into the table; those that cannot be had here stay as they were. */
 async function write(note: (line: string) => void): Promise<number> {
-  const page = new URL("../docs/isa.md", import.meta.url);
+  const page = new URL("isa/table.md", import.meta.url);
   if (!import.meta.url.endsWith(".ts") || !existsSync(page))
     throw new UsageError("Cannot --write: the table stands in a checkout of the project alone");
   const host = await currentHost();
@@ -136,7 +136,7 @@ async function write(note: (line: string) => void): Promise<number> {
     }
   }
   writeTable(table);
-  writeFileSync(page, withTable(readFileSync(page, "utf8"), table));
+  writeFileSync(page, tablePage(table));
   return 0;
 }
 

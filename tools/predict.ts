@@ -7,7 +7,7 @@ import { type FoundRecording, findRecordings } from "../src/speech/predict/recor
 import { openModelFolder, requireSpeechEncoder, type SpeechModel } from "../src/speech/system/folder.ts";
 import type { Recognition } from "../src/speech/system/recognizer.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
-import { deviceOptions, openChosenDevice } from "./device.ts";
+import { deviceOptions, openTunedDevice, tuningOptions } from "./device.ts";
 import { formatSeconds } from "./format.ts";
 import { firstLine, onOneLine } from "./output.ts";
 import { SUMMARIES } from "./summaries.ts";
@@ -18,6 +18,7 @@ const UNTRAINED =
 const options = {
   model: { type: "string", value: "DIR", help: "model folder; by default the bundled one" },
   ...deviceOptions,
+  ...tuningOptions,
   dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
   beam: { type: "count", value: "N", help: "beam search of this width; greedy without" },
   batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
@@ -65,7 +66,7 @@ async function recogniseAll(
     const { dtype, beam, batch } = values;
     const done = await predict(host, model, found, {
       ...{ dtype, beam, batch },
-      openDevice: () => openChosenDevice(host, values),
+      openDevice: () => openTunedDevice(host, values, (line) => note(`predict: ${line}`)),
       onOpen: () => {
         if (model.path === bundled("demo")) note(UNTRAINED);
       },

@@ -1,9 +1,6 @@
 /** wavegate profile: what every kernel of a workload takes, beside what the adapter could do; and two profiles compared. */
-import { bundled } from "../src/host/bundled_model.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
-import { MAX_SECONDS, readWav, SAMPLE_RATE } from "../src/io/audio.ts";
-import { readJson } from "../src/io/config.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
 import { diffProfiles } from "../src/profile/diff.ts";
 import { measureProfile } from "../src/profile/measure.ts";
@@ -11,21 +8,12 @@ import { profilePage } from "../src/profile/page.ts";
 import { readProfile } from "../src/profile/read.ts";
 import { chromeTrace } from "../src/profile/trace.ts";
 import { readPeaks } from "../src/records/peaks.ts";
-import { PRESETS, type PresetName } from "../src/speech/recipes/presets.ts";
-import { SYSTEMS } from "../src/speech/recipes/systems.ts";
-import {
-  forwardWorkload,
-  minSamplesOf,
-  noiseOf,
-  recognitionWorkload,
-  type Workload,
-} from "../src/speech/system/profile.ts";
-import { stepWorkload } from "../src/speech/training/step_workload.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { commitOf } from "./commit.ts";
-import { deviceOptions, openChosenDevice } from "./device.ts";
+import { openTunedDevice, tuningOptions } from "./device.ts";
 import { showDiff, showProfile } from "./profile/show.ts";
 import { SUMMARIES } from "./summaries.ts";
+import { checkOperands, chooseWorkload, workloadOptions } from "./workload.ts";
 
 export const verb = defineVerb({
   name: "profile",
@@ -36,29 +24,9 @@ export const verb = defineVerb({
        wavegate profile diff A.json B.json   (two that --save wrote)`,
   example: "wavegate profile train --preset small --save before.json --trace trace.json",
   options: {
-    ...deviceOptions,
+    ...workloadOptions,
+    ...tuningOptions,
     runs: { type: "count", value: "N", default: 5, help: "runs that are measured" },
-    dtype: {
-      type: "string",
-      choices: ["f32", "f16"],
-      help: "storage of the weights; train: what products read (f32)",
-    },
-    seconds: { type: "number", value: "N", default: 3, help: "length of the noise that is encoded" },
-    recording: { type: "string", value: "WAV", help: "predict: a recording instead of noise" },
-    tokens: { type: "count", value: "N", default: 32, help: "subwords that are read; not of predict" },
-    batch: { type: "count", value: "N", default: 2, help: "train: recordings of a batch" },
-    preset: {
-      type: "string",
-      choices: Object.keys(PRESETS) as PresetName[],
-      default: "small",
-      help: "train: recipe",
-    },
-    system: {
-      type: "string",
-      choices: Object.keys(SYSTEMS),
-      default: "both-cmgi",
-      help: "train: modalities and fusion, without FOLDER",
-    },
     detail: { type: "boolean", help: "every layer by itself, and all kernels" },
     save: { type: "string", value: "FILE", help: "also the whole profile as JSON, for profile diff" },
     trace: { type: "string", value: "FILE", help: "also every dispatch, for Perfetto or chrome://tracing" },
@@ -69,16 +37,13 @@ export const verb = defineVerb({
     const [mode, ...rest] = context.operands;
     const host = await currentHost();
     if (mode === "diff") return await diff(host, rest, context);
-    const most = mode === "predict" || mode === "train" ? 2 : 1;
-    if (context.operands.length > most)
-      throw new UsageError(`Cannot read "${context.operands[most]}": one argument too many`);
+    checkOperands(context.operands);
     await profile(host, context);
     return 0;
   },
 });
 
 type Run = Context<typeof verb.options>;
-type Options = Record<string, string | number>;
 
 /** Compares two profiles that were saved. */
 async function diff(host: Host, paths: readonly string[], { print, printJson }: Run): Promise<number> {
@@ -97,11 +62,13 @@ async function profile(
 ): Promise<void> {
   for (const path of [values.save, values.trace, values.html])
     if (path !== undefined) await checkWritable(host, path);
-  const { name, workload, options } = await choose(host, values, operands, (line) =>
-    note(`profile: ${line}`),
-  );
+  const onNote = (line: string) => note(`profile: ${line}`);
+  const openDevice = () => openTunedDevice(host, values, onNote);
+  const { name, workload, options } = await chooseWorkload(host, values, operands, { openDevice, onNote });
   const { device } = workload;
-  const peaks = await readPeaks(host, device, (line) => note(`profile: ${line}`));
+  const tuned = device.choices.list.length;
+  if (tuned > 0) onNote(`${tuned} launch choices are tuned for this adapter; --no-tune takes the defaults`);
+  const peaks = await readPeaks(host, device, onNote);
   const bar = progress("profile", 2 + 2 * values.runs, { unit: "runs" });
   const { profile: found, warmUp } = await measureProfile(device, workload.run, {
     ...{ runs: values.runs, detail: values.detail, command: `profile ${name}`, options, peaks },
@@ -123,51 +90,6 @@ async function profile(
   }
   printJson(found);
   workload.dispose();
-}
-
-/** The workload that the command line names. `options` are those that it depends on: profiles of others are not compared. */
-async function choose(
-  host: Host,
-  values: Run["values"],
-  [mode, second]: readonly string[],
-  onNote: (line: string) => void,
-): Promise<{ name: string; workload: Workload; options: Options }> {
-  const { seconds, tokens, batch, preset, system, dtype, recording } = values;
-  const openDevice = () => openChosenDevice(host, values);
-  if (recording !== undefined && mode !== "predict")
-    throw new UsageError("Cannot use --recording: only profile predict takes one");
-  if (mode === "train") {
-    const samples = await samplesOf(host, second, seconds);
-    const given = { preset, system, folder: second, batch, samples, tokens, precision: dtype, openDevice };
-    const workload = await stepWorkload(host, given);
-    const of: Options = second === undefined ? { preset, system } : { preset, folder: second };
-    return { name: "train", workload, options: { ...of, seconds, tokens, batch, dtype: dtype ?? "recipe" } };
-  }
-  const folder = (mode === "predict" ? second : mode) ?? bundled("default") ?? bundled("demo");
-  if (!folder) throw new UsageError("Cannot run without FOLDER: no model is bundled");
-  if (mode === "predict") {
-    const audio =
-      recording === undefined
-        ? noiseOf(await samplesOf(host, folder, seconds))
-        : (await readWav(host, recording)).samples;
-    const workload = await recognitionWorkload(host, folder, audio, { openDevice, dtype });
-    const of: Options = recording === undefined ? { seconds } : { recording };
-    return { name: "predict", workload, options: { folder, ...of, dtype: dtype ?? "f32" } };
-  }
-  const samples = await samplesOf(host, folder, seconds);
-  const workload = await forwardWorkload(host, folder, { samples, tokens, dtype, openDevice, onNote });
-  return { name: "FOLDER", workload, options: { folder, seconds, tokens, dtype: dtype ?? "f32" } };
-}
-
-/** Number of samples of so many seconds. Throws a UsageError where that is too short for the folder's encoder, or too long. */
-async function samplesOf(host: Host, folder: string | undefined, seconds: number): Promise<number> {
-  const path = `${folder}/config.json`;
-  const least = folder === undefined ? 1 : minSamplesOf(await readJson(host, path), path);
-  const samples = Math.round(seconds * SAMPLE_RATE);
-  if (samples >= least && seconds <= MAX_SECONDS) return samples;
-  throw new UsageError(
-    `Cannot read --seconds ${seconds}: it is a number from ${least / SAMPLE_RATE} to ${MAX_SECONDS}`,
-  );
 }
 
 if (isMain(import.meta)) await runVerb(verb);

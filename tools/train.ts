@@ -15,8 +15,9 @@ import {
 } from "../src/speech/training/prepare_run.ts";
 import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
+import { LAUNCH_FILE } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
-import { deviceOptions, openChosenDevice } from "./device.ts";
+import { deviceOptions, openChosenDevice, openTunedDevice, tuningOptions } from "./device.ts";
 import { formatSeconds } from "./format.ts";
 import { SUMMARIES } from "./summaries.ts";
 import { display } from "./train/display.ts";
@@ -62,6 +63,7 @@ export const verb = defineVerb({
     },
     resume: { type: "boolean", help: "go on with the run in --out" },
     ...deviceOptions,
+    ...tuningOptions,
   },
   async main(context): Promise<number | undefined> {
     const { values, note: onNote, signal } = context;
@@ -71,7 +73,10 @@ export const verb = defineVerb({
     const path = withoutSlash(out);
     const planned = resume ? await resumedRunOf(host, path, values) : newRunOf(values, onNote);
     const { config, data } = await prepareRun(host, path, planned, { onNote, signal });
-    const device = await openChosenDevice(host, values);
+    // A run that goes on takes the choices that it began with.
+    const device = resume
+      ? await openChosenDevice(host, values)
+      : await openTunedDevice(host, values, onNote);
     await host.makeDirectory(path);
     const lock = host.lock(path, "train in");
     try {
@@ -102,9 +107,9 @@ function newRunOf(values: Values, onNote: (line: string) => void): PlannedRun {
 
 /** The run in `path`. The command line may change only where its corpus is. */
 async function resumedRunOf(host: Host, path: string, values: Values): Promise<PlannedRun> {
-  for (const name of ["system", "fold", "stage", "preset", "hubert", "bert", "set"] as const) {
+  for (const name of ["system", "fold", "stage", "preset", "hubert", "bert", "set", "no-tune"] as const) {
     const value = values[name];
-    if (value !== undefined && !(Array.isArray(value) && value.length === 0))
+    if (value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0))
       throw new UsageError(`Cannot change a run with --${name}: it goes on as it began`);
   }
   return resumedRun(host, path, values.data === undefined ? undefined : resolve(values.data));
@@ -121,6 +126,8 @@ async function train(
   const begin = performance.now();
   try {
     run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
+    const tuned = device.choices.list.length;
+    if (!resume && tuned > 0) run.log(`${tuned} launch choices are tuned: ${LAUNCH_FILE} records them`);
     if (data) run.log(splitLine(options.config, data));
     for (const problem of data?.examined.problems ?? []) run.log(`problem: ${problemLine(problem)}`);
     const finished = await trainRun({ ...options, ...shown.handlers });

@@ -6,6 +6,7 @@
 import type { GpuOptions, Host } from "../host/host.ts";
 import { type DeviceInfo, describe, MATRIX_FEATURES } from "./adapter.ts";
 import { BindGroups } from "./bind_groups.ts";
+import { Choices } from "./choices.ts";
 import { describeRun, type Place, type PlannedDispatch } from "./cost.ts";
 import { checkOptions, describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "./kernel.ts";
@@ -139,6 +140,8 @@ export class Device {
   readonly kernels: KernelLibrary;
   /** Bind groups that are kept for the next dispatch of the same pipeline and buffers. */
   readonly bindGroups: BindGroups = new BindGroups();
+  /** What is chosen in place of the defaults by which kernels are launched. */
+  readonly choices: Choices = new Choices();
   /** GPU objects made since the device was opened; a repeated forward must add none. */
   readonly counters: { pipelines: number; bindGroups: number } = { pipelines: 0, bindGroups: 0 };
   /** Is called for every dispatch, view and write. A tape sets it while it runs. */

@@ -4,6 +4,7 @@
  * last bits of results; never more than that.
  */
 import type { DeviceInfo, MatrixConfig } from "./adapter.ts";
+import type { Choices, LaunchValue } from "./choices.ts";
 import { checkTile, GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
 import type { Grid, Variant } from "./kernel.ts";
 import type { Flags } from "./wgsl.ts";
@@ -29,7 +30,8 @@ const THREADS_8: Threads = { WG: 8 };
 const THREADS_64: Threads = { WG: 64 };
 const THREADS_256: Threads = { WG: 256 };
 
-const narrow = ({ path, cpu }: DeviceInfo): boolean => path === "cpu" || (path === "subgroups" && cpu);
+/** Whether workgroups are narrow: for adapters that run each on one core. */
+export const narrow = ({ path, cpu }: DeviceInfo): boolean => path === "cpu" || (path === "subgroups" && cpu);
 
 /** Kernels in which each thread computes values of its own. */
 const alone = () => THREADS_64;
@@ -38,23 +40,30 @@ const alone = () => THREADS_64;
 const MANY_QUADS = 2 ** 15;
 const QUADS_A_THREAD = 4;
 
+/** Threads of a workgroup, and the quads that each takes. */
+type Quads = Threads & { readonly QUADS: number };
+
 /** Kernels in which each thread computes quads of its own, QUADS of them. */
-const pointwise = (on: DeviceInfo, { quads }: { quads: number }) => ({
-  ...THREADS_64,
-  QUADS: narrow(on) || quads < MANY_QUADS ? 1 : QUADS_A_THREAD,
-});
+const pointwise = (on: DeviceInfo, { quads }: { quads: number }, chosen?: Quads): Quads =>
+  chosen ?? { ...THREADS_64, QUADS: narrow(on) || quads < MANY_QUADS ? 1 : QUADS_A_THREAD };
 /** Kernels in which a workgroup computes one row. */
 const byRow = (on: DeviceInfo) => (narrow(on) ? THREADS_8 : THREADS_64);
+
+/** N rows of C numbers. */
+type Rows = { readonly N: number; readonly C: number };
 
 /** Elements of a row that a GPU's thread keeps in registers at most: vec4s of which Intel, of 32 lanes, spills none. */
 const MOST_HELD = 4;
 
 /** As byRow(); a GPU holds a row of C numbers in registers, by vec4 if `vec`, where it is short enough. */
-function heldRow(on: DeviceInfo, C: number, vec: boolean, most = MOST_HELD) {
-  const { WG } = byRow(on);
+function heldRow(on: DeviceInfo, C: number, vec: boolean, most = MOST_HELD, chosen?: Threads) {
+  const { WG } = chosen ?? byRow(on);
   const each = Math.ceil((vec ? C / 4 : C) / WG);
   return { overrides: { WG }, flags: { vec, HELD: narrow(on) || each > most ? 0 : each } };
 }
+
+/** Parts that a sum is split into, each of workgroups of its own. */
+type Parts = { readonly parts: number };
 
 /** Parts of a sum over `rows` rows: enough workgroups where there are many rows. A GPU needs more to be busy. */
 const partsOf = (on: DeviceInfo, rows: number): number => {
@@ -65,7 +74,7 @@ const partsOf = (on: DeviceInfo, rows: number): number => {
 /** Keys or queries that attention without tiles takes at once; its kernels have as many registers for their scores. */
 const ATTENTION_KEYS = 16;
 /** How kernels/lib/attention_tiles.wgsl shares out its work. */
-interface AttentionTile {
+export interface AttentionTile {
   /** Most quads of an output row that a thread holds, of each of its 4 rows: 1 to 4. A wider head is cut into slices. */
   readonly quads: number;
   /** Quads of a row that are multiplied at once: 8 where they divide a head, or else 4. */
@@ -79,12 +88,12 @@ interface AttentionTile {
 }
 
 /** Tiles to choose among. The second leaves Intel, whose threads have 128 registers in subgroups of 16, without spills. */
-const ATTENTION_TILES = [
+export const ATTENTION_TILES = [
   { quads: 4, chunk: 8, ahead: true, rolled: false },
   { quads: 2, chunk: 4, ahead: false, rolled: true },
 ] as const satisfies readonly AttentionTile[];
 
-function attentionTile({ vendor, subgroupSizes }: DeviceInfo): AttentionTile {
+export function attentionTile({ vendor, subgroupSizes }: DeviceInfo): AttentionTile {
   const [large, small] = ATTENTION_TILES;
   if (vendor !== "intel") return large;
   return subgroupSizes.includes(16) ? { ...small, subgroup: 16 } : small;
@@ -105,13 +114,16 @@ type Overrides = Readonly<Record<string, number>>;
 const NONE: Overrides = {};
 const NO_TILES = attentionSlices(ATTENTION_TILES[0], 8).flags;
 
+/** Heads of D numbers, of all samples together, in each of which Tq queries meet Tk keys. */
+type Heads = { readonly D: number; readonly heads?: number; readonly Tq?: number; readonly Tk?: number };
+
 /**
  * Attention with heads as wide as `D`. `rows`: queries or keys that a workgroup takes; `slices`: workgroups that share a head;
  * `kv`: 2 where the gradients of keys and of values are workgroups of their own.
  */
-function attention(on: DeviceInfo, { D }: { D: number }) {
+function attention(on: DeviceInfo, { D }: Heads, chosen?: AttentionTile) {
   if (on.path === "portable") {
-    const tile = attentionTile(on);
+    const tile = chosen ?? attentionTile(on);
     const { slices, flags } = attentionSlices(tile, Math.ceil(D / 4));
     return {
       ...{ rows: 32, slices, kv: 2, overrides: NONE },
@@ -139,8 +151,8 @@ function rowsPerSubgroup(M: number, transA: boolean, transB: boolean, lanes: num
   return transB && M >= 256 ? 32 : 16;
 }
 
-/** A product for which a tile is chosen. */
-interface Product {
+/** A product for which a tile, or rows, are chosen. */
+export interface Product {
   readonly M: number;
   readonly N: number;
   readonly K: number;
@@ -149,10 +161,18 @@ interface Product {
   readonly transB?: boolean;
   /** In place of the choice. */
   readonly tile?: GemmTile;
+  /** What B is stored as. */
+  readonly W?: string;
+}
+
+/** How the rows of A come into the lanes of a subgroup, by HELD at a time. */
+export function lanesOf(lanes: number, ROWS: number, transA: boolean) {
+  const HELD = transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
+  return { HELD, LOADS: (transA ? ROWS / 4 : ROWS) / HELD };
 }
 
 /** Workgroups that keep a GPU busy, and the fewest k's that repay adding up one more slice. */
-const BUSY = 128;
+export const BUSY = 128;
 const FEWEST_K = 256;
 
 /**
@@ -179,11 +199,11 @@ const NO_LANES = { ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
 const NO_TILE = tileFlags(GEMM_TILES.usual);
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
-function matmul(on: DeviceInfo, product: Product) {
+function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly ROWS: number }) {
   const { M, K, transA = false, transB = false } = product;
   if (on.path !== "subgroups") {
     if (product.tile) checkTile(product.tile, on.subgroupSizes);
-    const tile = product.tile ?? gemmTile(on, product);
+    const tile = product.tile ?? (chosen && "BM" in chosen ? chosen : gemmTile(on, product));
     const sliceK = Math.max(1, Math.ceil(K / tile.splitK / tile.BK)) * tile.BK;
     const splits = Math.max(1, Math.ceil(K / sliceK));
     return {
@@ -195,13 +215,18 @@ function matmul(on: DeviceInfo, product: Product) {
   if (product.tile)
     throw new Error("Cannot take a tile on path subgroups: lanes hold its products, path portable has tiles");
   const lanes = on.subgroup;
-  const ROWS = rowsPerSubgroup(M, transA, transB, lanes);
-  const HELD = transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
-  const LOADS = (transA ? ROWS / 4 : ROWS) / HELD;
+  const ROWS = chosen && "ROWS" in chosen ? chosen.ROWS : rowsPerSubgroup(M, transA, transB, lanes);
   return {
     ...{ rows: ROWS, columns: 4 * lanes, splits: 1, sliceK: K },
     enables: ["subgroups"],
-    flags: { ...NO_TILE, subgroups: true, ROWS, LANES: lanes, HELD, LOADS, LAST: ROWS - 1 },
+    flags: {
+      ...NO_TILE,
+      subgroups: true,
+      ROWS,
+      LANES: lanes,
+      ...lanesOf(lanes, ROWS, transA),
+      LAST: ROWS - 1,
+    },
   };
 }
 
@@ -241,22 +266,27 @@ function matrixLanes({ subgroup, subgroupSizes, vendor }: DeviceInfo, N: number)
   return subgroupSizes.includes(wanted) ? wanted : subgroupSizes[0];
 }
 
-interface Matrices {
+export interface Matrices {
   readonly M: number;
   readonly N: number;
+  readonly K?: number;
   readonly batch?: number;
   readonly transA?: boolean;
   readonly transB?: boolean;
+  /** As Product.W. */
+  readonly W?: string;
 }
 
 /** As matmul(), by subgroup matrices. */
-function matmulMatrices(on: DeviceInfo, sizes: Matrices) {
+function matmulMatrices(on: DeviceInfo, sizes: Matrices, chosen?: MatrixTile) {
   const { M, N, batch = 1 } = sizes;
   const config = on.matrices[0];
   const groups = ({ SM, SN, rows, columns }: MatrixTile) =>
     batch * Math.ceil(M / (SM * rows)) * Math.ceil(N / (SN * columns));
   const tile =
-    MATRIX_TILES.find((each) => groups(each) >= ENOUGH_WORKGROUPS) ?? MATRIX_TILES[MATRIX_TILES.length - 1];
+    chosen ??
+    MATRIX_TILES.find((each) => groups(each) >= ENOUGH_WORKGROUPS) ??
+    MATRIX_TILES[MATRIX_TILES.length - 1];
   return matrixTile(on, config, tile, sizes);
 }
 
@@ -308,39 +338,43 @@ const TABLE = {
   embedding: byRow,
   frames: alone,
   group_norm: groupNorm,
-  layer_norm: (on: DeviceInfo, { C }: { C: number }) => heldRow(on, C, C % 4 === 0),
-  "layer_norm.backward_params": (on: DeviceInfo, { N }: { N: number }) => ({ parts: partsOf(on, N) }),
+  layer_norm: (on: DeviceInfo, { C }: Rows, chosen?: Threads) =>
+    heldRow(on, C, C % 4 === 0, MOST_HELD, chosen),
+  "layer_norm.backward_params": (on: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
+    chosen ?? { parts: partsOf(on, N) },
   matmul,
   matmul_matrices: matmulMatrices,
   mse: pointwise,
   /** Quads that one workgroup adds up. */
   "mse.sums": () => ({ step: 1024 }),
   /** Adam has four values an element: half as many quads a thread as elsewhere. */
-  optimizer: (on: DeviceInfo, sizes: { quads: number }) => ({
-    ...(narrow(on) ? THREADS_8 : THREADS_256),
-    QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2),
-  }),
+  optimizer: (on: DeviceInfo, sizes: { quads: number }, chosen?: Quads): Quads =>
+    chosen ?? {
+      ...(narrow(on) ? THREADS_8 : THREADS_256),
+      QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2),
+    },
   /** Parts of a sum of squares, each of a workgroup. A GPU gets by size what keeps it busy; `vec` adds quads. */
   "optimizer.squares": (on: DeviceInfo, { quads }: { quads: number }) =>
     narrow(on)
       ? { parts: 64, vec: false }
       : { parts: Math.max(1, Math.min(256, Math.ceil(quads / 4096))), vec: true },
   reduce: byRow,
-  "reduce.columns": (on: DeviceInfo, { rows }: { rows: number }) => ({ parts: partsOf(on, rows) }),
-  "reduce.dots": (_: DeviceInfo, { size }: { size: number }) => ({
-    parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))),
-  }),
+  "reduce.columns": (on: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
+    chosen ?? { parts: partsOf(on, rows) },
+  "reduce.dots": (_: DeviceInfo, { size }: { size: number }, chosen?: Parts) =>
+    chosen ?? { parts: Math.max(1, Math.min(256, Math.ceil(size / 4096))) },
   sigmoid_gate: alone,
-  softmax: (on: DeviceInfo, { C }: { C: number }) => heldRow(on, C, C % 4 === 0 && !narrow(on), 2),
+  softmax: (on: DeviceInfo, { C }: Rows, chosen?: Threads) =>
+    heldRow(on, C, C % 4 === 0 && !narrow(on), 2, chosen),
   softplus: pointwise,
   weight_norm: alone,
-  "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }) => ({
-    parts: Math.min(64, Math.ceil(rows / 64)),
-  }),
+  "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
+    chosen ?? { parts: Math.min(64, Math.ceil(rows / 64)) },
 };
 
 type Table = typeof TABLE;
-type Choice = keyof Table;
+/** An entry of the table. */
+export type Choice = keyof Table;
 /** A kernel of the package: each has its entry in the table. */
 export type KernelName = Exclude<Choice, `${string}.${string}`>;
 
@@ -348,22 +382,26 @@ export type KernelName = Exclude<Choice, `${string}.${string}`>;
 export const KERNELS = Object.keys(TABLE).filter((name) => !name.includes(".")) as readonly KernelName[];
 
 /** What a choice depends on besides the device: sizes by name, for most nothing. */
-type Sizes<C extends Choice> = Parameters<Table[C]> extends [unknown, infer S] ? [sizes: S] : [];
+type Sizes<C extends Choice> = Parameters<Table[C]> extends [unknown, infer S, unknown?] ? [sizes: S] : [];
 
-/** How to launch `choice`, a kernel or an entry point of one, on this device. */
+/** How to launch `choice`, a kernel or an entry point of one, on this device: by the device's choices, or by default. */
 export function launch<C extends Choice>(
-  device: { readonly info: DeviceInfo },
+  { info, choices }: { readonly info: DeviceInfo; readonly choices?: Pick<Choices, "valueFor"> },
   choice: C,
   ...sizes: Sizes<C>
 ): ReturnType<Table[C]> {
-  const choose = TABLE[choice] as (on: DeviceInfo, sizes?: unknown) => ReturnType<Table[C]>;
-  return choose(device.info, sizes[0]);
+  const choose = TABLE[choice] as (
+    on: DeviceInfo,
+    sizes?: unknown,
+    chosen?: LaunchValue,
+  ) => ReturnType<Table[C]>;
+  return choose(info, sizes[0], choices?.valueFor(choice, sizes[0]));
 }
 
 /** Grid and variant of a kernel whose threads take QUADS quads each, WG apart; see lib/quads.wgsl. */
 export function overQuads(
   quads: number,
-  { WG, QUADS }: Threads & { readonly QUADS: number },
+  { WG, QUADS }: Quads,
   flags: Flags = {},
 ): { readonly grid: Grid; readonly variant: Variant } {
   return { grid: gridFor(quads, WG * QUADS), variant: { flags: { QUADS, ...flags }, overrides: { WG } } };

@@ -7,6 +7,7 @@ import {
   excerpt,
   expand,
   fits,
+  included,
   type Flags,
   type Interface,
   outputsOf,
@@ -153,6 +154,11 @@ export class KernelLibrary {
       this.#outputs.set(kernel, names);
     }
     return names;
+  }
+
+  /** A kernel's source with all that it includes, without comments: where it is another, so is the kernel. */
+  textOf(kernel: string): string {
+    return included(this.#source(kernel), this.#sources);
   }
 
   /** Records one dispatch, compiling the pipeline first where it is new. Inside precompile() it only notes the pipeline. */

@@ -74,6 +74,10 @@ function include(text: string, library: ReadonlyMap<string, string>, depth = 0):
   return included;
 }
 
+/** A source with all that it includes, without comments. */
+export const included = (source: string, library: ReadonlyMap<string, string>): string =>
+  include(stripComments(source), library);
+
 function unroll(text: string, flags: Flags): string {
   const block =
     /^[ \t]*#unroll (\w+) (\w+)[ \t]*\n((?:(?!^[ \t]*#(?:unroll|endunroll))[^\n]*\n)*)^[ \t]*#endunroll[ \t]*$/gm;
@@ -100,7 +104,7 @@ export function expand(
   kernel: string,
 ): string {
   try {
-    const text = include(stripComments(source), library);
+    const text = included(source, library);
     checkFlags(text, flags);
     return fill(unroll(text, flags), flags);
   } catch (error) {

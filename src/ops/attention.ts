@@ -192,7 +192,8 @@ function run(
     throw new RangeError(`Cannot run ${op}: ${Tq} queries meet ${Tk} keys, both must be at least 1`);
   const device = q.tensor.device;
   const vec = D % 4 === 0;
-  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", { D });
+  const sizes = { D, heads: B * H, Tq, Tk };
+  const { rows, slices, kv, overrides, enables, flags } = launch(device, "attention", sizes);
   const variant: Variant = {
     flags: { enables: enables.map((name) => `enable ${name};`).join(" "), vec, X: "f32", ...flags },
     overrides,

@@ -48,7 +48,7 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
   if (activation && isRecording(x.device) && [x, w, b].some(isTracked))
     return activate(layerNorm(x, w, b, eps), activation);
   const N = rowsOf(x.shape);
-  const { flags, overrides } = launch(x.device, "layer_norm", { C });
+  const { flags, overrides } = launch(x.device, "layer_norm", { N, C });
   const variant = { flags: { activated: code > 0, ...flags, ...elementFlags(x) }, overrides };
   const dims = { N, C: flags.vec ? C / 4 : C, width: C, eps, activation: code, step: 0 };
   const y = x.like(x.shape, x.dtype);

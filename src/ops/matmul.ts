@@ -87,8 +87,9 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   };
   const given = { vec, transA, transB, mappedB };
 
+  const sizes = { M, N, K, batch, transA, transB, W: b.dtype };
   if (usesMatrices(y.device, b, p)) {
-    const { rows, columns, flags } = launch(y.device, "matmul_matrices", p);
+    const { rows, columns, flags } = launch(y.device, "matmul_matrices", sizes);
     const tail = { bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y };
     matrices.run("forward", { a, b, ...tail }, dims, [Math.ceil(N / columns), Math.ceil(M / rows), batch], {
       flags: { ...given, wholeQuads: vec && !transA, X: a.dtype, W: b.dtype, Y: y.dtype, ...flags },
@@ -96,7 +97,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     return;
   }
 
-  const tile = launch(y.device, "matmul", p);
+  const tile = launch(y.device, "matmul", { ...sizes, tile: p.tile });
   const { splits, sliceK } = tile;
   const flags = {
     ...given,

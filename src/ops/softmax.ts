@@ -94,7 +94,7 @@ export function attentionProbabilities(scores: Tensor, keyMask: Tensor | undefin
 function run(x: Tensor, scale: number, log: boolean, mask?: Mask): Tensor {
   const N = rowsOf(x.shape);
   const C = x.shape.at(-1) ?? 1;
-  const { flags, overrides } = launch(x.device, "softmax", { C });
+  const { flags, overrides } = launch(x.device, "softmax", { N, C });
   const dims = {
     N,
     C: flags.vec ? C / 4 : C,

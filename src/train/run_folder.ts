@@ -1,5 +1,5 @@
 /**
- * RUN: config.json, metrics.jsonl, log.txt, TensorBoard events, checkpoints/, best/, model/.
+ * RUN: config.json, launch.json, metrics.jsonl, log.txt, TensorBoard events, checkpoints/, best/, model/.
  *
  * A checkpoint is a model folder with the optimiser's state and state.json. It is made under another name, NAME.partial,
  * with state.json last, and then renamed: the process may be killed at any moment. The state says how long the other
@@ -126,7 +126,7 @@ export class RunFolder {
     await sweep(
       host,
       path,
-      /^(config\.json|metrics\.jsonl|events\.out\.tfevents\.wavegate)\.[0-9a-f]{12}\.tmp$/,
+      /^(config\.json|launch\.json|metrics\.jsonl|events\.out\.tfevents\.wavegate)\.[0-9a-f]{12}\.tmp$/,
     );
     // Of one that goes on without rewind(), the next checkpoint would count too few bytes and a later rewind() cut them off.
     for (const file of [run.#metrics, run.#events]) await file.measure();

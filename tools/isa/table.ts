@@ -1,4 +1,4 @@
-/** The figures of all kernels as they are committed: table.json for the test, docs/isa.md for people. */
+/** The figures of all kernels as they are committed: table.json for the test, table.md for people. */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { IsaKernel, IsaReport } from "./isa.ts";
 import { totalOf } from "./listing.ts";
@@ -85,14 +85,16 @@ export function shortVariants(lines: readonly string[]): Map<string, string> {
   );
 }
 
-const [BEGIN, END] = ["<!-- begin: tsx tools/isa.ts --write -->", "<!-- end -->"];
-
-/** docs/isa.md with the table put in between its marks. Throws where it has none. */
-export function withTable(text: string, table: Table): string {
-  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`Cannot write docs/isa.md: it lacks ${BEGIN} … ${END}`);
-  return `${text.slice(0, begin + BEGIN.length)}\n\n${markdown(table).join("\n")}\n\n${text.slice(end)}`;
-}
+/** The table as a page. */
+export const tablePage = (table: Table): string =>
+  [
+    "# All kernels on GPUs that are not here",
+    "",
+    "Registers · waves · FMA, and what is spilled; [docs/isa.md](../../docs/isa.md) tells what they are. Made by `tsx tools/isa.ts --write`.",
+    "",
+    ...markdown(table),
+    "",
+  ].join("\n");
 
 function markdown(table: Table): string[] {
   const targets = Object.keys(table);

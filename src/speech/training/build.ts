@@ -14,6 +14,7 @@ import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
 import { noteTruncation } from "./examples.ts";
 import { type StageModels, type StageInputs, stageInputs, openSources, systemJson } from "./stage_inputs.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
+import { LAUNCH_FILE, launchText } from "../../tune/pinned.ts";
 import { toJson } from "../../train/run_folder.ts";
 import type { Task } from "../../train/task.ts";
 import { readSentences, TextTask } from "./text_task.ts";
@@ -111,7 +112,7 @@ function emotionTask(
       architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
     }),
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
-    ...recordFile(record),
+    ...recordFiles(weights.device, record),
   };
   return new EmotionTask({
     ...{ train, dev, batch: options.batch, seed: config.seed },
@@ -135,8 +136,11 @@ function emotionTask(
   });
 }
 
-const recordFile = (record: Provenance | undefined): Record<string, string> =>
-  record ? { [PROVENANCE_FILE]: provenanceText(record) } : {};
+/** What the model was trained on, and how kernels are launched where not by default. */
+const recordFiles = (device: Device, record: Provenance | undefined): Record<string, string> => ({
+  ...(record ? { [PROVENANCE_FILE]: provenanceText(record) } : {}),
+  ...(device.choices.list.length > 0 ? { [LAUNCH_FILE]: launchText(device) } : {}),
+});
 
 /** Most sentences in the dev set of stage 0. */
 const DEV_SENTENCES = 512;
@@ -168,7 +172,11 @@ async function textTask(
     special: new Set([...special.ids, tokenizer.padId, mask]),
     save: async (folder) => {
       const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
-      await writeFiles(host, folder, { ...bertFiles, "config.json": toJson(json), ...recordFile(record) });
+      await writeFiles(host, folder, {
+        ...bertFiles,
+        "config.json": toJson(json),
+        ...recordFiles(weights.device, record),
+      });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },
   });

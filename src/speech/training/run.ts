@@ -9,6 +9,8 @@ import type { StageOptions } from "../../train/stage.ts";
 import type { DevResult } from "../../train/task.ts";
 import type { StageModels } from "./stage_inputs.ts";
 import type { RunFolder } from "../../train/run_folder.ts";
+import { writeWhole } from "../../io/write_whole.ts";
+import { LAUNCH_FILE, launchText, useRecorded } from "../../tune/pinned.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
 import { type Best, openLatest, OtherRunError } from "../../train/state.ts";
 
@@ -45,7 +47,8 @@ export interface RunOptions {
 
 /**
  * Trains the stages of `config` one after the other, or resumes from the newest checkpoint. The best model of the last stage is
- * published in RUN/model. Returns false where it was interrupted.
+ * published in RUN/model. RUN/launch.json records the device's launch choices; a run that is resumed takes these and no others.
+ * Returns false where it was interrupted.
  */
 export async function trainRun(options: RunOptions): Promise<boolean> {
   try {
@@ -61,6 +64,11 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
 async function trainStages(options: RunOptions): Promise<boolean> {
   const { device, run, config, data, resume, signal, onNote, buildStage = build } = options;
   checkPrecision(device, config);
+  if (resume) await useRecorded(run.host, device, run.path, onNote);
+  const launches = `${run.path}/${LAUNCH_FILE}`;
+  // A run that was killed before it wrote them, or that is of an earlier version, has none.
+  if (!resume || (await run.host.kind(launches)) === undefined)
+    await writeWhole(run.host, launches, launchText(device));
   const { train, dev } = split(config, data);
   const of = await identify(config, data?.examined);
   const latest = resume
