@@ -68,7 +68,7 @@ export function note(device: Device, { wall, gpu, gflop, name, relL2, bytes }: T
   });
 }
 
-/** Milliseconds of the dispatches of `record`, by the GPU's clock, `samples` times; undefined where it has none. */
+/** Milliseconds of the dispatches of `record`, by the GPU's clock, `samples` times; undefined where it has none, or nothing to do. */
 export async function gpuTimes(
   device: Device,
   record: () => void,
@@ -79,7 +79,9 @@ export async function gpuTimes(
   for (let i = 0; i < samples; i++) {
     device.startProfile();
     record();
-    times.push((await device.endProfile()).reduce((sum, row) => sum + row.milliseconds, 0));
+    const rows = await device.endProfile();
+    if (rows.length === 0) return undefined;
+    times.push(rows.reduce((sum, row) => sum + row.milliseconds, 0));
   }
   return times;
 }
