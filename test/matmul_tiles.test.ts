@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkTile, GEMM_TILES, type GemmTile, threadsOf, workgroupBytes } from "../src/gpu/gemm_tile.ts";
-import { convert } from "../src/ops/convert.ts";
+import { cast, convert } from "../src/ops/convert.ts";
+import { f16ToF32, f32ToF16 } from "../src/io/dtype.ts";
 import { sizeClass } from "../src/gpu/pool.ts";
 import { full } from "../src/ops/elementwise.ts";
 import type { Gemm } from "../src/ops/gemm.ts";
 import { gemm } from "../src/ops/matmul.ts";
-import { product } from "../src/records/float64.ts";
+import { activations, product } from "../src/records/float64.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
@@ -176,6 +177,32 @@ test("gemm() by tiles converts f16 weights", async (t) => {
     "y",
   );
   y.release();
+});
+
+test("gemm() by tiles adds up f16 in f32 and stores the slopes of an activation, also over slices of K", async (t) => {
+  if (!device.info.f16) return t.skip(`${device.info.name} has no f16`);
+  const { f, slope } = activations.gelu;
+  const rounded = (size: number, seed: number) => f16ToF32(f32ToF16(normal(size, seed)));
+  for (const splitK of [1, 3])
+    for (const [M, N, K] of [
+      [12, 20, 24],
+      [5, 7, 18],
+    ]) {
+      const [a, b] = [rounded(M * K, 1), rounded(N * K, 2)];
+      const sums = product(Float64Array.from(a), Float64Array.from(b), { M, N, K, transB: true });
+      const [y, slopes] = scope(device, () => {
+        const half = (x: Float32Array, shape: number[]) => cast(Tensor.from(device, x, shape), "f16");
+        const [y, slopes] = [Tensor.empty(device, [M, N], "f16"), Tensor.empty(device, [M, N], "f16")];
+        gemm(y, half(a, [M, K]), half(b, [N, K]), {
+          ...{ M, N, K, transB: true, tile: { ...SMALL[0], splitK }, activation: "gelu", slopes },
+          ...{ a: { rowStride: K }, b: { rowStride: K }, y: { rowStride: N } },
+        });
+        return [cast(y, "f32"), cast(slopes, "f32")];
+      });
+      near(await y.read(), sums.map(f), 5e-4, `y of ${[M, N, K]} in ${splitK} slices`);
+      near(await slopes.read(), sums.map(slope), 5e-4, `slopes of ${[M, N, K]} in ${splitK} slices`);
+      for (const t of [y, slopes]) t.release();
+    }
 });
 
 test("tiles fit into what WebGPU grants every device", () => {

@@ -218,7 +218,6 @@ export const records = [
         70,
       ),
       inHalf(selfCase(2, 33, 2, 20, { mask: holes(2, 33) }), ["qkv"]),
-      inHalf(selfCase(1, 19, 2, 7, dropped(0.3, 77)), ["qkv"]),
       selfCase(1, 70, 16, 4),
       selfCase(1, 70, 2, 16, { mask: keys(1, 70, (_, t) => t >= 40), name: "the first tile masked" }),
       selfCase(2, 40, 1, 80, {
@@ -254,7 +253,7 @@ export const records = [
       crossCase(2, 9, 21, 2, 8, dropped(0.3, 12345)),
       crossCase(1, 64, 32, 2, 16),
       crossCase(2, 33, 70, 1, 144, { mask: holes(2, 70), ...dropped(0.2, 5) }),
-      inHalf(crossCase(3, 17, 40, 1, 80, { mask: holes(3, 40) }), ["q", "kv"]),
+      inHalf(crossCase(2, 17, 40, 2, 7, { mask: holes(2, 40), ...dropped(0.3, 77) }), ["q", "kv"]),
     ],
     bench: [
       {
