@@ -20,9 +20,13 @@ test("the adapter can go at least one other path", () => {
   assert.ok(others.length >= 1);
 });
 
+// The two runtimes differ in how they translate a text, not in the sizes that it then works for: Node tries all of them.
+const most = "Deno" in globalThis ? 3 : Number.POSITIVE_INFINITY;
+
 for (const path of others) {
   const device = await testDevice({ path });
-  for (const record of records) testRecord(device, record, ` by path ${path}`);
+  for (const record of records)
+    testRecord(device, { ...record, samples: record.samples.slice(0, most) }, ` by path ${path}`);
 }
 
 test("attention by the tiles of Intel's GPUs agrees with float64", async (t) => {
