@@ -14,7 +14,7 @@ import { cast, halved } from "../src/ops/convert.ts";
 import { add, scale } from "../src/ops/elementwise.ts";
 import { linear, matmul } from "../src/ops/matmul.ts";
 import { sum } from "../src/ops/reduce.ts";
-import { recipeOf } from "../src/speech/recipes/config.ts";
+import { applySettings, checkConfig, recipeOf } from "../src/speech/recipes/config.ts";
 import { trainConfig } from "../src/speech/recipes/presets.ts";
 import { openRecognizer } from "../src/speech/system/recognizer.ts";
 import { resetPeak } from "../src/validate/cost.ts";
@@ -210,6 +210,21 @@ test("f16 activations without the loss scaling of f16 are refused", async () => 
     });
   });
   weights.dispose();
+});
+
+test("a recipe's activations are kept, need precision f16, and are no key of a recipe without them", () => {
+  const config = trainConfig({ preset: "nano", system: "both-cmgi", data: "corpus", fold: 1 });
+  assert.deepEqual(
+    checkConfig(JSON.parse(JSON.stringify(config)), "RUN/config.json"),
+    JSON.parse(JSON.stringify(config)),
+  );
+  const changed = (...settings: string[]) => checkConfig(applySettings(config, settings), "RUN/config.json");
+  const half = changed("stage1.precision=f16", "stage1.activations=f16");
+  assert.equal(recipeOf(half.stage1).activations, "f16");
+  assert.throws(() => changed("stage1.activations=f16"), {
+    message:
+      "Cannot use RUN/config.json: stage1.activations is f16 and stage1.precision f32, but f16 activations need precision f16",
+  });
 });
 
 test("activationsOf() refuses f16 where the device has none, and other dtypes", () => {
