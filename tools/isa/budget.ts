@@ -15,13 +15,15 @@ interface Budget {
 const BUDGETS: Readonly<Record<string, readonly Budget[]>> = {
   "matmul.forward": [
     // Each row of B is looked up where rows come in segments: gradients of convolutions over several samples.
+    { where: { mappedB: true, X: "f16" }, fma: { gfx1201: 58, bmg: 43, sm_90: 66 } },
     { where: { mappedB: true }, fma: { navi31: 61, gfx1201: 59, bmg: 46, sm_90: 69 } },
-    { where: { BM: 32, transA: true }, fma: { navi31: 73, gfx1201: 72, bmg: 54, sm_90: 80 } },
+    { where: { X: "f16" }, fma: { navi31: 75, gfx1201: 73, bmg: 52, sm_90: 76 } },
+    { where: { BM: 32, transA: true }, fma: { navi31: 73, gfx1201: 72, bmg: 54, sm_90: 79 } },
     { fma: { navi31: 75, gfx1201: 75, bmg: 54, sm_90: 79 } },
   ],
-  "attention.forward": [{ fma: { navi31: 60, gfx1201: 60, bmg: 46, sm_90: 86 } }],
-  "attention.backward_q": [{ fma: { navi31: 61, gfx1201: 61, bmg: 47, sm_90: 86 } }],
-  "attention.backward_kv": [{ fma: { navi31: 56, gfx1201: 56, bmg: 46, sm_90: 86 } }],
+  "attention.forward": [{ fma: { navi31: 60, gfx1201: 60, bmg: 41, sm_90: 86 } }],
+  "attention.backward_q": [{ fma: { navi31: 61, gfx1201: 61, bmg: 43, sm_90: 86 } }],
+  "attention.backward_kv": [{ fma: { navi31: 56, gfx1201: 56, bmg: 43, sm_90: 86 } }],
 };
 
 /** Percentage points that a share may lose: by the same compiler none, but for rounding; another orders things otherwise. */

@@ -70,8 +70,12 @@ function sorted({ flags, overrides }: Variant): Variant {
 /** Every pipeline of the package, for this device. From then on it dispatches nothing. */
 export async function packagePipelines(device: Device): Promise<Used[]> {
   const collector = new Collector(device);
-  for (const options of [{}, { dtype: "f16" }, { matmulDType: "f16" }] as const)
-    if (device.info.f16 || !("dtype" in options || "matmulDType" in options)) await models(device, options);
+  await models(device, {});
+  if (device.info.f16)
+    for (const activations of ["f32", "f16"] as const) {
+      await models(device, { dtype: "f16" }, activations);
+      await models(device, { matmulDType: "f16" }, activations);
+    }
   const records = await loadRecords();
   for (const use of ["bench", "sample"] as const) {
     collector.use = use;
@@ -88,7 +92,11 @@ const CLASSES = 4;
 const SAMPLE_RATE = 16000;
 
 /** HuBERT-large, BERT-base and CmGI of one layer each: predicting one clip, training on two, and pretraining BERT. */
-async function models(device: Device, options: Pick<WeightsOptions, "dtype" | "matmulDType">): Promise<void> {
+async function models(
+  device: Device,
+  options: Pick<WeightsOptions, "dtype" | "matmulDType">,
+  activations: Mode["activations"] = "f32",
+): Promise<void> {
   const hubert = { ...HUBERT_LARGE, num_hidden_layers: 1, layerdrop: 0, mask_feature_prob: 0.1 };
   const bert = { ...BERT_BASE, num_hidden_layers: 1, vocab_size: WORDS };
   const cmgi = { d: 768, heads: 1, bounded: true };
@@ -120,10 +128,11 @@ async function models(device: Device, options: Pick<WeightsOptions, "dtype" | "m
   };
   for (const tokens of [16, 64, 128])
     scope(device, () => {
-      system.classify(system.encodeSpeech({ audio: speech(1, 5).audio }), words(1, tokens));
+      const heard = system.encodeSpeech({ audio: speech(1, 5).audio }, { activations });
+      system.classify(heard, words(1, tokens), { activations });
     });
   if (options.dtype === "f16") return; // what is stored as f16 is not trained
-  const mode = (): Mode => ({ training: trainingStream(1, 1, 1, 0) });
+  const mode = (): Mode => ({ training: trainingStream(1, 1, 1, 0), activations });
   const classify = (mode: Mode) => {
     const heard = system.encodeSpeech(speech(2, 5), mode);
     const { logits } = system.classify(heard, words(2, 64), mode);
