@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openDevice } from "../src/gpu/device.ts";
-import { launch, MATRIX_TILES, matrixTile } from "../src/gpu/launch.ts";
+import { launch } from "../src/gpu/launch.ts";
+import { MATRIX_TILES, matrixTile } from "../src/gpu/matrix_tile.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { f16ToF32, f32ToF16 } from "../src/io/dtype.ts";

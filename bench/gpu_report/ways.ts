@@ -1,6 +1,6 @@
 /** All that products can go by: tiles of threads, and of subgroup matrices. */
 import { checkTile, GEMM_TILES, type GemmTile } from "../../src/gpu/gemm_tile.ts";
-import { MATRIX_TILES, matrixTile } from "../../src/gpu/launch.ts";
+import { MATRIX_TILES, matrixTile } from "../../src/gpu/matrix_tile.ts";
 import type { Gemm } from "../../src/ops/gemm.ts";
 import { gemm } from "../../src/ops/matmul.ts";
 import { matrices } from "../../src/ops/matmul_matrices.ts";

@@ -1,4 +1,5 @@
-import { FEWEST_LANES, MATRICES_DIVIDE, MATRICES_NEED, PATHS, type Path } from "./launch.ts";
+import { FEWEST_LANES, PATHS, type Path } from "./launch.ts";
+import { MATRICES_DIVIDE, MATRICES_NEED } from "./matrix_tile.ts";
 
 /** A product of matrices that the lanes of a subgroup compute together: (M, K)·(K, N) added to (M, N). */
 export interface MatrixConfig {

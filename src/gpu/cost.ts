@@ -101,7 +101,7 @@ function shapeOf(dims: Readonly<Record<string, number>>): Record<string, number>
 function showVariant({ flags = {}, overrides = {} }: Variant): string {
   const shown = (name: string, value: string | number | boolean) =>
     value === true ? name : `${name}=${value}`;
-  const chosen = Object.entries(flags).filter(([name, value]) => name !== "enables" && value !== false);
+  const chosen = Object.entries(flags).filter(([name, value]) => name !== "enables" && value);
   return [...chosen, ...Object.entries(overrides)].map(([name, value]) => shown(name, value)).join(" ");
 }
 

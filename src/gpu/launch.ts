@@ -3,10 +3,12 @@
  * in one table, by kernel, and by entry point where one differs. They change speed and, as sums run in another order, the
  * last bits of results; never more than that.
  */
-import type { DeviceInfo, MatrixConfig } from "./adapter.ts";
+import type { DeviceInfo } from "./adapter.ts";
+import { ATTENTION_TILES, attentionSlices, type AttentionTile, attentionTile } from "./attention_tile.ts";
 import type { Choices, LaunchValue } from "./choices.ts";
 import { checkTile, GEMM_TILES, type GemmTile, tileFlags } from "./gemm_tile.ts";
 import type { Grid, Variant } from "./kernel.ts";
+import { MATRIX_TILES, type MatrixTile, matrixTile } from "./matrix_tile.ts";
 import type { Flags } from "./wgsl.ts";
 
 /**
@@ -73,46 +75,19 @@ const partsOf = (on: DeviceInfo, rows: number): number => {
 
 /** Keys or queries that attention without tiles takes at once; its kernels have as many registers for their scores. */
 const ATTENTION_KEYS = 16;
-/** How kernels/lib/attention_tiles.wgsl shares out its work. */
-export interface AttentionTile {
-  /** Most quads of an output row that a thread holds, of each of its 4 rows: 1 to 4. A wider head is cut into slices. */
-  readonly quads: number;
-  /** Quads of a row that are multiplied at once: 8 where they divide a head, or else 4. */
-  readonly chunk: 4 | 8;
-  /** Whether what comes next is on its way meanwhile: twice the registers. */
-  readonly ahead: boolean;
-  /** Whether the compiler is kept from unrolling. */
-  readonly rolled: boolean;
-  /** Lanes of a subgroup, where the kernel is to ask for so many. */
-  readonly subgroup?: number;
-}
-
-/** Tiles to choose among. The second leaves Intel, whose threads have 128 registers in subgroups of 16, without spills. */
-export const ATTENTION_TILES = [
-  { quads: 4, chunk: 8, ahead: true, rolled: false },
-  { quads: 2, chunk: 4, ahead: false, rolled: true },
-] as const satisfies readonly AttentionTile[];
-
-export function attentionTile({ vendor, subgroupSizes }: DeviceInfo): AttentionTile {
-  const [large, small] = ATTENTION_TILES;
-  if (vendor !== "intel") return large;
-  return subgroupSizes.includes(16) ? { ...small, subgroup: 16 } : small;
-}
-
-/** The values of the tiles' flags for heads of `quads` quads, and the workgroups that share a head. */
-function attentionSlices({ quads: most, chunk, ahead, rolled, subgroup }: AttentionTile, quads: number) {
-  const eights = Math.ceil(quads / 8);
-  const EACH = Math.ceil(eights / Math.ceil(eights / most));
-  const CHUNK = quads % 8 === 0 ? chunk : 4;
-  const LINES = EACH <= 2 ? 2 : 1;
-  const subgroupSize = subgroup ? `@subgroup_size(${subgroup})` : "";
-  const flags = { CHUNK, LOADS: CHUNK / 2, EACH, SUMS: 4 * EACH, LINES, ahead, rolled, subgroupSize };
-  return { slices: Math.ceil(eights / EACH), flags };
+/** Flags of a body that is not taken: at one value they cost no further module, and at none a profile leaves them out. */
+function unused<F extends Flags>(flags: F): F {
+  const none = { number: 0, boolean: false, string: "" };
+  const entries = Object.entries(flags).map(([name, value]) => [
+    name,
+    none[typeof value as keyof typeof none],
+  ]);
+  return Object.fromEntries(entries) as F;
 }
 
 type Overrides = Readonly<Record<string, number>>;
 const NONE: Overrides = {};
-const NO_TILES = attentionSlices(ATTENTION_TILES[0], 8).flags;
+const NO_TILES = unused(attentionSlices(ATTENTION_TILES[0], 8).flags);
 
 /** Heads of D numbers, of all samples together, in each of which Tq queries meet Tk keys. */
 type Heads = { readonly D: number; readonly heads?: number; readonly Tq?: number; readonly Tk?: number };
@@ -128,8 +103,7 @@ function attention(on: DeviceInfo, { D }: Heads, chosen?: AttentionTile) {
     return {
       ...{ rows: 32, slices, kv: 2, overrides: NONE },
       enables: tile.subgroup ? ["subgroups", "subgroup_size_control"] : [],
-      // The flags of the other body, at one value: they cost no further module.
-      flags: { tiled: true, subgroups: false, HELD: 1, HOLDS: 1, ...flags },
+      flags: { tiled: true, subgroups: false, HELD: 0, HOLDS: 0, ...flags },
     };
   }
   const subgroups = on.path === "subgroups";
@@ -194,9 +168,8 @@ export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmT
   return { ...tile, ...subgroup, splitK };
 }
 
-/** Flags of the body that is not taken: at one value they cost no further module. */
-const NO_LANES = { ROWS: 1, LANES: 1, HELD: 1, LOADS: 1, LAST: 1 };
-const NO_TILE = tileFlags(GEMM_TILES.usual);
+const NO_LANES = { ROWS: 0, LANES: 0, HELD: 0, LOADS: 0, LAST: 0 };
+const NO_TILE = unused(tileFlags(GEMM_TILES.usual));
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
 function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly ROWS: number }) {
@@ -230,41 +203,8 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
   };
 }
 
-/** Sizes that a subgroup matrix must divide: those of the smallest part of a product that a subgroup takes. */
-export const MATRICES_DIVIDE = { M: 16, N: 16, K: 32 } as const;
-
-/** What the largest tile takes of workgroup memory, and of threads on subgroups of 64 lanes. */
-export const MATRICES_NEED = { bytes: 28 * 1024, threads: 512 } as const;
-
-/** How a workgroup shares a product by subgroup matrices: SM × SN subgroups, each with `rows` × `columns` of results. */
-export interface MatrixTile {
-  readonly SM: number;
-  readonly SN: number;
-  readonly rows: number;
-  readonly columns: number;
-  /** k's at a time. */
-  readonly BK: number;
-}
-
-/** Largest first: 128×128, 64×64 and 32×32 of Y. */
-export const MATRIX_TILES: readonly MatrixTile[] = [
-  { SM: 2, SN: 4, rows: 64, columns: 32, BK: 32 },
-  { SM: 2, SN: 2, rows: 32, columns: 32, BK: 32 },
-  { SM: 2, SN: 2, rows: 16, columns: 16, BK: 64 },
-];
-
 /** Workgroups that occupy a large GPU: fewer, and a smaller tile is faster although it reads operands more often. */
 const ENOUGH_WORKGROUPS = 128;
-
-/**
- * Lanes of a subgroup that multiplies matrices of N columns: the one size that there is, else 32; on Intel as many as there
- * are columns, the only size at which its matrices work.
- */
-function matrixLanes({ subgroup, subgroupSizes, vendor }: DeviceInfo, N: number): number {
-  if (subgroup > 0) return subgroup;
-  const wanted = vendor === "intel" ? N : 32;
-  return subgroupSizes.includes(wanted) ? wanted : subgroupSizes[0];
-}
 
 export interface Matrices {
   readonly M: number;
@@ -288,28 +228,6 @@ function matmulMatrices(on: DeviceInfo, sizes: Matrices, chosen?: MatrixTile) {
     MATRIX_TILES.find((each) => groups(each) >= ENOUGH_WORKGROUPS) ??
     MATRIX_TILES[MATRIX_TILES.length - 1];
   return matrixTile(on, config, tile, sizes);
-}
-
-/** What the kernel must know of a tile. */
-export function matrixTile(
-  on: DeviceInfo,
-  { M: MM, N: NN, K: KK }: MatrixConfig,
-  { SM, SN, rows, columns, BK }: MatrixTile,
-  { transA = false, transB = false }: Pick<Matrices, "transA" | "transB">,
-) {
-  const LANES = matrixLanes(on, NN);
-  const [FM, FN] = [rows / MM, columns / NN];
-  // A thread brings quads of k's, or 4×4 blocks where those of an operand do not lie side by side.
-  const loads = (length: number, turned: boolean) => (length * BK) / (turned ? 16 : 4) / (SM * SN * LANES);
-  return {
-    rows: SM * rows,
-    columns: SN * columns,
-    flags: {
-      ...{ MM, NN, KK, SM, SN, FM, FN, LANES, STEPS: BK / KK, LAST: FM * FN - 1 },
-      ...{ LA: loads(SM * rows, transA), LB: loads(SN * columns, !transB) },
-      sized: on.subgroup === 0,
-    },
-  };
 }
 
 /** WG: threads that reduce one group. A tile is LANES vectors of a frame by HELD frames for each row of a tile's threads. */

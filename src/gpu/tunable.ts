@@ -3,18 +3,17 @@ import type { DeviceInfo } from "./adapter.ts";
 import type { ChosenLaunch, LaunchSizes, LaunchValue } from "./choices.ts";
 import { GEMM_TILES, threadsOf, workgroupBytes } from "./gemm_tile.ts";
 import {
-  ATTENTION_TILES,
-  attentionTile,
   BUSY,
   type Choice,
   gemmTile,
   lanesOf,
   launch,
-  MATRIX_TILES,
   type Matrices,
   narrow,
   type Product,
 } from "./launch.ts";
+import { ATTENTION_TILES, attentionTile } from "./attention_tile.ts";
+import { MATRIX_TILES } from "./matrix_tile.ts";
 
 /** A choice that is open to tuning. */
 interface Open {
