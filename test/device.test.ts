@@ -137,7 +137,7 @@ test("a profile tells each dispatch apart, in as many submits as its timestamps 
   for (const { begin, end, flops, bytes, shape, grid, variant, recording } of events.slice(1)) {
     assert.ok(begin > 0 && end >= begin && recording > 0);
     assert.deepEqual([flops, bytes, shape, grid], [1000, 8000, { quads: 250 }, [4, 1, 1]]);
-    assert.equal(variant, "WG=64");
+    assert.equal(variant, "QUADS=1 X=f32 WG=64");
   }
   assert.ok(memory.length > 1 && memory.every(([, live, allocated]) => allocated >= live));
   assert.equal(own.recorder.observer, undefined);

@@ -83,7 +83,7 @@ for (const page of pages) {
     checkNames(page);
     checkReference(page);
     checkPython(page);
-    const common = ["json", "help", "node", "deno", "jobs"];
+    const common = ["json", "help", "node", "deno", "jobs", "rounds"];
     const options = new Set([...common, ...[...known.values()].flatMap((verb) => Object.keys(verb.options))]);
     const source = readFileSync(join(root, "tools/reference.py"), "utf8");
     for (const [, name] of page.text.matchAll(/`--([\w-]+)[^`]*`/g))

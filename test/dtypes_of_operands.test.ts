@@ -18,7 +18,6 @@ test("operators refuse i32 where they compute in f32", () => {
     "matmul.forward: a": () => ops.matmul(i32(4, 4), f32(4, 4)),
     "matmul.forward: b": () => ops.matmul(f32(4, 4), i32(4, 4)),
     "matmul.forward: bias": () => ops.linear(f32(4, 4), f32(4, 4), i32(4)),
-    "matmul.forward: residual": () => ops.linear(f32(3, 3), f32(3, 3), f32(3), { residual: i32(3, 3) }),
     "softmax.forward: logits": () => ops.softmax(i32(2, 3)),
     "layer_norm.forward: x": () => ops.layerNorm(i32(2, 4), f32(4), f32(4), 1e-5),
     "layer_norm.forward: w": () => ops.layerNorm(f32(2, 3), i32(3), f32(3), 1e-5),
@@ -26,8 +25,8 @@ test("operators refuse i32 where they compute in f32", () => {
     "conv1d.pack: x": () => ops.conv1d(f32(1, 5, 4), i32(4, 4, 3), undefined),
     "cross_entropy.rows: logits": () => ops.crossEntropy(i32(2, 3), [0, 1]),
     "ctc.measure: logits": () => ops.ctcLoss(i32(1, 4, 3), [[1]], [4]),
-    "attention.forward: q": () => ops.selfAttention(i32(1, 2, 12), { heads: 1 }),
-    "attention.forward: k": () => ops.crossAttention(f32(1, 2, 4), i32(1, 2, 8), { heads: 1 }),
+    "selfAttention: qkv": () => ops.selfAttention(i32(1, 2, 12), { heads: 1 }),
+    "crossAttention: kv": () => ops.crossAttention(f32(1, 2, 4), i32(1, 2, 8), { heads: 1 }),
     "reduce.mean_time: x": () => ops.maskedMean(i32(1, 2, 3), u32(1, 2)),
     "dropout.forward: x": () => ops.dropout(i32(4), 0.5, { next: () => 1 }),
     "embedding.forward: w": () => ops.embedding(i32(4, 4), [0], [1]),
@@ -42,6 +41,10 @@ test("operators refuse i32 where they compute in f32", () => {
       name: "TypeError",
       message: `Cannot run ${where} is i32 but should be f32`,
     });
+  assert.throws(() => scope(device, () => ops.linear(f32(3, 3), f32(3, 3), f32(3), { residual: i32(3, 3) })), {
+    name: "TypeError",
+    message: "Cannot run linear: residual is i32 but should be f32, as the result is",
+  });
   assert.throws(() => scope(device, () => ops.halved(i32(4))), {
     message: "Cannot run halved: w is i32 but should be f32",
   });

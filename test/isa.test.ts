@@ -29,18 +29,18 @@ const cannot = await isa(here, { target: "navi31", own: { file: smallest, entrie
 );
 const compiled = { skip: cannot ?? false };
 
-test(
-  "no kernel spills, breaks its budget or loses multiply-adds on navi31 and gfx1201",
-  compiled,
-  async () => {
-    const table = readTable();
-    for (const target of ["navi31", "gfx1201"]) {
-      const now = tableOf(await isa(here, { target }));
-      assert.ok(Object.keys(now.kernels).length > 50);
-      assert.deepEqual([...overBudget(target, now), ...worse(target, now, table)], []);
-    }
-  },
-);
+const underDeno = "Deno" in globalThis;
+
+test("no kernel spills, breaks its budget or loses multiply-adds on navi31 and gfx1201", {
+  skip: underDeno ? "Node compiles all of them" : compiled.skip,
+}, async () => {
+  const table = readTable();
+  for (const target of ["navi31", "gfx1201"]) {
+    const now = tableOf(await isa(here, { target }));
+    assert.ok(Object.keys(now.kernels).length > 50);
+    assert.deepEqual([...overBudget(target, now), ...worse(target, now, table)], []);
+  }
+});
 
 /** Listed targets whose compilers know no subgroup matrices. */
 const WITHOUT = { gfx1201: "Mesa 25.0", bmg: "Mesa 25.0", sm_90: "SPIRV-Cross" };

@@ -52,7 +52,7 @@ export function matrixWays(
   const tail = { activation: 0, hasBias: 0, hasResidual: 0, biasBatchStride: 0, accumulate: 0, alpha: 1 };
   const dims = { M, N, K, ...rows, ...none, ...tail, aSegmentRows: M, bSegmentRows: K };
   const types = { X: a.dtype, W: b.dtype, Y: y.dtype };
-  const kinds = { vec: true, mappedB: false, wholeQuads: !turned.transA, ...turned, ...types };
+  const kinds = { vec: true, mappedB: false, slope: false, wholeQuads: !turned.transA, ...turned, ...types };
   return y.device.info.matrices.flatMap((config) =>
     MATRIX_TILES.map((tile) => {
       const { rows: high, columns: wide, flags } = matrixTile(y.device.info, config, tile, turned);
