@@ -41,10 +41,13 @@ test("operators refuse i32 where they compute in f32", () => {
       name: "TypeError",
       message: `Cannot run ${where} is i32 but should be f32`,
     });
-  assert.throws(() => scope(device, () => ops.linear(f32(3, 3), f32(3, 3), f32(3), { residual: i32(3, 3) })), {
-    name: "TypeError",
-    message: "Cannot run linear: residual is i32 but should be f32, as the result is",
-  });
+  assert.throws(
+    () => scope(device, () => ops.linear(f32(3, 3), f32(3, 3), f32(3), { residual: i32(3, 3) })),
+    {
+      name: "TypeError",
+      message: "Cannot run linear: residual is i32 but should be f32, as the result is",
+    },
+  );
   assert.throws(() => scope(device, () => ops.halved(i32(4))), {
     message: "Cannot run halved: w is i32 but should be f32",
   });
