@@ -3,8 +3,8 @@ import * as v from "valibot";
 import { identify } from "../gpu/adapter.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Host } from "../host/host.ts";
+import { remember, rememberedFile } from "../io/remembered.ts";
 import { mismatch, number, readJsonAs, record, strictObject } from "../io/schema.ts";
-import { writeWhole } from "../io/write_whole.ts";
 
 export { measurePeaks } from "./measure_peaks.ts";
 
@@ -55,17 +55,9 @@ const schema = strictObject({
   spread: v.optional(record(share)),
 });
 
-/** The file of an adapter and a driver: another driver has another. */
-function fileOf(host: Host, adapter: string, driver: string): string {
-  const digest = host.sha256();
-  digest.update(new TextEncoder().encode(`${adapter}\n${driver}`));
-  const name = adapter
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, "-")
-    .slice(0, 40)
-    .replace(/^-|-$/g, "");
-  return `${host.cacheDirectory()}/peaks/${name}-${digest.hex().slice(0, 8)}.json`;
-}
+/** The file of an adapter and a driver. */
+const fileOf = (host: Host, adapter: string, driver: string): string =>
+  rememberedFile(host, "peaks", [adapter, driver]);
 
 /**
  * The peaks that were measured on this adapter and driver; undefined where none were, and where the file that should hold
@@ -93,7 +85,6 @@ export async function readPeaks(
 /** Remembers peaks in the user's cache folder, for readPeaks(), and returns the file. */
 export async function writePeaks(host: Host, peaks: Peaks): Promise<string> {
   const path = fileOf(host, peaks.adapter, peaks.driver);
-  await host.makeDirectory(path.slice(0, path.lastIndexOf("/")));
-  await writeWhole(host, path, `${JSON.stringify(peaks, null, 2)}\n`);
+  await remember(host, path, `${JSON.stringify(peaks, null, 2)}\n`);
   return path;
 }

@@ -5,8 +5,8 @@ import type { ChosenLaunch, LaunchSizes, LaunchValue } from "../gpu/choices.ts";
 import type { Device } from "../gpu/device.ts";
 import { isCandidate, isTunable, shapeClass, type Tunable } from "../gpu/tunable.ts";
 import type { Host } from "../host/host.ts";
+import { remember, rememberedFile } from "../io/remembered.ts";
 import { mismatch, number, object, readJsonAs, record } from "../io/schema.ts";
-import { writeWhole } from "../io/write_whole.ts";
 
 /** What a search found for one class of shapes. */
 export interface Tuned {
@@ -61,17 +61,9 @@ export const placeOf = (device: Device): Omit<Tuning, "choices"> => ({
   path: device.info.path,
 });
 
-/** The file of an adapter, a driver and a path: another driver has another. */
-function fileOf(host: Host, { adapter, driver, path }: Omit<Tuning, "choices">): string {
-  const digest = host.sha256();
-  digest.update(new TextEncoder().encode(`${adapter}\n${driver}\n${path}`));
-  const name = adapter
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, "-")
-    .slice(0, 40)
-    .replace(/^-|-$/g, "");
-  return `${host.cacheDirectory()}/tuning/${name}-${digest.hex().slice(0, 8)}.json`;
-}
+/** The file of an adapter, a driver and a path. */
+const fileOf = (host: Host, { adapter, driver, path }: Omit<Tuning, "choices">): string =>
+  rememberedFile(host, "tuning", [adapter, driver, path]);
 
 /** 16 hexadecimal digits that tell the texts of a choice's kernel apart. */
 export function kernelDigest(device: Device, choice: Tunable): string {
@@ -119,8 +111,7 @@ export async function writeTuning(
   const path = fileOf(host, place);
   const classes = new Map(choices.map((each) => [shapeClass(each.choice, each.sizes), each]));
   const tuning: Tuning = { ...place, choices: [...classes.values()] };
-  await host.makeDirectory(path.slice(0, path.lastIndexOf("/")));
-  await writeWhole(host, path, `${JSON.stringify(tuning, null, 1)}\n`);
+  await remember(host, path, `${JSON.stringify(tuning, null, 1)}\n`);
   return path;
 }
 
