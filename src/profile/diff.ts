@@ -1,6 +1,6 @@
 /** Two profiles side by side, with a verdict that knows noise. */
 import type { KernelGroup, Measured, Profile } from "./profile.ts";
-import { mannWhitney } from "./statistics.ts";
+import { mannWhitney, quantile } from "./statistics.ts";
 
 /** What is said of a pair of measurements. */
 export interface Verdict {
@@ -92,13 +92,7 @@ function merged(profile: Profile): Map<string, Merged> {
 /** Of two groups in the same runs. The spread of a sum is not that of its parts: it is not needed here. */
 const added = (a: Measured, b: Measured): Measured => {
   const samples = a.samples.map((sample, i) => sample + b.samples[i]);
-  const median = [...samples].sort((x, y) => x - y);
-  const middle = (samples.length - 1) / 2;
-  return {
-    median: (median[Math.floor(middle)] + median[Math.ceil(middle)]) / 2,
-    spread: a.spread + b.spread,
-    samples,
-  };
+  return { median: quantile(samples, 0.5), spread: a.spread + b.spread, samples };
 };
 
 /** Compares `after` with `before`: on another adapter, or of another workload, only by what they do, not by times. */
