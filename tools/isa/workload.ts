@@ -45,12 +45,14 @@ export class Collector {
   /** Where what is asked for is used. */
   use: Use = "model";
 
-  /** Takes the place of the device's library for what runs. */
+  /** Sees what runs, and records none of it. */
   constructor(device: Device) {
-    device.kernels.run = (name, entry, variant) => {
-      const request = { name, entry, variant: sorted(variant) };
-      const key = showPipeline(request);
-      if (!this.#found.has(key)) this.#found.set(key, { ...request, use: this.use });
+    device.recorder.observer = {
+      observe: ({ twin, entry, variant }) => {
+        const request = { name: twin.name, entry, variant: sorted(variant) };
+        const key = showPipeline(request);
+        if (!this.#found.has(key)) this.#found.set(key, { ...request, use: this.use });
+      },
     };
   }
 
