@@ -9,7 +9,8 @@
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
 import { mismatch } from "../../io/schema.ts";
-import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
+import { openCheckpoint } from "../../io/checkpoint.ts";
+import type { Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
 import { checkSubwords, type HubertConfig, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
@@ -53,14 +54,14 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   const json = await readJson(host, configPath);
   if (has(json, "hubert") || has(json, "bert")) {
     const parts = await openSystem(host, path, json, configPath);
-    return { ...parts, weights: await openSafetensors(host, path) };
+    return { ...parts, weights: await openCheckpoint(host, path) };
   }
   if (modelTypeOf(json) === "bert")
     throw new Error(
       `Cannot recognise with ${path}: it is a ${architectureOf(json) ?? "BERT model"}, which takes text, not speech; train --bert ${path} can start from it`,
     );
   familyOf(json, configPath, ["hubert", "wav2vec2"]);
-  const weights = await openSafetensors(host, path).catch((error) => {
+  const weights = await openCheckpoint(host, path).catch((error) => {
     // Missing weights of a model that could not be used anyway are not the error to report.
     if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireCtcHead(path, json, undefined);
     throw error;

@@ -2,7 +2,8 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
-import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
+import { openCheckpoint } from "../../io/checkpoint.ts";
+import type { Safetensors } from "../../io/safetensors.ts";
 import { BertModel } from "../../models/bert.ts";
 import { bertConfig, hubertConfig } from "../../models/config.ts";
 import { architectureOf, familyOf, has } from "../../models/family.ts";
@@ -46,7 +47,7 @@ export async function forwardWorkload(
   const { openDevice, samples, tokens, dtype, activations, onNote } = options;
   const path = `${folder}/config.json`;
   const json = await readJson(host, path);
-  const file = await openSafetensors(host, folder);
+  const file = await openCheckpoint(host, folder);
   const architecture = architectureOf(json);
   if (/For(?!CTC)/.test(architecture ?? ""))
     onNote?.(`${folder} is a ${architecture}; its encoder alone runs`);
