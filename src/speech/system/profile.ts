@@ -9,6 +9,10 @@ import { bertConfig, hubertConfig } from "../../models/config.ts";
 import { architectureOf, familyOf, has } from "../../models/family.ts";
 import { HubertForCTC, HubertModel, receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
+import {
+  HubertForSequenceClassification,
+  sequenceClassificationConfig,
+} from "../../models/sequence_classification.ts";
 import { draw } from "../../nn/init.ts";
 import type { Mode } from "../../nn/mode.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
@@ -49,7 +53,7 @@ export async function forwardWorkload(
   const json = await readJson(host, path);
   const file = await openCheckpoint(host, folder);
   const architecture = architectureOf(json);
-  if (/For(?!CTC)/.test(architecture ?? ""))
+  if (/For(?!CTC|SequenceClassification)/.test(architecture ?? "") || /^Bert.*For/.test(architecture ?? ""))
     onNote?.(`${folder} is a ${architecture}; its encoder alone runs`);
   const device = await openDevice();
   const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype });
@@ -126,8 +130,11 @@ function build(
     return () => void bert.forward(read(settings.maxPositions, settings.vocabSize), mode);
   }
   const settings = hubertConfig(json, source);
+  const classifies = file.tensors.has("projector.weight") && file.tensors.has("classifier.weight");
   const model = file.tensors.has("lm_head.weight")
     ? new HubertForCTC(root, settings)
-    : new HubertModel(root.at(settings.prefix), settings);
+    : classifies
+      ? new HubertForSequenceClassification(root, settings, sequenceClassificationConfig(json, source))
+      : new HubertModel(root.at(settings.prefix), settings);
   return () => void model.forward(audio(), mode);
 }
