@@ -73,7 +73,8 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   familyOf(json, configPath, ["hubert", "wav2vec2"]);
   const weights = await openCheckpoint(host, path).catch((error) => {
     // Missing weights of a model that could not be used anyway are not the error to report.
-    if (!/For(CTC|SequenceClassification)$/.test(architectureOf(json) ?? "ForCTC")) throw headless(path, json);
+    if (!/For(CTC|SequenceClassification)$/.test(architectureOf(json) ?? "ForCTC"))
+      throw headless(path, json);
     throw error;
   });
   try {
@@ -91,9 +92,14 @@ const droppedNotes = (path: string, { dropped = [] }: Safetensors): string[] =>
   dropped.length > 0 ? [`${path} holds besides its tensors, unused: ${dropped.slice(0, 5).join("; ")}`] : [];
 
 /** Whether the model has a classifier of recordings. */
-const classifies = (json: Json, tensors: Safetensors["tensors"]): boolean =>
-  /ForSequenceClassification$/.test(architectureOf(json) ?? "") ||
-  (!tensors.has("lm_head.weight") && tensors.has("classifier.weight"));
+function classifies(json: Json, tensors: Safetensors["tensors"]): boolean {
+  const architecture = architectureOf(json);
+  if (architecture !== undefined) return /ForSequenceClassification$/.test(architecture);
+  return HEAD.every((key) => tensors.has(key)) && !tensors.has("lm_head.weight");
+}
+
+/** Weights of a classifier of recordings. */
+const HEAD: readonly string[] = ["projector.weight", "classifier.weight"];
 
 type Json = Readonly<Record<string, unknown>>;
 type Parts = Omit<ModelFolder, "weights">;
@@ -162,13 +168,19 @@ async function openClassifier(
   const hubert = hubertConfig(json, source);
   const classifier = sequenceClassificationConfig(json, source);
   const { labels, weightedLayerSum, lastIsNormed } = classifier;
+  const missing = HEAD.find((key) => !tensors.has(key));
+  if (missing !== undefined)
+    throw new Error(
+      `Cannot recognise with ${path}: it is a ${architectureOf(json)} without ${missing}, so its classifier is not that of transformers; train --hubert ${path} can start from its encoder`,
+    );
   const outputs = tensors.get("classifier.weight")?.shape[0];
   if (outputs !== undefined && outputs !== labels.length)
     throw mismatch(source, "id2label", json.id2label, `${outputs} names, as the classifier has outputs`);
   const { normalize, note } = await openFeatureExtractor(host, path);
   // Newer versions of transformers compute otherwise what older ones trained.
   const older = `an older transformers saved ${path}: the last of its weighted layers is taken behind the final norm, as there; version 5 takes it before`;
-  const differs = weightedLayerSum && hubert.stableLayerNorm && lastIsNormed && !has(json, "tie_last_hidden_states");
+  const differs =
+    weightedLayerSum && hubert.stableLayerNorm && lastIsNormed && !has(json, "tie_last_hidden_states");
   return {
     ...{ path, hubert, classifier, normalize },
     architecture: architectureOf(json),

@@ -77,15 +77,17 @@ export async function openRecognizer(
 ): Promise<Recognizer> {
   const model = await opened(host, folder);
   if (words === undefined) return await load(device, model, options);
-  let writer: Recognizer | undefined;
+  let [other, writer]: [ModelFolder?, Recognizer?] = [];
   try {
-    writer = await load(device, joinedWords(model, await opened(host, words)), options);
+    other = await opened(host, words);
+    writer = await load(device, joinedWords(model, other), options);
     return await load(device, model, options, writer);
   } catch (error) {
     writer?.dispose();
     throw error;
   } finally {
     await model.weights.close();
+    await other?.weights.close();
   }
 }
 

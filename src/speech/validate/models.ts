@@ -267,10 +267,7 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): RunBuil
     const cotangent = await cotangents(inputs, "last_hidden_state", device);
     return {
       leaves: { input_values: audio },
-      counts: {
-        output_lengths: frames,
-        feature_attention_mask: frames.flatMap((n) => Array.from({ length: T }, (_, t) => (t < n ? 1 : 0))),
-      },
+      counts: frameCounts(frames, T),
       forward: (mode) => {
         if (withHead && labels && !spec) {
           const { logits } = withHead.forward(input, mode);
@@ -290,6 +287,12 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): RunBuil
   };
 }
 
+/** Numbers of real frames, and the mask (B, T) of them. */
+const frameCounts = (frames: readonly number[], T: number) => ({
+  output_lengths: frames,
+  feature_attention_mask: frames.flatMap((n) => Array.from({ length: T }, (_, t) => (t < n ? 1 : 0))),
+});
+
 function speechClassifier(
   weights: Weights,
   hubert: HubertConfig,
@@ -302,9 +305,10 @@ function speechClassifier(
     const audio = Tensor.from(device, await inputs.read("input_values"), [B, samples]);
     const lengths = (await inputs.rows("attention_mask")).map((row) => row.reduce((a, b) => a + b, 0));
     const labels = await inputs.integers("labels");
+    const frames = lengths.map((n) => frameCount(hubert, masked ? n : samples));
     return {
       leaves: { input_values: audio },
-      counts: { output_lengths: (masked ? lengths : lengths.map(() => samples)).map((n) => frameCount(hubert, n)) },
+      counts: frameCounts(frames, frameCount(hubert, samples)),
       forward: (mode) => {
         const { logits } = model.forward({ audio, lengths: masked ? lengths : undefined }, mode);
         const loss = crossEntropy(logits, labels);
