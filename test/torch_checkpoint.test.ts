@@ -80,7 +80,7 @@ test("openCheckpoint() reads shards through their index, and says of a folder wh
     await file.close();
   }
   await temporary(async (home) => {
-    const missing = `Cannot open ${home}: it holds no *.safetensors, expected one of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json`;
+    const missing = `Cannot open ${home}: it holds no *.safetensors, expected model.safetensors, pytorch_model.bin or the index of one of them`;
     await assert.rejects(openCheckpoint(host, home), { message: missing });
     const opens = async () => {
       const file = await openCheckpoint(host, home);
@@ -97,7 +97,10 @@ test("openCheckpoint() reads shards through their index, and says of a folder wh
     assert.equal(await opens(), "model.safetensors");
     for (const name of ["model.safetensors", "pytorch_model.bin"]) rmSync(`${home}/${name}`);
     copy("expected.safetensors", "other.safetensors");
-    await assert.rejects(opens(), /: it holds odd\.safetensors, other\.safetensors, expected one of /);
+    await assert.rejects(
+      opens(),
+      /: it holds odd\.safetensors, other\.safetensors, expected model\.safetensors, /,
+    );
     // Whatever it is called.
     for (const name of ["zip.bin", "legacy.bin", "protocol4.bin", "expected.safetensors"]) {
       copy(name, "weights");
@@ -165,7 +168,7 @@ test("openCheckpoint() runs nothing, and refuses a hostile pickle in one line", 
   const deep = (open: string, close: string, count: number) =>
     bytesOf(`\x80\x02${open.repeat(count)}${close.repeat(count)}.`);
   const cases: [Uint8Array, string][] = [
-    [calls("os", "system", str("touch /tmp/owned")), `it asks for "os.system", ${nothing}`],
+    [calls("os", "system", str("touch owned")), `it asks for "os.system", ${nothing}`],
     [calls("posix", "system", str("id")), `it asks for "posix.system", ${nothing}`],
     [calls("builtins", "eval", str("1")), `it asks for "builtins.eval", ${nothing}`],
     [calls("torch", "load", str("x")), `it asks for "torch.load", ${nothing}`],

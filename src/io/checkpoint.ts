@@ -46,12 +46,11 @@ export async function openCheckpoint(host: Host, path: string): Promise<Safetens
 async function findIn(host: Host, folder: string): Promise<string> {
   const names = await host.list(folder);
   const others = names.filter((name) => name.endsWith(".safetensors"));
-  const found = [...WHOLE, ...TORCH_NAMES].find((name) => names.includes(name)) ?? others[0];
-  if (found && (others.length <= 1 || !others.includes(found) || WHOLE.includes(found)))
-    return `${folder}/${found}`;
-  const there = found ? `it holds ${others.join(", ")}` : "it holds no *.safetensors";
+  const named = [...WHOLE, ...TORCH_NAMES].find((name) => names.includes(name));
+  if (named || others.length === 1) return `${folder}/${named ?? others[0]}`;
+  const there = others.length > 0 ? `it holds ${others.join(", ")}` : "it holds no *.safetensors";
   throw new Error(
-    `Cannot open ${folder}: ${there}, expected one of ${[...WHOLE, ...TORCH_NAMES].join(", ")}`,
+    `Cannot open ${folder}: ${there}, expected model.safetensors, pytorch_model.bin or the index of one of them`,
   );
 }
 

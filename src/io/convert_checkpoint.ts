@@ -27,6 +27,7 @@ export interface ConvertOptions {
 export interface Conversion {
   /** Names of the files with tensors. */
   readonly files: readonly string[];
+  /** How many they hold. */
   readonly tensors: number;
   /** Of all tensors. */
   readonly bytes: number;
