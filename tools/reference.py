@@ -6,6 +6,7 @@ Needs torch, transformers, safetensors and numpy; nothing of Wavegate itself.
   your own checkpoint (folder or hub name; sharded, .bin and .safetensors alike)
     python tools/reference.py --model facebook/hubert-large-ls960-ft --audio a.wav b.wav --out case
     python tools/reference.py --model ./my-hubert --seconds 3 --batch 2 --no-grad --hidden last --out case
+    python tools/reference.py --model ./my-emotion-classifier --audio a.wav --out case
     python tools/reference.py --model bert-base-uncased --text "so tired of this" "great!" --out case
     python tools/reference.py --model ./my-bert --tokens 128 --adamw-steps 5 --out case
 
