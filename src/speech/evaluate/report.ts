@@ -151,26 +151,27 @@ export function formatReport(result: Report): string {
   return lines.join("\n");
 }
 
-/** CSV with a row per utterance: id, label, prediction, probabilities, reference, hypothesis. */
+/**
+ * CSV with a row per utterance: id, label, prediction, probabilities, reference and, where the system recognises words,
+ * hypothesis. Probabilities have nine digits, all that f32 holds.
+ */
 export function answersCsv(answers: readonly Answer[]): string {
-  const header = [
-    "id",
-    "label",
-    "prediction",
-    ...LABELS.map((label) => `p_${label}`),
-    "reference",
-    "hypothesis",
-  ];
+  const recognises = answers.some(({ hypothesis }) => hypothesis !== undefined);
+  const header = ["id", "label", "prediction", ...LABELS.map((label) => `p_${label}`), "reference"];
   const rows = answers.map((answer) => [
     answer.utterance.id,
     answer.utterance.label,
     LABELS[argmax(answer.probabilities)],
-    ...answer.probabilities.map((p) => p.toFixed(4)),
+    ...answer.probabilities.map((p) => String(Number(p.toPrecision(9)))),
     answer.utterance.words,
-    answer.hypothesis ?? "",
+    ...(recognises ? [answer.hypothesis ?? ""] : []),
   ]);
-  return `${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\n")}\n`;
+  return toCsv([[...header, ...(recognises ? ["hypothesis"] : [])], ...rows]);
 }
+
+/** Rows of fields as CSV (RFC 4180, lines ended by \n). */
+export const toCsv = (rows: readonly (readonly string[])[]): string =>
+  `${rows.map((row) => row.map(quoted).join(",")).join("\n")}\n`;
 
 function quoted(field: string): string {
   return /[",\n\r]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field;
