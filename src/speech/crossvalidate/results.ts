@@ -43,8 +43,8 @@ export interface Cell extends CellKey {
 }
 
 /** "both-cmgi-recognised-Session5-1", the name of a cell in files; "acoustic-none-Session5-1" where no words are read. */
-export const cellName = ({ system, words = "none", fold, seed }: CellKey): string =>
-  `${system}-${words}-${fold}-${seed}`;
+export const cellName = ({ system, words, fold, seed }: CellKey): string =>
+  `${system}-${words ?? "none"}-${fold}-${seed}`;
 
 /** The cells of a row, in the order of folds and seeds; empty for a cited figure. */
 export const cellsOf = (row: PaperRow, cells: readonly Cell[], { folds, seeds }: CrossPlan): Cell[] =>
