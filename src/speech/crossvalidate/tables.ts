@@ -296,7 +296,19 @@ export function formatTables(report: CrossReport): string {
       ...lines,
     ].join("\n");
   });
-  return [...tables, report.notes.join("\n")].join("\n\n");
+  return [...tables, report.notes.map(wrap).join("\n")].join("\n\n");
+}
+
+/** Lines of at most 80 characters. */
+function wrap(text: string): string {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const last = lines.length - 1;
+    if (lines[last] === "") lines[last] = word;
+    else if (lines[last].length + 1 + word.length <= 80) lines[last] += ` ${word}`;
+    else lines.push(`  ${word}`);
+  }
+  return lines.join("\n");
 }
 
 const shorten = (text: string, length: number): string =>
