@@ -90,7 +90,7 @@ async function observe(host: Host, recognizer: Recognizer, answer: Answer): Prom
   try {
     const [{ transcript }] = await recognizer.recognize([samples], {
       skipSilence: false,
-      words: emotion?.asr ? undefined : [utterance.words],
+      words: tokenizer && !emotion?.asr ? [utterance.words] : undefined,
       observe: (name, tensor) => {
         const side = /^cmgi\.gate_([st])$/.exec(name)?.[1];
         if (side !== undefined) gates[side] = tensor.keep();

@@ -35,6 +35,8 @@ export function reportPage(
   const evaluated = report.rows.flatMap((row, i) =>
     row.pooled === undefined ? [] : [{ ...row, pooled: row.pooled, curves: curves[i] ?? [] }],
   );
+  const own = report.beside.map(({ own }) => report.rows[own].row);
+  const opened = own.length > 0 ? own : evaluated.slice(-1).map(({ row }) => row);
   const data = {
     folds: report.plan.folds,
     rows: evaluated.map(({ pooled, curves }) => ({ bins: pooled.calibration.bins, curves })),
@@ -53,7 +55,7 @@ ${paperTables(report).map(section).join("\n")}
 <section><h2>To read the figures</h2><ul class="notes">${all.map((note) => `<li>${escapeHtml(note)}</li>`).join("")}</ul></section>
 ${[...pooledTables(report), ...besideTables(report)].map(section).join("\n")}
 <section><h2>Each row</h2><p class="hint">Confusion, reliability, parts of the test sets and learning curves, of all folds and seeds.</p>
-${evaluated.map((row, i) => details(row, i, report)).join("\n")}</section>
+${evaluated.map((row, i) => details(row, i, opened.includes(row.row), report.plan.folds)).join("\n")}</section>
 ${examples && examples.list.length > 0 ? exampleSection(examples.of, examples.list) : ""}
 ${foldTables(report).map(section).join("\n")}
 </main>`,
@@ -133,10 +135,10 @@ function html(
 function details(
   { row, pooled, curves }: RowReport & { pooled: Pooled; curves: readonly Curve[] },
   i: number,
-  report: CrossReport,
+  open: boolean,
+  folds: readonly string[],
 ): string {
   const { ua, wa } = pooled.figures;
-  const open = report.beside.some(({ own }) => report.rows[own].row === row) ? " open" : "";
   const stages = [...new Set(curves.map(({ stage }) => stage))];
   const plots = stages.map(
     (stage) =>
@@ -144,13 +146,13 @@ function details(
 <figure><figcaption>stage ${stage}: UA on the dev set, %</figcaption><div class="plot" data-curve="${i}" data-stage="${stage}" data-of="ua"></div></figure>`,
   );
   const { calibration } = pooled;
-  return `<details${open}><summary><b>${escapeHtml(rowName(row))}</b><span>UA ${points(ua?.value ?? Number.NaN)} · WA ${points(wa?.value ?? Number.NaN)}</span></summary>
+  return `<details${open ? " open" : ""}><summary><b>${escapeHtml(rowName(row))}</b><span>UA ${points(ua?.value ?? Number.NaN)} · WA ${points(wa?.value ?? Number.NaN)}</span></summary>
 <div class="row">
 <div><h3>Confusion <small>share of the true emotion, number of answers</small></h3>${confusion(pooled)}
 <h3>Reliability <small>ECE ${points(calibration.ece)}, Brier ${calibration.brier.toFixed(3)}</small></h3><div class="plot" data-reliability="${i}"></div><p class="hint">Share of right answers (bars) by the probability of the answer; on the line they would be equal.</p></div>
 <div><h3>Parts of the test sets</h3><div class="scroll">${html(partsTable(pooled))}</div></div>
 </div>
-${stages.length > 0 ? `<h3>Learning curves ${foldLegend(report.plan.folds)}</h3><div class="curves">${plots.join("\n")}</div>` : ""}
+${stages.length > 0 ? `<h3>Learning curves ${foldLegend(folds)}</h3><div class="curves">${plots.join("\n")}</div>` : ""}
 </details>`;
 }
 

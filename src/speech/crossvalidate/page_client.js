@@ -269,7 +269,7 @@
   const draw = () => {
     for (const [selector, make] of /** @type {[string, (element: HTMLElement) => void][]} */ (kinds))
       for (const element of document.querySelectorAll(selector))
-        if (/** @type {HTMLElement} */ (element).clientWidth > 0) make(/** @type {HTMLElement} */ (element));
+        if (!element.closest("details:not([open])")) make(/** @type {HTMLElement} */ (element));
   };
   draw();
   for (const each of document.querySelectorAll("details")) each.addEventListener("toggle", draw);
