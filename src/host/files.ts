@@ -200,8 +200,13 @@ const kindOf = (stat: Stats): Entry["kind"] =>
 
 async function entry(path: string): Promise<Entry | undefined> {
   try {
-    const kind = kindOf(await fs.stat(path));
-    return { kind, id: kind === "file" || kind === "directory" ? await fs.realpath(path) : path };
+    const stat = await fs.stat(path);
+    const kind = kindOf(stat);
+    return {
+      kind,
+      size: stat.size,
+      id: kind === "file" || kind === "directory" ? await fs.realpath(path) : path,
+    };
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     return await attempt("read", path, () => Promise.reject(error));

@@ -19,6 +19,8 @@ export interface Entry {
   readonly kind: "file" | "directory" | "pipe" | "other";
   /** The same for all paths that lead to it by links. */
   readonly id: string;
+  /** Bytes of a file. */
+  readonly size: number;
 }
 
 /** A hash of bytes that come in pieces. */
