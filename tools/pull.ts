@@ -37,6 +37,7 @@ a tag, a commit or as refs/pr/1. Variables: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_
           output.note(`pull: as a model ${name} is the folder here, ${model.id}@main that of the hub`);
       } finally {
         stop();
+        if (output.signal.aborted) output.note("pull: stopped; the next pull goes on from there");
       }
     }
     printJson({ models });
