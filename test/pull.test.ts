@@ -104,7 +104,10 @@ test("verbs take a model of the hub for a folder", async () => {
     const { error: heard } = await runHere(predict, clip, "--model", "org/encoder");
     assert.ok(heard!.message.startsWith(`Cannot recognise with ${path}: it is a BertModel`), heard!.message);
     const { error: measured } = await runHere(evaluate, "--model", "org/encoder@main", "--data", "nowhere");
-    assert.ok(measured!.message.startsWith(`Cannot recognise with ${path}: it is a BertModel`), measured!.message);
+    assert.ok(
+      measured!.message.startsWith(`Cannot recognise with ${path}: it is a BertModel`),
+      measured!.message,
+    );
     const out = join(cache, "run");
     const run = ["--system", "acoustic", "--data", join(cache, "nowhere"), "--out", out];
     server.takeAsked();
