@@ -11,7 +11,7 @@ import { SUMMARIES } from "./summaries.ts";
 export const verb = defineVerb({
   name: "inspect",
   summary: SUMMARIES.inspect,
-  usage: "FILE.safetensors|FOLDER|ORG/NAME[@REVISION] [options]   (the last of the Hugging Face Hub)",
+  usage: "FILE.safetensors|FOLDER [options]   (FOLDER may be ORG/NAME[@REVISION] of the Hugging Face Hub)",
   example: "wavegate inspect model.safetensors --match 'layers.0.*weight'",
   options: {
     match: { type: "string", value: "REGEX", help: "only keys that match" },
