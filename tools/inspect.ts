@@ -5,21 +5,24 @@ import { openSafetensors } from "../src/io/safetensors.ts";
 import { type TensorStatistics, tensorStatistics } from "../src/io/tensor_statistics.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatBytes, formatTable } from "./format.ts";
+import { modelOf } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 export const verb = defineVerb({
   name: "inspect",
   summary: SUMMARIES.inspect,
-  usage: "FILE.safetensors|FOLDER [options]",
+  usage: "FILE.safetensors|FOLDER [options]   (FOLDER may be ORG/NAME[@REVISION] of the Hugging Face Hub)",
   example: "wavegate inspect model.safetensors --match 'layers.0.*weight'",
   options: {
     match: { type: "string", value: "REGEX", help: "only keys that match" },
     keys: { type: "boolean", help: "no statistics: reads the header alone" },
   },
   operands: { min: 1 },
-  async main({ values, operands: [path], print, printJson, progress }) {
+  async main({ values, operands: [name], print, printJson, ...output }) {
+    const { progress } = output;
     const wanted = pattern(values.match);
-    const file = await openSafetensors(await currentHost(), path);
+    const host = await currentHost();
+    const file = await openSafetensors(host, await modelOf(host, name, "inspect", output));
     try {
       const entries = [...file.tensors].filter(([key]) => wanted.test(key));
       const total = entries.reduce((sum, [, entry]) => sum + entry.bytes, 0);

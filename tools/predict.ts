@@ -14,6 +14,7 @@ import type { Recognition } from "../src/speech/system/recognizer.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openTunedDevice, tuningOptions } from "./device.ts";
 import { formatSeconds } from "./format.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { firstLine, onOneLine } from "./output.ts";
 import { SUMMARIES } from "./summaries.ts";
 
@@ -21,7 +22,7 @@ const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
 
 const options = {
-  model: { type: "string", value: "DIR", help: "model folder; by default the bundled one" },
+  model: { type: "string", value: "DIR", help: `model folder, ${OR_HUB}; by default the bundled one` },
   ...deviceOptions,
   ...tuningOptions,
   dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
@@ -45,7 +46,8 @@ export const verb = defineVerb({
   async main(context) {
     const { values, operands, note } = context;
     const host = await currentHost();
-    const model = await openModelFolder(host, values.model ?? defaultModel());
+    const folder = values.model && (await modelOf(host, values.model, "predict", context));
+    const model = await openModelFolder(host, folder ?? defaultModel());
     try {
       requireSpeechEncoder(model);
       requireOwnWords(model);
