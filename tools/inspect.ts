@@ -1,7 +1,7 @@
-/** wavegate inspect: what a safetensors file or a model folder holds. */
+/** wavegate inspect: what a file of tensors or a model folder holds. */
 import { currentHost } from "../src/host/current.ts";
 import type { StoredDType } from "../src/io/dtype.ts";
-import { openSafetensors } from "../src/io/safetensors.ts";
+import { openCheckpoint } from "../src/io/checkpoint.ts";
 import { type TensorStatistics, tensorStatistics } from "../src/io/tensor_statistics.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatBytes, formatTable } from "./format.ts";
@@ -11,7 +11,8 @@ import { SUMMARIES } from "./summaries.ts";
 export const verb = defineVerb({
   name: "inspect",
   summary: SUMMARIES.inspect,
-  usage: "FILE.safetensors|FOLDER [options]   (FOLDER may be ORG/NAME[@REVISION] of the Hugging Face Hub)",
+  usage:
+    "FILE|FOLDER [options]   (safetensors, or what torch.save() wrote; or ORG/NAME[@REVISION] of the Hugging Face Hub)",
   example: "wavegate inspect model.safetensors --match 'layers.0.*weight'",
   options: {
     match: { type: "string", value: "REGEX", help: "only keys that match" },
@@ -22,7 +23,7 @@ export const verb = defineVerb({
     const { progress } = output;
     const wanted = pattern(values.match);
     const host = await currentHost();
-    const file = await openSafetensors(host, await modelOf(host, name, "inspect", output));
+    const file = await openCheckpoint(host, await modelOf(host, name, "inspect", output));
     try {
       const entries = [...file.tensors].filter(([key]) => wanted.test(key));
       const total = entries.reduce((sum, [, entry]) => sum + entry.bytes, 0);
@@ -45,7 +46,8 @@ export const verb = defineVerb({
         bytes: total,
       };
       show(tensors, summary, file.metadata, print);
-      printJson({ ...summary, metadata: file.metadata, tensors });
+      for (const line of file.dropped ?? []) print(`not a tensor: ${line}`);
+      printJson({ ...summary, metadata: file.metadata, dropped: file.dropped, tensors });
     } finally {
       await file.close();
     }
