@@ -7,6 +7,7 @@ import { type FoundRecording, findRecordings } from "../src/speech/predict/recor
 import {
   type ModelFolder,
   openModelFolder,
+  requireOwnWords,
   requireSpeechEncoder,
   type SpeechModel,
 } from "../src/speech/system/folder.ts";
@@ -14,6 +15,7 @@ import { joinedWords, type Recognition } from "../src/speech/system/recognizer.t
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openTunedDevice, tuningOptions } from "./device.ts";
 import { formatSeconds } from "./format.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { firstLine, onOneLine } from "./output.ts";
 import { SUMMARIES } from "./summaries.ts";
 
@@ -21,7 +23,7 @@ const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
 
 const options = {
-  model: { type: "string", value: "DIR", help: "model folder; by default the bundled one" },
+  model: { type: "string", value: "DIR", help: `model folder, ${OR_HUB}; by default the bundled one` },
   words: {
     type: "string",
     value: "DIR",
@@ -50,12 +52,16 @@ export const verb = defineVerb({
   async main(context) {
     const { values, operands, note } = context;
     const host = await currentHost();
-    const model = await openModelFolder(host, values.model ?? defaultModel());
+    const opened = async (name: string) =>
+      await openModelFolder(host, await modelOf(host, name, "predict", context));
+    const model =
+      values.model === undefined ? await openModelFolder(host, defaultModel()) : await opened(values.model);
     let words: ModelFolder | undefined;
     try {
       requireSpeechEncoder(model);
-      if (values.words !== undefined) {
-        words = await openModelFolder(host, values.words);
+      if (values.words === undefined) requireOwnWords(model);
+      else {
+        words = await opened(values.words);
         joinedWords(model, words);
       }
       for (const line of [...model.notes, ...(words?.notes ?? []), ...limitsOf(model, words)])
