@@ -1,6 +1,6 @@
 /** Published classifiers of recordings: what transformers says of the same clip, labels from the config, and two folders as one. */
 import assert from "node:assert/strict";
-import { copyFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { currentHost } from "../src/host/current.ts";
 import { readWav } from "../src/io/audio.ts";
@@ -233,6 +233,19 @@ test("predict says what a classifier does not tell, and takes the words of a sec
     assert.match(error?.message ?? "", message);
     await assert.rejects(openRecognizer(host, device, model, { words: other }), message);
   }
+});
+
+test("a system that recognises no words reads those of a second folder", async () => {
+  const demo = `${reference}/../../weights/demo`;
+  const deaf = `${scratch}/deaf`;
+  cpSync(demo, deaf, { recursive: true });
+  const config = JSON.parse(readFileSync(`${demo}/config.json`, "utf8"));
+  writeFileSync(`${deaf}/config.json`, JSON.stringify({ ...config, asr: false }));
+  using whole = await openRecognizer(host, device, demo);
+  using joined = await openRecognizer(host, device, deaf, { words: demo });
+  assert.deepEqual(await joined.recognize([samples]), await whole.recognize([samples]));
+  using alone = await openRecognizer(host, device, deaf);
+  await assert.rejects(alone.recognize([samples]), /deaf: it reads the true words and recognises none/);
 });
 
 test("predict shows the likeliest of very many labels", async () => {
