@@ -47,6 +47,8 @@ test("validate passes on everything that PyTorch computed, with --json as docume
     ...["cross-gated", "pooled", "self-gated", "small"].map((name) => `cmgi/${name}`),
     "e2e-tiny",
     "ops",
+    "hubert-tiny-seqcls",
+    "wav2vec2-tiny-seqcls",
   ];
   const folders = names.map((name) => `test/reference/${name}`);
   // A folder of cases stands for them.
@@ -81,6 +83,10 @@ test("validate passes on everything that PyTorch computed, with --json as docume
   assert.ok(of(-2).has("grad.hubert.feature_projection.projection.weight"));
   assert.ok([...of(0)].some((name) => String(name).startsWith("outputs_spec: ")));
   assert.ok([...of(1)].some((name) => String(name).startsWith("outputs_masked: ")));
+  for (const name of ["logits", "grad.layer_weights", "grad.projector.weight", "grad_input.input_values"])
+    assert.ok(of(7).has(name), `${name} was not compared`);
+  for (const name of ["logits", "grad.projector.weight"])
+    for (const masked of ["", "outputs_masked: "]) assert.ok(of(8).has(masked + name));
   assert.equal(status, 0);
 });
 

@@ -20,6 +20,7 @@ export const FLOORS: Record<string, number> = {
   ...{
     host: 0,
     io: 0,
+    hub: 1,
     gpu: 1,
     page: 1,
     tensor: 2,

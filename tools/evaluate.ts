@@ -17,10 +17,11 @@ import { trainingLines } from "../src/speech/training/overlap.ts";
 import { useRecorded } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 const options = {
-  model: { type: "string", value: "DIR", help: "a model folder, as train writes it" },
+  model: { type: "string", value: "DIR", help: `a model folder, as train writes it, ${OR_HUB}` },
   data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
   fold: {
     type: "string",
@@ -46,11 +47,12 @@ export const verb = defineVerb({
   options,
   async main(context) {
     const { values, print, printJson, note } = context;
-    const { model: path, data, out } = values;
-    if (path === undefined || data === undefined)
+    const { data, out } = values;
+    if (values.model === undefined || data === undefined)
       throw new UsageError("Cannot evaluate without --model DIR and --data DIR");
     const host = await currentHost();
     if (out !== undefined) await checkWritable(host, out);
+    const path = await modelOf(host, values.model, "evaluate", context);
     const model = await openEmotionModel(host, path);
     try {
       for (const line of model.notes) note(`evaluate: ${line}`);

@@ -166,6 +166,9 @@ QUIET = dict(activation_dropout=0.0, attention_dropout=0.0, hidden_dropout=0.0, 
              final_dropout=0.0, layerdrop=0.0, apply_spec_augment=False)
 TINY_BERT = dict(vocab_size=1000, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128,
                  max_position_embeddings=64)
+SPEECH_CLASSES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, conv_dim=[16] * 7,
+                      num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, classifier_proj_size=12,
+                      id2label=dict(enumerate(["neu", "hap", "ang", "sad", "fea"])))
 QUIET_BERT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
 
 # name: (class, config, seconds or tokens, batch, AdamW steps, extra variants)
@@ -177,6 +180,9 @@ MODELS = {
     "hubert-tiny-base": ("HubertForCTC", {**TINY, "ctc_loss_reduction": "mean"}, 0.6, 2, 0, ("masked",)),
     "wav2vec2-tiny-stable": ("Wav2Vec2ForCTC", {**TINY, **STABLE, "ctc_loss_reduction": "mean",
                                                 "ctc_zero_infinity": True}, 0.5, 2, 0, ()),
+    "hubert-tiny-seqcls": ("HubertForSequenceClassification", {**SPEECH_CLASSES, **STABLE, "use_weighted_layer_sum": True},
+                           0.4, 3, 5, ()),
+    "wav2vec2-tiny-seqcls": ("Wav2Vec2ForSequenceClassification", SPEECH_CLASSES, 0.4, 2, 0, ("masked",)),
     "bert-base": ("BertModel", {}, 128, 1, 0, ()),
     "bert-tiny": ("BertModel", TINY_BERT, 23, 3, 0, ("legacy",)),
     "bert-tiny-seqcls": ("BertForSequenceClassification", {**TINY_BERT, "num_labels": 4}, 19, 4, 5, ()),
@@ -211,8 +217,8 @@ def load_model(source: str):
         raise Failure(f"Cannot use {source}: model_type is {config.model_type!r}, it should be hubert, wav2vec2 or bert")
     saved = (getattr(config, "architectures", None) or ["?"])[0]
     family = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "bert": "Bert"}[config.model_type]
-    head = {"hubert": "ForCTC", "wav2vec2": "ForCTC", "bert": "ForSequenceClassification"}[config.model_type]
-    cls = getattr(transformers, family + (head if saved.endswith(head) else "Model"))
+    heads = ["ForSequenceClassification"] + ([] if config.model_type == "bert" else ["ForCTC"])
+    cls = getattr(transformers, family + next((head for head in heads if saved.endswith(head)), "Model"))
     if cls.__name__ != saved:
         print(f"reference: {source} was saved as {saved}; using its {cls.__name__}", file=sys.stderr)
     model, report = cls.from_pretrained(source, attn_implementation="eager", output_loading_info=True)
@@ -348,7 +354,7 @@ class Trace:
     """Keeps what the stages of a model put out, by forward hooks; torch may overwrite some of it later, so copies."""
 
     def __init__(self):
-        self.tensors, self.hooks = {}, []
+        self.tensors, self.hooks, self.results = {}, [], []
 
     def __enter__(self):
         return self
@@ -385,6 +391,11 @@ def ctc(logits, labels, frames, config, reduction):
                       blank=config.pad_token_id, reduction=reduction, zero_infinity=config.ctc_zero_infinity)
 
 
+def classifies(model) -> bool:
+    """Whether a speech model names one of its labels for each recording."""
+    return hasattr(model, "projector")
+
+
 def run_acoustic(model, inputs: dict, want, masked: bool) -> tuple[dict, torch.Tensor | None]:
     """One forward pass of a HuBERT or wav2vec2 model: its stages by name, and the loss if it has labels."""
     base, config = model.base_model, model.config
@@ -399,7 +410,13 @@ def run_acoustic(model, inputs: dict, want, masked: bool) -> tuple[dict, torch.T
             trace.output(base.encoder.pos_conv_embed, "pos_conv")
             trace.output(base.encoder.layers[-1], "last_layer_raw")
         trace.layers(base.encoder.layers, want["hidden"])
-        out = base(inputs["input_values"], attention_mask=mask, output_attentions="attentions" in want)
+        if classifies(model):  # as a whole, since the class itself chooses what it averages
+            hook = base.register_forward_hook(lambda _module, _args, result: trace.results.append(result))
+            logits = model(inputs["input_values"], attention_mask=mask, output_attentions="attentions" in want).logits
+            hook.remove()
+            out = trace.results[0]
+        else:
+            out = base(inputs["input_values"], attention_mask=mask, output_attentions="attentions" in want)
     found, last = trace.tensors, out.last_hidden_state
     if "extract_features" in found:
         found["extract_features"] = found["extract_features"].transpose(1, 2).contiguous()
@@ -419,6 +436,9 @@ def run_acoustic(model, inputs: dict, want, masked: bool) -> tuple[dict, torch.T
         found["logits"] = logits = model.lm_head(last)
         found["loss_per_sample"] = ctc(logits, inputs["labels"], frames, config, "none")
         found["loss"] = loss = ctc(logits, inputs["labels"], frames, config, config.ctc_loss_reduction)
+    elif classifies(model):
+        found["logits"] = logits
+        found["loss"] = loss = F.cross_entropy(logits, inputs["labels"])
     elif "cotangent.last_hidden_state" in inputs:
         found["loss"] = loss = (last * inputs["cotangent.last_hidden_state"]).sum()
     return found, loss
@@ -563,6 +583,9 @@ def acoustic_case(case: Case, model, options, source=None):
         inputs["labels"] = ctc_labels(rng, frames, config)
         info.update(blank=config.pad_token_id, ctc_loss_reduction=config.ctc_loss_reduction,
                     ctc_zero_infinity=config.ctc_zero_infinity, label_lengths=(inputs["labels"] >= 0).sum(-1).tolist())
+    elif classifies(model):
+        inputs["labels"] = torch.from_numpy(rng.integers(0, config.num_labels, len(raw)))
+        info["loss"] = "mean cross entropy over the batch"
     elif grad:
         inputs["cotangent.last_hidden_state"] = cotangent
         info["loss"] = "sum(last_hidden_state*cotangent.last_hidden_state); padded positions are included in the sum"

@@ -19,6 +19,7 @@ import { LAUNCH_FILE } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { deviceOptions, openChosenDevice, openTunedDevice, tuningOptions } from "./device.ts";
 import { formatSeconds } from "./format.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 import { display } from "./train/display.ts";
 
@@ -53,8 +54,8 @@ export const verb = defineVerb({
       choices: Object.keys(PRESETS) as PresetName[],
       help: "recipe to start from (safe)",
     },
-    hubert: { type: "string", value: "DIR", help: "Hugging Face folder of the speech encoder" },
-    bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
+    hubert: { type: "string", value: "DIR", help: `Hugging Face folder of the speech encoder, ${OR_HUB}` },
+    bert: { type: "string", value: "DIR", help: "as --hubert, of the text encoder" },
     set: {
       type: "string",
       value: "KEY=VALUE",
@@ -71,7 +72,7 @@ export const verb = defineVerb({
     if (out === undefined) throw new UsageError("Cannot train without --out RUN");
     const host = await currentHost();
     const path = withoutSlash(out);
-    const planned = resume ? await resumedRunOf(host, path, values) : newRunOf(values, onNote);
+    const planned = resume ? await resumedRunOf(host, path, values) : await newRunOf(host, context);
     const { config, data } = await prepareRun(host, path, planned, { onNote, signal });
     // A run that goes on takes the choices that it began with.
     const device = resume
@@ -92,17 +93,22 @@ export const verb = defineVerb({
 
 type Values = Context<typeof verb.options>["values"];
 
-/** A new run by the command line. */
-function newRunOf(values: Values, onNote: (line: string) => void): PlannedRun {
+/** A new run by the command line. Its config names the folder of a commit of the hub, so that it goes on with that one. */
+async function newRunOf(
+  host: Host,
+  { values, ...output }: Context<typeof verb.options>,
+): Promise<PlannedRun> {
   const { system, data, fold, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
-  const absolute = (folder: string | undefined) => folder && resolve(folder);
   const choice = {
-    ...{ preset, system, fold, set, data: resolve(data), hubert: absolute(hubert), bert: absolute(bert) },
+    ...{ preset, system, fold, set, data: resolve(data), hubert, bert },
     stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
   };
-  return newRun(choice, onNote);
+  newRun(choice, () => {}); // what is refused is refused before anything is downloaded
+  const folder = async (name: string | undefined) =>
+    name && resolve(await modelOf(host, name, "train", output));
+  return newRun({ ...choice, hubert: await folder(hubert), bert: await folder(bert) }, output.note);
 }
 
 /** The run in `path`. The command line may change only where its corpus is. */

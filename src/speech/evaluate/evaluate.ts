@@ -25,6 +25,10 @@ export async function openEmotionModel(host: Host, path: string): Promise<Emotio
   const model = await openModelFolder(host, path);
   const { emotion } = model;
   try {
+    if (model.classifier)
+      throw new Error(
+        `Cannot evaluate ${path}: it is a published classifier with labels of its own, ${model.classifier.labels.join(", ")}; predict runs it`,
+      );
     if (!emotion) throw new Error(`Cannot evaluate ${path}: a plain CTC model names no emotions`);
     const { labels } = emotion;
     if (labels.length !== LABELS.length || LABELS.some((label) => !labels.includes(label)))

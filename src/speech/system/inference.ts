@@ -18,7 +18,7 @@ import { Tensor } from "../../tensor/tensor.ts";
 import type { EmotionConfig, EmotionRecognizer, EncodedSpeech } from "./emotion.ts";
 import { tokenizeWords } from "./words.ts";
 
-/** The layers of a system: an EmotionRecognizer, or a HubertForCTC, which has no classify(). */
+/** The layers of a system: an EmotionRecognizer, a classifier of recordings, or a HubertForCTC, which has no classify(). */
 export interface SystemLayers {
   readonly device: Device;
   readonly config: Pick<EmotionConfig, "hubert" | "bert"> & Partial<Pick<EmotionConfig, "labels">>;
@@ -150,9 +150,9 @@ export class Inference {
     const input = Tensor.from(layers.device, audio, [audio.length / samples, samples]);
     observe?.("input_values", input);
     const speech = layers.encodeSpeech({ audio: input, lengths }, { observe, activations });
-    const { hidden, mask, frames, ctcLogits } = speech;
+    const { hidden, mask, frames, ctcLogits, pooled } = speech;
     const logProbs = layers.device.at({ part: "CTC head" }, () => ctcLogits && logSoftmax(ctcLogits));
-    return { hidden, mask, frames, logProbs, ctc: losses?.ctc(speech) };
+    return { hidden, mask, frames, pooled, logProbs, ctc: losses?.ctc(speech) };
   }
 
   async #decode(

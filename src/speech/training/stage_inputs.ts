@@ -2,7 +2,8 @@
 import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
 import { mismatch } from "../../io/schema.ts";
-import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
+import { openCheckpoint } from "../../io/checkpoint.ts";
+import type { Safetensors } from "../../io/safetensors.ts";
 import {
   bertConfig,
   checkSubwords,
@@ -149,7 +150,7 @@ export async function openSources(
   const files: Safetensors[] = [];
   const sources: Source[] = [];
   const add = async (folder: string, rename: Source["rename"]) => {
-    const file = await openSafetensors(host, folder);
+    const file = await openCheckpoint(host, folder);
     files.push(file);
     sources.push({ file, rename });
     return file;
