@@ -17,8 +17,8 @@ const own: TrainingCorpus = {
 };
 const facts: CardFacts = {
   config: {
-    ...trainConfig({ preset: "safe", system: "both-cmgi", data: "/home/me/IEMOCAP_full_release", fold: 5 }),
-    ...{ seed: 3, from: { hubert: "/home/me/hubert-large-ll60k", bert: "/home/me/runs/a/model" } },
+    ...trainConfig({ preset: "safe", system: "both-cmgi", data: "/data/IEMOCAP_full_release", fold: 5 }),
+    ...{ seed: 3, from: { hubert: "/data/hubert-large-ll60k", bert: "/data/runs/a/model" } },
   },
   ...{ stage: 2, parameters: 431_000_000 },
   record: provenance({ corpus: own }, [
@@ -50,7 +50,7 @@ test("modelCard() says corpus, fold, split, seed, recipe and the dev set's figur
   assert.match(card, /Preset `safe`, seed 3, stage 2; the model after epoch 4\./);
   const recipe = /```json\n(.*?)\n```/s.exec(card)?.[1] ?? "";
   assert.deepEqual(JSON.parse(recipe), JSON.parse(JSON.stringify(facts.config.stage2)));
-  assert.ok(!card.includes("/home/me"), "no path");
+  assert.ok(!card.includes("/data/"), "no path");
   assert.equal(modelCard(facts), card);
 });
 
