@@ -35,11 +35,19 @@ export function openLibrary(name: string): OpenLibrary {
   return "Deno" in globalThis ? throughDeno(name) : throughKoffi(name);
 }
 
-/** A bundler does not see this import. */
+type Koffi = typeof import("koffi");
+let koffi: Koffi | undefined;
+
+function openKoffi(): Koffi {
+  // A bundler does not see this import.
+  const own = createRequire(import.meta.url)("koffi") as Koffi;
+  // 128 KiB by default; MPICH needs more in a call on another thread. Cannot be set later.
+  own.config({ async_stack_size: 2 * 2 ** 20 });
+  return own;
+}
+
 function throughKoffi(path: string): OpenLibrary {
-  const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
-  // 128 KiB by default; MPICH needs more in a call on another thread.
-  koffi.config({ async_stack_size: 2 * 2 ** 20 });
+  koffi ??= openKoffi();
   // What a library loads itself, as the plugins of Open MPI, may look for its symbols.
   const library = koffi.load(path, { global: true });
   const types = { i32: "int32_t", pointer: "void *", bytes: "void *" } as const;

@@ -5,7 +5,13 @@
 
 import { existsSync } from "node:fs";
 import process from "node:process";
-import { type NativeLibrary, type NativeType, type NativeValue, type OpenLibrary, openLibrary } from "./ffi.ts";
+import {
+  type NativeLibrary,
+  type NativeType,
+  type NativeValue,
+  type OpenLibrary,
+  openLibrary,
+} from "./ffi.ts";
 
 /** The processes of one job, each with its rank: MPI_COMM_WORLD, or what stands in for it. */
 export interface Communicator {
@@ -82,7 +88,11 @@ export type MpiChoice = MpiFamily | "auto" | (string & {});
  * Loads a library of MPI and starts it (MPI_Init_thread). Throws one line where there is none, where it is not of the
  * launcher's family, and where it does not see the ranks that the launcher started.
  */
-export function openMpi(choice: MpiChoice, launch = mpiLaunch(), env: Environment = process.env): Communicator {
+export function openMpi(
+  choice: MpiChoice,
+  launch = mpiLaunch(),
+  env: Environment = process.env,
+): Communicator {
   const library = find(choice, launch);
   const fd = env.PMI_FD;
   if (fd !== undefined && existsSync("/proc/self/fd") && !existsSync(`/proc/self/fd/${fd}`))
@@ -119,7 +129,8 @@ function find(choice: MpiChoice, launch: MpiLaunch | undefined): OpenLibrary & {
     try {
       const library = openLibrary(name);
       const family = familyOf(library);
-      if (family && (families.includes(family) || !(named || choice === "auto"))) return { ...library, family };
+      if (family && (families.includes(family) || !(named || choice === "auto")))
+        return { ...library, family };
       reason ||= family ? "" : `${name} is no library of MPI`;
     } catch (error) {
       if (tried.length === 1) reason = (error as Error).message.split("\n")[0];
@@ -190,10 +201,7 @@ class Mpi implements Communicator {
     this.#check("MPI_Init_thread", this.#c.call("MPI_Init_thread", null, null, THREAD_SERIALIZED, level));
     this.#threads = level[0] >= THREAD_SERIALIZED;
     const { world, errorsReturn } = this.#handles;
-    this.#check(
-      "MPI_Comm_set_errhandler",
-      this.#c.call("MPI_Comm_set_errhandler", world, errorsReturn),
-    );
+    this.#check("MPI_Comm_set_errhandler", this.#c.call("MPI_Comm_set_errhandler", world, errorsReturn));
     this.rank = this.#int("MPI_Comm_rank");
     this.size = this.#int("MPI_Comm_size");
   }
@@ -218,9 +226,7 @@ class Mpi implements Communicator {
 
   #run(name: "MPI_Allreduce" | "MPI_Alltoall" | "MPI_Allgather", ...values: NativeValue[]): Promise<void> {
     const next = this.#last.then(async () => {
-      const status = this.#threads
-        ? await this.#c.callAsync(name, ...values)
-        : this.#c.call(name, ...values);
+      const status = this.#threads ? await this.#c.callAsync(name, ...values) : this.#c.call(name, ...values);
       this.#check(name, status);
     });
     this.#last = next.catch(() => {});

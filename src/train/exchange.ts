@@ -50,8 +50,8 @@ function bucketsOf(sizes: readonly number[], most: number): Bucket[] {
   const buckets: { segments: Segment[]; size: number }[] = [];
   for (let index = sizes.length - 1; index >= 0; index--) {
     for (let from = 0; from < sizes[index]; ) {
-      let bucket = buckets.at(-1);
-      if (!bucket || bucket.size === most) buckets.push((bucket = { segments: [], size: 0 }));
+      if ((buckets.at(-1)?.size ?? most) === most) buckets.push({ segments: [], size: 0 });
+      const bucket = buckets[buckets.length - 1];
       const count = Math.min(sizes[index] - from, most - bucket.size);
       bucket.segments.push({ index, from, at: bucket.size, count });
       bucket.size += count;
@@ -103,7 +103,8 @@ export class GradientExchange {
     const sizes = this.#parameters.map(({ value }) => value.size);
     this.#buckets = bucketsOf(sizes, Math.max(1, bucketBytes >> 2));
     const last = new Array<number>(sizes.length).fill(0);
-    for (const [i, { segments }] of this.#buckets.entries()) for (const { index } of segments) last[index] = i;
+    for (const [i, { segments }] of this.#buckets.entries())
+      for (const { index } of segments) last[index] = i;
     this.#lastBucket = last;
     this.#bytes = 4 * sizes.reduce((a, b) => a + b, 0);
   }
@@ -182,11 +183,13 @@ export class GradientExchange {
   async #read(round: Round, place: number, { segments, size }: Bucket): Promise<Float32Array> {
     const { gpu, recorder, host } = this.#device;
     this.#reading++;
-    const staging = this.#staging.pop() ?? gpu.createBuffer({
-      label: "gradients on their way to the CPU",
-      size: 4 * Math.max(...this.#buckets.map((each) => each.size)),
-      usage: usage.MAP_READ | usage.COPY_DST,
-    });
+    const staging =
+      this.#staging.pop() ??
+      gpu.createBuffer({
+        label: "gradients on their way to the CPU",
+        size: 4 * Math.max(...this.#buckets.map((each) => each.size)),
+        usage: usage.MAP_READ | usage.COPY_DST,
+      });
     for (const { index, from, at, count } of segments) {
       const tensor = round.own[index];
       if (!tensor) continue;
@@ -259,7 +262,8 @@ export class GradientExchange {
     if (round.cancelled) return;
     for (const { index, from, at, count } of segments) {
       const { value } = this.#parameters[index];
-      const sum = (round.sums[index] ??= Tensor.empty(this.#device, value.shape));
+      round.sums[index] ??= Tensor.empty(this.#device, value.shape);
+      const sum = round.sums[index];
       this.#device.recorder.upload(sum.buffer, bytesOf(values.subarray(at, at + count)), 4 * from);
     }
   }

@@ -398,7 +398,8 @@ async function stop<B>(
 ): Promise<never> {
   await run.flush();
   let own: string | undefined;
-  for (const [micro, batch] of batches.entries()) own ??= await firstBadTensor(device, task, batch, mode(micro));
+  for (const [micro, batch] of batches.entries())
+    own ??= await firstBadTensor(device, task, batch, mode(micro));
   const name = (await ranks.gather("what is not finite", own)).find((each) => each !== undefined);
   const hint = config.activations === "f16" ? "; f16 activations end at 65504" : "";
   if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite${hint}`);

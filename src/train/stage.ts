@@ -127,7 +127,9 @@ export interface StageOptions<B> {
 
 /** StageOptions with all that has a default. */
 export type ResolvedOptions<B> = StageOptions<B> &
-  Required<Pick<StageOptions<B>, "stage" | "seed" | "checkpoints" | "bests" | "group" | "signal" | "ranks">> & {
+  Required<
+    Pick<StageOptions<B>, "stage" | "seed" | "checkpoints" | "bests" | "group" | "signal" | "ranks">
+  > & {
     readonly config: StageRecipe;
   };
 
