@@ -69,7 +69,7 @@ export const verb = defineVerb({
     ...mpiOptions,
   },
   main({ values, ...context }): Promise<number | undefined> {
-    return withRanks(values.mpi, (ranks) =>
+    return withRanks(values.mpi, context.signal, (ranks) =>
       trainOn(ranks, { values, ...(ranks.first ? context : silent(context)) }),
     );
   },

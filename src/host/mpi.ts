@@ -81,6 +81,9 @@ const NAMES: Readonly<Record<string, Readonly<Record<MpiFamily, readonly string[
 
 const TITLES: Readonly<Record<MpiFamily, string>> = { openmpi: "Open MPI", mpich: "MPICH" };
 
+/** The launcher is of one MPI and the library of another: every process is alone. */
+export class MpiMismatchError extends Error {}
+
 /** "openmpi", "mpich", the path of a library, or "auto": what fits `launch`. */
 export type MpiChoice = MpiFamily | "auto" | (string & {});
 
@@ -103,7 +106,7 @@ export function openMpi(
   if (launch && mpi.size !== launch.size) {
     const { size } = mpi;
     mpi.close();
-    throw new Error(
+    throw new MpiMismatchError(
       `Cannot start MPI: ${launch.by} started ${launch.size} processes, but ${mpi.library} sees ${size}: launcher and library are of different MPIs, or Slurm lacks a plugin for this one (srun --mpi=list)`,
     );
   }
