@@ -6,6 +6,11 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { chooseLocalGpu, pciGpus } from "../src/host/local_gpu.ts";
 import { type Communicator, mpiLaunch } from "../src/host/mpi.ts";
+import { Linear } from "../src/nn/linear.ts";
+import { Weights } from "../src/nn/weights.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
+import { GradientExchange } from "../src/train/exchange.ts";
+import { AdamW } from "../src/train/optimizer.ts";
 import { PairwiseSum } from "../src/train/pairwise.ts";
 import { Ranks, shareOf, unequalShares } from "../src/train/ranks.ts";
 import { testDevice } from "./device.ts";
@@ -51,6 +56,55 @@ test("2, 3 and 4 ranks train to the bits of one, whatever the micro-batches, als
       assert.deepEqual(metrics, one.metrics);
     }
   }
+});
+
+test("GradientExchange cuts parameters into buckets, on a path of many reads", async () => {
+  const weights = new Weights(device, { seed: 1 });
+  const layers = ["a", "b", "c"].map((name) => new Linear(weights.at(name), 7, 9));
+  await weights.initialize();
+  for (const size of [2, 3]) {
+    const sums = await Promise.all(
+      together(size).map(async (communicator, rank) => {
+        const ranks = new Ranks(communicator);
+        const optimizer = new AdamW(device, weights.parameters, { learningRate: 0 });
+        const exchange = new GradientExchange(device, optimizer, ranks, 40); // ten elements
+        // Of b rank 1 alone has a gradient, of c none.
+        const own = weights.parameters.filter(({ key }) => key[0] === "a" || (key[0] === "b" && rank === 1));
+        const gradients = new Map(
+          own.map((p) => [
+            p,
+            Tensor.from(
+              device,
+              new Float32Array(p.value.size).map((_, i) => i + 1000 * rank),
+              p.shape,
+            ),
+          ]),
+        );
+        exchange.begin();
+        optimizer.accumulate(gradients);
+        for (const tensor of gradients.values()) tensor.release();
+        exchange.ready(layers[2].weight);
+        const { bytes } = await exchange.finish();
+        assert.equal(bytes, 4 * 3 * (7 * 9 + 9));
+        const found: (number[] | undefined)[] = [];
+        for (const parameter of weights.parameters) {
+          const sum = optimizer.takeGradient(parameter);
+          found.push(sum && [...(await sum.read())]);
+          sum?.release();
+        }
+        exchange.dispose();
+        optimizer.dispose();
+        return found;
+      }),
+    );
+    const expected = weights.parameters.map(({ key, value }) => {
+      if (key.startsWith("c")) return undefined;
+      const all = key.startsWith("b") ? [1] : [...Array(size).keys()];
+      return Array.from({ length: value.size }, (_, i) => all.reduce((sum, r) => sum + i + 1000 * r, 0));
+    });
+    for (const found of sums) assert.deepEqual(found, expected);
+  }
+  weights.dispose();
 });
 
 test("ranks that begin with other weights say so, and metrics tell what an exchange took", async () => {
