@@ -7,7 +7,7 @@
  * (MPI_Allgather): as many bytes, 2 (R − 1)/R of a bucket, as the best of the library's ways.
  */
 import type { Device } from "../gpu/device.ts";
-import { usage } from "../gpu/pool.ts";
+import { StagedReader } from "../gpu/staged_reader.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { Optimizer } from "./optimizer.ts";
@@ -87,7 +87,7 @@ export class GradientExchange {
   readonly #buckets: readonly Bucket[];
   /** The bucket that holds the last piece of each parameter. */
   readonly #lastBucket: readonly number[];
-  readonly #staging: GPUBuffer[] = [];
+  readonly #reader: StagedReader;
   readonly #bytes: number;
   #reading = 0;
   #round: Round | undefined;
@@ -106,6 +106,7 @@ export class GradientExchange {
     for (const [i, { segments }] of this.#buckets.entries())
       for (const { index } of segments) last[index] = i;
     this.#lastBucket = last;
+    this.#reader = new StagedReader(device, 4 * Math.max(...this.#buckets.map((each) => each.size)));
     this.#bytes = 4 * sizes.reduce((a, b) => a + b, 0);
   }
 
@@ -162,7 +163,7 @@ export class GradientExchange {
   /** Destroys what is kept for reads. */
   dispose(): void {
     this.cancel();
-    for (const buffer of this.#staging.splice(0)) buffer.destroy();
+    this.#reader.dispose();
   }
 
   /** Starts the reads of the buckets that are complete, in their order. */
@@ -181,28 +182,18 @@ export class GradientExchange {
 
   /** Copies a bucket to the CPU, behind the work that was recorded so far and before that which comes. */
   async #read(round: Round, place: number, { segments, size }: Bucket): Promise<Float32Array> {
-    const { gpu, recorder, host } = this.#device;
     this.#reading++;
-    const staging =
-      this.#staging.pop() ??
-      gpu.createBuffer({
-        label: "gradients on their way to the CPU",
-        size: 4 * Math.max(...this.#buckets.map((each) => each.size)),
-        usage: usage.MAP_READ | usage.COPY_DST,
-      });
-    for (const { index, from, at, count } of segments) {
-      const tensor = round.own[index];
-      if (!tensor) continue;
-      recorder.copyOut(tensor.buffer, 4 * from, staging, 4 * count, 4 * at);
+    const pieces = segments.flatMap(({ index, from, at, count }) => {
+      const buffer = round.own[index]?.buffer;
+      return buffer ? [{ buffer, fromByte: 4 * from, toByte: 4 * at, bytes: 4 * count }] : [];
+    });
+    const read = this.#reader.read(pieces, 4 * size);
+    for (const { index } of segments) {
       if (this.#lastBucket[index] !== place) continue;
-      tensor.release();
+      round.own[index]?.release();
       round.own[index] = undefined;
     }
-    recorder.flush();
-    await host.quiet(() => staging.mapAsync(1, 0, 4 * size));
-    const values = new Float32Array(staging.getMappedRange(0, 4 * size).slice(0));
-    staging.unmap();
-    this.#staging.push(staging);
+    const values = new Float32Array(await read);
     this.#reading--;
     // x + −0 is x, whatever x is.
     for (const { index, at, count } of segments)
@@ -249,7 +240,8 @@ export class GradientExchange {
       padded.set(values);
       const parts = new Float32Array(padded.length);
       const swap = timed(communicator.alltoall(padded, parts));
-      const own = before && sumOfParts(before.parts, ranks); // while the swap goes on
+      await Promise.resolve(); // the call has begun on its thread
+      const own = before && sumOfParts(before.parts, ranks);
       await swap;
       if (before && own) await spread(own, before.bucket);
       before = { bucket, parts };
