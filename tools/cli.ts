@@ -13,6 +13,7 @@ import { realpathSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { mpiLaunch } from "../src/host/mpi.ts";
 import { ArgumentError } from "../src/io/argument_error.ts";
 import { watchLauncher } from "./launcher.ts";
 import { drain, firstLine, lostResults, watchOutput, writeError, writeOutput } from "./output.ts";
@@ -159,9 +160,10 @@ function catchSignals(name: string): AbortSignal {
   const stop = (status: number, why = "") => {
     since = performance.now();
     controller.abort(new Interruption(status));
-    writeError(
-      `${clearLine()}wavegate ${name}: ${why}stopping at the next safe place; once more ends at once\n`,
-    );
+    const launch = mpiLaunch();
+    if (launch && launch.rank > 0) return; // rank 0 speaks for all
+    const where = launch ? "the next safe place of all ranks" : "the next safe place";
+    writeError(`${clearLine()}wavegate ${name}: ${why}stopping at ${where}; once more ends at once\n`);
   };
   for (const [signal, status] of Object.entries(SIGNALS)) {
     process.on(signal, () => {

@@ -13,7 +13,8 @@ import {
   resumedRun,
   splitLine,
 } from "../src/speech/training/prepare_run.ts";
-import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
+import { agreeOnRun, type RunOptions, trainRun } from "../src/speech/training/run.ts";
+import type { Ranks } from "../src/train/ranks.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { LAUNCH_FILE } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
@@ -22,6 +23,7 @@ import { formatSeconds } from "./format.ts";
 import { modelOf, OR_HUB } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 import { display } from "./train/display.ts";
+import { mpiOptions, placeRanks, withRanks } from "./train/ranks.ts";
 
 export const verb = defineVerb({
   name: "train",
@@ -65,33 +67,61 @@ export const verb = defineVerb({
     resume: { type: "boolean", help: "go on with the run in --out" },
     ...deviceOptions,
     ...tuningOptions,
+    ...mpiOptions,
   },
-  async main(context): Promise<number | undefined> {
-    const { values, note: onNote, signal } = context;
-    const { out, resume } = values;
-    if (out === undefined) throw new UsageError("Cannot train without --out RUN");
-    const host = await currentHost();
-    const path = withoutSlash(out);
-    const planned = resume ? await resumedRunOf(host, path, values) : await newRunOf(host, context);
-    const { config, data } = await prepareRun(host, path, planned, { onNote, signal });
-    // A run that goes on takes the choices that it began with.
-    const device = resume
-      ? await openChosenDevice(host, values)
-      : await openTunedDevice(host, values, onNote);
-    await host.makeDirectory(path);
-    const lock = host.lock(path, "train in");
-    try {
-      const run = resume ? await RunFolder.open(host, path) : await RunFolder.create(host, path, config);
-      // A run that finished in spite of a signal succeeded.
-      return (await train(context, { device, run, config, data, resume, signal })) ? 0 : undefined;
-    } finally {
-      lock.release();
-      device.dispose();
-    }
+  main({ values, ...context }): Promise<number | undefined> {
+    return withRanks(values.mpi, context.signal, (ranks) =>
+      trainOn(ranks, { values, ...(ranks.first ? context : silent(context)) }),
+    );
   },
 });
 
-type Values = Context<typeof verb.options>["values"];
+type Given = Context<typeof verb.options>;
+type Values = Given["values"];
+
+/** A rank that rank 0 speaks for. */
+const silent = <C extends Omit<Given, "values">>(context: C): C => ({
+  ...context,
+  ...{ print() {}, printJson() {}, note() {} },
+  progress: () => ({ update() {}, stop() {} }),
+});
+
+/** Trains as one of the ranks, of which the first makes the run. */
+async function trainOn(ranks: Ranks, context: Given): Promise<number | undefined> {
+  const { values, note: onNote, signal } = context;
+  const { out, resume } = values;
+  if (out === undefined) throw new UsageError("Cannot train without --out RUN");
+  ranks.onNote = onNote;
+  const host = await currentHost();
+  const path = withoutSlash(out);
+  const planned = resume ? await resumedRunOf(host, path, values) : await newRunOf(host, context);
+  const { config, data } = await prepareRun(host, path, planned, { onNote, signal });
+  await agreeOnRun(ranks, config, data);
+  const placed = await placeRanks(ranks);
+  for (const line of placed) onNote(line);
+  // A run that goes on takes the choices that it began with.
+  const device = resume ? await openChosenDevice(host, values) : await openTunedDevice(host, values, onNote);
+  if (ranks.first) await host.makeDirectory(path);
+  const lock = ranks.first ? host.lock(path, "train in") : undefined;
+  try {
+    const run = await openRun(host, path, ranks, resume ? undefined : config);
+    for (const line of placed) run.log(line);
+    // A run that finished in spite of a signal succeeded.
+    return (await train(context, { device, run, config, data, resume, signal, ranks })) ? 0 : undefined;
+  } finally {
+    lock?.release();
+    device.dispose();
+  }
+}
+
+/** The run of all ranks: rank 0 makes it of `config`, or opens it, and then others follow. */
+async function openRun(host: Host, path: string, ranks: Ranks, config: unknown): Promise<RunFolder> {
+  const open = () =>
+    config === undefined ? RunFolder.open(host, path) : RunFolder.create(host, path, config);
+  const own = ranks.first ? await open() : RunFolder.follow(host, path);
+  await ranks.gather("the run", "open");
+  return own;
+}
 
 /** A new run by the command line. Its config names the folder of a commit of the hub, so that it goes on with that one. */
 async function newRunOf(
@@ -124,7 +154,7 @@ async function resumedRunOf(host: Host, path: string, values: Values): Promise<P
 /** Trains with progress and log; false where it was interrupted. */
 async function train(
   { print, printJson, ...context }: Context<typeof verb.options>,
-  options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal">,
+  options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal" | "ranks">,
 ): Promise<boolean> {
   const { device, run, data, resume } = options;
   const { path, host } = run;

@@ -143,9 +143,9 @@ export class Recorder {
   }
 
   /** Copies into a buffer that the pool does not own (a staging buffer). */
-  copyOut(from: PoolBuffer, fromByte: number, to: GPUBuffer, bytes: number): void {
+  copyOut(from: PoolBuffer, fromByte: number, to: GPUBuffer, bytes: number, toByte = 0): void {
     this.#closePass();
-    this.#open().copyBufferToBuffer(from.gpu, fromByte, to, 0, bytes);
+    this.#open().copyBufferToBuffer(from.gpu, fromByte, to, toByte, bytes);
   }
 
   /** Writes from the CPU. Recorded work that names the buffer is submitted first, else it would see the new bytes. */

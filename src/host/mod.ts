@@ -13,3 +13,11 @@ export type {
   RangedFile,
   ScriptProcess,
 } from "./host.ts";
+export {
+  type Communicator,
+  type MpiChoice,
+  type MpiFamily,
+  type MpiLaunch,
+  mpiLaunch,
+  openMpi,
+} from "./mpi.ts";

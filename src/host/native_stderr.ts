@@ -1,15 +1,11 @@
 /** Keeps native code from writing on stderr for the length of one call. */
 
 import { closeSync, openSync } from "node:fs";
-import { createRequire } from "node:module";
 import { platform } from "node:process";
+import { openLibrary } from "./ffi.ts";
 
-/** Of the C library, which alone can copy a file descriptor. */
-interface Descriptors {
-  dup(descriptor: number): number;
-  dup2(from: number, to: number): number;
-  close(descriptor: number): number;
-}
+/** The C library, which alone can copy a file descriptor. */
+const LIBRARY = "libc.so.6";
 
 /**
  * Runs `call` while file descriptor 2 leads to nowhere, whatever it is. `call` is synchronous, so that no line of anybody
@@ -28,48 +24,17 @@ export function withoutNativeStderr<T>(call: () => T): T {
 function divert(): (() => void) | undefined {
   if (platform !== "linux") return undefined;
   try {
-    const c = "Deno" in globalThis ? throughDeno() : throughPackage();
+    const c = openLibrary(LIBRARY).declare({ dup: ["i32"], dup2: ["i32", "i32"], close: ["i32"] });
     const nowhere = openSync("/dev/null", "a");
-    const kept = c.dup(2);
-    if (kept >= 0) c.dup2(nowhere, 2);
+    const kept = c.call("dup", 2);
+    if (kept >= 0) c.call("dup2", nowhere, 2);
     closeSync(nowhere);
     if (kept < 0) return undefined;
     return () => {
-      c.dup2(kept, 2);
-      c.close(kept);
+      c.call("dup2", kept, 2);
+      c.call("close", kept);
     };
   } catch {
     return undefined;
   }
-}
-
-const LIBRARY = "libc.so.6";
-
-declare const Deno: {
-  permissions: { querySync(of: { name: "ffi" }): { state: string } };
-  dlopen(library: string, symbols: object): { symbols: Descriptors };
-};
-
-function throughDeno(): Descriptors {
-  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") throw new Error("no --allow-ffi");
-  return Deno.dlopen(LIBRARY, {
-    dup: { parameters: ["i32"], result: "i32" },
-    dup2: { parameters: ["i32", "i32"], result: "i32" },
-    close: { parameters: ["i32"], result: "i32" },
-  }).symbols;
-}
-
-/** Node has no such call. A bundler does not see this import: without the package the call is just made. */
-function throughPackage(): Descriptors {
-  const { DataType, load, open } = createRequire(import.meta.url)("ffi-rs") as typeof import("ffi-rs");
-  open({ library: LIBRARY, path: LIBRARY });
-  const call = (funcName: string, values: number[]): number => {
-    const paramsType = values.map(() => DataType.I32);
-    return load({ library: LIBRARY, funcName, retType: DataType.I32, paramsType, paramsValue: values });
-  };
-  return {
-    dup: (descriptor) => call("dup", [descriptor]),
-    dup2: (from, to) => call("dup2", [from, to]),
-    close: (descriptor) => call("close", [descriptor]),
-  };
 }

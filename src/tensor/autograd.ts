@@ -39,9 +39,14 @@ export interface ValueAndGrad<P> {
 }
 
 /** How gradients are taken. */
-export interface ValueAndGradOptions {
+export interface ValueAndGradOptions<P = Differentiable> {
   /** The gradient that the loss begins with, so that all gradients are multiplied by it; 1 by default. */
   readonly lossScale?: number;
+  /**
+   * Called within the backward pass for each gradient as soon as nothing more is added to it, so that it can be used while
+   * the pass goes on. What it records must not write to the gradient.
+   */
+  readonly onGradient?: (of: P, gradient: Tensor) => void;
 }
 
 /**
@@ -67,29 +72,30 @@ export function valueAndGrad<P extends Differentiable>(
   device: Device,
   parameters: Iterable<P>,
   body: () => Tensor,
-  options?: ValueAndGradOptions,
+  options?: ValueAndGradOptions<P>,
 ): ValueAndGrad<P>;
 /** As above, where `body` returns more than the loss: that comes back as `aux`. */
 export function valueAndGrad<P extends Differentiable, R extends { readonly loss: Tensor }>(
   device: Device,
   parameters: Iterable<P>,
   body: () => R,
-  options?: ValueAndGradOptions,
+  options?: ValueAndGradOptions<P>,
 ): ValueAndGrad<P> & { readonly aux: Omit<R, "loss"> };
 export function valueAndGrad<P extends Differentiable>(
   device: Device,
   parameters: Iterable<P>,
   body: () => Tensor | { readonly loss: Tensor },
-  { lossScale = 1 }: ValueAndGradOptions = {},
+  { lossScale = 1, onGradient }: ValueAndGradOptions<P> = {},
 ): ValueAndGrad<P> & { readonly aux: object } {
   if (!Number.isFinite(lossScale))
     throw new RangeError(`Cannot run valueAndGrad: lossScale is ${lossScale} but should be finite`);
-  const { outputs, gradients, aux } = differentiate("valueAndGrad", device, parameters, (tape) => {
+  const forward = (tape: Tape) => {
     const result = synchronous("valueAndGrad", body());
     const { loss, ...aux } = result instanceof Tensor ? { loss: result } : { ...result };
     checkLoss(loss, tape);
     return { outputs: [loss], cotangents: [Tensor.from(device, Float32Array.of(lossScale), [])], aux };
-  });
+  };
+  const { outputs, gradients, aux } = differentiate("valueAndGrad", device, parameters, forward, onGradient);
   return { value: outputs[0], gradients, aux };
 }
 
@@ -140,6 +146,7 @@ function differentiate<P extends Differentiable, O extends readonly Tensor[], A>
   device: Device,
   inputs: Iterable<P>,
   body: (tape: Tape) => Forward<O, A>,
+  onGradient?: (of: P, gradient: Tensor) => void,
 ): Vjp<P, O> & { readonly aux: A } {
   if (tapeOf(device)) throw new Error(`Cannot run ${name}: a tape is running on this device already`);
   if (typeof inputs?.[Symbol.iterator] !== "function") {
@@ -160,7 +167,8 @@ function differentiate<P extends Differentiable, O extends readonly Tensor[], A>
         during(device, tape, tape.lineage, () => body(tape)),
       );
       begin(name, tape, outputs, cotangents, flowing);
-      walk(tape, wanted, flowing);
+      const told = onGradient && arrivals(tape, given, flowing, onGradient);
+      walk(tape, wanted, flowing, told);
       const gradients = new Map<P, Tensor>();
       for (const each of given) {
         const g = flowing.get(tensorOf(each));
@@ -220,8 +228,39 @@ function begin(
   }
 }
 
-/** Reads the tape backwards, and leaves in `flowing` the gradients of what is wanted. */
-function walk(tape: Tape, wanted: ReadonlySet<Tensor>, flowing: Flowing): void {
+/**
+ * Tells `onGradient` of the gradients to which nothing more is added once the tape is shorter than so many entries. What is
+ * wanted twice is told of twice.
+ */
+function arrivals<P extends Differentiable>(
+  tape: Tape,
+  given: readonly P[],
+  flowing: Flowing,
+  onGradient: (of: P, gradient: Tensor) => void,
+): (entries: number) => void {
+  const first = new Map<Tensor, number>();
+  for (const [i, { inputs }] of tape.entries.entries())
+    for (const input of inputs) if (!first.has(input)) first.set(input, i);
+  const due = new Map<number, P[]>();
+  for (const each of given) {
+    const at = first.get(tensorOf(each)) ?? 0;
+    due.set(at, [...(due.get(at) ?? []), each]);
+  }
+  return (entries) => {
+    for (const each of due.get(entries) ?? []) {
+      const gradient = flowing.get(tensorOf(each));
+      if (gradient) onGradient(each, gradient);
+    }
+  };
+}
+
+/** Reads the tape backwards, and leaves in `flowing` the gradients of what is wanted; `told` is called after each entry. */
+function walk(
+  tape: Tape,
+  wanted: ReadonlySet<Tensor>,
+  flowing: Flowing,
+  told?: (entries: number) => void,
+): void {
   for (let entry = tape.entries.at(-1); entry; entry = tape.entries.at(-1)) {
     const dy = flowing.get(entry.output);
     if (dy) {
@@ -234,6 +273,7 @@ function walk(tape: Tape, wanted: ReadonlySet<Tensor>, flowing: Flowing): void {
       }
     }
     dropLast(tape);
+    told?.(tape.entries.length);
   }
 }
 

@@ -3,14 +3,14 @@ import { newBob } from "./schedule.ts";
 import { isObject } from "../io/config.ts";
 import type { ResolvedOptions } from "./stage.ts";
 import type { Best, LoopState } from "./state.ts";
-import type { DevResult } from "./task.ts";
+import { type DevResult, TooFewError } from "./task.ts";
 
 /** Evaluates the epoch on the dev set, and saves its model in best/ where none was better. */
 export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState): Promise<LoopState> {
-  const { run, task, stage, select, onDev } = options;
+  const { run, stage, select, onDev } = options;
   const { epoch, step } = state;
   const next = { ...state, epoch: epoch + 1, batch: 0 };
-  const dev = checkDev(await task.evaluate?.(options.signal));
+  const dev = checkDev(await evaluate(options));
   const score = dev && select ? scoreOf(dev, select) : epoch;
   if (dev) {
     run.metrics({
@@ -24,13 +24,27 @@ export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState)
   if (better) {
     const folder = `stage${stage}-epoch${String(epoch + 1).padStart(3, "0")}`;
     await run.checkpoint("best", folder, async (path) => {
-      await task.save(path, { epoch: epoch + 1, dev });
+      await options.task.save(path, { epoch: epoch + 1, dev });
       return { stage, epoch, score, dev };
     });
     bests = { ...bests, [stage]: { folder, epoch, score, utterances } };
   }
   if (dev) onDev?.(epoch, dev, better);
   return { ...next, bests, newBob: dev ? nextNewBob(state.newBob, dev) : state.newBob };
+}
+
+/** The stage was told to stop while the dev set was evaluated. */
+export class StoppedError extends Error {}
+
+/** The figures of the dev set, on all ranks: rank 0 evaluates. */
+function evaluate<B>({ task, ranks, signal }: ResolvedOptions<B>): Promise<DevResult | undefined> {
+  const kindOf = (error: Error) =>
+    signal.aborted ? "stopped" : error instanceof TooFewError ? "too few" : "other";
+  const asError = (kind: string, message: string) => {
+    if (kind === "stopped") return new StoppedError(message);
+    return kind === "too few" ? new TooFewError(message) : new Error(message);
+  };
+  return ranks.fromFirst("the dev set", async () => await task.evaluate?.(signal), kindOf, asError);
 }
 
 /** Figures over different parts of the dev set cannot be compared: those over more utterances win. */

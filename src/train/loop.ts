@@ -8,7 +8,10 @@ import { AdamW, type Optimizer } from "./optimizer.ts";
 import { loadOptimizer, saveOptimizer } from "./checkpoint.ts";
 import { checksums } from "./checksum.ts";
 import { firstBadTensor } from "./diagnose.ts";
-import { endEpoch, FiguresError } from "./epoch_end.ts";
+import { endEpoch, FiguresError, StoppedError } from "./epoch_end.ts";
+import { GradientExchange } from "./exchange.ts";
+import { type Ranks, shareOf, unequalShares } from "./ranks.ts";
+import { digestOf } from "./weights_digest.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { scheduleFactor } from "./schedule.ts";
 import { trainingStream } from "./seeds.ts";
@@ -72,6 +75,8 @@ class StageLoop<B> {
   readonly #options: ResolvedOptions<B>;
   readonly #optimizer: Optimizer;
   readonly #scaled: boolean;
+  /** Absent where there is one rank. */
+  readonly #exchange: GradientExchange | undefined;
   /** Updates of the whole stage. */
   #total = 0;
   #state: LoopState;
@@ -95,6 +100,7 @@ class StageLoop<B> {
       ...{ maxGradNorm, weightDecay, beta1, beta2, eps },
       learningRate: (key) => learningRate[group(key)],
     });
+    if (options.ranks.size > 1) this.#exchange = new GradientExchange(device, this.#optimizer, options.ranks);
     this.#state = from?.state ?? {
       ...{ of, stage, epoch: 0, batch: 0, step: 0, newBob: { factor: 1 } },
       ...{ lossScale: this.#scaled ? FIRST_SCALE : 1, steady: 0, updates: {} },
@@ -103,11 +109,12 @@ class StageLoop<B> {
   }
 
   dispose(): void {
+    this.#exchange?.dispose();
     this.#optimizer.dispose();
   }
 
   async run(): Promise<StageResult> {
-    const { run, task, config, from, signal } = this.#options;
+    const { run, task, config, from, signal, ranks } = this.#options;
     const { epochs, accumulate } = config;
     const optimizer = this.#optimizer;
     if (from)
@@ -116,10 +123,12 @@ class StageLoop<B> {
     this.#total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
     if (this.#total === 0) throw new RangeError("Cannot train: plan() gives no micro-batch in any epoch");
     if (from) refuseStep(from, plans, accumulate);
+    await this.#agree(accumulate);
     while (this.#state.epoch < epochs && !this.#stopsEarly()) {
       const { epoch } = this.#state;
       const done = (await this.#updates(plans[epoch])) && (await this.#endEpoch(epoch));
-      if (!done || (signal.aborted && this.#state.epoch < epochs))
+      const goesOn = this.#state.epoch < epochs;
+      if (!done || (goesOn && (await ranks.any("whether to stop", signal.aborted))))
         return { finished: false, bests: this.#state.bests };
     }
     return { finished: true, bests: this.#state.bests };
@@ -137,15 +146,38 @@ class StageLoop<B> {
     return true;
   }
 
+  /** Throws where ranks begin with other weights; says where they cannot share an update equally. */
+  async #agree(accumulate: number): Promise<void> {
+    const { ranks, stage, onNote } = this.#options;
+    await this.#refuseDrift("begin with");
+    const unequal = unequalShares(accumulate, ranks.size);
+    if (unequal !== undefined) onNote?.(`stage ${stage}: ${unequal}`);
+  }
+
+  /** Throws where the weights of ranks differ: a checkpoint would be of one of them alone. */
+  async #refuseDrift(what: string): Promise<void> {
+    const { ranks, task, run, stage } = this.#options;
+    if (ranks.size === 1) return;
+    await ranks.agree(
+      `the checksum of the weights that they ${what} in stage ${stage}`,
+      await digestOf(run.host, task.parameters),
+    );
+  }
+
   async #save(): Promise<void> {
-    const { run, task, stage, checkpoints } = this.#options;
+    const { run, task, stage, checkpoints, ranks } = this.#options;
+    await this.#refuseDrift("come to");
     const saved = this.#whole ?? this.#state;
     const name = `stage${stage}-${String(saved.step).padStart(7, "0")}`;
     await run.checkpoint("checkpoints", name, async (folder) => {
       await task.save(folder);
       await saveOptimizer(run.host, `${folder}/optimizer.safetensors`, this.#optimizer);
       const [sha256, lengths] = [await checksums(run.host, folder), await run.flush()];
-      return { ...saved, updates: this.#optimizer.steps, sha256, lengths };
+      const { size } = ranks;
+      return {
+        ...saved,
+        ...{ updates: this.#optimizer.steps, ranks: size > 1 ? size : undefined, sha256, lengths },
+      };
     });
     await run.prune(checkpoints.keep);
     this.#savedAt = performance.now();
@@ -160,27 +192,31 @@ class StageLoop<B> {
   }
 
   #load(plan: Plan, batch: number): ReturnType<typeof loadGroup<B>> | undefined {
-    const { task, config } = this.#options;
+    const { task, config, ranks } = this.#options;
     if (batch >= plan.length) return undefined;
-    const loading = loadGroup(task, plan, { ...this.#state, batch }, config.accumulate);
+    const loading = loadGroup(task, plan, { ...this.#state, batch }, config.accumulate, ranks);
     loading.catch(() => {}); // awaited in the next turn, where it may throw
     return loading;
   }
 
   /** The rest of an epoch's updates. False where it was interrupted, after a checkpoint. */
   async #updates(plan: Plan): Promise<boolean> {
-    const { run, task, stage, config, signal, onNote } = this.#options;
+    const { run, task, stage, config, signal, onNote, ranks } = this.#options;
     const { items: name = "items" } = task;
     const items = plan.flat().length;
     let missing = 0;
     let next = this.#load(plan, this.#state.batch);
     while (next) {
       const started = performance.now();
-      const { batches, lost } = await next;
+      const own = await next;
+      const { batches, positions } = own;
+      const amount = batches.reduce((n, batch) => n + (task.amount?.(batch) ?? 0), 0);
+      const all = await ranks.gather("micro-batches", { read: batches.length, lost: own.lost, amount });
+      const [total, lost] = [sumOf(all, "read"), sumOf(all, "lost")];
       const after = this.#state.batch + config.accumulate;
       next = this.#load(plan, after);
       missing += lost;
-      const nothing = batches.length === 0;
+      const nothing = total === 0;
       this.#whole = nothing ? (this.#whole ?? this.#state) : undefined;
       try {
         refuseTooFew(missing, items, `epoch ${this.#state.epoch + 1}`, name);
@@ -191,16 +227,17 @@ class StageLoop<B> {
       if (nothing)
         onNote?.(`stage ${stage}  step ${step}: none of its ${lost} ${name} can be read, no update`);
       this.#state = { ...this.#state, step, batch: after };
-      if (!nothing) await this.#update(batches, started);
+      if (!nothing) await this.#update({ batches, positions, total, amount: sumOf(all, "amount") }, started);
       if (performance.now() - this.#flushedAt > FLUSH_EVERY) {
         await run.flush();
         this.#flushedAt = performance.now();
       }
-      if (signal.aborted) {
+      const asked = await ranks.gather("whether to save", { stop: signal.aborted, due: this.#due });
+      if (asked.some(({ stop }) => stop)) {
         await this.#save();
         return false;
       }
-      if (next && !this.#whole && this.#due) await this.#save();
+      if (next && !this.#whole && asked[0].due) await this.#save();
     }
     return true;
   }
@@ -215,8 +252,8 @@ class StageLoop<B> {
   }
 
   /** One update by these micro-batches, and its report. */
-  async #update(batches: readonly B[], started: number): Promise<void> {
-    const { device, task, stage, config, seed } = this.#options;
+  async #update({ batches, ...own }: Group<B>, started: number): Promise<void> {
+    const { device, task, stage, config, seed, ranks } = this.#options;
     const { step, lossScale, newBob } = this.#state;
     const { schedule } = config;
     const factor =
@@ -227,13 +264,15 @@ class StageLoop<B> {
       checkpoint: config.gradientCheckpointing,
       activations: config.activations,
     });
-    const result = await update(device, task, this.#optimizer, batches, { factor, lossScale, mode });
+    const share = { ...own, ranks, exchange: this.#exchange };
+    const result = await update(device, task, this.#optimizer, batches, { factor, lossScale, mode, share });
     // A smaller scale cannot mend the loss itself, which was not scaled.
     const hopeless = !this.#scaled || lossScale < 2 ** -14;
     if (!Number.isFinite(result.loss) || (!result.finite && hopeless))
-      await stop(device, this.#options, batches, mode, step);
+      await stop(device, this.#options, batches, (i) => mode(own.positions[i]), step);
     this.#state = { ...this.#state, ...this.#nextScale(result.finite) };
-    this.#report(result, batches, { factor, lossScale, seconds: (performance.now() - started) / 1000 });
+    const seconds = (performance.now() - started) / 1000;
+    this.#report(result, own.amount, { factor, lossScale, seconds });
   }
 
   #nextScale(finite: boolean): Pick<LoopState, "lossScale" | "steady"> {
@@ -244,11 +283,11 @@ class StageLoop<B> {
   }
 
   #report(
-    { loss, parts, gradientNorm, finite }: UpdateResult,
-    batches: readonly B[],
+    { loss, parts, gradientNorm, finite, exchange }: UpdateResult,
+    amount: number,
     { factor, lossScale, seconds }: { factor: number; lossScale: number; seconds: number },
   ): void {
-    const { device, run, task, stage, config, onStep } = this.#options;
+    const { device, run, stage, config, onStep, ranks } = this.#options;
     const { epochs, learningRate } = config;
     const { epoch, step } = this.#state;
     const { allocated: bytes, buffers } = device.pool.statistics;
@@ -259,8 +298,11 @@ class StageLoop<B> {
       ),
       ...(this.#scaled ? { loss_scale: lossScale, skipped: !finite } : {}),
       ...{ seconds, bytes, buffers, bind_groups: device.bindGroups.alive },
+      ...(exchange && {
+        ...{ ranks: ranks.size, exchange_bytes: exchange.bytes },
+        ...{ exchange_seconds: exchange.seconds, exchange_waited: exchange.waited },
+      }),
     });
-    const amount = batches.reduce((n, batch) => n + (task.amount?.(batch) ?? 0), 0);
     const total = this.#total;
     onStep?.({ stage, epoch, epochs, step, total, loss, parts, gradientNorm, amount, seconds, bytes });
   }
@@ -273,8 +315,9 @@ class StageLoop<B> {
       this.#state = await endEpoch(this.#options, this.#state);
     } catch (error) {
       // The epoch's updates are done: going on begins with its figures.
-      if (error instanceof TooFewError && !signal.aborted) await this.#giveUp(error);
-      if (!signal.aborted) {
+      const stopped = error instanceof StoppedError || signal.aborted;
+      if (error instanceof TooFewError && !stopped) await this.#giveUp(error);
+      if (!stopped) {
         if (error instanceof FiguresError) await this.#save(); // an option is wrong, not what was learnt
         throw error;
       }
@@ -310,19 +353,36 @@ function checkPlan(plan: Plan, epoch: number): Plan {
   );
 }
 
-/** The micro-batches of one update, without those of which nothing can be read, and how many items are missing. */
+/** A rank's micro-batches of one update. */
+interface Group<B> {
+  readonly batches: readonly B[];
+  /** Their places in the update. */
+  readonly positions: readonly number[];
+  /** Micro-batches of all ranks, and the sum of Task.amount() over them. */
+  readonly total: number;
+  readonly amount: number;
+}
+
+const sumOf = <K extends string>(all: readonly Readonly<Record<K, number>>[], key: K): number =>
+  all.reduce((sum, each) => sum + each[key], 0);
+
+/** A rank's micro-batches of one update, without those of which nothing can be read, and how many items are missing. */
 async function loadGroup<B>(
   task: Task<B>,
   plan: readonly (readonly number[])[],
-  { epoch, batch: from }: LoopState,
+  { epoch, batch: start }: LoopState,
   count: number,
-): Promise<{ batches: B[]; lost: number }> {
-  const wanted = plan.slice(from, from + count);
+  ranks: Ranks,
+): Promise<Pick<Group<B>, "batches" | "positions"> & { lost: number }> {
+  const group = plan.slice(start, start + count);
+  const [from, to] = shareOf(group.length, ranks);
+  const wanted = group.slice(from, to);
   const loaded = await Promise.all(wanted.map((indices) => task.load(indices, epoch)));
   let lost = 0;
   for (const [i, batch] of loaded.entries())
     lost += wanted[i].length - (batch === undefined ? 0 : (task.size?.(batch) ?? wanted[i].length));
-  return { batches: loaded.filter((batch) => batch !== undefined), lost };
+  const read = [...loaded.keys()].filter((i) => loaded[i] !== undefined);
+  return { batches: read.map((i) => loaded[i] as B), positions: read.map((i) => from + i), lost };
 }
 
 /** Throws where a checkpoint has not done as many updates as its place in the epochs says. */
@@ -343,18 +403,20 @@ function refuseStep(
 /** Ends a run whose loss or gradient is not finite, naming the first tensor that was not. */
 async function stop<B>(
   device: Device,
-  { task, stage, run, config }: ResolvedOptions<B>,
+  { task, stage, run, config, ranks }: ResolvedOptions<B>,
   batches: readonly B[],
   mode: (micro: number) => { training: { next: () => number } },
   step: number,
 ): Promise<never> {
   await run.flush();
+  let own: string | undefined;
   const { activations } = config;
   for (const [micro, loaded] of batches.entries()) {
     const batch = (await task.prepare?.(loaded, { activations })) ?? loaded;
-    const name = await firstBadTensor(device, task, batch, mode(micro));
-    const hint = activations === "f16" ? "; f16 activations end at 65504" : "";
-    if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite${hint}`);
+    own ??= await firstBadTensor(device, task, batch, mode(micro));
   }
+  const name = (await ranks.gather("what is not finite", own)).find((each) => each !== undefined);
+  const hint = activations === "f16" ? "; f16 activations end at 65504" : "";
+  if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite${hint}`);
   throw new Error(`Stopped at step ${step} of stage ${stage}: the sum over its micro-batches is not finite`);
 }

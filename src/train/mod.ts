@@ -14,6 +14,7 @@ export {
   type Slot,
   type StepOptions,
 } from "./optimizer.ts";
+export { Ranks } from "./ranks.ts";
 export { type Metrics, RunExistsError, RunFolder } from "./run_folder.ts";
 export { type ScheduleKind, type ScheduleOptions, scheduleFactor } from "./schedule.ts";
 export { seedOf, trainingStream, uniformStream } from "./seeds.ts";
@@ -28,4 +29,5 @@ export {
   type Stages,
 } from "./state.ts";
 export { type DevResult, type Losses, refuseTooFew, type Task, TooFewError } from "./task.ts";
-export { type UpdateOptions, type UpdateResult, update } from "./update.ts";
+export type { ExchangeReport, GradientExchange } from "./exchange.ts";
+export { type UpdateOptions, type UpdateResult, type UpdateShare, update } from "./update.ts";

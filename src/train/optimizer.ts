@@ -7,9 +7,11 @@ import { checkNumber, checkOptions, keysOf } from "../io/checks.ts";
 import type { Parameter } from "../nn/parameter.ts";
 import { add, full } from "../ops/elementwise.ts";
 import { adamStep, type Clip, clipNorm, type Progress, sgdStep } from "../ops/optimizer.ts";
+import { scope } from "../tensor/scope.ts";
 import { showShape, sizeOf } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkArguments, checkGradients, fromZero, rateOf } from "./optimizer_checks.ts";
+import { PairwiseSum } from "./pairwise.ts";
 
 /** One number for all parameters, or one for each by its first key. */
 export type ByKey = number | ((key: string) => number);
@@ -63,8 +65,11 @@ export interface Slot {
   readonly moments: readonly Tensor[];
   /** Updates of this parameter so far: torch counts each by itself, and one without a gradient is left alone. */
   step: number;
-  /** What was accumulated since the last step. */
-  gradient?: Tensor;
+}
+
+/** A slot with the gradients that were accumulated since the last step. */
+interface OwnSlot extends Slot {
+  readonly sum: PairwiseSum<Tensor>;
 }
 
 /** A moment as a checkpoint holds it, under torch's name: "exp_avg.KEY". */
@@ -93,18 +98,28 @@ function copyOf(tensor: Tensor): Tensor {
   return copy;
 }
 
+/** Adds two gradients that are kept, and are then let go. */
+function sumOf(left: Tensor, right: Tensor): Tensor {
+  const sum = add(left, right).keep();
+  left.release();
+  right.release();
+  return sum;
+}
+
 /**
  * What all optimisers do: hold the moments of the trainable parameters, add up gradients, clip them by their global norm,
  * and step. Everything is only recorded; nothing waits.
  */
 export abstract class Optimizer {
   readonly #device: Device;
-  readonly #slots = new Map<Parameter, Slot>();
+  readonly #slots = new Map<Parameter, OwnSlot>();
   readonly #momentNames: readonly string[];
   readonly #maxGradNorm: number;
   /** Given to it and not trainable: their gradients are left alone. */
   readonly #frozen: ReadonlySet<Parameter>;
   #last: readonly Slot[] = [];
+  /** Place of the next micro-batch among those of the step. */
+  #position = 0;
 
   /**
    * Takes the trainable ones of `parameters`, at least one; their values must be there and f32. `known` are the names of
@@ -143,6 +158,7 @@ export abstract class Optimizer {
         weightDecay: rates[i][1],
         moments: momentNames.map(() => full(device, shape, 0)),
         step: 0,
+        sum: new PairwiseSum(sumOf),
       });
     }
   }
@@ -173,34 +189,49 @@ export abstract class Optimizer {
   /**
    * Adds the gradients of a micro-batch to those since the last step: gradient accumulation. Those of parameters that it
    * was given and that are not trainable are left out. Throws for a gradient of anything else, or of another shape; then
-   * none was added.
+   * none was added. Sums are in pairs, ((0 + 1) + (2 + 3)) + …; `position` is the place of the micro-batch in them, by default
+   * the next.
    */
-  accumulate(gradients: ReadonlyMap<Parameter, Tensor>): void {
-    this.#add(gradients, true);
+  accumulate(gradients: ReadonlyMap<Parameter, Tensor>, position: number = this.#position): void {
+    this.#add(gradients, position, true);
   }
 
   /** `later`: the gradients are still to be as they are when a replay may have written them anew. */
-  #add(gradients: ReadonlyMap<Parameter, Tensor>, later = false): void {
+  #add(gradients: ReadonlyMap<Parameter, Tensor>, position: number, later = false): void {
     checkGradients(gradients, this.#slots, this.#frozen);
+    this.#position = position + 1;
     const { capturing } = this.#device.recorder;
     this.#device.at(PLACE, () => {
       for (const [parameter, gradient] of gradients) {
         const slot = this.#slots.get(parameter);
         if (!slot) continue;
-        const before = slot.gradient;
         const own = later && !capturing && gradient.buffer.reserve ? copyOf(gradient) : gradient;
-        slot.gradient = (before ? add(before, gradient) : own).keep();
-        before?.release();
+        slot.sum.add(position, own.keep());
       }
     });
   }
 
+  /** Takes out what was accumulated of a parameter; the caller releases it. Undefined where that is nothing. */
+  takeGradient(parameter: Parameter): Tensor | undefined {
+    let gradient: Tensor | undefined;
+    const take = () => {
+      gradient = this.#slots.get(parameter)?.sum.take();
+    };
+    this.#device.at(PLACE, () => scope(this.#device, take));
+    return gradient;
+  }
+
+  /** Puts in the place of what was accumulated of a parameter a gradient that the caller has kept. */
+  putGradient(parameter: Parameter, gradient: Tensor): void {
+    const sum = this.#slots.get(parameter)?.sum;
+    sum?.clear((each) => each.release());
+    sum?.add(0, gradient);
+  }
+
   /** Forgets the gradients accumulated since the last step, as after an exception between two micro-batches. */
   zeroGrad(): void {
-    for (const slot of this.#slots.values()) {
-      slot.gradient?.release();
-      slot.gradient = undefined;
-    }
+    for (const { sum } of this.#slots.values()) sum.clear((gradient) => gradient.release());
+    this.#position = 0;
   }
 
   /**
@@ -219,24 +250,24 @@ export abstract class Optimizer {
     };
     const first = factor();
     checkNumber("step", "unscale", unscale, "a finite number above 0", (x) => x > 0 && fromZero(x));
-    if (gradients) this.#add(gradients);
-    const due = [...this.#slots.values()].filter((s) => s.gradient);
+    if (gradients) this.#add(gradients, this.#position);
+    this.#position = 0;
+    const due = [...this.#slots.values()].filter(({ sum }) => !sum.empty);
     if (due.length === 0)
       throw new Error(
         "Cannot step: there is no gradient; accumulate() some, or give step() those of valueAndGrad()",
       );
-    const all = due.map((s) => s.gradient as Tensor);
     const { capturing } = this.#device.recorder;
     return this.#device.at(PLACE, () => {
+      const all = due.map(({ sum }) => sum.take() as Tensor);
       const clip = clipNorm(this.#device, all, this.#maxGradNorm, unscale);
       let current = first;
       this.#count(due);
-      for (const slot of due) {
-        const gradient = slot.gradient as Tensor;
+      for (const [i, slot] of due.entries()) {
+        const gradient = all[i];
         const now = () => ({ step: slot.step, rate: slot.learningRate * current });
         this.update({ ...slot, gradient }, clip, slot.learningRate * first, capturing && now);
         gradient.release();
-        slot.gradient = undefined;
       }
       capturing?.beforeReplay(() => {
         current = factor();
@@ -308,8 +339,8 @@ export abstract class Optimizer {
 
   /** Frees moments and gradients, not the parameters. */
   dispose(): void {
-    for (const { moments, gradient } of this.#slots.values())
-      for (const t of [...moments, gradient]) t?.release();
+    this.zeroGrad();
+    for (const { moments } of this.#slots.values()) for (const t of moments) t.release();
     this.#slots.clear();
   }
 

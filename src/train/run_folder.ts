@@ -68,14 +68,17 @@ export class RunFolder {
   readonly host: Host;
   /** Path of the folder, without a slash at its end. */
   readonly path: string;
+  /** False: another process writes, and what would write does nothing. */
+  readonly writes: boolean;
   readonly #metrics: GrowingFile;
   readonly #log: GrowingFile;
   readonly #events: GrowingFile;
   readonly #board = new TensorBoardEvents();
 
-  private constructor(host: Host, path: string) {
+  private constructor(host: Host, path: string, writes = true) {
     this.host = host;
     this.path = path;
+    this.writes = writes;
     this.#metrics = new GrowingFile(host, `${path}/metrics.jsonl`, wholeLines);
     this.#log = new GrowingFile(host, `${path}/log.txt`, wholeLines);
     this.#events = new GrowingFile(host, `${path}/events.out.tfevents.wavegate`, wholeRecords);
@@ -133,6 +136,11 @@ export class RunFolder {
     return run;
   }
 
+  /** The run that another process of the same job has made or opened: read from, never written to. */
+  static follow(host: Host, path: string): RunFolder {
+    return new RunFolder(host, path, false);
+  }
+
   /** Renames what is complete and was not renamed yet; removes what is incomplete. */
   async #clear(part: Part): Promise<void> {
     const { host } = this;
@@ -185,6 +193,7 @@ export class RunFolder {
    * what the checkpoint knows: training does not need it.
    */
   async rewind({ metrics, events }: Lengths = { metrics: 0, events: 0 }): Promise<string[]> {
+    if (!this.writes) return [];
     const lost: string[] = [];
     for (const [file, length] of [
       [this.#metrics, metrics],
@@ -202,6 +211,7 @@ export class RunFolder {
 
   /** Adds a line to metrics.jsonl and its numbers to TensorBoard's events, as stageN/NAME. On the disk after flush(). */
   metrics(record: Metrics): void {
+    if (!this.writes) return;
     this.#metrics.add(encoder.encode(`${JSON.stringify(record)}\n`));
     const { stage, step, ...values } = record;
     const scalars = Object.entries(values).filter(([, x]) => typeof x === "number") as [string, number][];
@@ -216,6 +226,7 @@ export class RunFolder {
 
   /** Adds a line to log.txt, with the time. On the disk after flush(). */
   log(line: string): void {
+    if (!this.writes) return;
     this.#log.add(encoder.encode(`${new Date().toISOString()}  ${line}\n`));
   }
 
@@ -232,6 +243,7 @@ export class RunFolder {
   async checkpoint(part: Part, name: string, fill: (folder: string) => Promise<unknown>): Promise<string> {
     const folder = `${this.path}/${part}/${name}`;
     const partial = `${folder}${PARTIAL}`;
+    if (!this.writes) return folder;
     await this.refuseGone();
     await this.#discard(partial);
     try {
@@ -253,7 +265,7 @@ export class RunFolder {
   /** Throws where the folder was removed or moved meanwhile; `cause` is the error that led here. Empty remains are removed. */
   async refuseGone(cause?: unknown): Promise<void> {
     const { host, path } = this;
-    if ((await host.kind(`${path}/config.json`)) === "file") return;
+    if (!this.writes || (await host.kind(`${path}/config.json`)) === "file") return;
     for (const folder of [`${path}/checkpoints`, `${path}/best`, path])
       if ((await host.kind(folder)) === "directory" && (await host.list(folder)).length === 0)
         await host.remove(folder).catch(() => {});
@@ -265,6 +277,7 @@ export class RunFolder {
 
   /** Removes all but the newest `keep` checkpoints, and the best models that none of them names. */
   async prune(keep: number): Promise<void> {
+    if (!this.writes) return;
     const { host, path } = this;
     const names = await this.own("checkpoints");
     for (const name of names.slice(0, Math.max(0, names.length - keep))) {
@@ -284,6 +297,7 @@ export class RunFolder {
 
   /** Copies a folder of best/ to model/, which is there whole or as it was before. */
   async publish(name: string): Promise<void> {
+    if (!this.writes) return;
     const { host, path } = this;
     await this.refuseGone();
     const [partial, model, previous] = ["model.partial", "model", "model.previous"].map(

@@ -1,5 +1,6 @@
 /** What a stage of training is given, and what it tells. */
 import type { Device } from "../gpu/device.ts";
+import { Ranks } from "./ranks.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { checkChoice, checkNumber, checkOptions, keysOf } from "../io/checks.ts";
 import { checkSchedule, type ScheduleOptions } from "./schedule.ts";
@@ -122,11 +123,18 @@ export interface StageOptions<B> {
   readonly onDev?: (epoch: number, dev: DevResult, best: boolean) => void;
   /** A line about what is not as it should be, while training goes on. */
   readonly onNote?: (line: string) => void;
+  /**
+   * The processes that share each update's micro-batches, of which this is one; alone by default. All of them call with the
+   * same options, those but rank 0 with a run of RunFolder.follow().
+   */
+  readonly ranks?: Ranks;
 }
 
 /** StageOptions with all that has a default. */
 export type ResolvedOptions<B> = StageOptions<B> &
-  Required<Pick<StageOptions<B>, "stage" | "seed" | "checkpoints" | "bests" | "group" | "signal">> & {
+  Required<
+    Pick<StageOptions<B>, "stage" | "seed" | "checkpoints" | "bests" | "group" | "signal" | "ranks">
+  > & {
     readonly config: StageRecipe;
   };
 
@@ -165,6 +173,7 @@ const OPTION_KEYS = keysOf<StageOptions<unknown>>({
     onStep: true,
     onDev: true,
     onNote: true,
+    ranks: true,
   },
 });
 const CHECKPOINTS: CheckpointRecipe = { keep: 2, every: 0 };
@@ -214,8 +223,8 @@ export function resolveStage<B>(options: StageOptions<B>): ResolvedOptions<B> {
     throw new TypeError(
       `Cannot train stage ${stage}: config.learningRate has ${groups.length} groups (${groups.join(", ")}) and there is no option group, which names that of a key`,
     );
-  const { group = () => groups[0], signal = new AbortController().signal } = options;
-  return { ...options, stage, config, seed, checkpoints, bests, group, signal };
+  const { group = () => groups[0], signal = new AbortController().signal, ranks = new Ranks() } = options;
+  return { ...options, stage, config, seed, checkpoints, bests, group, signal, ranks };
 }
 
 /** What AdamW does not check itself, of the numbers that a stage is trained with. */

@@ -39,6 +39,8 @@ const schema = object({
   /** Updates of each parameter. */
   updates: record(count),
   bests: record(best),
+  /** Processes that trained together; absent where it was one. */
+  ranks: v.optional(integer(2)),
   /** Checksums of the tensor files beside it, which are of this state and no other; absent in older runs. */
   sha256: v.optional(record(v.string())),
   /** Bytes of the files that grow. */

@@ -12,7 +12,8 @@ import type { RunFolder } from "../../train/run_folder.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { LAUNCH_FILE, launchText, useRecorded } from "../../tune/pinned.ts";
 import { addRecord, recordOf, runProvenance } from "./run_provenance.ts";
-import { type Best, openLatest, OtherRunError } from "../../train/state.ts";
+import { Ranks } from "../../train/ranks.ts";
+import { type Best, type Identity, type Latest, openLatest, OtherRunError } from "../../train/state.ts";
 
 /** Options of trainRun(). */
 export interface RunOptions {
@@ -36,6 +37,8 @@ export interface RunOptions {
   readonly onStage?: (stage: StageNumber, parameters: number, trained: number) => void;
   /** Told of each update. */
   readonly onStep?: StageOptions<unknown>["onStep"];
+  /** The processes that train together, by default this one alone; those but rank 0 with a run of RunFolder.follow(). */
+  readonly ranks?: Ranks;
   /** Builds model and task of a stage. Default build(). */
   readonly buildStage?: typeof build;
   /** Told of the dev scores of each epoch, and whether they are the best of the stage. */
@@ -63,27 +66,39 @@ export async function trainRun(options: RunOptions): Promise<boolean> {
 
 async function trainStages(options: RunOptions): Promise<boolean> {
   const { device, run, config, data, resume, signal, onNote, buildStage = build } = options;
+  const { ranks = new Ranks() } = options;
   checkPrecision(device, config);
+  const of = await agreeOnRun(ranks, config, data);
+  await ranks.agree("the adapter", device.info.name);
   if (resume) await useRecorded(run.host, device, run.path, onNote);
   const launches = `${run.path}/${LAUNCH_FILE}`;
   // A run that was killed before it wrote them, or that is of an earlier version, has none.
-  if (!resume || (await run.host.kind(launches)) === undefined)
+  if (run.writes && (!resume || (await run.host.kind(launches)) === undefined))
     await writeWhole(run.host, launches, launchText(device));
+  await ranks.gather("launch.json", "written");
+  if (!run.writes && !resume) await useRecorded(run.host, device, run.path);
   const { train, dev } = split(config, data);
-  const of = await identify(config, data?.examined);
   const latest = resume
     ? await openLatest(run, of, new Map(config.stages.map((stage) => [stage, stageOf(config, stage)])))
     : undefined;
   const state = latest?.state;
+  // Nothing is cleared away before all have read.
+  await ranks.agree("the newest checkpoint", latest?.folder ?? "none");
+  if (latest) noteRanks(latest, config, ranks, onNote);
   if (resume && !latest) onNote?.(`${run.path} has no checkpoint yet: it starts from the beginning`);
   for (const line of [...(latest?.lost ?? []), ...(await run.rewind(state?.lengths))]) onNote?.(line);
   if (latest) await run.prune(config.checkpoints.keep);
-  const provenance = await runProvenance(run.host, config, data, { latest, signal });
-  if (!provenance) return false;
+  // Reads every recording: once is enough, where one process saves.
+  const provenance = ranks.first
+    ? await runProvenance(run.host, config, data, { latest, signal })
+    : undefined;
+  const [known] = await ranks.gather("what the model is trained on", provenance !== undefined);
+  if (!known) return false;
   let bests: Readonly<Record<string, Best>> = state?.bests ?? {};
   for (const stage of config.stages) {
     if (state && state.stage > stage) continue;
-    if (signal.aborted) return false; // the stage before has saved its checkpoint
+    // The stage before has saved its checkpoint.
+    if (await ranks.any("whether to stop", signal.aborted)) return false;
     const from = latest && state?.stage === stage ? latest : undefined;
     const models: StageModels = Object.fromEntries(
       Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
@@ -92,14 +107,14 @@ async function trainStages(options: RunOptions): Promise<boolean> {
       for (const folder of Object.values(models)) await readChecked(run.host, `${folder}/model.safetensors`);
     const { weights, task } = await buildStage(device, config, stage, models, from?.folder, {
       ...{ train, dev, onProblem: options.onProblem, onNote },
-      record: recordOf(provenance, stage),
+      record: provenance && recordOf(provenance, stage),
     });
     try {
       const counts = weights.parameters.map((p) => ({ size: p.value.size, trainable: p.trainable }));
       const sum = (list: readonly { size: number }[]) => list.reduce((n, { size }) => n + size, 0);
       options.onStage?.(stage, sum(counts), sum(counts.filter((c) => c.trainable)));
       const result = await trainStage({
-        ...{ device, run, task, of, stage, from, bests, signal },
+        ...{ device, run, task, of, stage, from, bests, signal, ranks },
         config: recipeOf(stageOf(config, stage)),
         seed: config.seed,
         checkpoints: config.checkpoints,
@@ -117,12 +132,51 @@ async function trainStages(options: RunOptions): Promise<boolean> {
   }
   const stage = config.stages[config.stages.length - 1];
   const last = bests[stage];
-  if (last) {
+  if (last && provenance) {
     await addRecord(run.host, `${run.path}/best/${last.folder}`, recordOf(provenance, stage));
     await run.publish(last.folder);
   }
   await run.flush();
   return true;
+}
+
+/** Throws on all ranks where they were not started with one recipe and one corpus, or are too many for it. */
+export async function agreeOnRun(
+  ranks: Ranks,
+  config: TrainConfig,
+  data: TrainData | undefined,
+): Promise<Identity> {
+  const of = await identify(config, data?.examined);
+  await ranks.agree("the recipe's hash", of.recipe);
+  await ranks.agree("the corpus' hash", of.data);
+  refuseIdleRanks(config, ranks);
+  return of;
+}
+
+/** Throws where ranks would have nothing to do in any stage. */
+function refuseIdleRanks(config: TrainConfig, { size }: Ranks): void {
+  const most = Math.max(...config.stages.map((stage) => stageOf(config, stage).accumulate));
+  if (most >= size) return;
+  const key = `stage${config.stages[config.stages.length - 1]}.accumulate`;
+  throw new RangeError(
+    `Cannot train on ${size} ranks: they share the micro-batches of an update, of which no stage has more than ${most}; start ${most}, or a new run with --set ${key}=${size} and smaller batches`,
+  );
+}
+
+/** Says where a run goes on with another number of processes. */
+function noteRanks(
+  { state }: Latest,
+  config: TrainConfig,
+  { size }: Ranks,
+  onNote?: (line: string) => void,
+): void {
+  const { ranks: before = 1, stage } = state;
+  if (before === size) return;
+  const one = config.stages.find((each) => each === stage) ?? config.stages[0];
+  const { accumulate } = stageOf(config, one);
+  onNote?.(
+    `ranks: ${before} at the checkpoint, ${size} now; an update is still of ${accumulate} micro-batches, at most ${Math.ceil(accumulate / size)} a rank, and gives the same weights`,
+  );
 }
 
 /** What the parts of a run's identity are to its owner. */
