@@ -239,6 +239,7 @@ function groupNorm(on: DeviceInfo) {
 const TABLE = {
   accumulate: pointwise,
   activation: pointwise,
+  additive_attention: byRow,
   attention,
   broadcast: pointwise,
   conv1d: alone,

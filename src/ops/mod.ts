@@ -1,5 +1,6 @@
 /** All operators, each the twin of a kernel file. */
 export { type ActivationKind, activation, exp, gelu, log, relu, sigmoid, tanh } from "./activation.ts";
+export { additiveScores } from "./additive_attention.ts";
 export {
   type AttentionOptions,
   crossAttention,
