@@ -911,11 +911,11 @@ def log_mel(audio: torch.Tensor, mel: dict) -> torch.Tensor:
     spectrum = torch.stft(audio, mel["n_fft"], mel["hop_length"], mel["win_length"], window, center=False,
                           return_complex=True).abs().square()
     found = spectrum.transpose(1, 2) @ mel_filters(mel, audio.dtype)
-    return ((found + mel["log_offset"]).log() - mel["mean"]) / mel["std"]
+    return ((found + mel["log_offset"]).log() - mel["mel_mean"]) / mel["mel_std"]
 
 
 MEL = dict(sample_rate=RATE, n_fft=512, win_length=400, hop_length=160, f_min=0.0, f_max=8000.0, n_mels=20, norm=None,
-           mel_scale="htk", log_offset=1e-6, mean=1.5, std=4.0)
+           mel_scale="htk", log_offset=1e-6, mel_mean=1.5, mel_std=4.0)
 SLANEY = dict(MEL, n_fft=400, win_length=320, hop_length=200, f_min=60.0, f_max=7600.0, norm="slaney", mel_scale="slaney")
 TINY_LAS = dict(hidden_size=6, encoder_layers=2, embedding_size=5, decoder_hidden_size=7, decoder_layers=2, attention_size=4,
                 vocab_size=11)
@@ -1040,7 +1040,7 @@ def las_case(case: Case, options):
     inputs = {"audio": acoustic_inputs(raw, True)["input_values"], "lengths": torch.tensor(samples), "targets": targets,
               "labels": torch.from_numpy(rng.integers(0, 4, options.batch))}
     case.info["slaney"] = SLANEY
-    case.json("config.json", config)
+    case.json("config.json", {**TINY_LAS, **MEL})
     case.tensors("inputs", inputs)
     case.tensors("model", state_of(model))
     write_outputs(case, model, inputs, {"outputs": (model.run, ("audio",), True)}, options)
