@@ -13,7 +13,9 @@ import { reshape } from "../ops/elementwise.ts";
 import { slice } from "../ops/frames.ts";
 import { scope } from "../tensor/scope.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import type { EncoderSizes } from "./batches.ts";
 import { extent } from "./config.ts";
+import { checkLength } from "./hubert.ts";
 
 /** A rate of dropout. */
 export const rate = number("a rate of 0 or more, less than 1", (x) => x >= 0 && x < 1);
@@ -55,6 +57,8 @@ export interface LstmEncoderConfig {
   readonly subsamplings: number;
   /** hidden_dropout: rate after every layer. */
   readonly dropout: number;
+  /** Its frames as those of convolutions, for frameCount(), receptiveField() and plans of batches. */
+  readonly sizes: EncoderSizes;
 }
 
 /** Reads the config of an encoder; other keys are ignored. Throws a SyntaxError that names the key; `source` names the file. */
@@ -74,22 +78,20 @@ export function lstmEncoderConfig(json: unknown, source: string): LstmEncoderCon
       subsamplings,
       `less than encoder_layers, ${c.encoder_layers}: the first layer takes every frame`,
     );
+  const H = c.hidden_size;
   return {
-    ...{ mel, hiddenSize: c.hidden_size, layers: c.encoder_layers, subsamplings, dropout: c.hidden_dropout },
+    ...{ mel, hiddenSize: H, layers: c.encoder_layers, subsamplings, dropout: c.hidden_dropout },
+    sizes: {
+      // Two frames as one are a convolution of kernel and stride 2.
+      convKernel: [mel.nFft, ...new Array<number>(subsamplings).fill(2)],
+      convStride: [mel.hopLength, ...new Array<number>(subsamplings).fill(2)],
+      convDim: [mel.nMels, ...new Array<number>(subsamplings).fill(4 * H)],
+      ...{ featExtractNorm: "layer", hiddenSize: 2 * H },
+      // The largest tensors have a row for each frame of the spectrogram: the gates of both directions, or the spectrum.
+      intermediateSize: Math.max(8 * H, mel.nFft + 4) << subsamplings,
+    },
   };
 }
-
-/** Frames of `samples` samples. */
-export const encoderFrames = ({ mel, subsamplings }: LstmEncoderConfig, samples: number): number =>
-  melFrames(mel, samples) >> subsamplings;
-
-/** Fewest samples that give a frame. */
-export const encoderField = ({ mel, subsamplings }: LstmEncoderConfig): number =>
-  mel.nFft + ((1 << subsamplings) - 1) * mel.hopLength;
-
-/** Seconds between the begins of successive frames. */
-export const encoderSeconds = ({ mel, subsamplings }: LstmEncoderConfig): number =>
-  (mel.hopLength * (1 << subsamplings)) / mel.sampleRate;
 
 /** Input of LstmEncoder. */
 export interface LstmEncoderInput {
@@ -150,12 +152,7 @@ export class LstmEncoder {
       throw new RangeError("Cannot run an LSTM with f16 activations: its states are f32; use f32");
     const [B, samples] = audio.shape;
     const all = lengths ?? new Array<number>(B).fill(samples);
-    const field = encoderField(this.config);
-    for (const [b, n] of all.entries())
-      if (n < field)
-        throw new RangeError(
-          `Cannot encode utterance ${b}: it has ${n} samples, at least ${field} needed (${((1000 * field) / SAMPLE_RATE).toFixed(1)} ms)`,
-        );
+    for (const [b, n] of all.entries()) checkLength(this.config.sizes, n, `utterance ${b}`);
     let frames = all.map((n) => melFrames(mel, n));
     let x = scope(device, () => device.labelled("log-mel", () => this.#features.forward(audio)));
     mode.observe?.("log_mel", x);

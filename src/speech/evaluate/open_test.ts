@@ -40,12 +40,12 @@ export interface Test {
  */
 export async function openTest(
   host: Host,
-  { path, hubert }: Pick<EmotionModel, "path" | "hubert">,
+  { path, speech }: Pick<EmotionModel, "path" | "speech">,
   { data, fold: given, anyway = false, onNote }: TestOptions,
 ): Promise<Test> {
   const record = await readProvenance(host, path);
   const corpus = await readIemocap(host, data);
-  const examined = await examine(host, corpus, { encoder: hubert });
+  const examined = await examine(host, corpus, { encoder: speech });
   const wanted = given ?? heldOutSession(record, path, corpus);
   let fold: Fold;
   try {
