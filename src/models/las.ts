@@ -9,13 +9,14 @@ import { beamSearch, greedySearch, type Sequence, type Step } from "../io/sequen
 import { AdditiveAttention } from "../nn/attention_pooling.ts";
 import { Embedding } from "../nn/embedding.ts";
 import { Linear } from "../nn/linear.ts";
-import { Lstm, type LstmState } from "../nn/lstm.ts";
+import { Lstm } from "../nn/lstm.ts";
 import type { Mode } from "../nn/mode.ts";
 import type { WeightScope } from "../nn/weights.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { dropout } from "../ops/dropout.ts";
 import { full, reshape } from "../ops/elementwise.ts";
 import { embedding } from "../ops/embedding.ts";
+import type { LstmState } from "../ops/lstm.ts";
 import { concat, slice } from "../ops/frames.ts";
 import { logSoftmax } from "../ops/softmax.ts";
 import { scope } from "../tensor/scope.ts";
@@ -99,7 +100,8 @@ export interface Spelling {
 
 /** A decoder's state after some characters of N texts. */
 interface DecoderState {
-  readonly lstm: LstmState | undefined;
+  /** Of each layer (1, N, H); undefined before the first character. */
+  readonly states: readonly LstmState[] | undefined;
   /** (N, M) */
   readonly context: Tensor;
 }
@@ -147,11 +149,11 @@ export class AttentionDecoder {
     const [N, E] = x.shape;
     const { hiddenSize: H, memorySize: M } = this.config;
     const input = reshape(concat([x, state.context]), [N, 1, E + M]);
-    const { y, ...lstm } = this.#lstm.forward(input, { state: state.lstm });
+    const { y, states } = this.#lstm.forward(input, { states: state.states });
     const attended = this.#attention.forward(y, hidden, keys, mask);
     const context = reshape(attended.context, [N, M]);
     return {
-      state: { lstm, context },
+      state: { states, context },
       /** (N, H + M): what the output is made from. */
       features: concat([reshape(y, [N, H]), context]),
       probabilities: attended.probabilities,
@@ -159,7 +161,8 @@ export class AttentionDecoder {
   }
 
   #initial({ hidden }: Memory): DecoderState {
-    return { lstm: undefined, context: full(hidden.device, [hidden.shape[0], this.config.memorySize], 0) };
+    const context = full(hidden.device, [hidden.shape[0], this.config.memorySize], 0);
+    return { states: undefined, context };
   }
 
   /** Teacher forcing: the logits of each character of the texts after those before it. `texts`: ids, without their end. */
@@ -238,8 +241,8 @@ export class AttentionDecoder {
   }
 }
 
-const release = ({ lstm, context }: DecoderState): void => {
-  for (const tensor of [lstm?.h, lstm?.c, context]) tensor?.release();
+const release = ({ states = [], context }: DecoderState): void => {
+  for (const tensor of [...states.flatMap(({ h, c }) => [h, c]), context]) tensor.release();
 };
 
 const inOrder = (rows: readonly number[], count: number): boolean =>
@@ -252,15 +255,14 @@ const gather = (x: Tensor, rows: readonly number[]): Tensor => {
 };
 
 /** States of the rows that are gone on with. */
-function chosen({ lstm, context }: DecoderState, rows: readonly number[]): DecoderState {
-  if (inOrder(rows, context.shape[0])) return { lstm, context };
-  const of = (x: Tensor) => {
-    const [layers, N, H] = x.shape;
-    // (layers, N, H): the rows of every layer.
-    const all = Array.from({ length: layers }, (_, layer) => rows.map((row) => layer * N + row)).flat();
-    return reshape(gather(reshape(x, [layers * N, H]), all), [layers, rows.length, H]);
+function chosen({ states, context }: DecoderState, rows: readonly number[]): DecoderState {
+  const [N] = context.shape;
+  if (inOrder(rows, N)) return { states, context };
+  const of = (x: Tensor) => reshape(gather(reshape(x, [N, x.size / N]), rows), [1, rows.length, x.size / N]);
+  return {
+    states: states?.map(({ h, c }) => ({ h: of(h), c: of(c) })),
+    context: gather(context, rows),
   };
-  return { lstm: lstm && { h: of(lstm.h), c: of(lstm.c) }, context: gather(context, rows) };
 }
 
 /** The memory of each row. */

@@ -161,11 +161,7 @@ export class LstmEncoder {
       if (pairs) frames = frames.map((n) => n >> 1);
       x = scope(device, () =>
         device.labelled(`encoder.layers.${i}`, () =>
-          dropout(
-            layer.forward(pairs ? inPairs(x) : x, { lengths: frames, mode }).y,
-            dropped,
-            mode.training,
-          ),
+          dropout(layer.forward(pairs ? inPairs(x) : x, { lengths: frames }).y, dropped, mode.training),
         ),
       );
       mode.observe?.(`hidden_states.${i}`, x);

@@ -14,6 +14,7 @@ export { FeedForward } from "./feed_forward.ts";
 export { type Init, kaimingNormal, kaimingUniform, xavierUniform } from "./init.ts";
 export { Linear, type LinearConfig, PackedLinear } from "./linear.ts";
 export { type LogMelConfig, LogMelSpectrogram } from "./log_mel.ts";
+export { Lstm, LstmCell, type LstmConfig, type LstmInput } from "./lstm.ts";
 export { activationsOf, type Mode, replayable, type Training } from "./mode.ts";
 export { ChannelNorm, LayerNorm } from "./norm.ts";
 export { Derived, Parameter, type Part } from "./parameter.ts";

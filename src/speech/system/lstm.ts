@@ -53,7 +53,7 @@ class WordEncoder {
       throw new RangeError(`Cannot read ${T} tokens: the system takes at most ${this.#config.maxTokens}`);
     const lengths = ids.map((_, b) => mask?.[b].reduce((a, x) => a + x, 0) ?? T);
     const x = dropout(this.#embedding.forward(ids.flat(), [B, T]), dropped, mode.training);
-    const { y } = this.#lstm.forward(x, { lengths, mode });
+    const { y } = this.#lstm.forward(x, { lengths });
     return this.#pooling.forward(dropout(y, dropped, mode.training), lengthMask(device, lengths, T)).context;
   }
 }
@@ -192,7 +192,7 @@ export class LstmEmotionRecognizer implements EmotionSystem {
       if (!spelling) throw new Error("Cannot classify: this system reads its decoder's states, and none were given");
       const states = this.#states;
       const { lengths } = spelling;
-      const { y } = this.device.at({ part: "LSTM" }, () => states.forward(spelling.states, { lengths, mode }));
+      const { y } = this.device.at({ part: "LSTM" }, () => states.forward(spelling.states, { lengths }));
       [x, real] = [dropout(y, this.#lstm.encoder.dropout, mode.training), spelling.mask];
     }
     const { context, probabilities } = this.device.at({ part: "pooling" }, () => this.#pooling.forward(x, real));
