@@ -99,7 +99,12 @@ test("additive attention of several queries: gradients by finite differences, an
   weights.dispose();
   assert.deepEqual(
     weights.parameters.map(({ key }) => key),
-    ["attention.query_layer.weight", "attention.memory_layer.weight", "attention.memory_layer.bias", "attention.v.weight"],
+    [
+      "attention.query_layer.weight",
+      "attention.memory_layer.weight",
+      "attention.memory_layer.bias",
+      "attention.v.weight",
+    ],
   );
   assert.equal(device.pool.statistics.live, 0);
 });

@@ -78,8 +78,20 @@ test("every stage, loss and gradient is what PyTorch computed", async () => {
     const labels = given("labels");
     const [e, h] = [crossEntropy(emotion, labels), crossEntropy(emotionHidden, labels)];
     const loss = add(add(characters, e), h);
-    see({ encoder: heard.hidden, logits, states, pooling: own.probabilities, pooled: own.context, emotion, loss });
-    see({ pooling_hidden: hidden.probabilities, pooled_hidden: hidden.context, emotion_hidden: emotionHidden });
+    see({
+      encoder: heard.hidden,
+      logits,
+      states,
+      pooling: own.probabilities,
+      pooled: own.context,
+      emotion,
+      loss,
+    });
+    see({
+      pooling_hidden: hidden.probabilities,
+      pooled_hidden: hidden.context,
+      emotion_hidden: emotionHidden,
+    });
     see({ characters_loss: characters, emotion_loss: e, hidden_loss: h });
     return loss;
   };
@@ -134,10 +146,7 @@ test("padding changes no bit of frames, states and texts", async () => {
   padded.set(short, 900);
   const texts = [[0, 3, 2], [1]];
   const heard = scope(device, () => {
-    const both = model.forward(
-      { audio: Tensor.from(device, padded, [2, 900]), lengths: [900, 520] },
-      texts,
-    );
+    const both = model.forward({ audio: Tensor.from(device, padded, [2, 900]), lengths: [900, 520] }, texts);
     const alone = model.forward({ audio: Tensor.from(device, short, [1, 520]) }, [texts[1]]);
     return { both, alone };
   });
@@ -217,7 +226,10 @@ test("a recogniser learns to spell", async () => {
   // A low tone and a high one.
   const tones = Float32Array.from({ length: 1400 }, (_, i) => Math.sin(i * (i < 700 ? 0.3 : 1.5)));
   const audio = Tensor.from(device, tones, [2, 700]);
-  const texts = [[0, 3, 2], [1, 1]];
+  const texts = [
+    [0, 3, 2],
+    [1, 1],
+  ];
   const lengths = [700, 600];
   const { AdamW } = await import("../src/train/optimizer.ts");
   const optimizer = new AdamW(device, weights.parameters, { learningRate: 0.03, weightDecay: 0 });

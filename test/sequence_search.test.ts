@@ -79,7 +79,10 @@ test("a narrow beam finds sequences with their own probabilities, no worse than 
       for (const { ids, logProbability, logProbabilities, positions, ended } of list) {
         const steps = [...ids.map((id, i) => after(input, ids.slice(0, i))[id])];
         assert.deepEqual(logProbabilities, steps);
-        assert.deepEqual(positions, ids.map((_, i) => 10 * i));
+        assert.deepEqual(
+          positions,
+          ids.map((_, i) => 10 * i),
+        );
         const end = ended ? after(input, [...ids])[END] : 0;
         const sum = steps.reduce((a, b) => a + b, 0) + end;
         assert.ok(Math.abs(logProbability - sum) < 1e-12);

@@ -30,8 +30,7 @@ export const melFrames = ({ nFft, hopLength }: MelConfig, samples: number): numb
 /** Throws where frames, window and filters do not go together; `source` names where they are from. */
 export function checkMel(mel: MelConfig, source: string): void {
   const { nFft, winLength, fMin, fMax, sampleRate, nMels } = mel;
-  if (winLength > nFft)
-    throw mismatch(source, "win_length", winLength, `at most n_fft, ${nFft}`);
+  if (winLength > nFft) throw mismatch(source, "win_length", winLength, `at most n_fft, ${nFft}`);
   if (fMax > sampleRate / 2)
     throw mismatch(source, "f_max", fMax, `at most half of sample_rate, ${sampleRate / 2}`);
   if (fMin >= fMax) throw mismatch(source, "f_min", fMin, `less than f_max, ${fMax}`);

@@ -78,7 +78,8 @@ function checkLengths({ maxLengths }: SearchOptions): void {
 function rowOf({ logProbs }: StepResult, row: number, rows: number): Float32Array {
   const V = logProbs.length / rows;
   const values = logProbs.subarray(row * V, (row + 1) * V);
-  if (values.some(Number.isNaN)) throw new Error("Cannot search: the model's log probabilities are not finite");
+  if (values.some(Number.isNaN))
+    throw new Error("Cannot search: the model's log probabilities are not finite");
   return values;
 }
 
@@ -151,8 +152,7 @@ export async function beamSearch(step: Step, options: BeamSearchOptions): Promis
         for (let token = 0; token < values.length; token++) {
           const score = before + values[token];
           if (score === Number.NEGATIVE_INFINITY) continue;
-          if (token === end)
-            finish(input, ranked(score, length), () => sequence(node, true, score));
+          if (token === end) finish(input, ranked(score, length), () => sequence(node, true, score));
           else candidates.push({ score, row, token, logProb: values[token] });
         }
       }

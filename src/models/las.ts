@@ -83,9 +83,6 @@ export function lasConfig(json: unknown, source: string): LasConfig {
   };
 }
 
-/** What a decoder attends to: the output of an LstmEncoder. */
-export type Memory = LstmEncoderOutput;
-
 /** What a decoder says of texts that it is given. */
 export interface Spelling {
   /** (B, L, vocabSize + 2), f32: of the character at each place; L is the longest text and its end. */
@@ -145,7 +142,7 @@ export class AttentionDecoder {
   }
 
   /** One character more. `x` (N, E): the embeddings of those before. */
-  #step(x: Tensor, state: DecoderState, { hidden, mask }: Memory, keys: Tensor) {
+  #step(x: Tensor, state: DecoderState, { hidden, mask }: LstmEncoderOutput, keys: Tensor) {
     const [N, E] = x.shape;
     const { hiddenSize: H, memorySize: M } = this.config;
     const input = reshape(concat([x, state.context]), [N, 1, E + M]);
@@ -160,13 +157,13 @@ export class AttentionDecoder {
     };
   }
 
-  #initial({ hidden }: Memory): DecoderState {
+  #initial({ hidden }: LstmEncoderOutput): DecoderState {
     const context = full(hidden.device, [hidden.shape[0], this.config.memorySize], 0);
     return { states: undefined, context };
   }
 
   /** Teacher forcing: the logits of each character of the texts after those before it. `texts`: ids, without their end. */
-  forward(memory: Memory, texts: readonly (readonly number[])[], mode: Mode = {}): Spelling {
+  forward(memory: LstmEncoderOutput, texts: readonly (readonly number[])[], mode: Mode = {}): Spelling {
     const { device } = memory.hidden;
     const { hiddenSize: H, memorySize: M, embeddingSize: E, dropout: dropped } = this.config;
     const B = texts.length;
@@ -192,7 +189,11 @@ export class AttentionDecoder {
   }
 
   /** Cross entropy of the texts and their ends, the mean over all characters. */
-  loss({ logits }: Pick<Spelling, "logits">, texts: readonly (readonly number[])[], labelSmoothing = 0): Tensor {
+  loss(
+    { logits }: Pick<Spelling, "logits">,
+    texts: readonly (readonly number[])[],
+    labelSmoothing = 0,
+  ): Tensor {
     const [B, L, V] = logits.shape;
     const targets = texts.flatMap((ids) => [
       ...ids,
@@ -206,7 +207,10 @@ export class AttentionDecoder {
    * The likeliest texts. Sequence.positions are the frames that the attention weighed most at each character. Frees every tensor
    * that it makes, also where it throws.
    */
-  async spell(memory: Memory, { beam, lengthPenalty = 1, maxLengths }: SpellOptions): Promise<Sequence[]> {
+  async spell(
+    memory: LstmEncoderOutput,
+    { beam, lengthPenalty = 1, maxLengths }: SpellOptions,
+  ): Promise<Sequence[]> {
     const { device } = memory.hidden;
     const keys = scope(device, () => this.#attention.keys(memory.hidden));
     let state: DecoderState | undefined;
@@ -266,7 +270,7 @@ function chosen({ states, context }: DecoderState, rows: readonly number[]): Dec
 }
 
 /** The memory of each row. */
-function rowsOfMemory({ hidden, mask, frames }: Memory, keys: Tensor, inputs: readonly number[]) {
+function rowsOfMemory({ hidden, mask, frames }: LstmEncoderOutput, keys: Tensor, inputs: readonly number[]) {
   if (inOrder(inputs, hidden.shape[0])) return { hidden, mask, frames, keys };
   const own = inputs.map((input) => frames[input]);
   return {

@@ -32,9 +32,15 @@ export const encoderEntries = {
   n_mels: v.nullish(extent(), 80),
   norm: v.nullish(v.literal("slaney", '"slaney" or null')),
   mel_scale: v.nullish(v.picklist(["htk", "slaney"]), "htk"),
-  log_offset: v.nullish(number("a number above 0", (x) => Math.fround(x) > 0), 1e-6),
+  log_offset: v.nullish(
+    number("a number above 0", (x) => Math.fround(x) > 0),
+    1e-6,
+  ),
   mel_mean: v.nullish(finite, 0),
-  mel_std: v.nullish(number("a number above 0", (x) => Math.fround(x) > 0), 1),
+  mel_std: v.nullish(
+    number("a number above 0", (x) => Math.fround(x) > 0),
+    1,
+  ),
   hidden_size: extent(),
   encoder_layers: extent(),
   subsamplings: v.nullish(integer(0)),

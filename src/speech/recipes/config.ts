@@ -6,7 +6,7 @@ import { nearest } from "../../io/nearest.ts";
 import { anyObject, entriesOf, finite, integer, parse, strictObject } from "../../io/schema.ts";
 import { FORMER_NAMES, presentNames } from "./former_names.ts";
 import { refuseModelSetting } from "./model_keys.ts";
-import { partsOf, stagesOf, systemOf } from "./systems.ts";
+import { partsOf, spells, stagesOf, systemOf } from "./systems.ts";
 
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 /** Finite, since JSON has no infinity: such a run could not be resumed. */
@@ -256,13 +256,11 @@ function unreadInStage(system: string, stage: StageNumber, key: string, value: u
     return undefined;
   }
   const { hubert, lstm } = partsOf(system, stage);
-  if (!hubert && !lstm && of("batch\\.seconds|augment"))
-    return `the system ${system} takes no speech`;
-  const { lstm: kind } = systemOf(system);
-  if (kind && kind !== "both" && of("ctcReduction")) return `the system ${system} has no CTC head`;
-  if (kind && of("gradientCheckpointing|activations"))
+  if (!hubert && !lstm && of("batch\\.seconds|augment")) return `the system ${system} takes no speech`;
+  if (spells(system) && of("ctcReduction")) return `the system ${system} has no CTC head`;
+  if (lstm && of("gradientCheckpointing|activations"))
     return `the system ${system} has no transformer layers`;
-  if (kind && of("learningRate\\.encoder"))
+  if (lstm && of("learningRate\\.encoder"))
     return `no part of the system ${system} is pretrained; learningRate.heads is that of all`;
   if (systemOf(system).asr) return undefined;
   if (of("alpha|ctcReduction") || (key === "select" && value === "wer"))

@@ -92,7 +92,8 @@ function unreadKey({ asr, fusion, lstm }: SystemRecipe, part: Part, key: string)
   return undefined;
 }
 
-const isPart = (name: string): name is Part => name === "hubert" || name === "bert" || name === "cmgi" || name === "lstm";
+const isPart = (name: string): name is Part =>
+  name === "hubert" || name === "bert" || name === "cmgi" || name === "lstm";
 
 function refusePart(system: string, part: Part): void {
   if (!hasPart(system, part))

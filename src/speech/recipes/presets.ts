@@ -261,14 +261,15 @@ const nano: Preset = {
 };
 
 /** LSTMs learn from random weights in every preset: those of pretrained encoders have rates and batches that are too small. */
-function lstmStage(preset: PresetName): StageConfig {
+export function lstmStage(preset: PresetName): StageConfig {
   if (preset === "small" || preset === "nano") return { ...PRESETS[preset].stage1, select: "ua" };
   return { ...FRESH_STAGE, epochs: 60, learningRate: { encoder: 1e-3, heads: 1e-3 }, select: "ua" };
 }
 
-/** The keys of a preset that a system of the kind reads. */
-const lstmOf = (kind: LstmKind, json: Json): Json => {
+/** The keys of a preset that a system of the kind reads. CTC needs more frames than characters: one every 20 ms. */
+export const lstmOf = (kind: LstmKind, preset: Json): Json => {
   const read = lstmKeys(kind);
+  const json = kind === "both" ? { ...preset, subsamplings: 1 } : preset;
   return Object.fromEntries(Object.entries(json).filter(([key]) => read.includes(key)));
 };
 
@@ -326,6 +327,7 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
       : { ...base.stage2, freeze: [] };
   // The epoch of the last stage is selected by the score that the run is for: UA.
   const last = config.stages[config.stages.length - 1];
-  if (last === 1 && recipe.modalities === "acoustic" && !recipe.lstm) config.stage1 = { ...stageOf(config, 1), select: "ua" };
+  if (last === 1 && recipe.modalities === "acoustic" && !recipe.lstm)
+    config.stage1 = { ...stageOf(config, 1), select: "ua" };
   return config;
 }

@@ -91,6 +91,12 @@ type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi" | "lstm", boolea
 /** Whether a system has a speech encoder: to recognise the emotion, or the words that it reads. */
 const hears = ({ modalities, asr }: SystemRecipe): boolean => modalities !== "text" || asr;
 
+/** Whether a system writes characters by an attention decoder. */
+export const spells = (name: string): boolean => {
+  const { lstm } = systemOf(name);
+  return lstm !== undefined && lstm !== "both";
+};
+
 /** The parts of a system's model in a stage: BERT alone in stage 0, HuBERT without BERT in stage 1. */
 export function partsOf(name: string, stage: StageNumber): Parts {
   const recipe = systemOf(name);

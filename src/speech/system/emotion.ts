@@ -23,7 +23,7 @@ import type { Transcript } from "../../io/decode.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { EncoderSizes } from "../../models/batches.ts";
 import { type BertInput, BertModel } from "../../models/bert.ts";
-import type { Spelling } from "../../models/las.ts";
+import type { SpellOptions, Spelling } from "../../models/las.ts";
 import { CmGI, type CmgiConfig, cmgiConfig, type CmgiOutput } from "./cmgi.ts";
 import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../models/config.ts";
 import { type HubertInput, HubertModel, type HubertOutput } from "../../models/hubert.ts";
@@ -78,7 +78,10 @@ const schema = object({
 /** Reads the config of a system with those of its parts. Throws a SyntaxError that names the key; `source` names the file. */
 export function emotionConfig(json: unknown, source: string): EmotionConfig {
   const c = parse(schema, json, source);
-  const part = <T>(key: "hubert" | "bert" | "cmgi" | "lstm", read: (json: unknown, source: string) => T): T => {
+  const part = <T>(
+    key: "hubert" | "bert" | "cmgi" | "lstm",
+    read: (json: unknown, source: string) => T,
+  ): T => {
     const own = c[key];
     if (!own) throw mismatch(source, key, own, "an object");
     return read(own, `${source} (${key})`);
@@ -88,7 +91,12 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
     const lstm = part("lstm", lstmSystemConfig);
     const { encoder, words, blank } = lstm;
     if ((kind === "both") !== (words !== undefined) || kind === "text")
-      throw mismatch(source, "modalities", kind, words ? '"both", as lstm.kind' : `"acoustic", as lstm.kind is`);
+      throw mismatch(
+        source,
+        "modalities",
+        kind,
+        words ? '"both", as lstm.kind' : `"acoustic", as lstm.kind is`,
+      );
     if (c.asr === false) throw mismatch(source, "asr", c.asr, "true: systems of LSTMs recognise characters");
     return {
       ...{ modalities: kind, asr: true, labels: c.labels, alpha: c.alpha, lstm },
@@ -120,12 +128,6 @@ export interface EncodedSpeech extends HubertOutput {
   readonly ctcLogits?: Tensor;
 }
 
-/** How a decoder's characters are read out. */
-export interface SpellOptions {
-  /** Width of the beam; greedy where left out. */
-  readonly beam?: number;
-}
-
 /** The layers of a system. */
 export interface EmotionSystem {
   readonly config: EmotionConfig;
@@ -153,7 +155,7 @@ export interface EmotionSystem {
   transcribe?(
     speech: EncodedSpeech,
     vocabulary: CtcVocabulary,
-    options?: SpellOptions,
+    options?: Pick<SpellOptions, "beam">,
   ): Promise<Transcript[]>;
 }
 

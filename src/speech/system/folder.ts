@@ -47,7 +47,9 @@ export type SpeechModel = ModelFolder & { readonly speech: EncoderSizes };
 /** Throws where the model has no speech encoder. */
 export function requireSpeechEncoder(model: ModelFolder): asserts model is SpeechModel {
   if (!model.speech)
-    throw new Error(`Cannot recognise with ${model.path}: a system without a speech encoder takes no recordings`);
+    throw new Error(
+      `Cannot recognise with ${model.path}: a system without a speech encoder takes no recordings`,
+    );
 }
 
 /** Throws where the model reads words that it does not recognise, so that they must be given. */
@@ -112,7 +114,8 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
         : vocab;
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
   if (tokenizer && emotion.lstm) checkWords(emotion.lstm, `${source} (lstm)`, tokenizer);
-  else if (tokenizer) checkSubwords(json.bert as Json, `${source} (bert)`, tokenizer.vocabularySize, tokenizer);
+  else if (tokenizer)
+    checkSubwords(json.bert as Json, `${source} (bert)`, tokenizer.vocabularySize, tokenizer);
   const { normalize, note } = await openFeatureExtractor(host, path);
   return {
     path,

@@ -11,7 +11,7 @@ import { spelledTranscript, type Transcript } from "../../io/decode.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";
 import { secondsPerFrame, type HubertInput } from "../../models/hubert.ts";
-import { ListenAttendSpell, type Spelling } from "../../models/las.ts";
+import { ListenAttendSpell, type SpellOptions, type Spelling } from "../../models/las.ts";
 import { lengthMask, LstmEncoder } from "../../models/lstm_encoder.ts";
 import { AttentionPooling } from "../../nn/attention_pooling.ts";
 import { Embedding } from "../../nn/embedding.ts";
@@ -21,9 +21,9 @@ import type { Mode } from "../../nn/mode.ts";
 import type { WeightScope } from "../../nn/weights.ts";
 import { dropout } from "../../ops/dropout.ts";
 import { concat } from "../../ops/frames.ts";
-import { Tensor } from "../../tensor/tensor.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { CmgiOutput } from "./cmgi.ts";
-import type { EmotionConfig, EmotionSystem, EncodedSpeech, SpellOptions } from "./emotion.ts";
+import type { EmotionConfig, EmotionSystem, EncodedSpeech } from "./emotion.ts";
 import type { LstmSystemConfig, WordEncoderConfig } from "./lstm_config.ts";
 
 /** Most characters of a second of speech that a decoder writes: nobody speaks so fast, and a decoder that does not end stops. */
@@ -149,7 +149,7 @@ export class LstmEmotionRecognizer implements EmotionSystem {
   async transcribe(
     { hidden, mask, frames }: EncodedSpeech,
     vocabulary: CtcVocabulary,
-    { beam }: SpellOptions = {},
+    { beam }: Pick<SpellOptions, "beam"> = {},
   ): Promise<Transcript[]> {
     if (!mask) throw new Error("Cannot transcribe: the speech has no mask");
     const seconds = secondsPerFrame(this.#lstm.encoder.sizes);
@@ -189,13 +189,16 @@ export class LstmEmotionRecognizer implements EmotionSystem {
   ): Tensor {
     let [x, real] = [hidden, mask];
     if (this.#states) {
-      if (!spelling) throw new Error("Cannot classify: this system reads its decoder's states, and none were given");
+      if (!spelling)
+        throw new Error("Cannot classify: this system reads its decoder's states, and none were given");
       const states = this.#states;
       const { lengths } = spelling;
       const { y } = this.device.at({ part: "LSTM" }, () => states.forward(spelling.states, { lengths }));
       [x, real] = [dropout(y, this.#lstm.encoder.dropout, mode.training), spelling.mask];
     }
-    const { context, probabilities } = this.device.at({ part: "pooling" }, () => this.#pooling.forward(x, real));
+    const { context, probabilities } = this.device.at({ part: "pooling" }, () =>
+      this.#pooling.forward(x, real),
+    );
     mode.observe?.("pooling", probabilities);
     mode.observe?.("pooled", context);
     return context;
@@ -203,7 +206,9 @@ export class LstmEmotionRecognizer implements EmotionSystem {
 
   #answer(features: Tensor, mode: Mode): CmgiOutput {
     const logits = this.device.at({ part: "classifier" }, () =>
-      this.#classifier.forward(dropout(features, this.#lstm.encoder.dropout, mode.training), { dtype: "f32" }),
+      this.#classifier.forward(dropout(features, this.#lstm.encoder.dropout, mode.training), {
+        dtype: "f32",
+      }),
     );
     mode.observe?.("logits", logits);
     return { logits };

@@ -5,11 +5,7 @@ import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import { extent } from "../../models/config.ts";
 import { LAS_DECODER_KEYS, type LasConfig, lasConfig } from "../../models/las.ts";
-import {
-  LSTM_ENCODER_KEYS,
-  type LstmEncoderConfig,
-  lstmEncoderConfig,
-} from "../../models/lstm_encoder.ts";
+import { LSTM_ENCODER_KEYS, type LstmEncoderConfig, lstmEncoderConfig } from "../../models/lstm_encoder.ts";
 
 /**
  * "las": the encoder of a listen-attend-spell recogniser gives the emotion too. "las-hidden": an LSTM over the states of its decoder
@@ -67,7 +63,11 @@ const wordSchema = object(wordEntries);
 
 /** The keys that lstmSystemConfig() reads of a system of this kind. */
 export const lstmKeys = (kind: LstmKind): readonly string[] => [
-  ...new Set([...keysOf(schema), ...LSTM_ENCODER_KEYS, ...(kind === "both" ? keysOf(wordSchema) : LAS_DECODER_KEYS)]),
+  ...new Set([
+    ...keysOf(schema),
+    ...LSTM_ENCODER_KEYS,
+    ...(kind === "both" ? keysOf(wordSchema) : LAS_DECODER_KEYS),
+  ]),
 ];
 
 /** Reads the config of a system; other keys are ignored. Throws a SyntaxError that names the key; `source` names the file. */

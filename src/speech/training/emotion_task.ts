@@ -182,7 +182,13 @@ export class EmotionTask implements Task<Batch> {
     const recognises = answers[0].hypothesis !== undefined;
     const loss = recognises ? alpha * ctc + (1 - alpha) * emotion : emotion;
     const counts = { utterances: answers.length, of: dev.length };
-    return { loss, emotion, ...accuracies, ...(wer === undefined ? {} : { wer, [system.spells ? "characters" : "ctc"]: ctc }), ...counts };
+    return {
+      loss,
+      emotion,
+      ...accuracies,
+      ...(wer === undefined ? {} : { wer, [system.spells ? "characters" : "ctc"]: ctc }),
+      ...counts,
+    };
   }
 
   save(folder: string): Promise<void> {

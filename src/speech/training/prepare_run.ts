@@ -10,7 +10,7 @@ import { chooseHeldOut, foldOf, heldOutLine, reportProblems } from "../corpora/h
 import { readIemocap } from "../corpora/iemocap.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
-import { hasPart, settingNotes, systemOf, unused } from "../recipes/systems.ts";
+import { hasPart, settingNotes, spells, systemOf, unused } from "../recipes/systems.ts";
 import { numberedSession, split, type TrainData } from "./data.ts";
 import { checkStages, effectiveModel, encoderOf } from "./stage_inputs.ts";
 import { warnOfOverlap } from "./overlap.ts";
@@ -125,6 +125,7 @@ async function openData(
   const corpus = await readIemocap(host, planned.data);
   const examined = await examine(host, corpus, {
     encoder: await encoderOf(host, planned),
+    ctc: !spells(planned.system),
     maxTrainingSeconds: planned.maxSeconds,
     signal,
   });

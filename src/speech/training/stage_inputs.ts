@@ -3,12 +3,7 @@ import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
 import { mismatch } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
-import {
-  bertConfig,
-  checkSubwords,
-  hubertConfig,
-  vocabularyOfHead,
-} from "../../models/config.ts";
+import { bertConfig, checkSubwords, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
 import { emotionConfig, type EmotionSystem, emotionSystem } from "../system/emotion.ts";
 import { checkWords, type LstmKind, lstmSystemConfig, vocabularyOfLstm } from "../system/lstm_config.ts";
 import type { EncoderSizes } from "../../models/batches.ts";
