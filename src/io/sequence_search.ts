@@ -5,6 +5,7 @@
 
 /** A sequence that was found, without the token that ends it. */
 export interface Sequence {
+  /** Its tokens. */
   readonly ids: readonly number[];
   /** Of each id. */
   readonly logProbabilities: readonly number[];

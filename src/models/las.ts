@@ -65,7 +65,9 @@ export interface AttentionDecoderConfig {
 
 /** Config of ListenAttendSpell. */
 export interface LasConfig {
+  /** The listener. */
   readonly encoder: LstmEncoderConfig;
+  /** The speller. */
   readonly decoder: AttentionDecoderConfig;
 }
 
@@ -291,7 +293,9 @@ function peaks(weights: Float32Array, rows: number): number[] {
 
 /** The recogniser: an LstmEncoder and an AttentionDecoder. */
 export class ListenAttendSpell {
+  /** The listener: speech → frames. */
   readonly encoder: LstmEncoder;
+  /** The speller: frames → characters. */
   readonly decoder: AttentionDecoder;
 
   /** Takes its parameters from `weights`, under `encoder` and `decoder`. */

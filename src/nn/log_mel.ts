@@ -12,8 +12,9 @@ import type { WeightSource } from "./weights.ts";
 export interface LogMelConfig extends MelConfig {
   /** log_offset: added before the logarithm. */
   readonly logOffset: number;
-  /** Taken from the result, which is then divided by `std`; as in Hugging Face's ASTFeatureExtractor but for its factor 2. */
+  /** Taken from the logarithm, as in Hugging Face's ASTFeatureExtractor. */
   readonly mean: number;
+  /** What is then divided by; there by twice as much. */
   readonly std: number;
 }
 

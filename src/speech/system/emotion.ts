@@ -130,6 +130,7 @@ export interface EncodedSpeech extends HubertOutput {
 
 /** The layers of a system. */
 export interface EmotionSystem {
+  /** What it was built from. */
   readonly config: EmotionConfig;
   /** The device of the weights. */
   readonly device: Device;

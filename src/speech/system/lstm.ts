@@ -60,6 +60,7 @@ class WordEncoder {
 
 /** The layers of any of these systems. */
 export class LstmEmotionRecognizer implements EmotionSystem {
+  /** What it was built from. */
   readonly config: EmotionConfig;
   readonly #lstm: LstmSystemConfig;
   readonly #weights: WeightScope;

@@ -29,6 +29,7 @@ export interface WordEncoderConfig {
 
 /** Config of LstmEmotionRecognizer. */
 export interface LstmSystemConfig {
+  /** kind: which of the systems it is. */
   readonly kind: LstmKind;
   /** pooling: how frames, states and words are scored. */
   readonly pooling: "additive" | "dot";
