@@ -116,12 +116,12 @@ const BERT_NANO: Json = {
 };
 
 /**
- * Systems of LSTMs, always from random weights: as wide as those of comparable recognisers. The mean and the deviation are those
- * of speech that was brought to unit variance.
+ * Systems of LSTMs, always from random weights: as wide as those of comparable recognisers. mel_mean and mel_std are those of
+ * recordings that were brought to unit variance, of LibriSpeech and RAVDESS.
  */
 const LSTM_LARGE: Json = {
   ...{ n_fft: 512, win_length: 400, hop_length: 160, n_mels: 80, mel_scale: "htk", log_offset: 1e-6 },
-  ...{ mel_mean: 2, mel_std: 4 },
+  ...{ mel_mean: 0, mel_std: 4.5 },
   ...{ hidden_size: 256, encoder_layers: 3, hidden_dropout: 0.2, pooling: "additive" },
   ...{ embedding_size: 128, decoder_hidden_size: 512, decoder_layers: 1, attention_size: 256 },
   ...{ word_embedding_size: 256, word_hidden_size: 256, max_tokens: 512 },
@@ -129,13 +129,27 @@ const LSTM_LARGE: Json = {
 
 const LSTM_SMALL: Json = {
   ...LSTM_LARGE,
-  ...{ n_mels: 40, hidden_size: 96, hidden_dropout: 0.1, embedding_size: 32, decoder_hidden_size: 128 },
+  ...{
+    n_mels: 40,
+    mel_mean: 1,
+    hidden_size: 96,
+    hidden_dropout: 0.1,
+    embedding_size: 32,
+    decoder_hidden_size: 128,
+  },
   ...{ attention_size: 64, word_embedding_size: 64, word_hidden_size: 64, max_tokens: 64 },
 };
 
 const LSTM_NANO: Json = {
   ...LSTM_SMALL,
-  ...{ n_mels: 24, hidden_size: 24, encoder_layers: 2, embedding_size: 12, decoder_hidden_size: 32 },
+  ...{
+    n_mels: 24,
+    mel_mean: 2,
+    hidden_size: 24,
+    encoder_layers: 2,
+    embedding_size: 12,
+    decoder_hidden_size: 32,
+  },
   ...{ attention_size: 16, word_embedding_size: 16, word_hidden_size: 16 },
 };
 
