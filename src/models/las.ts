@@ -291,7 +291,29 @@ function peaks(weights: Float32Array, rows: number): number[] {
   });
 }
 
-/** The recogniser: an LstmEncoder and an AttentionDecoder. */
+/**
+ * The recogniser: an LstmEncoder and an AttentionDecoder.
+ *
+ * @example
+ * ```ts
+ * const sizes = { n_mels: 24, hidden_size: 16, encoder_layers: 2, vocab_size: 32 };
+ * const decoder = { embedding_size: 8, decoder_hidden_size: 24, attention_size: 16 };
+ * const weights = new Weights(device, { seed: 1 });
+ * const las = new ListenAttendSpell(weights.root, lasConfig({ ...sizes, ...decoder }, "here"));
+ * await weights.initialize();
+ * const audio = Tensor.from(device, Float32Array.from({ length: 16000 }, (_, i) => Math.sin(0.2 * i)), [1, 16000]);
+ * const texts = [[5, 6, 7]]; // ids of characters
+ * const { value, gradients } = scope(device, () =>
+ *   valueAndGrad(device, weights.parameters, () => {
+ *     const { spelling } = las.forward({ audio }, texts);
+ *     return las.decoder.loss(spelling, texts, 0.1); // label smoothing
+ *   }),
+ * );
+ * console.log(gradients.size === weights.parameters.length, (await value.item()) > 0); // true true
+ * const [found] = await las.recognize({ audio }, { beam: 4, maxLengths: [10] });
+ * console.log(found.ids.length <= 10); // true
+ * ```
+ */
 export class ListenAttendSpell {
   /** The listener: speech → frames. */
   readonly encoder: LstmEncoder;

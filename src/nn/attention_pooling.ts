@@ -26,7 +26,20 @@ export interface Attended {
   readonly probabilities: Tensor;
 }
 
-/** A mean over time whose weights are learned.   x (B, T, C), mask (B, T) u32, 1 = real → (B, C) */
+/**
+ * A mean over time whose weights are learned.   x (B, T, C), mask (B, T) u32, 1 = real → (B, C)
+ *
+ * @example
+ * ```ts
+ * const weights = new Weights(device, { seed: 1 });
+ * const pooling = new AttentionPooling(weights.at("pooling"), 8, { kind: "additive" });
+ * await weights.initialize();
+ * const x = Tensor.from(device, Float32Array.from({ length: 48 }, (_, i) => Math.sin(i)), [2, 3, 8]);
+ * const mask = Tensor.from(device, Uint32Array.of(1, 1, 1, 1, 1, 0), [2, 3]); // the second sample has two frames
+ * const { context, probabilities } = scope(device, () => pooling.forward(x, mask));
+ * console.log(context.shape, (await probabilities.read())[5]); // [2, 8] 0
+ * ```
+ */
 export class AttentionPooling {
   readonly #hidden: Linear | undefined;
   /** v of additive scores (1, width), or the query (1, C). */
