@@ -214,11 +214,12 @@ export class AttentionDecoder {
     { beam, lengthPenalty = 1, maxLengths }: SpellOptions,
   ): Promise<Sequence[]> {
     const { device } = memory.hidden;
-    const keys = scope(device, () => this.#attention.keys(memory.hidden));
+    const inPart = <T>(body: () => T): T => device.at({ part: "decoder" }, () => scope(device, body));
+    const keys = inPart(() => this.#attention.keys(memory.hidden));
     let state: DecoderState | undefined;
     const step: Step = async (tokens, parents, inputs) => {
       const before = state;
-      const next = scope(device, () => {
+      const next = inPart(() => {
         const own = rowsOfMemory(memory, keys, inputs);
         const from = before ? chosen(before, parents) : this.#initial(own);
         const x = this.#embedding.forward(tokens);

@@ -148,6 +148,8 @@ export interface EmotionSystem {
   ): CmgiOutput;
   /** Whether characters are written by an attention decoder, which the three below are of: they throw where there is none. */
   readonly spells?: boolean;
+  /** Whether classify() reads what spell() gives. */
+  readonly readsSpelling?: boolean;
   /** What the decoder says of texts, ids of characters, by teacher forcing. */
   spell?(speech: EncodedSpeech, texts: readonly (readonly number[])[], mode?: Mode): Spelling;
   /** Cross entropy of the texts and their ends, the mean over all characters. */

@@ -25,6 +25,7 @@ export interface SystemLayers {
   encodeSpeech(input: HubertInput, mode: Mode): EncodedSpeech;
   readonly classify?: EmotionSystem["classify"];
   readonly spells?: EmotionSystem["spells"];
+  readonly readsSpelling?: EmotionSystem["readsSpelling"];
   readonly spell?: EmotionSystem["spell"];
   readonly transcribe?: EmotionSystem["transcribe"];
 }
@@ -204,7 +205,8 @@ export class Inference {
     if (!layers.classify) return {};
     const mode = { observe, activations };
     const texts = transcripts?.map(({ ids }) => ids);
-    const spelling = speech && texts && layers.spells ? layers.spell?.(speech, texts, mode) : undefined;
+    const spelling =
+      speech && texts && layers.readsSpelling ? layers.spell?.(speech, texts, mode) : undefined;
     const { logits, gates } = layers.classify(speech, words, mode, spelling);
     return layers.device.at({ part: "answer" }, () => {
       const probabilities = softmax(logits);

@@ -132,6 +132,11 @@ export class LstmEmotionRecognizer implements EmotionSystem {
     return this.#las !== undefined;
   }
 
+  /** Whether classify() reads the states of the decoder. */
+  get readsSpelling(): boolean {
+    return this.#states !== undefined;
+  }
+
   spell(speech: EncodedSpeech, texts: readonly (readonly number[])[], mode: Mode = {}): Spelling {
     const las = this.#recognizer();
     const { hidden, frames } = speech;
