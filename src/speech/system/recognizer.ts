@@ -181,8 +181,7 @@ export class Recognizer {
         "Cannot use recordings of several lengths at once: this model's group norm sees padding",
       );
     const { tokenizer, emotion } = this.model;
-    const given =
-      words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.bert?.maxPositions ?? 512));
+    const given = words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.maxTokens ?? 512));
     const { transcripts, probabilities, gates } = await this.#inference.run(
       { speech: padded ? speech : { ...speech, lengths: undefined }, words: given },
       { beam, observe, activations: this.#activations },

@@ -3,6 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { bertConfig } from "../../models/config.ts";
 import { emotionConfig, emotionSystem } from "../system/emotion.ts";
+import { lstmSystemConfig } from "../system/lstm_config.ts";
 import { receptiveField } from "../../models/hubert.ts";
 import { BertForMaskedLM } from "../../models/bert.ts";
 import type { Parameter } from "../../nn/parameter.ts";
@@ -58,7 +59,13 @@ export async function build(
       stage === 0
         ? await textTask(host, weights, config, inputs, options)
         : emotionTask(host, weights, config, inputs, options);
-    const { assets, bert } = inputs;
+    const { assets, bert, lstm } = inputs;
+    if (lstm && assets.tokenizer) {
+      const { words } = lstmSystemConfig(lstm, "the recipe (model.lstm)");
+      const most = words?.maxTokens ?? 0;
+      const texts = [...options.train, ...options.dev];
+      await noteTruncation(assets.tokenizer, texts, most, options.onNote, `max_tokens, ${most}`);
+    }
     if (stage === 2 && bert && assets.tokenizer) {
       const { maxPositions } = bertConfig(bert, "the recipe (model.bert)");
       await noteTruncation(
