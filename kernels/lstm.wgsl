@@ -27,6 +27,7 @@ struct Dims {
 }
 
 alias V = ${V};
+alias Sums = array<V, ROWS>;
 const ROWS = ${ROWS}u;
 #if ${vec}
 const W = 4u;
@@ -55,6 +56,9 @@ const W = 1u;
 @group(0) @binding(18) var<uniform> d: Dims;
 
 #include "lib/grid.wgsl"
+
+// The gates in the order in which cell() takes them.
+const ORDER = vec4u(2u, 0u, 1u, 3u);
 
 fn sigmoid(x: V) -> V {
   let e = exp(-abs(x));
@@ -102,37 +106,45 @@ fn found(at: u32, s: u32) -> V {
   return y[at];
 }
 
-// The step of units q of one sample, of which i, f, g, o are the gates' h·Wh.
-fn cell(b: u32, s: u32, dir: u32, q: u32, i: V, f: V, g: V, o: V) {
+// What a step does by one of its gates, for units q of one sample, once for each in the order g, i, f, o. `sum` is h·Wh;
+// `held`, what it has so far, is what the gate before gave: g, then i·g, then c'.
+fn cell(b: u32, s: u32, dir: u32, q: u32, gate: u32, sum: V, held: V) -> V {
   let Q = width();
   let r = row(b, s, dir);
   let at = r * Q + q;
   if (s >= lengths[b]) {
-    y[at] = V(0.0);
-    return;
+    if (gate == 3u) { y[at] = V(0.0); }
+    return held;
   }
-  let p = r * 4u * Q + q;
-  let gi = sigmoid(gates[p] + i);
-  let gf = sigmoid(gates[p + Q] + f);
-  let gg = tanh_safe(gates[p + 2u * Q] + g);
-  let go = sigmoid(gates[p + 3u * Q] + o);
-  let own = state(b, dir) + q;
-  var c = V(0.0);
-  if (s > 0u) {
-    c = cN[own];
-  } else if (d.hasState != 0u) {
-    c = c0[own];
+  let p = (r * 4u + gate) * Q + q;
+  let x = gates[p] + sum;
+  var v: V;
+  if (gate == 2u) {
+    v = tanh_safe(x);
+  } else {
+    v = sigmoid(x);
   }
-  let now = gf * c + gi * gg;
-  let h = go * tanh_safe(now);
-  y[at] = h;
-  cN[own] = now;
-  if (d.saves != 0u) {
-    gates[p] = gi;
-    gates[p + Q] = gf;
-    gates[p + 2u * Q] = gg;
-    gates[p + 3u * Q] = go;
-    cells[at] = c;
+  if (d.saves != 0u) { gates[p] = v; }
+  switch (gate) {
+    case 0u: { return v * held; }
+    case 1u: {
+      let own = state(b, dir) + q;
+      var c = V(0.0);
+      if (s > 0u) {
+        c = cN[own];
+      } else if (d.hasState != 0u) {
+        c = c0[own];
+      }
+      if (d.saves != 0u) { cells[at] = c; }
+      let now = v * c + held;
+      cN[own] = now;
+      return now;
+    }
+    case 2u: { return v; }
+    default: {
+      y[at] = v * tanh_safe(held);
+      return held;
+    }
   }
 }
 

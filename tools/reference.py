@@ -1090,20 +1090,21 @@ class Ops:
     def odd(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high)) | 1
 
-    def add(self, file: str, name: str, op: str, inputs: dict, run, outputs=("out",), nograd=(), **attrs):
-        """Runs it in both precisions; L = sum(out * cot.out), or L = out where that is a scalar."""
+    def add(self, file: str, name: str, op: str, inputs: dict, run, outputs=("out",), nograd=(), also=(), **attrs):
+        """Runs it in both precisions; L = sum(out * cot.out), or L = out where that is a scalar. The outputs `also` join in."""
         kept = {f"{name}/{k}": v for k, v in inputs.items()}
         leaves = [k for k, v in inputs.items() if v.is_floating_point() and k not in nograd]
-        wild, cotangent = [], None
+        wild, cotangents = [], {}
         for dtype, tag in ((torch.float32, ""), (torch.float64, "64")):
             x = cast(inputs, dtype)
             for k in leaves:
                 x[k].requires_grad_()
             found = run(x)
             found = found if isinstance(found, dict) else {"out": found}
-            if found["out"].dim() and cotangent is None:
-                cotangent = kept[f"{name}/cot.out"] = self.randn(*found["out"].shape)
-            loss = (found["out"] * cotangent.to(dtype)).sum() if found["out"].dim() else found["out"]
+            for k in ("out", *also):
+                if found[k].dim() and k not in cotangents:
+                    cotangents[k] = kept[f"{name}/cot.{k}"] = self.randn(*found[k].shape)
+            loss = sum((found[k] * c.to(dtype)).sum() for k, c in cotangents.items()) if cotangents else found["out"]
             grads = torch.autograd.grad(loss, [x[k] for k in leaves])
             for k, v in [*found.items(), *((f"grad.{k}", g) for k, g in zip(leaves, grads))]:
                 kept[f"{name}/{k}{tag}"] = v.detach()
@@ -1119,7 +1120,8 @@ class Ops:
 
 def ops_case(case: Case, options):
     o = Ops(options.seed)
-    for family in (norm_ops, softmax_ops, attention_ops, conv_ops, lookup_ops, ctc_ops, other_ops, optim_ops):
+    for family in (norm_ops, softmax_ops, attention_ops, conv_ops, lookup_ops, ctc_ops, other_ops, optim_ops,
+                   lstm_ops):
         family(o)
     for file, tensors in o.files.items():
         case.tensors(file, tensors)
@@ -1351,6 +1353,26 @@ def optim_ops(o: Ops):
     kept = {"norm": norm, **{f"grad.{k}": v for k, v in grads[1].items()}, **{f"clipped.{k}": p[k].grad for k in p}}
     o.put("optim", "clip_grad_norm", {f"clip_grad_norm/{k}": v for k, v in kept.items()}, ["grad.*"], ["norm", "clipped.*"],
           {"max_norm": 1.0, "note": "scale = max_norm/(norm+1e-6), clamped to 1"})
+
+
+def lstm_ops(o: Ops):
+    """torch.nn.LSTM on packed sequences; h_0 and c_0 are (layers * directions, B, H), as h_n and c_n."""
+    for name, K, H, layers, both, lengths in (("lstm_packed", 3, 5, 1, False, [6, 2, 4]),
+                                              ("lstm_two_layers_both_ways", 3, 4, 2, True, [3, 5])):
+        model = nn.LSTM(K, H, layers, batch_first=True, bidirectional=both)
+        B, T, states = len(lengths), max(lengths), layers * (2 if both else 1)
+        inputs = {"x": o.randn(B, T, K), "lengths": torch.tensor(lengths), "h_0": o.randn(states, B, H),
+                  "c_0": o.randn(states, B, H),
+                  **{k: o.randn(*w.shape, scale=1.5 * w.shape[-1]**-0.5) for k, w in model.named_parameters()}}
+
+        def run(v, model=model, T=T):
+            model.to(v["x"].dtype)._flat_weights = [v[k] for k in model._flat_weights_names]
+            packed = nn.utils.rnn.pack_padded_sequence(v["x"], v["lengths"], batch_first=True, enforce_sorted=False)
+            out, (h, c) = model(packed, (v["h_0"], v["c_0"]))
+            return {"out": nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=T)[0], "h_n": h, "c_n": c}
+
+        o.add("lstm", name, "lstm", inputs, run, ("out", "h_n", "c_n"), also=("h_n", "c_n"), layers=layers,
+              bidirectional=both)
 
 
 # ------------------------------------------------------------------------------------------------ command line

@@ -16,10 +16,10 @@ var<workgroup> parts_back: array<V, PARTS_BACK * VS_PITCH>;
 #if ${vec}
 fn along(a: V, b: V) -> f32 { return dot(a, b); }
 // One gate of the units from `at` on.
-fn gate(at: u32, g: u32) -> V { return V(totals[at][g], totals[at + 1u][g], totals[at + 2u][g], totals[at + 3u][g]); }
+fn of_gate(at: u32, g: u32) -> V { return V(totals[at][g], totals[at + 1u][g], totals[at + 2u][g], totals[at + 3u][g]); }
 #else
 fn along(a: V, b: V) -> f32 { return a * b; }
-fn gate(at: u32, g: u32) -> V { return totals[at][g]; }
+fn of_gate(at: u32, g: u32) -> V { return totals[at][g]; }
 #endif
 
 fn sample(b0: u32, r: u32) -> u32 { return min(b0 + r, d.B - 1u); }
@@ -69,14 +69,16 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
       let q = tile * (UNITS / W) + t % (UNITS / W);
       if (r < ROWS && b0 + r < d.B && q < Q) {
         let at = t * W;
-        cell(b0 + r, s, dir, q, gate(at, 0u), gate(at, 1u), gate(at, 2u), gate(at, 3u));
+        var held = V(0.0);
+        for (var turn = 0u; turn < 4u; turn++) {
+          let gate = ORDER[turn];
+          held = cell(b0 + r, s, dir, q, gate, of_gate(at, gate), held);
+        }
       }
     }
     storageBarrier();
   }
 }
-
-alias Sums = array<V, ROWS>;
 
 // The thread's part of dgates·w of step s, of all samples of the block.
 fn product(sums: ptr<function, Sums>, b0: u32, s: u32, dir: u32, q: u32, part: u32) {

@@ -2,6 +2,7 @@
 // HELD samples a load; without subgroups each lane loads it.
 const LANES = ${LANES}u;
 const HELD = ${HELD}u;
+const LAST = ROWS - 1u;
 
 // One of a block's samples, or the last.
 fn sample(b0: u32, r: u32) -> u32 { return min(b0 + r, d.B - 1u); }
@@ -27,36 +28,33 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
     for (var tile = wg.x; tile < d.tiles; tile += groups.x) {
       let q = tile * LANES + lane;
       let unit = min(q, Q - 1u) * W;
-#unroll g 4
-      var sums$g = array<V, ROWS>();
-#endunroll
-      if (walks) {
-#unroll g 4
-        let column$g = ((dir * 4u + $gu) * d.H + unit) * Q;
-#endunroll
-        for (var k = 0u; k < Q; k++) {
+      var held = Sums();
+      for (var turn = 0u; turn < 4u; turn++) {
+        let gate = ORDER[turn];
+        let column = ((dir * 4u + gate) * d.H + unit) * Q;
+        var sums = Sums();
+        if (walks) {
+          for (var k = 0u; k < Q; k++) {
 #if ${subgroups}
 #unroll i LOADS
-          let a$i = found(from$i + k, s);
+            let a$i = found(from$i + k, s);
 #endunroll
 #else
 #unroll r ROWS
-          let a$r = found(from$r + k, s);
+            let a$r = found(from$r + k, s);
 #endunroll
 #endif
-#unroll g 4
-          {
 #if ${vec}
-            let t0 = w[column$g + k];
-            let t1 = w[column$g + Q + k];
-            let t2 = w[column$g + 2u * Q + k];
-            let t3 = w[column$g + 3u * Q + k];
+            let t0 = w[column + k];
+            let t1 = w[column + Q + k];
+            let t2 = w[column + 2u * Q + k];
+            let t3 = w[column + 3u * Q + k];
             let w0 = vec4f(t0.x, t1.x, t2.x, t3.x);
             let w1 = vec4f(t0.y, t1.y, t2.y, t3.y);
             let w2 = vec4f(t0.z, t1.z, t2.z, t3.z);
             let w3 = vec4f(t0.w, t1.w, t2.w, t3.w);
 #else
-            let w0 = w[column$g + k];
+            let w0 = w[column + k];
 #endif
 #if ${subgroups}
 #unroll i LOADS
@@ -64,9 +62,9 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
             {
               let v = subgroupBroadcast(a$i, $lu);
 #if ${vec}
-              sums$g[$iu * HELD + $lu] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, sums$g[$iu * HELD + $lu]))));
+              sums[$iu * HELD + $lu] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, sums[$iu * HELD + $lu]))));
 #else
-              sums$g[$iu * HELD + $lu] = fma(v, w0, sums$g[$iu * HELD + $lu]);
+              sums[$iu * HELD + $lu] = fma(v, w0, sums[$iu * HELD + $lu]);
 #endif
             }
 #endunroll
@@ -76,34 +74,30 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
             {
               let v = a$r;
 #if ${vec}
-              sums$g[$r] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, sums$g[$r]))));
+              sums[$r] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, sums[$r]))));
 #else
-              sums$g[$r] = fma(v, w0, sums$g[$r]);
+              sums[$r] = fma(v, w0, sums[$r]);
 #endif
             }
 #endunroll
 #endif
           }
-#endunroll
         }
-      }
-      if (q < Q) {
-        // One store in the text for all rows: see lib/matmul_lanes.wgsl.
-        for (var r = 0u; r < rows; r++) {
-          cell(b0 + r, s, dir, q, sums0[0], sums1[0], sums2[0], sums3[0]);
-#unroll g 4
+        // One call in the text for all rows: see lib/matmul_lanes.wgsl. Both arrays go round once.
+        for (var r = 0u; r < ROWS; r++) {
+          var next = held[0];
+          if (r < rows && q < Q) { next = cell(b0 + r, s, dir, q, gate, sums[0], next); }
 #unroll r LAST
-          sums$g[$r] = sums$g[$ru + 1u];
+          sums[$r] = sums[$ru + 1u];
+          held[$r] = held[$ru + 1u];
 #endunroll
-#endunroll
+          held[LAST] = next;
         }
       }
     }
     storageBarrier();
   }
 }
-
-alias Sums = array<V, ROWS>;
 
 // dgates·w of step s, of all samples of the block.
 fn product(sums: ptr<function, Sums>, b0: u32, s: u32, dir: u32, q: u32, lane: u32) {

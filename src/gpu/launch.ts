@@ -236,29 +236,33 @@ function groupNorm(on: DeviceInfo) {
   return { ...byRow(on), flags, tile: THREADS_256 };
 }
 
-/**
- * Samples whose products share what is read of the weights, at most; the fewer there are, the fewer a workgroup takes: another
- * number compiles a module.
- */
-const LSTM_ROWS = 8;
+/** Samples that a workgroup of an LSTM takes: each number compiles a module. A GPU has more workgroups instead. */
+function lstmRows(on: DeviceInfo, B: number): number {
+  if (!narrow(on) || B <= 4) return 4;
+  return B <= 8 ? 8 : 16;
+}
 
-/** An LSTM: `rows` samples and `units` units a tile. `whole`: one workgroup goes through all tiles and steps, in one dispatch. */
+/**
+ * An LSTM of H units in D directions: `rows` samples and `units` units a tile. `whole`: one workgroup goes through all tiles
+ * and steps of its samples, in one dispatch. On lavapipe that is faster up to 64 units, or 128 where two workgroups do it.
+ */
 function lstm(on: DeviceInfo, { B, D, H }: { B: number; D: number; H: number }) {
-  const rows = Math.min(LSTM_ROWS, 2 ** Math.ceil(Math.log2(B)));
+  const rows = lstmRows(on, B);
   const vec = H % 4 === 0;
   const wide = vec ? 4 : 1;
   const lanes = narrow(on);
   const subgroups = on.path === "subgroups";
-  const LANES = subgroups ? on.subgroup : THREADS_8.WG;
+  const LANES = lanes ? (subgroups ? on.subgroup : THREADS_8.WG) : 0;
   const HELD = Math.min(LANES, rows);
+  const own = LANES * wide;
   return {
     rows,
-    units: lanes ? { forward: LANES * wide, backward: LANES * wide } : { forward: 8, backward: 2 * wide },
-    whole: lanes && D * H <= 64,
+    units: lanes ? { forward: own, backward: own } : { forward: 8, backward: 2 * wide },
+    whole: lanes && H <= 64 * Math.min(2, D * Math.ceil(B / rows)),
     flags: {
       enables: subgroups ? "enable subgroups;" : "",
-      ...{ lanes, subgroups, vec, V: vec ? "vec4f" : "f32", ROWS: rows, LAST: rows - 1 },
-      ...{ LANES, HELD, LOADS: rows / HELD },
+      ...{ lanes, subgroups, vec, V: vec ? "vec4f" : "f32", ROWS: rows },
+      ...{ LANES, HELD, LOADS: lanes ? rows / HELD : 0, LAST: lanes ? rows - 1 : 0 },
     },
   };
 }
