@@ -33,6 +33,9 @@ async function features(config: LogMelConfig, audio: Float32Array, shape: readon
   const values = await y.read();
   y.release();
   weights.dispose();
+  scope(device, () => {
+    assert.throws(() => layer.forward(Tensor.empty(device, shape)), /constant .* its weights were disposed/);
+  });
   return { shape: y.shape, values };
 }
 

@@ -1,5 +1,5 @@
 import type { Device } from "../gpu/device.ts";
-import type { Shape } from "../tensor/shape.ts";
+import { type Shape, showShape } from "../tensor/shape.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 /**
@@ -11,6 +11,7 @@ export class Constant {
   readonly #shape: Shape;
   readonly #make: () => Float32Array;
   #value: Tensor | undefined;
+  #disposed = false;
 
   /** For WeightScope.constant(). */
   constructor(device: () => Device, shape: Shape, make: () => Float32Array) {
@@ -19,8 +20,10 @@ export class Constant {
     this.#make = make;
   }
 
-  /** The tensor; it belongs to the constant. */
+  /** The tensor; it belongs to the constant. Throws once the weights are disposed. */
   get value(): Tensor {
+    if (this.#disposed)
+      throw new Error(`Cannot use a constant ${showShape(this.#shape)}: its weights were disposed`);
     const device = this.#device();
     if (device.dry) return Tensor.from(device, this.#make(), this.#shape);
     this.#value ??= Tensor.from(device, this.#make(), this.#shape).keep();
@@ -31,5 +34,6 @@ export class Constant {
   dispose(): void {
     this.#value?.release();
     this.#value = undefined;
+    this.#disposed = true;
   }
 }
