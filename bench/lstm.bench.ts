@@ -100,7 +100,10 @@ for (const sizes of SIZES) {
   const dy = Tensor.from(device, new Float32Array(B * T * D * H).fill(1), [B, T, D * H]);
   const both = () => vjp(device, Object.values(t), () => ({ outputs: [call().y], cotangents: [dy] }));
   const gradients = scope(device, () => [...both().gradients.values()]);
-  const wanted = sample.gradients?.(arrays, Float64Array.from({ length: got.length }, (_, i) => (i < dy.size ? 1 : 0)));
+  const wanted = sample.gradients?.(
+    arrays,
+    Float64Array.from({ length: got.length }, (_, i) => (i < dy.size ? 1 : 0)),
+  );
   for (const [i, key] of Object.keys(t).entries()) {
     const distance = relativeL2(await gradients[i].read(), wanted?.[key] ?? []);
     if (!(distance < 2e-5)) throw new Error(`Cannot time ${name}: the gradient of ${key} is ${distance} off`);
@@ -117,7 +120,15 @@ for (const sizes of SIZES) {
   for (const [i, what] of ["forward", "its products", "forward and backward", "their products"].entries())
     note(device, { name: `${name}, ${what}`, wall: times[i], relL2 });
   const ms = (n: number) => n.toFixed(2);
-  rows.push([name, ms(forward), ms(own), ms(forward / own), ms(training), ms(ownTraining), ms(training / ownTraining)]);
+  rows.push([
+    name,
+    ms(forward),
+    ms(own),
+    ms(forward / own),
+    ms(training),
+    ms(ownTraining),
+    ms(training / ownTraining),
+  ]);
   for (const each of [...Object.values(t), dy]) each.release();
 }
 const head = ["layer", "forward ms", "products", "ratio", "and backward ms", "products", "ratio"];
