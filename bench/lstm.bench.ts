@@ -1,11 +1,17 @@
 /**
  * An LSTM layer beside its own matrix products alone, as this engine computes them one by one, in turns in one process: the
  * product of the inputs, one of every step, and in the backward one more of every step and those of the gradients. Values are
- * held to float64 before. What is reported is the ratio of the fastest runs.
+ * held to float64 before. What is reported is the ratio of the fastest runs. After it torch.nn.LSTM, by the Python that PYTHON
+ * names, and tf.layers.lstm, each in a process of its own where they are installed (bench/peers/README.md); their values are
+ * not compared.
  *
  *   npm run bench -- lstm
  */
+import { spawnSync } from "node:child_process";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
+import * as v from "valibot";
+import { finite, parse } from "../src/io/schema.ts";
 import { gemm } from "../src/ops/matmul.ts";
 import { lstm } from "../src/ops/lstm.ts";
 import { relativeL2 } from "../src/records/float64.ts";
@@ -26,7 +32,8 @@ interface Sizes {
   readonly D: number;
 }
 
-const RUNS = Number(process.env.RUNS ?? 15);
+const figures = v.array(v.array(finite));
+const RUNS = Number(process.env.RUNS ?? 8);
 const SIZES: readonly Sizes[] = [
   { B: 1, T: 50, K: 64, H: 32, D: 1 },
   { B: 4, T: 50, K: 40, H: 64, D: 1 },
@@ -100,7 +107,10 @@ for (const sizes of SIZES) {
   const dy = Tensor.from(device, new Float32Array(B * T * D * H).fill(1), [B, T, D * H]);
   const both = () => vjp(device, Object.values(t), () => ({ outputs: [call().y], cotangents: [dy] }));
   const gradients = scope(device, () => [...both().gradients.values()]);
-  const wanted = sample.gradients?.(arrays, Float64Array.from({ length: got.length }, (_, i) => (i < dy.size ? 1 : 0)));
+  const wanted = sample.gradients?.(
+    arrays,
+    Float64Array.from({ length: got.length }, (_, i) => (i < dy.size ? 1 : 0)),
+  );
   for (const [i, key] of Object.keys(t).entries()) {
     const distance = relativeL2(await gradients[i].read(), wanted?.[key] ?? []);
     if (!(distance < 2e-5)) throw new Error(`Cannot time ${name}: the gradient of ${key} is ${distance} off`);
@@ -117,9 +127,31 @@ for (const sizes of SIZES) {
   for (const [i, what] of ["forward", "its products", "forward and backward", "their products"].entries())
     note(device, { name: `${name}, ${what}`, wall: times[i], relL2 });
   const ms = (n: number) => n.toFixed(2);
-  rows.push([name, ms(forward), ms(own), ms(forward / own), ms(training), ms(ownTraining), ms(training / ownTraining)]);
+  rows.push([
+    name,
+    ms(forward),
+    ms(own),
+    ms(forward / own),
+    ms(training),
+    ms(ownTraining),
+    ms(training / ownTraining),
+  ]);
   for (const each of [...Object.values(t), dy]) each.release();
 }
-const head = ["layer", "forward ms", "products", "ratio", "and backward ms", "products", "ratio"];
+/** Fastest milliseconds of a peer at each size: forward, and with the backward where it has one. */
+function peer(program: string, file: string): readonly (readonly number[])[] {
+  const path = fileURLToPath(new URL(`./peers/${file}`, import.meta.url));
+  const done = spawnSync(program, [path, JSON.stringify(SIZES), String(RUNS)], { encoding: "utf8" });
+  const line = done.stdout?.split("\n").find((l) => l.startsWith("["));
+  if (line) return parse(figures, JSON.parse(line), `the line of ${file}`);
+  console.log(`  ${file}: ${done.stderr?.trim().split("\n").at(-1) ?? done.error}`);
+  return [];
+}
+const torch = peer(process.env.PYTHON ?? "python3", "lstm.py");
+const tfjs = peer(process.execPath, "lstm_tfjs.mjs");
+for (const [i, row] of rows.entries())
+  row.push(...[...(torch[i] ?? [undefined, undefined]), tfjs[i]?.[0]].map((n) => n?.toFixed(2) ?? "-"));
+const own = ["layer", "forward ms", "products", "ratio", "and backward ms", "products", "ratio"];
+const head = [...own, "PyTorch forward", "and backward", "tfjs forward"];
 for (const row of formatTable(head, rows)) console.log(`  ${row}`);
 process.exit(0);

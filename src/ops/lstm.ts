@@ -53,7 +53,9 @@ export interface LstmWeights {
 
 /** What an LSTM hands on from step to step: both (D, B, H). */
 export interface LstmState {
+  /** The output. */
   readonly h: Tensor;
+  /** The cells. */
   readonly c: Tensor;
 }
 

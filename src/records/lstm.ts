@@ -1,9 +1,10 @@
 import { reshape } from "../ops/elementwise.ts";
-import { concat } from "../ops/frames.ts";
+import { concat, slice } from "../ops/frames.ts";
 import { lstm } from "../ops/lstm.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type Array64, sigmoid } from "./float64.ts";
 import { type Arrays, defineOp, type InputSpec, type SampleSpec, type Tensors } from "./op_info.ts";
+import type { StoredInputs } from "./stored.ts";
 
 interface Arguments {
   readonly lengths?: readonly number[];
@@ -144,6 +145,37 @@ function run({ x, weightIh, weightHh, biasIh, biasHh, h, c }: Tensors, args: Arg
 
 type Sizes = { B: number; T: number; K: number; H: number; D?: number };
 
+/** Rows below one another; all are as wide. */
+const stacked = (parts: readonly Tensor[]): Tensor => {
+  const [rows, ...rest] = parts[0].shape;
+  return reshape(flat(...parts), [parts.length * rows, ...rest]);
+};
+
+/** Rows first … first + count − 1 of the first axis. */
+const rowsFrom = (t: Tensor, first: number, count: number): Tensor => {
+  const each = t.size / t.shape[0];
+  return reshape(slice(reshape(t, [1, t.size]), first * each, count * each), [count, ...t.shape.slice(1)]);
+};
+
+/** torch.nn.LSTM: layers one on top of the other. */
+function runStored(i: StoredInputs): Record<string, Tensor> {
+  const directions = i.flag("bidirectional") ? ["", "_reverse"] : [""];
+  const D = directions.length;
+  const lengths = i.integers("lengths").values;
+  let out = i.tensor("x");
+  const ends: { h: Tensor; c: Tensor }[] = [];
+  for (let l = 0; l < i.number("layers"); l++) {
+    const packed = (name: string) => stacked(directions.map((d) => i.tensor(`${name}_l${l}${d}`)));
+    const [weightIh, weightHh] = [packed("weight_ih"), packed("weight_hh")];
+    const weights = { weightIh, weightHh, biasIh: packed("bias_ih"), biasHh: packed("bias_hh") };
+    const state = { h: rowsFrom(i.tensor("h_0"), l * D, D), c: rowsFrom(i.tensor("c_0"), l * D, D) };
+    const { y, ...end } = lstm(out, weights, { lengths, state });
+    out = y;
+    ends.push(end);
+  }
+  return { out, h_n: stacked(ends.map(({ h }) => h)), c_n: stacked(ends.map(({ c }) => c)) };
+}
+
 const weight = (shape: number[]): InputSpec => ({ shape, fill: (v) => (1.5 * v) / Math.sqrt(shape[1]) });
 
 /** Inputs of a layer, with a state and biases unless they are left out. */
@@ -182,5 +214,6 @@ export const records = [
         name: "two directions",
       },
     ],
+    stored: [{ op: /^lstm$/, run: runStored }],
   }),
 ];
