@@ -138,7 +138,7 @@ test("gradients of all parameters pass finite differences", async () => {
   weights.dispose();
 });
 
-test("padding changes no bit of frames, states and texts", async () => {
+test("padding changes nothing of frames, logits and texts", async () => {
   const { weights, model } = await tiny();
   const [long, short] = [normal(900, 1), normal(520, 2)];
   const padded = new Float32Array(1800);
