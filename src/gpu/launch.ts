@@ -237,9 +237,41 @@ function groupNorm(on: DeviceInfo) {
   return { ...byRow(on), flags, tile: THREADS_256 };
 }
 
+/** Samples that a workgroup of an LSTM takes: each number compiles a module. A GPU has more workgroups instead. */
+function lstmRows(on: DeviceInfo, B: number): number {
+  if (!narrow(on) || B <= 4) return 4;
+  return B <= 8 ? 8 : 16;
+}
+
+/**
+ * An LSTM of H units in D directions: `rows` samples and `units` units a tile. `whole`: one workgroup goes through all tiles
+ * and steps of its samples, in one dispatch. On lavapipe that is faster up to 64 units, or 128 where two workgroups do it.
+ */
+function lstm(on: DeviceInfo, { B, D, H }: { B: number; D: number; H: number }) {
+  const rows = lstmRows(on, B);
+  const vec = H % 4 === 0;
+  const wide = vec ? 4 : 1;
+  const lanes = narrow(on);
+  const subgroups = on.path === "subgroups";
+  const LANES = lanes ? (subgroups ? on.subgroup : THREADS_8.WG) : 0;
+  const HELD = Math.min(LANES, rows);
+  const own = LANES * wide;
+  return {
+    rows,
+    units: lanes ? { forward: own, backward: own } : { forward: 8, backward: 2 * wide },
+    whole: lanes && H <= 64 * Math.min(2, D * Math.ceil(B / rows)),
+    flags: {
+      enables: subgroups ? "enable subgroups;" : "",
+      ...{ lanes, subgroups, vec, V: vec ? "vec4f" : "f32", ROWS: rows },
+      ...{ LANES, HELD, LOADS: lanes ? rows / HELD : 0, LAST: lanes ? rows - 1 : 0 },
+    },
+  };
+}
+
 const TABLE = {
   accumulate: pointwise,
   activation: pointwise,
+  additive_attention: byRow,
   attention,
   broadcast: pointwise,
   conv1d: alone,
@@ -261,6 +293,7 @@ const TABLE = {
     heldRow(on, C, C % 4 === 0, MOST_HELD, chosen),
   "layer_norm.backward_params": (on: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
     chosen ?? { parts: partsOf(on, N) },
+  lstm,
   matmul,
   matmul_matrices: matmulMatrices,
   mse: pointwise,

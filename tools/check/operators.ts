@@ -17,7 +17,7 @@ interface Declaration {
   readonly code: string;
 }
 
-const RECORD = "src/tensor/tape.ts record";
+const RECORDS = ["src/tensor/tape.ts record", "src/tensor/tape.ts recordAll"];
 const keyOf = (path: string, name: string): string => `${path} ${name}`;
 
 function declarations(path: string, text: string): Declaration[] {
@@ -96,7 +96,7 @@ function callGraph(files: Files): Graph {
     };
     return visit;
   };
-  return { runs: search(() => false), bare: search((calls) => calls.includes(RECORD)) };
+  return { runs: search(() => false), bare: search((calls) => calls.some((call) => RECORDS.includes(call))) };
 }
 
 /** What a file or a declaration says of itself before its first line of code. */

@@ -68,7 +68,7 @@ export async function observeExamples(
   chosen: readonly Answer[],
 ): Promise<Example[]> {
   const model = await openEmotionModel(host, folder);
-  if (!model.hubert) {
+  if (!model.speech) {
     await model.weights.close();
     return [];
   }
@@ -84,8 +84,8 @@ export async function observeExamples(
 
 async function observe(host: Host, recognizer: Recognizer, answer: Answer): Promise<Example> {
   const { utterance, probabilities } = answer;
-  const { hubert, emotion, tokenizer } = recognizer.model;
-  const { samples, seconds } = await readWav(host, utterance.wav, { minSamples: receptiveField(hubert) });
+  const { speech, emotion, tokenizer } = recognizer.model;
+  const { samples, seconds } = await readWav(host, utterance.wav, { minSamples: receptiveField(speech) });
   const gates: Record<string, Tensor> = {};
   try {
     const [{ transcript }] = await recognizer.recognize([samples], {
@@ -100,11 +100,11 @@ async function observe(host: Host, recognizer: Recognizer, answer: Answer): Prom
     const text = gates.t && (await overTime(gates.t));
     const read = transcript?.text ?? utterance.words;
     const encoded = await tokenizer?.encode(read.toLowerCase());
-    const tokens = encoded && truncateTokens(encoded.tokens, emotion?.bert?.maxPositions ?? 512);
+    const tokens = encoded && truncateTokens(encoded.tokens, emotion?.maxTokens ?? 512);
     return {
       ...{ id: utterance.id, label: utterance.label, probabilities, reference: utterance.words, seconds },
       words: transcript?.words.map(({ text, start, end }) => ({ text, start, end })),
-      secondsPerFrame: secondsPerFrame(hubert),
+      secondsPerFrame: secondsPerFrame(speech),
       wav: `data:audio/wav;base64,${base64(wav16Bytes(samples))}`,
       ...(acoustic && text && tokens ? { gates: { acoustic, text, tokens } } : {}),
     };

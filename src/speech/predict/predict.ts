@@ -57,7 +57,7 @@ export async function predict(
   const { onOpen, onResult, onError, onNote, onProgress } = options;
   const source = new LazyRecognizer(host, model, openDevice, { dtype, activations, words });
   const minSamples = Math.max(
-    ...[model, words].map((each) => (each?.hubert ? receptiveField(each.hubert) : 1)),
+    ...[model, words].map((each) => (each?.speech ? receptiveField(each.speech) : 1)),
   );
   let [reported, seconds] = [0, 0];
   const fail = (index: number, error: Error) => {

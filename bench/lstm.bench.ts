@@ -1,0 +1,157 @@
+/**
+ * An LSTM layer beside its own matrix products alone, as this engine computes them one by one, in turns in one process: the
+ * product of the inputs, one of every step, and in the backward one more of every step and those of the gradients. Values are
+ * held to float64 before. What is reported is the ratio of the fastest runs. After it torch.nn.LSTM, by the Python that PYTHON
+ * names, and tf.layers.lstm, each in a process of its own where they are installed (bench/peers/README.md); their values are
+ * not compared.
+ *
+ *   npm run bench -- lstm
+ */
+import { spawnSync } from "node:child_process";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import * as v from "valibot";
+import { finite, parse } from "../src/io/schema.ts";
+import { gemm } from "../src/ops/matmul.ts";
+import { lstm } from "../src/ops/lstm.ts";
+import { relativeL2 } from "../src/records/float64.ts";
+import { records } from "../src/records/lstm.ts";
+import { float64Of, upload } from "../src/records/run.ts";
+import { vjp } from "../src/tensor/autograd.ts";
+import { scope } from "../src/tensor/scope.ts";
+import { Tensor } from "../src/tensor/tensor.ts";
+import { formatTable } from "../tools/format.ts";
+import { openBenchDevice } from "./device.ts";
+import { checked, note } from "./measure.ts";
+
+interface Sizes {
+  readonly B: number;
+  readonly T: number;
+  readonly K: number;
+  readonly H: number;
+  readonly D: number;
+}
+
+const figures = v.array(v.array(finite));
+const RUNS = Number(process.env.RUNS ?? 8);
+const SIZES: readonly Sizes[] = [
+  { B: 1, T: 50, K: 64, H: 32, D: 1 },
+  { B: 4, T: 50, K: 40, H: 64, D: 1 },
+  { B: 8, T: 50, K: 64, H: 64, D: 2 },
+  { B: 8, T: 50, K: 128, H: 128, D: 2 },
+  { B: 1, T: 50, K: 256, H: 256, D: 1 },
+  { B: 16, T: 50, K: 256, H: 256, D: 1 },
+  { B: 8, T: 50, K: 256, H: 256, D: 2 },
+  { B: 4, T: 30, K: 512, H: 512, D: 1 },
+  { B: 16, T: 30, K: 512, H: 512, D: 1 },
+];
+
+const device = await openBenchDevice();
+console.log(`lstm, f32, ${device.info.name}, path ${device.info.path}`);
+
+/** The products of a layer, without all that stands between them. */
+function products({ B, T, K, H, D }: Sizes, t: Record<string, Tensor>, backward: boolean): void {
+  const N = D * 4 * H;
+  const { x, weightIh, weightHh } = t;
+  const like = (...shape: number[]) => x.like(shape);
+  const rows = { a: { rowStride: K }, b: { rowStride: K }, y: { rowStride: N } };
+  const gates = like(B, T, N);
+  gemm(gates, x, weightIh, { M: B * T, N, K, transB: true, ...rows });
+  const [h, sums] = [like(D, B, H), like(D, B, 4 * H)];
+  const state = { rowStride: H, batchStride: B * H };
+  const w = { rowStride: H, batchStride: 4 * H * H };
+  const step = { rowStride: 4 * H, batchStride: B * 4 * H };
+  const own = { batch: D, b: w };
+  for (let s = 0; s < T; s++)
+    gemm(sums, h, weightHh, { M: B, N: 4 * H, K: H, transB: true, ...own, a: state, y: step });
+  if (!backward) return;
+  for (let s = 0; s < T; s++) gemm(h, sums, weightHh, { M: B, N: H, K: 4 * H, ...own, a: step, y: state });
+  const across = { a: { rowStride: N }, b: { rowStride: K }, y: { rowStride: K } };
+  gemm(like(B, T, K), gates, weightIh, { M: B * T, N: K, K: N, ...across });
+  gemm(like(N, K), gates, x, { M: N, N: K, K: B * T, transA: true, ...across });
+  gemm(like(N, H), gates, like(B, T, D * H), {
+    ...{ M: 4 * H, N: H, K: B * T, batch: D, transA: true },
+    ...{ a: { rowStride: N, batchStride: 4 * H }, b: { rowStride: D * H, batchStride: H }, y: w },
+  });
+}
+
+/** Milliseconds of each of `bodies`, in turns; the first of each compiles. */
+async function inTurns(bodies: readonly (() => void)[], repeats: number): Promise<number[][]> {
+  const times = bodies.map((): number[] => []);
+  for (let run = 0; run <= RUNS; run++)
+    for (const [i, body] of bodies.entries()) {
+      const start = performance.now();
+      for (let r = 0; r < repeats; r++) scope(device, body);
+      await device.idle();
+      if (run > 0) times[i].push((performance.now() - start) / repeats);
+    }
+  return times;
+}
+
+const [{ bench }] = records;
+const rows: (string | number)[][] = [];
+for (const sizes of SIZES) {
+  const { B, T, K, H, D } = sizes;
+  const N = D * 4 * H;
+  const shapes = { x: [B, T, K], weightIh: [N, K], weightHh: [N, H], biasIh: [N], biasHh: [N] };
+  const sample = bench[0].vary({ shapes });
+  const inputs = sample.inputs();
+  const t = upload(device, inputs);
+  const name = `B ${B} T ${T} K ${K} H ${H} D ${D}`;
+  const arrays = float64Of(inputs);
+  const got = await scope(device, () => sample.run(t, device)).read();
+  const relL2 = checked(name, { got, want: sample.reference(arrays).data });
+
+  const { x, ...weights } = t as Record<"x" | "weightIh" | "weightHh" | "biasIh" | "biasHh", Tensor>;
+  const call = () => lstm(x, weights);
+  const dy = Tensor.from(device, new Float32Array(B * T * D * H).fill(1), [B, T, D * H]);
+  const both = () => vjp(device, Object.values(t), () => ({ outputs: [call().y], cotangents: [dy] }));
+  const gradients = scope(device, () => [...both().gradients.values()]);
+  const wanted = sample.gradients?.(
+    arrays,
+    Float64Array.from({ length: got.length }, (_, i) => (i < dy.size ? 1 : 0)),
+  );
+  for (const [i, key] of Object.keys(t).entries()) {
+    const distance = relativeL2(await gradients[i].read(), wanted?.[key] ?? []);
+    if (!(distance < 2e-5)) throw new Error(`Cannot time ${name}: the gradient of ${key} is ${distance} off`);
+  }
+  const repeats = H >= 256 ? 1 : 4;
+  const bodies = [
+    () => void call(),
+    () => products(sizes, t, false),
+    () => void both(),
+    () => products(sizes, t, true),
+  ];
+  const times = await inTurns(bodies, repeats);
+  const [forward, own, training, ownTraining] = times.map((all) => Math.min(...all));
+  for (const [i, what] of ["forward", "its products", "forward and backward", "their products"].entries())
+    note(device, { name: `${name}, ${what}`, wall: times[i], relL2 });
+  const ms = (n: number) => n.toFixed(2);
+  rows.push([
+    name,
+    ms(forward),
+    ms(own),
+    ms(forward / own),
+    ms(training),
+    ms(ownTraining),
+    ms(training / ownTraining),
+  ]);
+  for (const each of [...Object.values(t), dy]) each.release();
+}
+/** Fastest milliseconds of a peer at each size: forward, and with the backward where it has one. */
+function peer(program: string, file: string): readonly (readonly number[])[] {
+  const path = fileURLToPath(new URL(`./peers/${file}`, import.meta.url));
+  const done = spawnSync(program, [path, JSON.stringify(SIZES), String(RUNS)], { encoding: "utf8" });
+  const line = done.stdout?.split("\n").find((l) => l.startsWith("["));
+  if (line) return parse(figures, JSON.parse(line), `the line of ${file}`);
+  console.log(`  ${file}: ${done.stderr?.trim().split("\n").at(-1) ?? done.error}`);
+  return [];
+}
+const torch = peer(process.env.PYTHON ?? "python3", "lstm.py");
+const tfjs = peer(process.execPath, "lstm_tfjs.mjs");
+for (const [i, row] of rows.entries())
+  row.push(...[...(torch[i] ?? [undefined, undefined]), tfjs[i]?.[0]].map((n) => n?.toFixed(2) ?? "-"));
+const own = ["layer", "forward ms", "products", "ratio", "and backward ms", "products", "ratio"];
+const head = [...own, "PyTorch forward", "and backward", "tfjs forward"];
+for (const row of formatTable(head, rows)) console.log(`  ${row}`);
+process.exit(0);
