@@ -7,7 +7,9 @@
  *   WORKLOADS=enc12,conv npm run bench -- peers
  */
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
@@ -19,8 +21,32 @@ const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const python = process.env.PYTHON ?? "python3";
 const runs = process.env.RUNS ?? "3";
 const workloads = (process.env.WORKLOADS ?? "enc2,enc12,conv,mm1024,train2,trainh2").split(",");
+if (!existsSync(at("peers/data/io.safetensors"))) {
+  console.error(
+    "bench: Cannot compare: bench/peers/data is not there; bench/peers/README.md says how to make it",
+  );
+  process.exit(1);
+}
+/** Wavegate's workloads as JavaScript, as users have the package and all peers are. */
+function built(): string {
+  const folder = at("../.cache/peers");
+  mkdirSync(folder, { recursive: true });
+  const config = {
+    extends: "../../tsconfig.build.json",
+    compilerOptions: { rootDir: "../..", outDir: ".", declaration: false },
+    include: ["../../src", "../../bench/workloads.ts"],
+    exclude: ["../../src/profile/page_client.js"],
+  };
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
+  const typescript = dirname(createRequire(import.meta.url).resolve("typescript/package.json"));
+  const tsc = [join(typescript, "bin/tsc"), "-p", folder];
+  if (spawnSync(process.execPath, tsc, { stdio: "inherit" }).status !== 0) process.exit(1);
+  cpSync(at("../kernels"), join(folder, "kernels"), { recursive: true });
+  return join(folder, "bench/workloads.js");
+}
+
 const engines: { name: string; command: string[]; skips?: string[] }[] = [
-  { name: "wavegate", command: [process.execPath, "--import", "tsx", at("workloads.ts")] },
+  { name: "wavegate", command: [process.execPath, built()] },
   { name: "jax-js", command: [process.execPath, at("peers/jaxjs.mjs")] },
   { name: "tfjs-webgpu", command: [process.execPath, at("peers/tfjs.mjs")] },
   {
@@ -60,12 +86,6 @@ function run(command: string[], workload: string): Line | string {
   return "error" in line ? line.error : line;
 }
 
-if (!existsSync(at("peers/data/io.safetensors"))) {
-  console.error(
-    "bench: Cannot compare: bench/peers/data is not there; bench/peers/README.md says how to make it",
-  );
-  process.exit(1);
-}
 for (const workload of workloads) {
   console.log(`\n${workload}`);
   const rows: (string | number)[][] = [];

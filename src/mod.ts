@@ -17,5 +17,6 @@ export * as ops from "./ops/mod.ts";
 export * from "./nn/mod.ts";
 export * from "./train/mod.ts";
 export * from "./io/mod.ts";
+export * from "./hub/mod.ts";
 export * from "./models/mod.ts";
 export * from "./speech/mod.ts";

@@ -159,7 +159,7 @@ test("predict refuses a model folder in which something is missing or wrong", as
         rmSync(`${p}/model.safetensors`);
         writeFileSync(`${p}/pytorch_model.bin`, "x");
       },
-      /save pytorch_model\.bin as safetensors first$/m,
+      /pytorch_model\.bin: it is of an unknown kind, what torch\.save\(\) wrote expected$/m,
     ],
   ];
   for (const [name, change, message] of wrong) predict([clip, "--model", await model(name, change)], message);

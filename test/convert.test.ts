@@ -1,110 +1,119 @@
+/** wavegate convert: the same tensors as safetensors, with the files beside them; nothing overwritten, nothing left behind. */
 import assert from "node:assert/strict";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import { bf16ToF32, f16ToF32, f32ToF16 } from "../src/io/dtype.ts";
-import { convert, type GpuStoredDType } from "../src/ops/convert.ts";
-import { scope } from "../src/tensor/scope.ts";
-import { Tensor } from "../src/tensor/tensor.ts";
-import { testDevice } from "./device.ts";
-import { normal } from "./reference.ts";
+import { fileURLToPath } from "node:url";
+import { currentHost } from "../src/host/current.ts";
+import { convertCheckpoint } from "../src/io/convert_checkpoint.ts";
+import { openSafetensors, type Safetensors } from "../src/io/safetensors.ts";
+import { verb } from "../tools/convert.ts";
+import { temporary } from "./temporary.ts";
+import { runHere } from "./verb.ts";
 
-const device = await testDevice();
+const host = await currentHost();
+const files = fileURLToPath(new URL("./torch_files/", import.meta.url));
 
-/** Bytes of the result of convert(), and the bytes that it was given padded to whole words. */
-async function converted(
-  bytes: ArrayBuffer,
-  from: GpuStoredDType,
-  size: number,
-  to: "f32" | "f16",
-): Promise<ArrayBuffer> {
-  const words = new Uint32Array(Math.ceil(bytes.byteLength / 4));
-  new Uint8Array(words.buffer).set(new Uint8Array(bytes));
-  const y = scope(device, () => convert(Tensor.from(device, words, [words.length]), from, [size], to));
-  const result = await device.read(y.buffer, y.bytes);
-  y.release();
-  return result;
+async function content(file: Safetensors): Promise<Record<string, unknown>> {
+  const all: Record<string, unknown> = {};
+  for (const [key, { dtype, shape, bytes }] of file.tensors) {
+    const into = new Uint8Array(bytes);
+    await file.read(key, into);
+    all[key] = { dtype, shape, into };
+  }
+  await file.close();
+  return all;
 }
+const expected = await content(await openSafetensors(host, `${files}expected.safetensors`));
 
-const everyHalf = Uint16Array.from({ length: 65536 }, (_, i) => i);
-const isNaN32 = (bits: number) => (bits & 0x7fffffff) > 0x7f800000;
+test("convert writes a folder's weights as safetensors, copies its small files and says what it left", async () => {
+  await temporary(async (home) => {
+    const [from, to] = [join(home, "in"), join(home, "deep/out")];
+    mkdirSync(join(from, "runs"), { recursive: true });
+    for (const name of ["config.json", "vocab.json", "README.md", "LICENSE"])
+      writeFileSync(join(from, name), "{}");
+    writeFileSync(join(from, "tf_model.h5"), "x");
+    cpSync(`${files}zip.bin`, join(from, "pytorch_model.bin"));
+    const { status, printed, json } = await runHere(verb, from, `${to}/`);
+    assert.equal(status, 0);
+    assert.deepEqual(await content(await openSafetensors(host, to)), expected);
+    assert.deepEqual(readdirSync(to).sort(), [
+      "LICENSE",
+      "README.md",
+      "config.json",
+      "model.safetensors",
+      "vocab.json",
+    ]);
+    assert.deepEqual(json.left, ["runs", "tf_model.h5"]);
+    assert.deepEqual(json.copied, ["LICENSE", "README.md", "config.json", "vocab.json"]);
+    // Views of one storage are tensors of their own here.
+    assert.ok(json.shared.includes("transposed") && !json.shared.includes("whole"));
+    assert.match(printed[0], /deep\/out: 22 tensors, [\d.]+ .*, in model\.safetensors$/);
+    assert.ok(printed.some((line) => /^ {2}left out {2}runs, tf_model\.h5$/.test(line)));
+    assert.deepEqual(readdirSync(home).sort(), ["deep", "in"]);
+    assert.deepEqual(readdirSync(join(home, "deep")), ["out"]);
 
-for (const [from, toF32] of [
-  ["BF16", bf16ToF32],
-  ["F16", f16ToF32],
-] as const) {
-  test(`convert() ${from} to f32 gives every one of the 65,536 values its bits`, async () => {
-    const got = new Uint32Array(await converted(everyHalf.buffer, from, 65536, "f32"));
-    const want = new Uint32Array(toF32(everyHalf).buffer);
-    const wrong = got.findIndex((bits, i) => (isNaN32(want[i]) ? !isNaN32(bits) : bits !== want[i]));
-    assert.equal(
-      wrong,
-      -1,
-      `half ${wrong}: ${got[wrong]?.toString(16)}, reference ${want[wrong]?.toString(16)}`,
+    const again = await runHere(verb, from, to);
+    assert.match(again.error?.message ?? "", /^Cannot write .*out: it is no empty folder$/);
+    const twice = await runHere(verb, to, join(home, "third"));
+    assert.match(
+      twice.error?.message ?? "",
+      /^Cannot convert .*out: .*model\.safetensors is safetensors already$/,
     );
+    assert.deepEqual(readdirSync(home).sort(), ["deep", "in"]);
   });
+});
 
-  test(`convert() ${from} to f32 takes an odd number of values`, async () => {
-    for (const size of [1, 7, 1023]) {
-      const halves = everyHalf.slice(0x3f00, 0x3f00 + size);
-      assert.deepEqual(new Float32Array(await converted(halves.buffer, from, size, "f32")), toF32(halves));
+test("convert writes shards with Hugging Face's names and index, from shards", async () => {
+  await temporary(async (home) => {
+    mkdirSync(join(home, "out"));
+    const done = await convertCheckpoint(host, `${files}sharded`, join(home, "out"), { maxShardBytes: 700 });
+    assert.ok(done.files.length > 2);
+    const count = `${done.files.length}`.padStart(5, "0");
+    assert.equal(done.files[1], `model-00002-of-${count}.safetensors`);
+    assert.deepEqual(await content(await openSafetensors(host, join(home, "out"))), expected);
+    const index = JSON.parse(readFileSync(join(home, "out/model.safetensors.index.json"), "utf8"));
+    assert.equal(index.metadata.total_size, done.bytes);
+    for (const [key, name] of Object.entries(index.weight_map)) {
+      const file = await openSafetensors(host, join(home, "out", String(name)));
+      assert.ok(file.tensors.has(key));
+      assert.deepEqual(file.metadata, { format: "pt" });
+      await file.close();
     }
   });
-}
-
-test("convert() F32 to f16 rounds to the nearest half, ties to even", async () => {
-  const edges = [
-    0,
-    -0,
-    1,
-    -1,
-    65504,
-    65519.99,
-    65520,
-    1e6,
-    -Infinity,
-    1 + 2 ** -11,
-    1 + 3 * 2 ** -11,
-    2 ** -14,
-    2 ** -24,
-  ];
-  const small = [
-    2 ** -25,
-    2 ** -25 * 1.0001,
-    1.5 * 2 ** -24,
-    2.5 * 2 ** -24,
-    2 ** -14 - 2 ** -26,
-    1e-10,
-    6.1e-5,
-  ];
-  const values = Float32Array.of(
-    ...edges,
-    ...small,
-    Number.NaN,
-    ...normal(1003, 1),
-    ...normal(1001, 2, 1e-5),
-  );
-  const got = new Uint16Array(await converted(values.slice().buffer, "F32", values.length, "f16"));
-  const want = f32ToF16(values);
-  const isNaN16 = (bits: number) => (bits & 0x7fff) > 0x7c00;
-  const wrong = got.findIndex((bits, i) => (isNaN16(want[i]) ? !isNaN16(bits) : bits !== want[i]));
-  assert.equal(
-    wrong,
-    -1,
-    `${values[wrong]}: ${got[wrong]?.toString(16)}, reference ${want[wrong]?.toString(16)}`,
-  );
 });
 
-test("convert() moves F16 to f16 and F32 to f32 unchanged", async () => {
-  const finite = everyHalf.filter((h) => (h & 0x7c00) !== 0x7c00);
-  assert.deepEqual(
-    new Uint16Array(await converted(finite.slice().buffer, "F16", finite.length, "f16")),
-    finite,
-  );
-  const values = normal(7, 1);
-  assert.deepEqual(new Float32Array(await converted(values.slice().buffer, "F32", 7, "f32")), values);
-});
-
-test("convert() BF16 to f16 goes beyond 65504 to infinity", async () => {
-  const halves = Uint16Array.of(0x3f80, 0x4780, 0xc780);
-  const got = new Uint16Array(await converted(halves.buffer, "BF16", 3, "f16"));
-  assert.deepEqual(got, f32ToF16(bf16ToF32(halves)));
+test("convert says what a file holds besides tensors, and leaves nothing behind where it fails or is stopped", async () => {
+  await temporary(async (home) => {
+    const extras = await runHere(verb, `${files}extras.bin`, join(home, "extras"));
+    assert.ok(
+      extras.printed.includes(
+        "  dropped   attributes of up.weight, attributes of down.weight, epoch, 3, names, a list, 7, None",
+      ),
+    );
+    const out = join(home, "out");
+    for (const [from, message] of [
+      [`${files}module_object.bin`, /asks for "__main__\.Net"/],
+      [join(home, "absent"), /absent: no such file or folder$/],
+    ] as const)
+      await assert.rejects(convertCheckpoint(host, from, out), message);
+    const controller = new AbortController();
+    const stopped = convertCheckpoint(host, `${files}zip.bin`, out, {
+      signal: controller.signal,
+      onProgress: () => controller.abort(new Error("enough")),
+    });
+    await assert.rejects(stopped, /^Error: enough$/);
+    assert.deepEqual(readdirSync(home), ["extras"]);
+    mkdirSync(`${out}.partial`);
+    await assert.rejects(
+      convertCheckpoint(host, `${files}zip.bin`, out),
+      /out\.partial of another conversion is there/,
+    );
+    assert.ok(existsSync(`${out}.partial`));
+    writeFileSync(out, "");
+    await assert.rejects(
+      convertCheckpoint(host, `${files}zip.bin`, out),
+      /a file is there, and a folder wanted$/,
+    );
+  });
 });

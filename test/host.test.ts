@@ -46,6 +46,38 @@ test("host.open() reads ranges and refuses to read past the end", async () => {
   await file.close();
 });
 
+test("host.openPartial() writes at the end of what is there, and host.link() makes links that a disk takes", async () => {
+  const path = join(folder, "partial.bin");
+  for (const [part, whole] of [
+    ["ab", "ab"],
+    ["cd", "abcd"],
+  ]) {
+    const file = await host.openPartial(path);
+    await file.write(text(part));
+    assert.equal(file.size, whole.length);
+    await file.close();
+    assert.equal(readFileSync(path, "utf8"), whole);
+  }
+  const file = await host.openPartial(path);
+  await file.clear();
+  await file.write(text("e"));
+  await file.close();
+  assert.equal(readFileSync(path, "utf8"), "e");
+  await assert.rejects(host.openPartial(folder), { message: `Cannot write ${folder}: it is a folder` });
+  const link = join(folder, "link");
+  if (await host.link("partial.bin", link)) {
+    assert.deepEqual(await host.entry(link), { kind: "file", id: (await host.entry(path))!.id, size: 1 });
+    await assert.rejects(host.link("partial.bin", link), {
+      message: `Cannot write ${link}: a file is there`,
+    });
+  }
+  assert.ok((await host.freeDisk(folder))! > 0);
+  assert.equal(await host.freeDisk(join(folder, "nowhere")), undefined);
+  const digest = host.sha1();
+  digest.update(text("abc"));
+  assert.equal(digest.hex(), "a9993e364706816aba3e25717850c26c9cd0d89d");
+});
+
 test("host.makeDirectory() makes what is missing, and ends where nothing can be made", async () => {
   const path = join(folder, "one", "two", "three");
   await Promise.all(Array.from({ length: 8 }, () => host.makeDirectory(path)));

@@ -79,7 +79,7 @@ test("inspect says in one line what it cannot read", () => {
     [[path], 1, /^wavegate inspect: Cannot read .*bad\.safetensors: the file is 4 bytes, [^\n]*\n$/],
     [[join(folder, "absent")], 1, /^wavegate inspect: Cannot read .*absent: no such file or folder\n$/],
     [["weights/demo", "--match", "("], 2, /^wavegate inspect: Cannot read --match \(: [^\n]*\n$/],
-    [[], 2, /^wavegate inspect: Cannot run without FILE\.safetensors\|FOLDER\n$/],
+    [[], 2, /^wavegate inspect: Cannot run without FILE\|FOLDER\n$/],
   ];
   for (const [args, status, message] of wrong) {
     const done = inspect(...args);

@@ -10,6 +10,7 @@ import { writeSafetensors } from "../src/io/safetensors_writer.ts";
 import { softplus } from "../src/ops/softplus.ts";
 import { activations } from "../src/records/float64.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
+import { checkBounds } from "../src/workshop/bounds.ts";
 import { compare, indexOf } from "../src/workshop/candidate.ts";
 import { Expression, parseDefined } from "../src/workshop/expression.ts";
 import { filesOf, type Order, ownVariants, readSubject } from "../src/workshop/subject.ts";
@@ -362,6 +363,18 @@ test("integers, includes beside the file, buffers in place, and arrayLength()", 
   );
   const [text2] = [...(await expandAll(await readSubject(host, orderOf(file), new Map()))).values()];
   assert.match(text2, /fn twice[\s\S]*fn add/);
+});
+
+test("bounds that are not checked are told: of large buffers, and with arrayLength() in what is run", async () => {
+  type Given = Parameters<typeof checkBounds>;
+  const own = { json: "k.json" } as Given[1];
+  const source = { path: "k.wgsl", text: "" } as Given[2];
+  const told = (text: string, bytes: number) =>
+    checkBounds(device, own, source, { text } as Given[3], [{ bytes }] as unknown as Given[4], () =>
+      assert.fail("runs what it cannot check"),
+    );
+  assert.equal(await told("", 513 * 2 ** 20), "takes 513 MiB of buffers, more than 512");
+  assert.equal(await told("arrayLength(&x)", 4), "goes by arrayLength()");
 });
 
 test("a reference may be a module, read anew when it changed, or a file", async () => {

@@ -167,27 +167,30 @@ test("openModelFolder() says what a folder holds that writes no words, and what 
   const cases: [string, string][] = [
     [
       await without("classifier", { ...hubert, architectures: ["HubertForSequenceClassification"] }),
-      `it is a HubertForSequenceClassification, which this version does not run; ${start}`,
+      `it is a HubertForSequenceClassification without projector.weight, so its classifier is not that of transformers; ${start}`,
     ],
     [
-      await without("unnamed", { ...hubert, architectures: null }, ["classifier.weight"]),
-      `it is a classifier, .*; ${start}`,
+      await without("speakers", { ...hubert, architectures: ["Wav2Vec2ForXVector"] }, [
+        "projector.weight",
+        "classifier.weight",
+      ]),
+      `it is a Wav2Vec2ForXVector without a CTC head or a classifier, .*; ${start}`,
     ],
     [
       await without("encoder", { ...hubert, architectures: ["HubertModel"] }),
-      `it is a HubertModel without a CTC head, .*; ${start}`,
+      `it is a HubertModel without a CTC head or a classifier, .*; ${start}`,
     ],
     [
       await without("bare", { ...hubert, architectures: undefined }),
-      `it is a plain encoder without a CTC head, .*; ${start}`,
+      `it is a plain encoder without a CTC head or a classifier, .*; ${start}`,
     ],
     // Though its weights are not even there.
     [
       folder("fetch", {
-        "config.json": { ...hubert, architectures: ["Wav2Vec2ForSequenceClassification"] },
-        "pytorch_model.bin": "x",
+        "config.json": { ...hubert, architectures: ["Wav2Vec2ForXVector"] },
+        "tf_model.h5": "x",
       }),
-      `it is a Wav2Vec2ForSequenceClassification, which this version does not run; ${start}`,
+      `it is a Wav2Vec2ForXVector without a CTC head or a classifier, .*; ${start}`,
     ],
     [
       folder("reads", { "config.json": { ...configOf("bert-tiny"), architectures: ["BertModel"] } }),

@@ -109,7 +109,10 @@ test("openSafetensors() finds the weights of a folder or says what it found", as
     message: `Cannot open ${home}: it holds no *.safetensors, expected model.safetensors or model.safetensors.index.json`,
   });
   writeFileSync(join(home, "pytorch_model.bin"), "");
-  await assert.rejects(openSafetensors(host, home), /; save pytorch_model\.bin as safetensors first$/);
+  await assert.rejects(
+    openSafetensors(host, home),
+    /; wavegate convert makes safetensors of pytorch_model\.bin$/,
+  );
   await writeSafetensors(host, join(home, "x.safetensors"), []);
   await (await openSafetensors(host, home)).close();
   await writeSafetensors(host, join(home, "y.safetensors"), []);

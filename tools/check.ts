@@ -20,7 +20,9 @@ export const FLOORS: Record<string, number> = {
   ...{
     host: 0,
     io: 0,
+    hub: 1,
     gpu: 1,
+    page: 1,
     tensor: 2,
     ops: 3,
     nn: 4,
@@ -41,9 +43,10 @@ export const FLOORS: Record<string, number> = {
     "speech/metrics": 8,
   },
   ...{ "speech/baselines": 9, "speech/recipes": 8, "speech/training": 9, "speech/evaluate": 9 },
+  "speech/crossvalidate": 10,
 };
 /** Files that stand in src/ itself, mod.ts above all. */
-const ROOF = 10;
+const ROOF = 11;
 
 interface Import {
   from: string;

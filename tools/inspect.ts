@@ -1,25 +1,29 @@
-/** wavegate inspect: what a safetensors file or a model folder holds. */
+/** wavegate inspect: what a file of tensors or a model folder holds. */
 import { currentHost } from "../src/host/current.ts";
 import type { StoredDType } from "../src/io/dtype.ts";
-import { openSafetensors } from "../src/io/safetensors.ts";
+import { openCheckpoint } from "../src/io/checkpoint.ts";
 import { type TensorStatistics, tensorStatistics } from "../src/io/tensor_statistics.ts";
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { formatBytes, formatTable } from "./format.ts";
+import { modelOf } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 export const verb = defineVerb({
   name: "inspect",
   summary: SUMMARIES.inspect,
-  usage: "FILE.safetensors|FOLDER [options]",
+  usage:
+    "FILE|FOLDER [options]   (safetensors, or what torch.save() wrote; or ORG/NAME[@REVISION] of the Hugging Face Hub)",
   example: "wavegate inspect model.safetensors --match 'layers.0.*weight'",
   options: {
     match: { type: "string", value: "REGEX", help: "only keys that match" },
     keys: { type: "boolean", help: "no statistics: reads the header alone" },
   },
   operands: { min: 1 },
-  async main({ values, operands: [path], print, printJson, progress }) {
+  async main({ values, operands: [name], print, printJson, ...output }) {
+    const { progress } = output;
     const wanted = pattern(values.match);
-    const file = await openSafetensors(await currentHost(), path);
+    const host = await currentHost();
+    const file = await openCheckpoint(host, await modelOf(host, name, "inspect", output));
     try {
       const entries = [...file.tensors].filter(([key]) => wanted.test(key));
       const total = entries.reduce((sum, [, entry]) => sum + entry.bytes, 0);
@@ -42,7 +46,8 @@ export const verb = defineVerb({
         bytes: total,
       };
       show(tensors, summary, file.metadata, print);
-      printJson({ ...summary, metadata: file.metadata, tensors });
+      for (const line of file.dropped ?? []) print(`not a tensor: ${line}`);
+      printJson({ ...summary, metadata: file.metadata, dropped: file.dropped, tensors });
     } finally {
       await file.close();
     }

@@ -4,11 +4,18 @@ import type { Host } from "../src/host/host.ts";
 import { bundled } from "../src/host/bundled_model.ts";
 import { type Prediction, predict } from "../src/speech/predict/predict.ts";
 import { type FoundRecording, findRecordings } from "../src/speech/predict/recordings.ts";
-import { openModelFolder, requireSpeechEncoder, type SpeechModel } from "../src/speech/system/folder.ts";
-import type { Recognition } from "../src/speech/system/recognizer.ts";
+import {
+  type ModelFolder,
+  openModelFolder,
+  requireOwnWords,
+  requireSpeechEncoder,
+  type SpeechModel,
+} from "../src/speech/system/folder.ts";
+import { joinedWords, type Recognition } from "../src/speech/system/recognizer.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openTunedDevice, tuningOptions } from "./device.ts";
 import { formatSeconds } from "./format.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { firstLine, onOneLine } from "./output.ts";
 import { SUMMARIES } from "./summaries.ts";
 
@@ -16,7 +23,12 @@ const UNTRAINED =
   "predict: the model in weights/demo is untrained, so its words and emotions mean nothing; --model DIR names another";
 
 const options = {
-  model: { type: "string", value: "DIR", help: "model folder; by default the bundled one" },
+  model: { type: "string", value: "DIR", help: `model folder, ${OR_HUB}; by default the bundled one` },
+  words: {
+    type: "string",
+    value: "DIR",
+    help: "a second folder, whose CTC head writes the words for a model that writes none",
+  },
   ...deviceOptions,
   ...tuningOptions,
   dtype: { type: "string", choices: ["f32", "f16"], default: "f32", help: "storage of the weights" },
@@ -40,14 +52,25 @@ export const verb = defineVerb({
   async main(context) {
     const { values, operands, note } = context;
     const host = await currentHost();
-    const model = await openModelFolder(host, values.model ?? defaultModel());
+    const opened = async (name: string) =>
+      await openModelFolder(host, await modelOf(host, name, "predict", context));
+    const model =
+      values.model === undefined ? await openModelFolder(host, defaultModel()) : await opened(values.model);
+    let words: ModelFolder | undefined;
     try {
       requireSpeechEncoder(model);
-      for (const line of model.notes) note(`predict: ${line}`);
+      if (values.words === undefined) requireOwnWords(model);
+      else {
+        words = await opened(values.words);
+        joinedWords(model, words);
+      }
+      for (const line of [...model.notes, ...(words?.notes ?? []), ...limitsOf(model, words)])
+        note(`predict: ${line}`);
       const found = await findRecordings(host, operands);
-      return conclude(context, model, await recogniseAll(host, model, found, context));
+      return conclude(context, model, await recogniseAll(host, model, words, found, context));
     } finally {
       await model.weights.close();
+      await words?.weights.close();
     }
   },
 });
@@ -63,6 +86,7 @@ type Results = Prediction & { readonly files: readonly (ReturnType<typeof record
 async function recogniseAll(
   host: Host,
   model: SpeechModel,
+  words: ModelFolder | undefined,
   found: readonly FoundRecording[],
   { values, json, print, note, progress }: Context<typeof options>,
 ): Promise<Results> {
@@ -71,7 +95,7 @@ async function recogniseAll(
   try {
     const { dtype, activations, beam, batch } = values;
     const done = await predict(host, model, found, {
-      ...{ dtype, activations, beam, batch },
+      ...{ dtype, activations, words, beam, batch },
       openDevice: () => openTunedDevice(host, values, (line) => note(`predict: ${line}`)),
       onOpen: () => {
         if (model.path === bundled("demo")) note(UNTRAINED);
@@ -101,6 +125,20 @@ async function recogniseAll(
   }
 }
 
+/** What published models will not tell. */
+function limitsOf(
+  { path, architecture, emotion, classifier, vocabulary }: ModelFolder,
+  words?: ModelFolder,
+): string[] {
+  const lines: string[] = [];
+  const what = `${path} is ${architecture ? `a ${architecture}` : "a published model"}`;
+  if (classifier && !words)
+    lines.push(`${what}, which writes no words; --words DIR adds a model with a CTC head`);
+  if (vocabulary && !emotion) lines.push(`${what}, which writes words and names no emotion`);
+  if (words?.emotion || words?.classifier) lines.push(`of ${words.path} the words alone are used`);
+  return lines;
+}
+
 /** The last line or the JSON, and the exit status. */
 function conclude(
   { values, print, printJson }: Context<typeof options>,
@@ -113,7 +151,16 @@ function conclude(
       `${total.toFixed(1)} s of audio in ${formatSeconds(seconds)}, ${formatSeconds(seconds / total)} per second of audio, on ${adapter}`,
     );
   const { dtype, activations } = values;
-  printJson({ model: model.path, adapter, dtype, activations, files, audioSeconds: total, seconds });
+  printJson({
+    model: model.path,
+    words: values.words,
+    adapter,
+    dtype,
+    activations,
+    files,
+    audioSeconds: total,
+    seconds,
+  });
   if (broken) throw broken;
   return files.some((file) => "error" in file) ? 1 : 0;
 }
@@ -137,6 +184,9 @@ function record(file: string, { seconds, transcript, ...rest }: Recognition) {
   return { file, seconds, transcript: transcript.text, words, ...rest };
 }
 
+/** Most labels that are shown with their probabilities. */
+const MANY = 12;
+
 function lines(
   file: string,
   { seconds, silent, transcript, emotion, probabilities, gates }: Recognition,
@@ -146,8 +196,12 @@ function lines(
     shown.push("  silent   no words and no emotion: not 100 ms of it are louder than -72 dB of full scale");
   if (transcript) shown.push(`  words    ${transcript.text || "(none)"}`);
   if (emotion && probabilities) {
-    const all = Object.entries(probabilities).map(([label, p]) => `${label} ${p.toFixed(3)}`);
-    shown.push(`  emotion  ${emotion}  (${all.join(", ")})`);
+    const all = Object.entries(probabilities).map(([label, p]) => [label, p] as const);
+    // A classifier of speakers or of keywords may have a thousand labels.
+    const listed = all.length > MANY ? all.sort(([, a], [, b]) => b - a).slice(0, MANY) : all;
+    const rest = all.length > MANY ? `, and ${all.length - MANY} more` : "";
+    const each = listed.map(([label, p]) => `${onOneLine(label)} ${p.toFixed(3)}`);
+    shown.push(`  emotion  ${onOneLine(emotion)}  (${each.join(", ")}${rest})`);
   }
   if (gates) shown.push(`  gates    acoustic ${gates.acoustic.toFixed(3)}, text ${gates.text.toFixed(3)}`);
   return shown;

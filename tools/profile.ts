@@ -13,7 +13,7 @@ import { commitOf } from "./commit.ts";
 import { openTunedDevice, tuningOptions } from "./device.ts";
 import { showDiff, showProfile } from "./profile/show.ts";
 import { SUMMARIES } from "./summaries.ts";
-import { checkOperands, chooseWorkload, workloadOptions } from "./workload.ts";
+import { checkOperands, chooseWorkload, locateFolder, workloadOptions } from "./workload.ts";
 
 export const verb = defineVerb({
   name: "profile",
@@ -56,15 +56,14 @@ async function diff(host: Host, paths: readonly string[], { print, printJson }: 
 }
 
 /** Runs a workload and shows where its time goes. */
-async function profile(
-  host: Host,
-  { values, operands, print, printJson, note, progress }: Run,
-): Promise<void> {
+async function profile(host: Host, { values, operands, print, printJson, ...output }: Run): Promise<void> {
+  const { note, progress } = output;
   for (const path of [values.save, values.trace, values.html])
     if (path !== undefined) await checkWritable(host, path);
   const onNote = (line: string) => note(`profile: ${line}`);
   const openDevice = () => openTunedDevice(host, values, onNote);
-  const { name, workload, options } = await chooseWorkload(host, values, operands, { openDevice, onNote });
+  const located = await locateFolder(host, operands, "profile", output);
+  const { name, workload, options } = await chooseWorkload(host, values, located, { openDevice, onNote });
   const { device } = workload;
   const tuned = device.choices.list.length;
   if (tuned > 0) onNote(`${tuned} launch choices are tuned for this adapter; --no-tune takes the defaults`);

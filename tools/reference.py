@@ -6,6 +6,7 @@ Needs torch, transformers, safetensors and numpy; nothing of Wavegate itself.
   your own checkpoint (folder or hub name; sharded, .bin and .safetensors alike)
     python tools/reference.py --model facebook/hubert-large-ls960-ft --audio a.wav b.wav --out case
     python tools/reference.py --model ./my-hubert --seconds 3 --batch 2 --no-grad --hidden last --out case
+    python tools/reference.py --model ./my-emotion-classifier --audio a.wav --out case
     python tools/reference.py --model bert-base-uncased --text "so tired of this" "great!" --out case
     python tools/reference.py --model ./my-bert --tokens 128 --adamw-steps 5 --out case
 
@@ -166,6 +167,9 @@ QUIET = dict(activation_dropout=0.0, attention_dropout=0.0, hidden_dropout=0.0, 
              final_dropout=0.0, layerdrop=0.0, apply_spec_augment=False)
 TINY_BERT = dict(vocab_size=1000, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128,
                  max_position_embeddings=64)
+SPEECH_CLASSES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, conv_dim=[16] * 7,
+                      num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, classifier_proj_size=12,
+                      id2label=dict(enumerate(["neu", "hap", "ang", "sad", "fea"])))
 QUIET_BERT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
 
 # name: (class, config, seconds or tokens, batch, AdamW steps, extra variants)
@@ -177,6 +181,9 @@ MODELS = {
     "hubert-tiny-base": ("HubertForCTC", {**TINY, "ctc_loss_reduction": "mean"}, 0.6, 2, 0, ("masked",)),
     "wav2vec2-tiny-stable": ("Wav2Vec2ForCTC", {**TINY, **STABLE, "ctc_loss_reduction": "mean",
                                                 "ctc_zero_infinity": True}, 0.5, 2, 0, ()),
+    "hubert-tiny-seqcls": ("HubertForSequenceClassification", {**SPEECH_CLASSES, **STABLE, "use_weighted_layer_sum": True},
+                           0.4, 3, 5, ()),
+    "wav2vec2-tiny-seqcls": ("Wav2Vec2ForSequenceClassification", SPEECH_CLASSES, 0.4, 2, 0, ("masked",)),
     "bert-base": ("BertModel", {}, 128, 1, 0, ()),
     "bert-tiny": ("BertModel", TINY_BERT, 23, 3, 0, ("legacy",)),
     "bert-tiny-seqcls": ("BertForSequenceClassification", {**TINY_BERT, "num_labels": 4}, 19, 4, 5, ()),
@@ -211,8 +218,8 @@ def load_model(source: str):
         raise Failure(f"Cannot use {source}: model_type is {config.model_type!r}, it should be hubert, wav2vec2 or bert")
     saved = (getattr(config, "architectures", None) or ["?"])[0]
     family = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "bert": "Bert"}[config.model_type]
-    head = {"hubert": "ForCTC", "wav2vec2": "ForCTC", "bert": "ForSequenceClassification"}[config.model_type]
-    cls = getattr(transformers, family + (head if saved.endswith(head) else "Model"))
+    heads = ["ForSequenceClassification"] + ([] if config.model_type == "bert" else ["ForCTC"])
+    cls = getattr(transformers, family + next((head for head in heads if saved.endswith(head)), "Model"))
     if cls.__name__ != saved:
         print(f"reference: {source} was saved as {saved}; using its {cls.__name__}", file=sys.stderr)
     model, report = cls.from_pretrained(source, attn_implementation="eager", output_loading_info=True)
@@ -348,7 +355,7 @@ class Trace:
     """Keeps what the stages of a model put out, by forward hooks; torch may overwrite some of it later, so copies."""
 
     def __init__(self):
-        self.tensors, self.hooks = {}, []
+        self.tensors, self.hooks, self.results = {}, [], []
 
     def __enter__(self):
         return self
@@ -385,6 +392,11 @@ def ctc(logits, labels, frames, config, reduction):
                       blank=config.pad_token_id, reduction=reduction, zero_infinity=config.ctc_zero_infinity)
 
 
+def classifies(model) -> bool:
+    """Whether a speech model names one of its labels for each recording."""
+    return hasattr(model, "projector")
+
+
 def run_acoustic(model, inputs: dict, want, masked: bool) -> tuple[dict, torch.Tensor | None]:
     """One forward pass of a HuBERT or wav2vec2 model: its stages by name, and the loss if it has labels."""
     base, config = model.base_model, model.config
@@ -399,7 +411,13 @@ def run_acoustic(model, inputs: dict, want, masked: bool) -> tuple[dict, torch.T
             trace.output(base.encoder.pos_conv_embed, "pos_conv")
             trace.output(base.encoder.layers[-1], "last_layer_raw")
         trace.layers(base.encoder.layers, want["hidden"])
-        out = base(inputs["input_values"], attention_mask=mask, output_attentions="attentions" in want)
+        if classifies(model):  # as a whole, since the class itself chooses what it averages
+            hook = base.register_forward_hook(lambda _module, _args, result: trace.results.append(result))
+            logits = model(inputs["input_values"], attention_mask=mask, output_attentions="attentions" in want).logits
+            hook.remove()
+            out = trace.results[0]
+        else:
+            out = base(inputs["input_values"], attention_mask=mask, output_attentions="attentions" in want)
     found, last = trace.tensors, out.last_hidden_state
     if "extract_features" in found:
         found["extract_features"] = found["extract_features"].transpose(1, 2).contiguous()
@@ -419,6 +437,9 @@ def run_acoustic(model, inputs: dict, want, masked: bool) -> tuple[dict, torch.T
         found["logits"] = logits = model.lm_head(last)
         found["loss_per_sample"] = ctc(logits, inputs["labels"], frames, config, "none")
         found["loss"] = loss = ctc(logits, inputs["labels"], frames, config, config.ctc_loss_reduction)
+    elif classifies(model):
+        found["logits"] = logits
+        found["loss"] = loss = F.cross_entropy(logits, inputs["labels"])
     elif "cotangent.last_hidden_state" in inputs:
         found["loss"] = loss = (last * inputs["cotangent.last_hidden_state"]).sum()
     return found, loss
@@ -563,6 +584,9 @@ def acoustic_case(case: Case, model, options, source=None):
         inputs["labels"] = ctc_labels(rng, frames, config)
         info.update(blank=config.pad_token_id, ctc_loss_reduction=config.ctc_loss_reduction,
                     ctc_zero_infinity=config.ctc_zero_infinity, label_lengths=(inputs["labels"] >= 0).sum(-1).tolist())
+    elif classifies(model):
+        inputs["labels"] = torch.from_numpy(rng.integers(0, config.num_labels, len(raw)))
+        info["loss"] = "mean cross entropy over the batch"
     elif grad:
         inputs["cotangent.last_hidden_state"] = cotangent
         info["loss"] = "sum(last_hidden_state*cotangent.last_hidden_state); padded positions are included in the sum"
@@ -681,27 +705,50 @@ class Attention(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Cross-modal gated interaction: self-attention, cross-attention, temporal gate, masked mean, classifier."""
+    """Cross-modal gated interaction: self-attention, cross-attention, gate, masked mean, classifier; and what stands beside it."""
 
-    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int = 4, bounded=False, heads=1):
+    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int = 4, bounded=False, heads=1, interaction="cmgi",
+                 gate="temporal"):
         super().__init__()
-        self.bounded = bounded
+        self.bounded, self.interaction, self.kind = bounded, interaction, gate
         self.sa_s, self.sa_t = Attention(d, d_s, heads), Attention(d, d_t, heads)
-        self.ca_s, self.ca_t = Attention(d, d, heads), Attention(d, d, heads)
-        self.gate_s, self.gate_t = nn.Linear(2 * d, d), nn.Linear(2 * d, d)
-        self.classifier = nn.Linear(4 * d, num_classes)
+        if interaction != "self":
+            self.ca_s, self.ca_t = Attention(d, d, heads), Attention(d, d, heads)
+        if gate == "modal":
+            self.gate = nn.Linear(2 * d, d)
+        else:
+            self.gate_s, self.gate_t = nn.Linear(2 * d, d), nn.Linear(2 * d, d)
+        self.classifier = nn.Linear((4 if interaction == "cmgi" else 2) * d, num_classes)
+
+    def weigh(self, f, a, b):
+        """G of a and b."""
+        both = torch.cat([a, b], -1)
+        return f(both).sigmoid() if self.bounded else f(both.sigmoid())
 
     def forward(self, x_s, x_t, mask_s, mask_t) -> dict:
         s, t = self.sa_s(x_s, x_s, mask_s), self.sa_t(x_t, x_t, mask_t)
-        found = {"s_s": s, "s_t": t, "c_s": self.ca_s(s, t, mask_t), "c_t": self.ca_t(t, s, mask_s)}
+        found = {"s_s": s, "s_t": t}
+        if self.interaction != "self":
+            found.update(c_s=self.ca_s(s, t, mask_t), c_t=self.ca_t(t, s, mask_s))
         for b, own, mask in (("s", s, mask_s), ("t", t, mask_t)):
-            cross = found[f"c_{b}"]
-            f, both = getattr(self, f"gate_{b}"), torch.cat([own, cross], -1)
-            found[f"gate_{b}"] = gate = f(both).sigmoid() if self.bounded else f(both.sigmoid())
-            found[f"output_{b}"] = out = torch.cat([own * gate, cross * (1 - gate)], -1)
-            real = mask[..., None].to(out.dtype)
+            real = mask[..., None].to(own.dtype)
+            out = cross = found.get(f"c_{b}", own)
+            if self.interaction == "cmgi":
+                sides = [own, cross]
+                if self.kind == "pooled":
+                    sides = [((x * real).sum(1) / real.sum(1))[:, None] for x in sides]
+                found[f"gate_{b}"] = gate = self.weigh(getattr(self, f"gate_{b}"), *sides)
+                found[f"output_{b}"] = out = torch.cat([own * gate, cross * (1 - gate)], -1)
             found[f"pooled_{b}"] = (out * real).sum(1) / real.sum(1)
-        found["logits"] = self.classifier(torch.cat([found["pooled_s"], found["pooled_t"]], -1))
+        features = torch.cat([found["pooled_s"], found["pooled_t"]], -1)
+        if self.kind == "modal":
+            gate = self.weigh(self.gate, found["pooled_s"], found["pooled_t"])
+            # What the definition says, over all frames and subwords, though the means of the products are weighed means.
+            sides = [(x * g[:, None] * m[..., None].to(x.dtype)).sum(1) / m[..., None].to(x.dtype).sum(1) for x, g, m in (
+                (found.get("c_s", s), gate, mask_s), (found.get("c_t", t), 1 - gate, mask_t))]
+            found.update(gate_s=gate[:, None], gate_t=1 - gate[:, None])
+            found["fused"] = features = torch.cat(sides, -1)
+        found["logits"] = self.classifier(features)
         return found
 
 
@@ -744,6 +791,10 @@ def cmgi_case(case: Case, options):
     rng = np.random.default_rng(options.seed)
     d, d_s, d_t = options.widths or (int(n) for n in rng.integers((5, 17, 11), (24, 60, 50)))
     widths = {"d": d, "d_s": d_s, "d_t": d_t, "num_classes": 4}
+    chosen = {"interaction": options.interaction, "gate": options.gate, "bounded": options.bounded or None}
+    widths.update({k: v for k, v in chosen.items() if v is not None})
+    if (options.gate == "modal") != (options.interaction in ("self", "cross")):
+        raise Failure("Cannot make a fusion head: --interaction self or cross is gated by --gate modal, and by that alone")
     model, inputs = randomize(Fusion(**widths), options.seed), {}
     for b, width, longest, key in (("s", d_s, 19, "acoustic_lengths"), ("t", d_t, 11, "text_lengths")):
         lengths = lengths_for(rng, longest, options.batch, False)
@@ -793,10 +844,11 @@ def load_system(source: str):
     folder = Path(source)
     config = json.loads((folder / "config.json").read_text())
     settings = config["cmgi"]
-    for key, only in (("interaction", "cmgi"), ("gate", "temporal")):
-        if settings.get(key, only) != only:
-            raise Failure(f"Cannot use {source}: {key} of its cmgi is {settings[key]!r}, only {only!r} is known here")
-    widths = {k: settings[k] for k in ("d", "d_s", "d_t", "num_classes", "bounded", "heads") if k in settings}
+    fusion = settings.get("interaction", "cmgi"), settings.get("gate", "temporal")
+    if fusion not in (("cmgi", "temporal"), ("cmgi", "pooled"), ("self", "modal"), ("cross", "modal")):
+        raise Failure(f"Cannot use {source}: its cmgi has interaction {fusion[0]!r} and gate {fusion[1]!r}, which is not known here")
+    known = ("d", "d_s", "d_t", "num_classes", "bounded", "heads", "interaction", "gate")
+    widths = {k: settings[k] for k in known if k in settings}
     parts = [cls.from_dict(config[name]) for cls, name in ((transformers.HubertConfig, "hubert"),
                                                            (transformers.BertConfig, "bert"))]
     model = Recognizer(*parts, widths, config.get("ctc_lambda", config.get("alpha", 0.1))).eval()
@@ -1181,6 +1233,9 @@ def arguments(argv):
     p.add_argument("--no-model", action="store_true",
                    help="e2e: write inputs and outputs alone, for a case that lies in its model's own folder")
     p.add_argument("--adamw-steps", type=int, metavar="N", help="also the losses of N AdamW steps on the same batch")
+    p.add_argument("--interaction", choices=("self", "cross", "cmgi"), help="cmgi: what is between the modalities")
+    p.add_argument("--gate", choices=("temporal", "pooled", "modal"), help="cmgi: what weighs them")
+    p.add_argument("--bounded", action="store_true", help="cmgi: G = sigmoid(f(concat)) in place of f(sigmoid(concat))")
     p.add_argument("--widths", type=int, nargs=3, metavar=("D", "D_S", "D_T"), help="cmgi: common, acoustic and text width")
     p.add_argument("--keys", "--legacy-keys", dest="keys", nargs="?", const="weight_norm", default="weight_norm",
                    choices=("weight_norm", "parametrized"),

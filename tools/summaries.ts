@@ -5,7 +5,9 @@
 export const SUMMARIES = {
   doctor: "show host, adapters, features and limits; run a numeric self-test; measure the adapter's ceilings",
   predict: "recognise words and emotion in recordings, folders of them, or standard input",
+  pull: "download models of the Hugging Face Hub into its cache",
   inspect: "show keys, shapes, dtypes and statistics of a safetensors file",
+  convert: "write a PyTorch checkpoint (.bin) as safetensors; nothing of it is executed",
   validate: "compare stages and gradients with tensors stored by PyTorch",
   corpus: "make a stand-in for IEMOCAP, check a corpus, or describe one",
   train: "train a system of the paper, or go on with a run",

@@ -20,6 +20,7 @@ import { LAUNCH_FILE } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { deviceOptions, openChosenDevice, openTunedDevice, tuningOptions } from "./device.ts";
 import { formatSeconds } from "./format.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 import { display } from "./train/display.ts";
 import { mpiOptions, placeRanks, withRanks } from "./train/ranks.ts";
@@ -43,7 +44,7 @@ export const verb = defineVerb({
     fold: {
       type: "string",
       value: "NAME",
-      help: "session held out for the test, as Session2 or 2 (Session5, else the last)",
+      help: "session held out for the test, as Session2 or 2, or speaker, as 02F (Session5, else the last)",
     },
     stage: {
       type: "string",
@@ -55,8 +56,8 @@ export const verb = defineVerb({
       choices: Object.keys(PRESETS) as PresetName[],
       help: "recipe to start from (safe)",
     },
-    hubert: { type: "string", value: "DIR", help: "Hugging Face folder of the speech encoder" },
-    bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
+    hubert: { type: "string", value: "DIR", help: `Hugging Face folder of the speech encoder, ${OR_HUB}` },
+    bert: { type: "string", value: "DIR", help: "as --hubert, of the text encoder" },
     set: {
       type: "string",
       value: "KEY=VALUE",
@@ -93,7 +94,11 @@ async function trainOn(ranks: Ranks, context: Given): Promise<number | undefined
   ranks.onNote = onNote;
   const host = await currentHost();
   const path = withoutSlash(out);
-  const planned = resume ? await resumedRunOf(host, path, values) : newRunOf(values, onNote);
+  const plan = () => (resume ? resumedRunOf(host, path, values) : newRunOf(host, context));
+  // Rank 0 fetches what comes from the hub.
+  const first = ranks.first ? await plan() : undefined;
+  await ranks.gather("checkpoints to begin with", "there");
+  const planned = first ?? (await plan());
   const { config, data } = await prepareRun(host, path, planned, { onNote, signal });
   await agreeOnRun(ranks, config, data);
   const placed = await placeRanks(ranks);
@@ -122,17 +127,22 @@ async function openRun(host: Host, path: string, ranks: Ranks, config: unknown):
   return own;
 }
 
-/** A new run by the command line. */
-function newRunOf(values: Values, onNote: (line: string) => void): PlannedRun {
+/** A new run by the command line. Its config names the folder of a commit of the hub, so that it goes on with that one. */
+async function newRunOf(
+  host: Host,
+  { values, ...output }: Context<typeof verb.options>,
+): Promise<PlannedRun> {
   const { system, data, fold, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
-  const absolute = (folder: string | undefined) => folder && resolve(folder);
   const choice = {
-    ...{ preset, system, fold, set, data: resolve(data), hubert: absolute(hubert), bert: absolute(bert) },
+    ...{ preset, system, fold, set, data: resolve(data), hubert, bert },
     stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
   };
-  return newRun(choice, onNote);
+  newRun(choice, () => {}); // what is refused is refused before anything is downloaded
+  const folder = async (name: string | undefined) =>
+    name && resolve(await modelOf(host, name, "train", output));
+  return newRun({ ...choice, hubert: await folder(hubert), bert: await folder(bert) }, output.note);
 }
 
 /** The run in `path`. The command line may change only where its corpus is. */
@@ -148,11 +158,18 @@ async function resumedRunOf(host: Host, path: string, values: Values): Promise<P
 /** Trains with progress and log; false where it was interrupted. */
 async function train(
   { print, printJson, ...context }: Context<typeof verb.options>,
-  options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal" | "ranks">,
+  options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal"> & {
+    readonly ranks: Ranks;
+  },
 ): Promise<boolean> {
-  const { device, run, data, resume } = options;
+  const { device, run, data, resume, ranks } = options;
   const { path, host } = run;
   const shown = display(context, run);
+  ranks.onNote = shown.handlers.onNote;
+  // Rank 0 says which recordings another rank cannot read.
+  const onProblem = ranks.first
+    ? shown.handlers.onProblem
+    : (id: string, message: string) => ranks.note(`${id}: left out of its batch: ${message}`);
   const begin = performance.now();
   try {
     run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
@@ -160,7 +177,7 @@ async function train(
     if (!resume && tuned > 0) run.log(`${tuned} launch choices are tuned: ${LAUNCH_FILE} records them`);
     if (data) run.log(splitLine(options.config, data));
     for (const problem of data?.examined.problems ?? []) run.log(`problem: ${problemLine(problem)}`);
-    const finished = await trainRun({ ...options, ...shown.handlers });
+    const finished = await trainRun({ ...options, ...shown.handlers, onProblem });
     const seconds = (performance.now() - begin) / 1000;
     run.log(finished ? `finished after ${formatSeconds(seconds)}` : "interrupted");
     print(

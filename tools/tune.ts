@@ -6,7 +6,7 @@ import { placeOf, readTuning, type Tuned, writeTuning } from "../src/tune/tuning
 import { defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { openChosenDevice } from "./device.ts";
 import { SUMMARIES } from "./summaries.ts";
-import { checkOperands, chooseWorkload, workloadOptions } from "./workload.ts";
+import { checkOperands, chooseWorkload, locateFolder, workloadOptions } from "./workload.ts";
 
 export const verb = defineVerb({
   name: "tune",
@@ -21,7 +21,8 @@ export const verb = defineVerb({
     retune: { type: "boolean", help: "measure also what was measured before" },
   },
   operands: { max: 2 },
-  async main({ values, operands, print, printJson, note, progress }) {
+  async main({ values, operands, print, printJson, ...output }) {
+    const { note, progress } = output;
     const { budget, retune } = values;
     if (!(budget > 0))
       throw new UsageError(`Cannot read --budget ${budget}: it is a number of seconds above 0`);
@@ -29,7 +30,8 @@ export const verb = defineVerb({
     const host = await currentHost();
     const onNote = (line: string) => note(`tune: ${line}`);
     const openDevice = () => openChosenDevice(host, values);
-    const { workload } = await chooseWorkload(host, values, operands, { openDevice, onNote });
+    const located = await locateFolder(host, operands, "tune", output);
+    const { workload } = await chooseWorkload(host, values, located, { openDevice, onNote });
     const { device } = workload;
     const place = placeOf(device);
     const known = await readTuning(host, device, onNote);

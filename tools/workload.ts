@@ -16,6 +16,7 @@ import {
 import { stepWorkload } from "../src/speech/training/step_workload.ts";
 import { type Context, UsageError } from "./cli.ts";
 import { deviceOptions } from "./device.ts";
+import { modelOf } from "./hub.ts";
 
 export const workloadOptions = {
   ...deviceOptions,
@@ -54,6 +55,18 @@ type Options = Record<string, string | number>;
 export function checkOperands(operands: readonly string[]): void {
   const most = operands[0] === "predict" || operands[0] === "train" ? 2 : 1;
   if (operands.length > most) throw new UsageError(`Cannot read "${operands[most]}": one argument too many`);
+}
+
+/** The operands with a model of the hub, where FOLDER names one, as the folder that it was pulled to. */
+export async function locateFolder(
+  host: Host,
+  operands: readonly string[],
+  verb: string,
+  output: Pick<Context, "note" | "progress" | "signal">,
+): Promise<string[]> {
+  const modes = operands.filter((operand, at) => at === 0 && (operand === "predict" || operand === "train"));
+  const folder = operands[modes.length];
+  return folder === undefined ? modes : [...modes, await modelOf(host, folder, verb, output)];
 }
 
 /** The workload that the command line names. `options` are those that it depends on: profiles of others are not compared. */

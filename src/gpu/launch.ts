@@ -117,12 +117,13 @@ function attention(on: DeviceInfo, { D }: Heads, chosen?: AttentionTile) {
 }
 
 /**
- * Rows of A that one subgroup takes, measured on lavapipe. 16 compile in half a second; 32 take over a second and repay it
- * by a quarter of the time where there are many rows.
+ * Rows of A that one subgroup takes, measured on lavapipe: 32 take 0.8 of the time of 16 for each row that there is. More spill,
+ * and wider subgroups (LP_NATIVE_VECTOR_WIDTH=512 on AVX-512) compile twice as long for a tenth of the time.
  */
-function rowsPerSubgroup(M: number, transA: boolean, transB: boolean, lanes: number): number {
+function rowsPerSubgroup(M: number, transA: boolean, lanes: number): number {
   if (transA) return lanes === 8 ? 24 : 16;
-  return transB && M >= 256 ? 32 : 16;
+  const taken = (rows: number) => Math.ceil(M / rows) * rows;
+  return 0.8 * taken(32) < taken(16) ? 32 : 16;
 }
 
 /** A product for which a tile, or rows, are chosen. */
@@ -173,7 +174,7 @@ const NO_TILE = unused(tileFlags(GEMM_TILES.usual));
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
 function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly ROWS: number }) {
-  const { M, K, transA = false, transB = false } = product;
+  const { M, K, transA = false } = product;
   if (on.path !== "subgroups") {
     if (product.tile) checkTile(product.tile, on.subgroupSizes);
     const tile = product.tile ?? (chosen && "BM" in chosen ? chosen : gemmTile(on, product));
@@ -188,7 +189,7 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
   if (product.tile)
     throw new Error("Cannot take a tile on path subgroups: lanes hold its products, path portable has tiles");
   const lanes = on.subgroup;
-  const ROWS = chosen && "ROWS" in chosen ? chosen.ROWS : rowsPerSubgroup(M, transA, transB, lanes);
+  const ROWS = chosen && "ROWS" in chosen ? chosen.ROWS : rowsPerSubgroup(M, transA, lanes);
   return {
     ...{ rows: ROWS, columns: 4 * lanes, splits: 1, sliceK: K },
     enables: ["subgroups"],

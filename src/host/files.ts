@@ -7,7 +7,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { env, platform, stderr } from "node:process";
 import { fileURLToPath } from "node:url";
-import type { AtomicFile, Digest, Entry, Host, RangedFile } from "./host.ts";
+import type { AtomicFile, Digest, Entry, Host, PartialFile, RangedFile } from "./host.ts";
 import { availableMemory } from "./memory.ts";
 import { isStdin, memoryFile, readPipe, readStdin } from "./pipes.ts";
 import { POINTER_BYTES, pointerReason, refusePointer } from "./pointer.ts";
@@ -200,8 +200,13 @@ const kindOf = (stat: Stats): Entry["kind"] =>
 
 async function entry(path: string): Promise<Entry | undefined> {
   try {
-    const kind = kindOf(await fs.stat(path));
-    return { kind, id: kind === "file" || kind === "directory" ? await fs.realpath(path) : path };
+    const stat = await fs.stat(path);
+    const kind = kindOf(stat);
+    return {
+      kind,
+      size: stat.size,
+      id: kind === "file" || kind === "directory" ? await fs.realpath(path) : path,
+    };
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     return await attempt("read", path, () => Promise.reject(error));
@@ -220,9 +225,64 @@ async function append(path: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-function sha256(): Digest {
-  const hash = createHash("sha256");
+async function openPartial(path: string): Promise<PartialFile> {
+  const handle = await attempt("write", path, () => fs.open(path, "a"));
+  let { size } = await handle.stat();
+  return {
+    get size() {
+      return size;
+    },
+    async write(bytes) {
+      await attempt("write", path, () => handle.writeFile(bytes));
+      size += bytes.length;
+    },
+    async clear() {
+      await attempt("write", path, () => handle.truncate(0));
+      size = 0;
+    },
+    async close() {
+      try {
+        await attempt("write", path, () => handle.sync());
+      } finally {
+        await handle.close();
+      }
+    },
+  };
+}
+
+/** Codes of disks, and of a Windows without the right, that take no symbolic links. */
+const NO_LINKS = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL"];
+
+async function link(target: string, path: string): Promise<boolean> {
+  try {
+    await attempt("write", path, () => fs.symlink(target, path));
+    return true;
+  } catch (error) {
+    if (NO_LINKS.includes((error as NodeJS.ErrnoException).code ?? "")) return false;
+    throw error;
+  }
+}
+
+async function freeDisk(path: string): Promise<number | undefined> {
+  try {
+    const { bavail, bsize } = await fs.statfs(path);
+    return bavail * bsize;
+  } catch {
+    return undefined;
+  }
+}
+
+function digest(algorithm: "sha1" | "sha256"): Digest {
+  const hash = createHash(algorithm);
   return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest("hex") };
+}
+
+function environment(name: string): string | undefined {
+  try {
+    return env[name];
+  } catch {
+    return undefined; // Deno was not given leave to read it
+  }
 }
 
 function debug(line: string): void {
@@ -262,6 +322,9 @@ export const files: Files = {
     await attempt("create", path, () => makeFolder(path));
   },
   append,
+  openPartial,
+  link,
+  freeDisk,
   async rename(from, to) {
     await attempt("write", to, () => fs.rename(from, to));
     await syncDirectory(dirname(to));
@@ -269,6 +332,9 @@ export const files: Files = {
   remove: (path) => attempt("remove", path, () => fs.rm(path, { recursive: true, force: true })),
   // A tenth is left to the rest of the machine: software Vulkan aborts the process where an allocation fails.
   freeMemory: () => Math.floor(availableMemory() * 0.9),
-  sha256,
+  sha256: () => digest("sha256"),
+  sha1: () => digest("sha1"),
   cacheDirectory,
+  homeDirectory: homedir,
+  environment,
 };

@@ -19,9 +19,11 @@ export interface Entry {
   readonly kind: "file" | "directory" | "pipe" | "other";
   /** The same for all paths that lead to it by links. */
   readonly id: string;
+  /** Bytes of a file. */
+  readonly size: number;
 }
 
-/** A SHA-256 of bytes that come in pieces. */
+/** A hash of bytes that come in pieces. */
 export interface Digest {
   /** Adds the next piece. */
   update(bytes: Uint8Array): void;
@@ -37,6 +39,18 @@ export interface AtomicFile {
   commit(): Promise<void>;
   /** Removes the temporary file. Safe after commit(). */
   abort(): Promise<void>;
+}
+
+/** A file that is written at its end, as one whose download goes on. */
+export interface PartialFile {
+  /** Bytes that it holds. */
+  readonly size: number;
+  /** Adds bytes at the end. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Makes it empty. */
+  clear(): Promise<void>;
+  /** Flushes it to disk and closes it. */
+  close(): Promise<void>;
 }
 
 /** Which GPU to open, and how. */
@@ -119,15 +133,23 @@ export interface Host {
   makeDirectory(path: string): Promise<void>;
   /** Adds to the end of a file and flushes it to disk; creates the file if absent. */
   append(path: string, bytes: Uint8Array): Promise<void>;
+  /** Opens a file to write at its end; creates it if absent. */
+  openPartial(path: string): Promise<PartialFile>;
+  /** Makes `path` a symbolic link to `target`, which is relative to the folder of `path`. False where the disk takes none. */
+  link(target: string, path: string): Promise<boolean>;
+  /** Bytes that the disk of a folder has left; undefined where the system does not tell. */
+  freeDisk(path: string): Promise<number | undefined>;
   /** Moves a file, or a folder to where nothing is. On one disk that happens at once. */
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a folder with all it holds; nothing happens where nothing is. */
   remove(path: string): Promise<void>;
-  /** Begins a digest. */
+  /** Begins a SHA-256. */
   sha256(): Digest;
+  /** Begins a SHA-1, by which git names what it stores. */
+  sha1(): Digest;
   /**
    * Locks a folder, which must exist, by the file `lock` in it; the lock of a process that died is taken over. Throws where
-   * another process holds it: "Cannot ACTION FOLDER: …".
+   * another process holds it: "Cannot ACTION FOLDER: …", with the code ELOCKED.
    */
   lock(folder: string, action: string): FolderLock;
   /** Starts a script of this project under the runtime of this process; `onOutput` is given its stdout as it comes. */
@@ -138,4 +160,8 @@ export interface Host {
   memoryUsage(): MemoryUsage;
   /** The user's folder for things that may be lost at any time. It may not exist yet. */
   cacheDirectory(): string;
+  /** The user's own folder. */
+  homeDirectory(): string;
+  /** An environment variable; undefined where it is not set, or may not be read. */
+  environment(name: string): string | undefined;
 }

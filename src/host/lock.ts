@@ -33,7 +33,7 @@ const WRITTEN_AFTER = 10_000;
 /** Milliseconds in which another process writes its name, on a disk without links. */
 const WRITES = 100;
 
-/** Locks `folder`, also where a process that died left its lock. Throws where another holds it: "Cannot ACTION FOLDER: …". */
+/** Locks `folder`, also where a process that died left its lock. Throws as Host.lock(). */
 export function lockFolder(folder: string, action: string): FolderLock {
   const path = join(folder, "lock");
   const own: Owner = { pid: process.pid, host: hostname(), began: beginOf(process.pid) };
@@ -42,10 +42,11 @@ export function lockFolder(folder: string, action: string): FolderLock {
     const found = read(path);
     if (found === undefined) continue; // released meanwhile
     const owner = ownerIn(found);
-    if (owner && holds(owner, own))
-      throw new Error(
-        `Cannot ${action} ${folder}: process ${owner.pid} of ${owner.host} is at it; if it is not, remove ${path}`,
-      );
+    if (owner && holds(owner, own)) {
+      const who = `process ${owner.pid} of ${owner.host} is at it`;
+      const error = new Error(`Cannot ${action} ${folder}: ${who}; if it is not, remove ${path}`);
+      throw Object.assign(error, { code: "ELOCKED" });
+    }
     // A lock without an owner: its process died or had no disk space while it wrote it, or is writing it right now.
     if (!owner) wait(WRITES);
     if (read(path) === found) moveAway(path, found);

@@ -9,6 +9,7 @@ export type {
   GpuOptions,
   Host,
   MemoryUsage,
+  PartialFile,
   RangedFile,
   ScriptProcess,
 } from "./host.ts";

@@ -8,6 +8,8 @@ export {
   type DecodeOptions,
   type Transcript,
 } from "./decode.ts";
+export { openCheckpoint } from "./checkpoint.ts";
+export { type Conversion, convertCheckpoint, type ConvertOptions } from "./convert_checkpoint.ts";
 export type { StoredDType } from "./dtype.ts";
 export { openSafetensors, readF32, type Safetensors, type TensorEntry } from "./safetensors.ts";
 export { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";

@@ -8,23 +8,10 @@
 import type { Host, RangedFile } from "../host/host.ts";
 import { toF32 } from "./dtype.ts";
 import { HEAD_BYTES, kindOfFile } from "./file_kinds.ts";
-import { quote } from "./json.ts";
 import { parseHeader, type TensorEntry } from "./safetensors_header.ts";
-import { object, readJsonAs, record, text } from "./schema.ts";
+import { type FileContent, type FileFormat, openFiles, type Safetensors } from "./tensor_files.ts";
 
-export type { TensorEntry };
-
-/** An open safetensors file, or several shards as one. */
-export interface Safetensors {
-  /** Tensors by key, in the order of the header, shard after shard. */
-  readonly tensors: ReadonlyMap<string, TensorEntry>;
-  /** `__metadata__` of the header. */
-  readonly metadata: Readonly<Record<string, string>>;
-  /** Fills `into` with the bytes of a tensor from `byteOffset` on. Throws a RangeError where the tensor is absent or shorter. */
-  read(key: string, into: Uint8Array, byteOffset?: number): Promise<void>;
-  /** Closes the files. */
-  close(): Promise<void>;
-}
+export type { Safetensors, TensorEntry };
 
 /**
  * Opens a file, an `*.index.json`, or a folder with `model.safetensors`, `model.safetensors.index.json` or a single
@@ -41,53 +28,21 @@ export interface Safetensors {
  */
 export async function openSafetensors(host: Host, path: string): Promise<Safetensors> {
   const target = (await host.kind(path)) === "directory" ? await findIn(host, path) : path;
-  const weightMap = target.endsWith(".json") ? await readIndex(host, target) : undefined;
-  const shards = weightMap ? [...new Set(weightMap.values())].map((name) => beside(target, name)) : [target];
-  const files = new Map<string, RangedFile>();
-  const close = async () => {
-    for (const file of files.values()) await file.close();
-  };
-  let tensors = new Map<string, TensorEntry>();
-  const metadata: Record<string, string> = {};
-  try {
-    for (const shard of shards) {
-      const file = await host.open(shard);
-      files.set(shard, file);
-      const header = await readHeader(file, shard);
-      Object.assign(metadata, header.metadata);
-      if (tensors.size === 0) tensors = header.tensors;
-      else addShard(tensors, header.tensors);
-    }
-    if (weightMap) checkIndex(target, weightMap, tensors);
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  return {
-    tensors,
-    metadata,
-    async read(key, into, byteOffset = 0) {
-      const entry = tensors.get(key);
-      if (!entry) throw new RangeError(`Cannot read tensor ${quote(key)}: ${path} does not hold it`);
-      if (byteOffset < 0 || byteOffset + into.length > entry.bytes) {
-        throw new RangeError(
-          `Cannot read tensor ${quote(key)}: bytes ${byteOffset} to ${byteOffset + into.length} wanted, it has ${entry.bytes}`,
-        );
-      }
-      await files.get(entry.file)!.read(into, entry.position + byteOffset);
-    },
-    close,
-  };
+  return await openFiles(host, path, target, SAFETENSORS);
 }
 
-function addShard(tensors: Map<string, TensorEntry>, more: ReadonlyMap<string, TensorEntry>): void {
-  for (const [key, entry] of more) {
-    const other = tensors.get(key);
-    if (other)
-      throw new SyntaxError(`Cannot read ${entry.file}: tensor ${quote(key)} is also in ${other.file}`);
-    tensors.set(key, entry);
-  }
-}
+/** The format of safetensors files. */
+export const SAFETENSORS: FileFormat = {
+  extension: ".safetensors",
+  async open(file, path): Promise<FileContent> {
+    const { tensors, metadata } = await readHeader(file, path);
+    return {
+      tensors,
+      metadata,
+      read: (key, into, byteOffset) => file.read(into, tensors.get(key)!.position + byteOffset),
+    };
+  },
+};
 
 /** Reads a tensor as float32 into host memory. Throws a RangeError where it is absent, a TypeError for formats of toF32(). */
 export async function readF32(file: Safetensors, key: string): Promise<Float32Array> {
@@ -137,42 +92,19 @@ async function kindOfHead(file: RangedFile): Promise<string | undefined> {
   return kindOfFile(head);
 }
 
-/** The path of the file `name` in the folder of `path`. */
-const beside = (path: string, name: string) => `${path.slice(0, path.search(/[^/\\]*$/))}${name}`;
+/** Names of a model's weights, the first before the second. */
+export const WHOLE: readonly string[] = ["model.safetensors", "model.safetensors.index.json"];
 
 async function findIn(host: Host, folder: string): Promise<string> {
   const names = await host.list(folder);
-  const found = ["model.safetensors", "model.safetensors.index.json"].find((name) => names.includes(name));
+  const found = WHOLE.find((name) => names.includes(name));
   const others = names.filter((name) => name.endsWith(".safetensors"));
   if (found || others.length === 1) return `${folder}/${found ?? others[0]}`;
   const there = others.length > 0 ? `it holds ${others.join(", ")}` : "it holds no *.safetensors";
-  const bin = names.includes("pytorch_model.bin") ? "; save pytorch_model.bin as safetensors first" : "";
+  const bin = names.includes("pytorch_model.bin")
+    ? "; wavegate convert makes safetensors of pytorch_model.bin"
+    : "";
   throw new Error(
     `Cannot open ${folder}: ${there}, expected model.safetensors or model.safetensors.index.json${bin}`,
   );
-}
-
-const indexSchema = object({
-  weight_map: record(text("the name of a *.safetensors beside it", /^[^/\\\0]+\.safetensors$/)),
-});
-
-/** File names by key. */
-async function readIndex(host: Host, path: string): Promise<Map<string, string>> {
-  return new Map(Object.entries((await readJsonAs(host, path, indexSchema)).weight_map));
-}
-
-function checkIndex(path: string, weightMap: Map<string, string>, tensors: Map<string, TensorEntry>): void {
-  for (const [key, name] of weightMap) {
-    const found = tensors.get(key)?.file;
-    if (found === beside(path, name)) continue;
-    const where = found === undefined ? "no shard holds it" : `it is in ${found}`;
-    throw new SyntaxError(
-      `Cannot read ${path}: weight_map says that ${quote(key)} is in ${name}, but ${where}`,
-    );
-  }
-  for (const [key, { file }] of tensors) {
-    if (!weightMap.has(key)) {
-      throw new SyntaxError(`Cannot read ${path}: weight_map lacks ${quote(key)}, which ${file} holds`);
-    }
-  }
 }

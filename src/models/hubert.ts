@@ -208,8 +208,15 @@ export class HubertModel {
     this.#norm = new LayerNorm(encoder.at("layer_norm"), C, eps);
   }
 
-  /** Audio (B, samples) → frames (B, T, hidden). Throws a RangeError for an utterance that is too short. */
-  forward(input: HubertInput, mode: Mode = {}): HubertOutput {
+  /**
+   * Audio (B, samples) → frames (B, T, hidden). `onState` is given the input of every layer, and under the number of layers the
+   * output of the last, before the final norm of the LARGE form. Throws a RangeError for an utterance that is too short.
+   */
+  forward(
+    input: HubertInput,
+    mode: Mode = {},
+    onState?: (index: number, state: Tensor, mask: Tensor | undefined) => void,
+  ): HubertOutput {
     const { audio, lengths } = input;
     const { device } = audio;
     const { config } = this;
@@ -222,12 +229,14 @@ export class HubertModel {
     let x = scope(device, () => this.#embed(features, mask, input, mode));
     for (const [i, layer] of this.#layers.entries()) {
       mode.observe?.(`hidden_states.${i}`, x);
+      onState?.(i, x, mask);
       if (mode.training && dropsLayer(device, config.dropout.layer, mode.training)) continue;
       x = scope(device, () =>
         device.labelled(`encoder.layers.${i}`, () => layer.forward(x, mask, mode, `attentions.${i}`)),
       );
     }
     mode.observe?.("last_layer_raw", x);
+    onState?.(config.layers, x, mask);
     if (config.stableLayerNorm) x = device.labelled("encoder.layer_norm", () => this.#norm.forward(x));
     mode.observe?.(`hidden_states.${config.layers}`, x);
     mode.observe?.("last_hidden_state", x);

@@ -20,3 +20,9 @@ export {
 } from "./hubert.ts";
 export { mayIgnore, spellings } from "./keys.ts";
 export type { Pretrained, PretrainedOptions } from "./pretrained.ts";
+export {
+  HubertForSequenceClassification,
+  type PooledSpeech,
+  type SequenceClassificationConfig,
+  sequenceClassificationConfig,
+} from "./sequence_classification.ts";

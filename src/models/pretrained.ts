@@ -1,7 +1,7 @@
 /** Loads a model from a folder in Hugging Face's format: config.json, and tensors in one safetensors file or in shards. */
 import type { Device } from "../gpu/device.ts";
 import { readJson } from "../io/config.ts";
-import { openSafetensors } from "../io/safetensors.ts";
+import { openCheckpoint } from "../io/checkpoint.ts";
 import { type WeightScope, Weights, type WeightsOptions } from "../nn/weights.ts";
 import { mayIgnore, spellings } from "./keys.ts";
 
@@ -25,7 +25,7 @@ export async function fromPretrained<M>(
 ): Promise<Pretrained<M>> {
   const source = `${folder}/config.json`;
   const config = await readJson(device.host, source);
-  const file = await openSafetensors(device.host, folder);
+  const file = await openCheckpoint(device.host, folder);
   const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, ...options });
   try {
     const model = build(weights.root, config, source);

@@ -124,7 +124,7 @@ class StageLoop<B> {
     if (this.#total === 0) throw new RangeError("Cannot train: plan() gives no micro-batch in any epoch");
     if (from) refuseStep(from, plans, accumulate);
     await this.#agree(accumulate);
-    while (this.#state.epoch < epochs) {
+    while (this.#state.epoch < epochs && !this.#stopsEarly()) {
       const { epoch } = this.#state;
       const done = (await this.#updates(plans[epoch])) && (await this.#endEpoch(epoch));
       const goesOn = this.#state.epoch < epochs;
@@ -150,6 +150,18 @@ class StageLoop<B> {
       `the checksum of the weights that they ${what} in stage ${stage}`,
       await digestOf(run.host, task.parameters),
     );
+  }
+
+  /** Whether the dev scores have stalled. A function of the state, so a run that goes on stops where it would have. */
+  #stopsEarly(): boolean {
+    const { stage, config, onNote } = this.#options;
+    const { epoch, batch, bests } = this.#state;
+    const best = bests[stage]?.epoch;
+    if (batch > 0 || best === undefined || epoch - 1 - best < config.earlyStoppingPatience) return false;
+    onNote?.(
+      `stage ${stage}  stops after epoch ${epoch} of ${config.epochs}: since epoch ${best + 1} none was as good`,
+    );
+    return true;
   }
 
   async #save(): Promise<void> {
@@ -397,11 +409,14 @@ async function stop<B>(
   step: number,
 ): Promise<never> {
   await run.flush();
+  const { activations } = config;
   let own: string | undefined;
-  for (const [micro, batch] of batches.entries())
+  for (const [micro, loaded] of batches.entries()) {
+    const batch = (await task.prepare?.(loaded, { activations })) ?? loaded;
     own ??= await firstBadTensor(device, task, batch, mode(micro));
+  }
   const name = (await ranks.gather("what is not finite", own)).find((each) => each !== undefined);
-  const hint = config.activations === "f16" ? "; f16 activations end at 65504" : "";
+  const hint = activations === "f16" ? "; f16 activations end at 65504" : "";
   if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite${hint}`);
   throw new Error(`Stopped at step ${step} of stage ${stage}: the sum over its micro-batches is not finite`);
 }

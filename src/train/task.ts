@@ -27,6 +27,11 @@ export interface Task<B> {
   plan(epoch: number): readonly (readonly number[])[];
   /** Reads a batch, while the one before is trained on; undefined where nothing of it can be used. */
   load(indices: readonly number[], epoch: number): Promise<B | undefined>;
+  /**
+   * Completes a batch with the weights of the update that it is for, before its losses, as where a model learns from what it
+   * says itself. May read from the GPU, and must be a function of batch and weights alone. Absent: the batch is complete.
+   */
+  prepare?(batch: B, mode: Pick<Mode, "activations">): Promise<B>;
   /** Items in a batch, fewer than were asked for where some cannot be read; absent where all always can. */
   size?(batch: B): number;
   /** Seconds of speech in a batch, or sentences, for StepReport.amount; absent: 0. */
@@ -35,8 +40,16 @@ export interface Task<B> {
   losses(batch: B, mode: Mode): Losses;
   /** Figures of the dev set; absent or undefined where there is none. Throws a TooFewError where too little of it can be read. */
   evaluate?(signal?: AbortSignal): Promise<DevResult | undefined>;
-  /** Writes the model as model.safetensors, and what belongs to it, into a folder that exists; not the optimiser's state. */
-  save(folder: string): Promise<void>;
+  /** Writes the model as model.safetensors, and what belongs to it, into a folder that exists; not the optimiser's state. `at`: absent within the training. */
+  save(folder: string, at?: SavePoint): Promise<void>;
+}
+
+/** The end of an epoch at which a model is saved as the best. */
+export interface SavePoint {
+  /** Number of the epoch, from 1. */
+  readonly epoch: number;
+  /** Its figures of the dev set; absent where there is none. */
+  readonly dev?: DevResult;
 }
 
 /** Most of an epoch, or of the dev set, that a run does without. */

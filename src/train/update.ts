@@ -68,8 +68,10 @@ export async function update<B>(
   let names: readonly string[] = [];
   try {
     if (batches.length === 0) exchange?.begin();
-    for (const [i, batch] of batches.entries()) {
+    for (const [i, loaded] of batches.entries()) {
       const position = share?.positions[i] ?? i;
+      const { activations } = mode(position);
+      const batch = (await task.prepare?.(loaded, { activations })) ?? loaded;
       const last = i === batches.length - 1;
       if (last) exchange?.begin();
       const options = { lossScale: weight * lossScale, position, exchange: last ? exchange : undefined };

@@ -1,6 +1,7 @@
 /** Whether a kernel of one's own stays inside of its buffers. */
 import type { Device } from "../gpu/device.ts";
 import type { Bound } from "../gpu/kernel.ts";
+import { stripComments } from "../gpu/wgsl.ts";
 import { relativeL2 } from "../records/float64.ts";
 import { sizeOf } from "../tensor/shape.ts";
 import { bytesOf, decode, destroyBuffer, exactBuffer, filled, TOLERANCE } from "./buffers.ts";
@@ -14,7 +15,10 @@ const [BEHIND, BEHIND_TOO] = [0x7fc0beef, 0x3f9d70a4];
 /** Larger ones are not copied for that check. */
 const MOST_GUARDED = 2 ** 29;
 
-/** Runs it with something behind each buffer. Throws where it writes there, or where its results depend on what stands there. */
+/**
+ * Runs it with something behind each buffer. Throws where it writes there, or where its results depend on what stands there.
+ * Returns why that cannot be checked, where it cannot.
+ */
 export async function checkBounds(
   device: Device,
   { json }: OwnKernel,
@@ -22,19 +26,21 @@ export async function checkBounds(
   { text }: Call,
   buffers: readonly Buffer[],
   run: (bound: Readonly<Record<string, Bound>>) => void,
-): Promise<void> {
+): Promise<string | undefined> {
   // Of a kernel that goes by arrayLength() the guards would be data.
-  if (/\barrayLength\b/.test(text) || buffers.reduce((sum, { bytes }) => sum + bytes, 0) > MOST_GUARDED)
-    return;
+  if (/\barrayLength\b/.test(stripComments(text))) return "goes by arrayLength()";
+  const whole = buffers.reduce((sum, { bytes }) => sum + bytes, 0);
+  if (whole > MOST_GUARDED)
+    return `takes ${Math.ceil(whole / 2 ** 20)} MiB of buffers, more than ${MOST_GUARDED / 2 ** 20}`;
   const padded = (bytes: number) => Math.ceil(bytes / 16) * 16;
   const attempt = async (behind: (name: string) => number): Promise<Map<string, Float64Array>> => {
     const bound: Record<string, Bound> = {};
     try {
       for (const buffer of buffers) {
-        const whole = padded(buffer.bytes) + GUARD;
-        const on = exactBuffer(device, buffer.name, whole);
-        bound[buffer.name] = { device, buffer: on, dtype: buffer.dtype, bytes: whole };
-        const bytes = filled(whole, behind(buffer.name));
+        const size = padded(buffer.bytes) + GUARD;
+        const on = exactBuffer(device, buffer.name, size);
+        bound[buffer.name] = { device, buffer: on, dtype: buffer.dtype, bytes: size };
+        const bytes = filled(size, behind(buffer.name));
         bytes.set(initialBytes(buffer).subarray(0, sizeOf(buffer.shape) * bytesOf(buffer.dtype)));
         device.recorder.upload(on, bytes);
       }
@@ -66,7 +72,7 @@ export async function checkBounds(
       // Kernels with atomics may add up in another order.
       return a && b && !(relativeL2(b, a) <= TOLERANCE[dtype]);
     });
-  if (!differs(await attempt(() => BEHIND_TOO))) return;
+  if (!differs(await attempt(() => BEHIND_TOO))) return undefined;
   for (const { name } of buffers) {
     const changed = differs(await attempt((each) => (each === name ? BEHIND_TOO : BEHIND)));
     if (!changed) continue;
@@ -74,4 +80,5 @@ export async function checkBounds(
       `Cannot trust ${source.path}: it reads past the end of ${name}, and ${changed.name} depends on what stands there (${json})`,
     );
   }
+  return undefined;
 }

@@ -36,8 +36,8 @@ export interface Candidate {
   readonly dispatches: readonly string[];
   /** Expanded WGSL of all that it dispatches, by kernel, entry point and flags. */
   readonly texts: ReadonlyMap<string, string>;
-  /** Holds it to float64. Throws where it cannot be run, or does what it must not. */
-  check(phase: (text: string) => void): Promise<Finding[]>;
+  /** Holds it to float64; `note` is told what was not checked. Throws where it cannot be run, or does what it must not. */
+  check(phase: (text: string) => void, note: (line: string) => void): Promise<Finding[]>;
   /** Records the copies after which it may run, outside of what is timed; undefined where none are needed. */
   readonly reset?: () => void;
   /** Records it once. */

@@ -180,8 +180,6 @@ async function ownSubject(host: Host, order: Order, cache: Map<string, unknown>)
   const notes: string[] = [];
   if (spec.reference === undefined && other)
     notes.push(`${json} has no reference: ${other.path} is taken as right, in f32`);
-  if (/\barrayLength\b/.test(stripComments(source.text)))
-    notes.push(`${operand} goes by arrayLength(): its bounds are not checked`);
   return { kernel: operand, files: await filesOf(host, order), notes, bouts };
 }
 

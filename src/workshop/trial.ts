@@ -74,13 +74,14 @@ export interface Watch {
 /** Runs a subject. `runs` 0: only checks. */
 export async function runTrial(subject: Subject, runs: number, watch: Watch): Promise<KernelReport> {
   const devices = new Devices();
+  const notes = new Set(subject.notes);
   try {
     const bouts: BoutReport[] = [];
     let described:
       | { identity: ReturnType<typeof identify>; device: Device; peaks: Peaks | undefined }
       | undefined;
     for (const bout of subject.bouts) {
-      const report = await runBout(bout, runs, devices, watch, async (device) => {
+      const report = await runBout(bout, runs, devices, watch, notes, async (device) => {
         described ??= {
           identity: identify(device),
           device,
@@ -97,7 +98,7 @@ export async function runTrial(subject: Subject, runs: number, watch: Watch): Pr
       clock: described?.device.info.timestamps ? "gpu" : "wall",
       flush: described ? flushBytes(described.device) : 0,
       peaks: described?.peaks !== undefined,
-      ...{ notes: subject.notes, bouts },
+      ...{ notes: [...notes], bouts },
     };
   } finally {
     devices.dispose();
@@ -152,6 +153,7 @@ async function runBout(
   runs: number,
   devices: Devices,
   watch: Watch,
+  notes: Set<string>,
   describe: (device: Device) => Promise<Peaks | undefined>,
 ): Promise<BoutReport> {
   const entries: Entry[] = makers.map((maker) => ({ maker, findings: [] }));
@@ -164,7 +166,10 @@ async function runBout(
       const device = await devices.of(maker);
       peaks = await describe(device);
       entry.candidate = await maker.make(device);
-      entry.findings = await entry.candidate.check((what) => watch.phase(`${title}: ${what}`));
+      entry.findings = await entry.candidate.check(
+        (what) => watch.phase(`${title}: ${what}`),
+        (line) => notes.add(line),
+      );
     } catch (error) {
       // What the GPU found out later explains more than what followed from it.
       const device = await devices.of(maker).catch(() => undefined);

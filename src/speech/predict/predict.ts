@@ -2,7 +2,7 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { receptiveField } from "../../models/hubert.ts";
-import type { SpeechModel } from "../system/folder.ts";
+import type { ModelFolder, SpeechModel } from "../system/folder.ts";
 import {
   openRecognizer,
   type Recognition,
@@ -17,6 +17,8 @@ import { type RecognizerSource, recogniseWindow } from "./window.ts";
 export interface PredictOptions
   extends Pick<RecognizerOptions, "dtype" | "activations">,
     Pick<RecognizeOptions, "beam" | "batch"> {
+  /** A second model, whose CTC head writes the words. */
+  readonly words?: ModelFolder;
   /** Opens a device: once the first recording is read, since bad input needs no GPU, and again after the GPU has failed. */
   readonly openDevice: () => Promise<Device>;
   /** Called before the model runs for the first time. */
@@ -51,16 +53,19 @@ export async function predict(
   found: readonly FoundRecording[],
   options: PredictOptions,
 ): Promise<Prediction> {
-  const { openDevice, dtype, activations, beam, batch, onOpen, onResult, onError, onNote, onProgress } =
-    options;
-  const source = new LazyRecognizer(host, model, openDevice, { dtype, activations });
+  const { openDevice, dtype, activations, words, beam, batch } = options;
+  const { onOpen, onResult, onError, onNote, onProgress } = options;
+  const source = new LazyRecognizer(host, model, openDevice, { dtype, activations, words });
+  const minSamples = Math.max(
+    ...[model, words].map((each) => (each?.hubert ? receptiveField(each.hubert) : 1)),
+  );
   let [reported, seconds] = [0, 0];
   const fail = (index: number, error: Error) => {
     reported++;
     onError(index, error);
   };
   try {
-    for await (const window of readWindows(host, found, receptiveField(model.hubert), fail)) {
+    for await (const window of readWindows(host, found, minSamples, fail)) {
       for (const { path, audio } of window) for (const line of audio.notes) onNote?.(path, line);
       const first = source.adapter === undefined;
       await source.open();
@@ -90,17 +95,19 @@ export async function predict(
   }
 }
 
+type LazyOptions = Pick<PredictOptions, "dtype" | "activations" | "words">;
+
 /** A recogniser that is opened on first use, and again after close(). */
 class LazyRecognizer implements RecognizerSource {
   adapter: string | undefined;
   readonly #host: Host;
   readonly #model: SpeechModel;
   readonly #openDevice: () => Promise<Device>;
-  readonly #options: RecognizerOptions;
+  readonly #options: LazyOptions;
   #device: Device | undefined;
   #recognizer: Recognizer | undefined;
 
-  constructor(host: Host, model: SpeechModel, openDevice: () => Promise<Device>, options: RecognizerOptions) {
+  constructor(host: Host, model: SpeechModel, openDevice: () => Promise<Device>, options: LazyOptions) {
     this.#host = host;
     this.#model = model;
     this.#openDevice = openDevice;
@@ -111,9 +118,18 @@ class LazyRecognizer implements RecognizerSource {
     if (this.#recognizer) return this.#recognizer;
     this.#device = await this.#openDevice();
     // openRecognizer() closes the weights: the next one opens the folder again.
-    const model = this.adapter === undefined ? this.#model : this.#model.path;
+    const first = this.adapter === undefined;
+    const { words } = this.#options;
     this.adapter = this.#device.info.name;
-    this.#recognizer = await openRecognizer(this.#host, this.#device, model, this.#options);
+    this.#recognizer = await openRecognizer(
+      this.#host,
+      this.#device,
+      first ? this.#model : this.#model.path,
+      {
+        ...this.#options,
+        words: first ? words : words?.path,
+      },
+    );
     return this.#recognizer;
   }
 

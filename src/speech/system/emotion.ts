@@ -89,6 +89,8 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
 export interface EncodedSpeech extends HubertOutput {
   /** (B, T, V), f32; present where the system has a CTC head. */
   readonly ctcLogits?: Tensor;
+  /** (B, hidden), f32: what the classifier of a published model reads, in place of the frames. */
+  readonly pooled?: Tensor;
 }
 
 /** HuBERT with a CTC head, BERT and a fusion head or a classifier: the layers of any system, see EmotionConfig. */

@@ -4,18 +4,24 @@
  * - a whole system: `config.json` with `hubert`, `bert`, `cmgi` (see emotion.ts), `model.safetensors`, `vocab.json` for CTC,
  *   `vocab.txt` or `tokenizer.json` for BERT (in `bert/` or beside the rest), and `preprocessor_config.json` or
  *   `processor_config.json`; or
- * - a `HubertForCTC` or `Wav2Vec2ForCTC` as published on Hugging Face, which recognises words alone.
+ * - a `HubertForCTC` or `Wav2Vec2ForCTC` as published on Hugging Face, which recognises words alone; or
+ * - a `HubertForSequenceClassification` or `Wav2Vec2ForSequenceClassification`, which names one of its labels.
  */
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
 import { mismatch } from "../../io/schema.ts";
-import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
+import { openCheckpoint } from "../../io/checkpoint.ts";
+import type { Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
 import { checkSubwords, type HubertConfig, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
 import { type EmotionConfig, emotionConfig } from "./emotion.ts";
 import { architectureOf, familyOf, has, modelTypeOf } from "../../models/family.ts";
 import { openFeatureExtractor } from "../../models/feature_extractor.ts";
+import {
+  type SequenceClassificationConfig,
+  sequenceClassificationConfig,
+} from "../../models/sequence_classification.ts";
 
 /** An open model folder. */
 export interface ModelFolder {
@@ -25,12 +31,16 @@ export interface ModelFolder {
   readonly hubert?: HubertConfig;
   /** The whole system; absent for a plain CTC model. */
   readonly emotion?: EmotionConfig;
+  /** A published classifier of recordings. */
+  readonly classifier?: SequenceClassificationConfig;
   /** Of the CTC head; absent where no words are recognised. */
   readonly vocabulary?: CtcVocabulary;
   /** Of BERT; absent where no words are read. */
   readonly tokenizer?: BertTokenizer;
   /** Whether each utterance is brought to zero mean and unit variance. */
   readonly normalize: boolean;
+  /** The class, as "HubertForCTC", where config.json says it. */
+  readonly architecture?: string;
   /** Irregularities of the files, for the user to know. */
   readonly notes: readonly string[];
   /** The open weights; whoever opened the folder closes them. */
@@ -46,6 +56,14 @@ export function requireSpeechEncoder(model: ModelFolder): asserts model is Speec
     throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
 }
 
+/** Throws where the model reads words that it does not recognise, so that they must be given. */
+export function requireOwnWords({ path, emotion }: ModelFolder): void {
+  if (emotion && emotion.modalities !== "acoustic" && !emotion.asr)
+    throw new Error(
+      `Cannot recognise with ${path}: it reads the true words and recognises none; evaluate tests it on a corpus, whose words are known`,
+    );
+}
+
 /** Opens a model folder. Throws one line that names the file at fault; the caller closes `weights`. */
 export async function openModelFolder(host: Host, path: string): Promise<ModelFolder> {
   if ((await host.kind(path)) !== "directory") throw new Error(`Cannot open model ${path}: it is no folder`);
@@ -53,26 +71,43 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   const json = await readJson(host, configPath);
   if (has(json, "hubert") || has(json, "bert")) {
     const parts = await openSystem(host, path, json, configPath);
-    return { ...parts, weights: await openSafetensors(host, path) };
+    const weights = await openCheckpoint(host, path);
+    return { ...parts, notes: [...parts.notes, ...droppedNotes(path, weights)], weights };
   }
   if (modelTypeOf(json) === "bert")
     throw new Error(
       `Cannot recognise with ${path}: it is a ${architectureOf(json) ?? "BERT model"}, which takes text, not speech; train --bert ${path} can start from it`,
     );
   familyOf(json, configPath, ["hubert", "wav2vec2"]);
-  const weights = await openSafetensors(host, path).catch((error) => {
+  const weights = await openCheckpoint(host, path).catch((error) => {
     // Missing weights of a model that could not be used anyway are not the error to report.
-    if (!/ForCTC$/.test(architectureOf(json) ?? "ForCTC")) requireCtcHead(path, json, undefined);
+    if (!/For(CTC|SequenceClassification)$/.test(architectureOf(json) ?? "ForCTC"))
+      throw headless(path, json);
     throw error;
   });
   try {
-    requireCtcHead(path, json, weights.tensors);
-    return { ...(await openCtc(host, path, json, configPath)), weights };
+    const open = classifies(json, weights.tensors) ? openClassifier : openCtc;
+    const parts = await open(host, path, json, configPath, weights.tensors);
+    return { ...parts, notes: [...parts.notes, ...droppedNotes(path, weights)], weights };
   } catch (error) {
     await weights.close();
     throw error;
   }
 }
+
+/** What a PyTorch checkpoint holds besides tensors. */
+const droppedNotes = (path: string, { dropped = [] }: Safetensors): string[] =>
+  dropped.length > 0 ? [`${path} holds besides its tensors, unused: ${dropped.slice(0, 5).join("; ")}`] : [];
+
+/** Whether the model has a classifier of recordings. */
+function classifies(json: Json, tensors: Safetensors["tensors"]): boolean {
+  const architecture = architectureOf(json);
+  if (architecture !== undefined) return /ForSequenceClassification$/.test(architecture);
+  return HEAD.every((key) => tensors.has(key)) && !tensors.has("lm_head.weight");
+}
+
+/** Weights of a classifier of recordings. */
+const HEAD: readonly string[] = ["projector.weight", "classifier.weight"];
 
 type Json = Readonly<Record<string, unknown>>;
 type Parts = Omit<ModelFolder, "weights">;
@@ -87,8 +122,6 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
       `the number of labels, ${emotion.labels.length}`,
     );
   const readsWords = emotion.modalities !== "acoustic";
-  if (emotion.hubert && readsWords && !emotion.asr)
-    throw mismatch(source, "asr", emotion.asr, "true: a system that reads words must recognise them first");
   const vocab = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
   const vocabulary =
     vocab && emotion.hubert ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, vocab) : vocab;
@@ -106,7 +139,14 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
   };
 }
 
-async function openCtc(host: Host, path: string, json: Json, source: string): Promise<Parts> {
+async function openCtc(
+  host: Host,
+  path: string,
+  json: Json,
+  source: string,
+  tensors: Safetensors["tensors"],
+): Promise<Parts> {
+  if (!tensors.has("lm_head.weight")) throw headless(path, json);
   const hubert = hubertConfig(json, source);
   const vocab = await openCtcVocabulary(host, path);
   const vocabulary = vocabularyOfHead(json, source, vocab);
@@ -119,26 +159,45 @@ async function openCtc(host: Host, path: string, json: Json, source: string): Pr
     hubert,
     vocabulary,
     normalize,
+    architecture: architectureOf(json),
     notes: [...(note ? [note] : []), ...(rest > 0 ? [padded] : [])],
   };
 }
 
-/** Throws for a model without a CTC head; the message says what it is, and what it can be used for. */
-function requireCtcHead(
+async function openClassifier(
+  host: Host,
   path: string,
-  json: Readonly<Record<string, unknown>>,
-  tensors: Safetensors["tensors"] | undefined,
-): void {
-  if (tensors?.has("lm_head.weight")) return;
-  const architecture = architectureOf(json);
-  const classifies =
-    /ForSequenceClassification$/.test(architecture ?? "") || tensors?.has("classifier.weight");
-  const start = `train --hubert ${path} can start from its encoder`;
-  if (classifies)
+  json: Json,
+  source: string,
+  tensors: Safetensors["tensors"],
+): Promise<Parts> {
+  const hubert = hubertConfig(json, source);
+  const classifier = sequenceClassificationConfig(json, source);
+  const { labels, weightedLayerSum, lastIsNormed } = classifier;
+  const missing = HEAD.find((key) => !tensors.has(key));
+  if (missing !== undefined)
     throw new Error(
-      `Cannot recognise with ${path}: it is a ${architecture ?? "classifier"}, which this version does not run; ${start}`,
+      `Cannot recognise with ${path}: it is a ${architectureOf(json)} without ${missing}, so its classifier is not that of transformers; train --hubert ${path} can start from its encoder`,
     );
-  throw new Error(
-    `Cannot recognise with ${path}: it is ${architecture ? `a ${architecture}` : "a plain encoder"} without a CTC head, which writes no words; ${start}`,
+  const outputs = tensors.get("classifier.weight")?.shape[0];
+  if (outputs !== undefined && outputs !== labels.length)
+    throw mismatch(source, "id2label", json.id2label, `${outputs} names, as the classifier has outputs`);
+  const { normalize, note } = await openFeatureExtractor(host, path);
+  // Newer versions of transformers compute otherwise what older ones trained.
+  const older = `an older transformers saved ${path}: the last of its weighted layers is taken behind the final norm, as there; version 5 takes it before`;
+  const differs =
+    weightedLayerSum && hubert.stableLayerNorm && lastIsNormed && !has(json, "tie_last_hidden_states");
+  return {
+    ...{ path, hubert, classifier, normalize },
+    architecture: architectureOf(json),
+    notes: [...(note ? [note] : []), ...(differs ? [older] : [])],
+  };
+}
+
+/** The error for a model without a head that is of use here; it says what the model is, and what it can be used for. */
+function headless(path: string, json: Json): Error {
+  const architecture = architectureOf(json);
+  return new Error(
+    `Cannot recognise with ${path}: it is ${architecture ? `a ${architecture}` : "a plain encoder"} without a CTC head or a classifier, which names neither words nor emotions; train --hubert ${path} can start from its encoder`,
   );
 }

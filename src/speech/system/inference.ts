@@ -18,7 +18,7 @@ import { Tensor } from "../../tensor/tensor.ts";
 import type { EmotionConfig, EmotionRecognizer, EncodedSpeech } from "./emotion.ts";
 import { tokenizeWords } from "./words.ts";
 
-/** The layers of a system: an EmotionRecognizer, or a HubertForCTC, which has no classify(). */
+/** The layers of a system: an EmotionRecognizer, a classifier of recordings, or a HubertForCTC, which has no classify(). */
 export interface SystemLayers {
   readonly device: Device;
   readonly config: Pick<EmotionConfig, "hubert" | "bert"> & Partial<Pick<EmotionConfig, "labels">>;
@@ -57,7 +57,7 @@ export function padSpeech(
 export interface InferenceInput {
   /** Left out for a system without a speech encoder. */
   readonly speech?: PaddedSpeech;
-  /** The reference transcripts, for a system that reads words and recognises none. */
+  /** The words to read, as the true ones. Left out: those that the system recognises. */
   readonly words?: BertInput;
 }
 
@@ -108,7 +108,7 @@ export class Inference {
     const owned = Object.values(encoded ?? {}).filter((value) => value instanceof Tensor);
     try {
       const transcripts = encoded && (await this.#decode(encoded, options));
-      const words = (transcripts && (await this.#read(transcripts))) ?? given;
+      const words = given ?? (transcripts && (await this.#read(transcripts)));
       const classified = scope(device, () => this.#classify(encoded, words, options));
       owned.push(...Object.values(classified).filter((value) => value !== undefined));
       const { probabilities, acoustic, text, emotion } = classified;
@@ -128,14 +128,31 @@ export class Inference {
     }
   }
 
+  /**
+   * The words that the system recognises in recordings, by greedy decoding, as input of BERT; undefined where it recognises or
+   * reads none.
+   */
+  async recognisedWords(
+    speech: PaddedSpeech,
+    options: Pick<InferenceOptions, "activations"> = {},
+  ): Promise<BertInput | undefined> {
+    const encoded = scope(this.#layers.device, () => this.#encode(speech, options));
+    try {
+      const transcripts = await this.#decode(encoded, options);
+      return transcripts && (await this.#read(transcripts));
+    } finally {
+      for (const value of Object.values(encoded)) if (value instanceof Tensor) value.release();
+    }
+  }
+
   #encode({ audio, samples, lengths }: PaddedSpeech, { observe, activations, losses }: InferenceOptions) {
     const layers = this.#layers;
     const input = Tensor.from(layers.device, audio, [audio.length / samples, samples]);
     observe?.("input_values", input);
     const speech = layers.encodeSpeech({ audio: input, lengths }, { observe, activations });
-    const { hidden, mask, frames, ctcLogits } = speech;
+    const { hidden, mask, frames, ctcLogits, pooled } = speech;
     const logProbs = layers.device.at({ part: "CTC head" }, () => ctcLogits && logSoftmax(ctcLogits));
-    return { hidden, mask, frames, logProbs, ctc: losses?.ctc(speech) };
+    return { hidden, mask, frames, pooled, logProbs, ctc: losses?.ctc(speech) };
   }
 
   async #decode(

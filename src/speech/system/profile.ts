@@ -2,12 +2,17 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
-import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
+import { openCheckpoint } from "../../io/checkpoint.ts";
+import type { Safetensors } from "../../io/safetensors.ts";
 import { BertModel } from "../../models/bert.ts";
 import { bertConfig, hubertConfig } from "../../models/config.ts";
 import { architectureOf, familyOf, has } from "../../models/family.ts";
 import { HubertForCTC, HubertModel, receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
+import {
+  HubertForSequenceClassification,
+  sequenceClassificationConfig,
+} from "../../models/sequence_classification.ts";
 import { draw } from "../../nn/init.ts";
 import type { Mode } from "../../nn/mode.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
@@ -46,9 +51,9 @@ export async function forwardWorkload(
   const { openDevice, samples, tokens, dtype, activations, onNote } = options;
   const path = `${folder}/config.json`;
   const json = await readJson(host, path);
-  const file = await openSafetensors(host, folder);
+  const file = await openCheckpoint(host, folder);
   const architecture = architectureOf(json);
-  if (/For(?!CTC)/.test(architecture ?? ""))
+  if (/For(?!CTC|SequenceClassification)/.test(architecture ?? "") || /^Bert.*For/.test(architecture ?? ""))
     onNote?.(`${folder} is a ${architecture}; its encoder alone runs`);
   const device = await openDevice();
   const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype });
@@ -125,8 +130,11 @@ function build(
     return () => void bert.forward(read(settings.maxPositions, settings.vocabSize), mode);
   }
   const settings = hubertConfig(json, source);
+  const classifies = file.tensors.has("projector.weight") && file.tensors.has("classifier.weight");
   const model = file.tensors.has("lm_head.weight")
     ? new HubertForCTC(root, settings)
-    : new HubertModel(root.at(settings.prefix), settings);
+    : classifies
+      ? new HubertForSequenceClassification(root, settings, sequenceClassificationConfig(json, source))
+      : new HubertModel(root.at(settings.prefix), settings);
   return () => void model.forward(audio(), mode);
 }

@@ -8,10 +8,16 @@ import { Weights } from "../../nn/weights.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
 import type { HubertConfig } from "../../models/config.ts";
 import { EmotionRecognizer } from "./emotion.ts";
-import { type SpeechModel, type ModelFolder, openModelFolder, requireSpeechEncoder } from "./folder.ts";
+import { type SpeechModel, type ModelFolder, openModelFolder } from "./folder.ts";
+import { requireOwnWords, requireSpeechEncoder } from "./folder.ts";
 import { checkLength, HubertForCTC } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
+import {
+  HubertForSequenceClassification,
+  type SequenceClassificationConfig,
+} from "../../models/sequence_classification.ts";
 import { Inference, padSpeech, type SystemLayers } from "./inference.ts";
+import { tokenizeWords } from "./words.ts";
 
 /** What was recognised in a recording. */
 export interface Recognition {
@@ -41,6 +47,8 @@ export interface RecognizerOptions {
    * a value goes beyond 65504, recognising throws. Default f32.
    */
   readonly activations?: "f32" | "f16";
+  /** A model whose CTC head writes the words, where the first writes none: its folder, or open. */
+  readonly words?: string | ModelFolder;
   /** Told how many bytes of the weights are loaded. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -49,6 +57,8 @@ export interface RecognizerOptions {
 export interface RecognizeOptions {
   /** Width of the prefix beam search. Left out: greedy decoding. */
   readonly beam?: number;
+  /** The true words of each recording, to be read in place of those that are recognised; needed where none are. */
+  readonly words?: readonly string[];
   /** Most recordings in a batch. Default 8. */
   readonly batch?: number;
   /** Told of every intermediate tensor of every batch, see Mode, and of `input_values` and `probabilities`. */
@@ -59,20 +69,48 @@ export interface RecognizeOptions {
   readonly onProgress?: (done: number) => void;
 }
 
-/** Loads a model folder, given by its path or open; closes its weights. Throws one line that names what is missing or wrong. */
+/**
+ * Loads a model folder, given by its path or open, and with `words` a second one; closes their weights. Throws one line that names
+ * what is missing or wrong.
+ */
 export async function openRecognizer(
   host: Host,
   device: Device,
   folder: string | ModelFolder,
-  { dtype, activations, onProgress }: RecognizerOptions = {},
+  { words, ...options }: RecognizerOptions = {},
 ): Promise<Recognizer> {
-  const model = typeof folder === "string" ? await openModelFolder(host, folder) : folder;
+  const model = await opened(host, folder);
+  if (words === undefined) return await load(device, model, options);
+  let [other, writer]: [ModelFolder?, Recognizer?] = [];
+  try {
+    other = await opened(host, words);
+    writer = await load(device, joinedWords(model, other), options);
+    return await load(device, model, options, writer);
+  } catch (error) {
+    writer?.dispose();
+    throw error;
+  } finally {
+    await model.weights.close();
+    await other?.weights.close();
+  }
+}
+
+const opened = async (host: Host, folder: string | ModelFolder): Promise<ModelFolder> =>
+  typeof folder === "string" ? await openModelFolder(host, folder) : folder;
+
+/** Builds and fills the layers of an open folder; closes its weights. */
+async function load(
+  device: Device,
+  model: ModelFolder,
+  { dtype, activations, onProgress }: RecognizerOptions,
+  words?: Recognizer,
+): Promise<Recognizer> {
   let weights: Weights | undefined;
   try {
     requireSpeechEncoder(model);
     activationsOf(device, { activations });
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
-    const recognizer = new Recognizer(weights, model, activations);
+    const recognizer = new Recognizer(weights, model, activations, words);
     await weights.initialize(onProgress);
     return recognizer;
   } catch (error) {
@@ -92,34 +130,61 @@ export class Recognizer {
   readonly #weights: Weights;
   readonly #inference: Inference;
   readonly #activations: RecognizerOptions["activations"];
+  readonly #words: Recognizer | undefined;
 
-  /** Builds the layers; the caller initialises the weights. */
-  constructor(weights: Weights, model: SpeechModel, activations?: RecognizerOptions["activations"]) {
+  /** Builds the layers; the caller initialises the weights. `words` writes the words; it goes with this. */
+  constructor(
+    weights: Weights,
+    model: SpeechModel,
+    activations?: RecognizerOptions["activations"],
+    words?: Recognizer,
+  ) {
     this.model = model;
+    this.#words = words;
     this.#activations = activations;
     this.device = weights.device;
     this.#weights = weights;
-    const layers = model.emotion
-      ? new EmotionRecognizer(weights.root, model.emotion)
-      : ctcLayers(weights, model.hubert);
-    this.#inference = new Inference(layers, model);
+    this.#inference = new Inference(layersOf(weights, model), model);
   }
 
   /** Seconds of the longest recording whose tensors the adapter can bind. */
   get longest(): number {
     // Measured on an hour, of which the frames lost at the end are a negligible part.
     const perSecond = largestBytes(this.model.hubert, 3600 * SAMPLE_RATE) / 3600;
-    return Math.floor((10 * bindableBytes(this.device)) / perSecond) / 10;
+    const own = Math.floor((10 * bindableBytes(this.device)) / perSecond) / 10;
+    return Math.min(own, this.#words?.longest ?? own);
   }
 
   /**
    * Recognises recordings, each mono at 16 kHz and not normalised; the results are in the same order. Throws a RangeError
-   * that names the first recording that is too short, too long or not finite.
+   * that names the first recording that is too short, too long or not finite, and an Error where words that the model reads are
+   * neither recognised nor given.
    */
-  async recognize(
+  async recognize(audios: readonly Float32Array[], options: RecognizeOptions = {}): Promise<Recognition[]> {
+    if (!this.#words) return await this.#recognize(audios, options);
+    const quiet = { ...options, words: undefined, observe: undefined, onProgress: undefined };
+    const written = await this.#words.recognize(audios, quiet);
+    const words =
+      options.words ??
+      (this.model.tokenizer ? written.map(({ transcript }) => transcript?.text ?? "") : undefined);
+    const found = await this.#recognize(audios, { ...options, words });
+    return found.map((own, i) => {
+      const { transcript } = written[i];
+      return transcript ? { ...own, transcript } : own;
+    });
+  }
+
+  async #recognize(
     audios: readonly Float32Array[],
-    { beam, batch = 8, observe, skipSilence = true, onProgress }: RecognizeOptions = {},
+    { beam, words, batch = 8, observe, skipSilence = true, onProgress }: RecognizeOptions,
   ): Promise<Recognition[]> {
+    if (words === undefined) requireOwnWords(this.model);
+    else if (words.length !== audios.length)
+      throw new RangeError(
+        `Cannot recognise: there are words of ${words.length} recordings, expected ${audios.length}`,
+      );
+    else if (!this.model.tokenizer)
+      throw new Error(`Cannot recognise with ${this.model.path}: words are given, but it reads none`);
     for (const [i, audio] of audios.entries()) {
       const what = audios.length > 1 ? `recording ${i}` : undefined;
       this.check(audio.length, what);
@@ -138,7 +203,7 @@ export class Recognizer {
       const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
-        { beam, observe },
+        { beam, observe, words: words && indices.map((i) => words[i]) },
       );
       for (const [k, i] of indices.entries())
         results[i] = silent[i] ? { ...results[i], ...found[k] } : found[k];
@@ -156,11 +221,12 @@ export class Recognizer {
       throw new RangeError(
         `Cannot use ${what ? `${what}, ` : ""}${seconds} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
       );
+    this.#words?.check(samples, what);
   }
 
   async #batch(
     audios: readonly Float32Array[],
-    { beam, observe }: Pick<RecognizeOptions, "beam" | "observe">,
+    { beam, observe, words }: Pick<RecognizeOptions, "beam" | "observe" | "words">,
   ): Promise<Recognition[]> {
     const speech = padSpeech(audios.map((audio) => (this.model.normalize ? normalize(audio) : audio)));
     const padded = speech.lengths.some((n) => n < speech.samples);
@@ -168,8 +234,11 @@ export class Recognizer {
       throw new Error(
         "Cannot use recordings of several lengths at once: this model's group norm sees padding",
       );
+    const { tokenizer, emotion } = this.model;
+    const given =
+      words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.bert?.maxPositions ?? 512));
     const { transcripts, probabilities, gates } = await this.#inference.run(
-      { speech: padded ? speech : { ...speech, lengths: undefined } },
+      { speech: padded ? speech : { ...speech, lengths: undefined }, words: given },
       { beam, observe, activations: this.#activations },
     );
     return audios.map((audio, b) => ({
@@ -183,12 +252,29 @@ export class Recognizer {
   /** Frees the weights. */
   dispose(): void {
     this.#weights.dispose();
+    this.#words?.dispose();
   }
 
   /** As dispose(). */
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/**
+ * The speech encoder and the CTC head of `words`, to write the words for `model`. Throws where `model` writes words itself, and
+ * where `words` writes none.
+ */
+export function joinedWords(model: ModelFolder, words: ModelFolder): ModelFolder {
+  const cannot = `Cannot take the words of ${words.path} for ${model.path}`;
+  if (model.vocabulary) throw new Error(`${cannot}: that writes words itself`);
+  if (!words.vocabulary) throw new Error(`${cannot}: it has no CTC head, and writes none`);
+  return { ...words, emotion: undefined, classifier: undefined, tokenizer: undefined };
+}
+
+function layersOf(weights: Weights, { hubert, emotion, classifier }: SpeechModel): SystemLayers {
+  if (emotion) return new EmotionRecognizer(weights.root, emotion);
+  return classifier ? classifierLayers(weights, hubert, classifier) : ctcLayers(weights, hubert);
 }
 
 /** A plain CTC model as a system without an emotion. */
@@ -199,6 +285,26 @@ function ctcLayers({ device, root }: Weights, hubert: HubertConfig): SystemLayer
     encodeSpeech(input, mode) {
       const { logits, ...speech } = ctc.forward(input, mode);
       return { ...speech, ctcLogits: logits };
+    },
+  };
+}
+
+/** A published classifier as a system that recognises no words. */
+function classifierLayers(
+  { device, root }: Weights,
+  hubert: HubertConfig,
+  config: SequenceClassificationConfig,
+): SystemLayers {
+  const model = new HubertForSequenceClassification(root, hubert, config);
+  return {
+    ...{ device, config: { hubert, labels: config.labels } },
+    encodeSpeech: (input, mode) => model.encode(input, mode),
+    classify(speech, _words, mode) {
+      if (!speech?.pooled) throw new Error("Cannot classify: no speech was given");
+      const { pooled } = speech;
+      const logits = device.at({ part: "classifier" }, () => model.classify(pooled));
+      mode?.observe?.("logits", logits);
+      return { logits };
     },
   };
 }

@@ -10,9 +10,11 @@ import { Weights } from "../../nn/weights.ts";
 import { writeFiles } from "./assets.ts";
 import { saveWeights } from "../../train/checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
-import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
+import { systemOf } from "../recipes/systems.ts";
+import { balancedWeights, EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
 import { noteTruncation } from "./examples.ts";
 import { type StageModels, type StageInputs, stageInputs, openSources, systemJson } from "./stage_inputs.ts";
+import { CARD_FILE, modelCard } from "./model_card.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { LAUNCH_FILE, launchText } from "../../tune/pinned.ts";
 import { toJson } from "../../train/run_folder.ts";
@@ -103,17 +105,22 @@ function emotionTask(
   const json = systemJson(config, stage, { hubert, bert });
   const parsed = emotionConfig(json, "the recipe (model)");
   const files = {
-    ...assets.files,
+    ...(hubert ? assets.files : {}),
     ...Object.fromEntries(Object.entries(assets.bertFiles).map(([name, text]) => [`bert/${name}`, text])),
     "config.json": toJson(json),
     // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
-    "hubert/config.json": toJson({
-      ...hubert,
-      architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
-    }),
+    ...(hubert
+      ? {
+          "hubert/config.json": toJson({
+            ...hubert,
+            architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
+          }),
+        }
+      : {}),
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
     ...recordFiles(weights.device, record),
   };
+  const facts = { config, stage, record, parameters: sizeOf(weights) };
   return new EmotionTask({
     ...{ train, dev, batch: options.batch, seed: config.seed },
     system: new EmotionRecognizer(weights.root, parsed),
@@ -123,14 +130,17 @@ function emotionTask(
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
       maxTokens: parsed.bert?.maxPositions ?? 512,
+      audio: parsed.hubert !== undefined,
       minSamples: parsed.hubert && receptiveField(parsed.hubert),
     },
     alpha: parsed.alpha,
     ctcReduction: options.ctcReduction,
     labelSmoothing: options.labelSmoothing,
+    classWeights: options.classWeights === "balanced" ? balancedWeights(train) : undefined,
+    words: systemOf(config.system).words,
     augment: options.augment,
-    save: async (folder) => {
-      await writeFiles(host, folder, files);
+    save: async (folder, at) => {
+      await writeFiles(host, folder, { ...files, [CARD_FILE]: modelCard({ ...facts, at }) });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },
   });
@@ -142,6 +152,9 @@ const recordFiles = (device: Device, record: Provenance | undefined): Record<str
   ...(device.choices.list.length > 0 ? { [LAUNCH_FILE]: launchText(device) } : {}),
 });
 
+const sizeOf = ({ parameters }: Weights): number =>
+  parameters.reduce((sum, { value }) => sum + value.size, 0);
+
 /** Most sentences in the dev set of stage 0. */
 const DEV_SENTENCES = 512;
 
@@ -149,7 +162,7 @@ async function textTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { assets: { tokenizer, bertFiles }, bert = {} }: StageInputs,
+  { stage, assets: { tokenizer, bertFiles }, bert = {} }: StageInputs,
   { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
@@ -170,12 +183,13 @@ async function textTask(
     pad: tokenizer.padId,
     mask,
     special: new Set([...special.ids, tokenizer.padId, mask]),
-    save: async (folder) => {
+    save: async (folder, at) => {
       const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
       await writeFiles(host, folder, {
         ...bertFiles,
         "config.json": toJson(json),
         ...recordFiles(weights.device, record),
+        [CARD_FILE]: modelCard({ config, stage, record, parameters: sizeOf(weights), at }),
       });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },

@@ -2,6 +2,7 @@
 import type { Host } from "../../host/host.ts";
 import { beginningOf } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
+import type { Utterance } from "../corpora/corpus.ts";
 import type { StageNumber, TrainConfig } from "../recipes/config.ts";
 import { contentOf, split, type TrainData } from "./data.ts";
 import {
@@ -36,11 +37,11 @@ export async function runProvenance(
   { latest, signal }: { latest?: Latest; signal: AbortSignal },
 ): Promise<RunProvenance | undefined> {
   const initial = async (folder: string | undefined): Promise<InitialCheckpoint | undefined> =>
-    folder === undefined ? undefined : [nameOf(folder), await readProvenance(host, folder)];
+    folder === undefined ? undefined : [folderName(folder), await readProvenance(host, folder)];
   try {
     return {
       corpus: data && (await trainingCorpus(host, config, data, latest, signal)),
-      text: config.stages.includes(0) ? nameOf(config.data) : undefined,
+      text: config.stages.includes(0) ? folderName(config.data) : undefined,
       hubert: await initial(config.from.hubert),
       bert: await initial(config.from.bert),
     };
@@ -66,7 +67,7 @@ export async function addRecord(host: Host, folder: string, record: Provenance):
 }
 
 /** The last part of a path, or the last two where that is a generic name: "fold5/model". */
-function nameOf(folder: string): string {
+export function folderName(folder: string): string {
   const parts = folder.split(/[/\\]/).filter((part) => part !== "");
   return parts.slice(/^(model|stage\d.*)$/.test(parts.at(-1) ?? "") ? -2 : -1).join("/");
 }
@@ -80,17 +81,18 @@ async function trainingCorpus(
 ): Promise<TrainingCorpus> {
   const { system, preset, dev, seed } = config;
   const { fold, examined } = data;
+  const parts = split(config, data);
   const facts = {
-    name: nameOf(config.data),
+    name: folderName(config.data),
     identity: await corpusIdentity(examined.utterances),
     ...{ system, preset, heldOut: fold.name, dev, seed },
+    split: await splitHash({ ...parts, test: fold.test }),
   };
   // A checkpoint of a stage that trains on speech holds the digests already.
   const kept =
     latest && latest.state.stage > 0
       ? await readProvenance(host, latest.folder).catch(() => undefined)
       : undefined;
-  const parts = split(config, data);
   const trainedOn = await clipDigests(host, parts.train, signal);
   const selectedBy = await clipDigests(host, parts.dev, signal);
   const own = kept?.corpora[0];
@@ -99,6 +101,11 @@ async function trainingCorpus(
   refuseChanged(config.data, { ...own.trainedOn, ...own.selectedBy }, { ...trainedOn, ...selectedBy });
   return { ...own, ...facts };
 }
+
+/** A hash that is equal for equal splits: of the ids of each part, in their order. */
+export const splitHash = (
+  parts: Readonly<Record<"train" | "dev" | "test", readonly Utterance[]>>,
+): Promise<string> => hash([parts.train, parts.dev, parts.test].map((part) => part.map(({ id }) => id)));
 
 type Digests = Readonly<Record<string, string>>;
 

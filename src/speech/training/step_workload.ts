@@ -2,7 +2,7 @@
 import { readJson } from "../../io/config.ts";
 import type { Host } from "../../host/host.ts";
 import { SAMPLE_RATE } from "../../io/audio.ts";
-import { openSafetensors } from "../../io/safetensors.ts";
+import { openCheckpoint } from "../../io/checkpoint.ts";
 import { frameCount, receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { uniform } from "../../nn/random.ts";
@@ -63,7 +63,7 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
       `Cannot profile a step: ${samples} samples are too few for this speech encoder, at least ${receptiveField(hubert)} expected`,
     );
   const device = await openDevice();
-  const file = folder === undefined ? undefined : await openSafetensors(host, folder);
+  const file = folder === undefined ? undefined : await openCheckpoint(host, folder);
   const { precision = stage.precision, activations = stage.activations } = options;
   if (precision === "f16" && !device.info.f16)
     throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16`);
@@ -81,6 +81,7 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
     ...{ system: layers, parameters: weights.parameters, alpha: config.alpha, seed: recipe.seed },
     ...{ train: [], dev: [], batch: stage.batch, augment: stage.augment },
     ...{ ctcReduction: stage.ctcReduction, labelSmoothing: stage.labelSmoothing },
+    words: folder === undefined ? systemOf(name).words : undefined,
     reader: { host, maxTokens: bert?.maxPositions ?? tokens },
     save: async () => {},
   });

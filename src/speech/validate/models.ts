@@ -12,6 +12,11 @@ import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
 import { familyOf, has } from "../../models/family.ts";
 import { frameCount, HubertForCTC, type HubertInput, HubertModel } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
+import {
+  HubertForSequenceClassification,
+  type SequenceClassificationConfig,
+  sequenceClassificationConfig,
+} from "../../models/sequence_classification.ts";
 import { activationsOf, type Mode } from "../../nn/mode.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { cast } from "../../ops/convert.ts";
@@ -224,7 +229,9 @@ function builder(
   const kind = familyOf(json, path, ["hubert", "wav2vec2", "bert"]);
   return kind === "bert"
     ? bert(weights, bertConfig(json, path), keys)
-    : acoustic(weights, hubertConfig(json, path), keys.has("lm_head.weight"));
+    : keys.has("projector.weight")
+      ? speechClassifier(weights, hubertConfig(json, path), sequenceClassificationConfig(json, path))
+      : acoustic(weights, hubertConfig(json, path), keys.has("lm_head.weight"));
 }
 
 const ones = (like: Tensor) => full(like.device, like.shape, 1);
@@ -260,10 +267,7 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): RunBuil
     const cotangent = await cotangents(inputs, "last_hidden_state", device);
     return {
       leaves: { input_values: audio },
-      counts: {
-        output_lengths: frames,
-        feature_attention_mask: frames.flatMap((n) => Array.from({ length: T }, (_, t) => (t < n ? 1 : 0))),
-      },
+      counts: frameCounts(frames, T),
       forward: (mode) => {
         if (withHead && labels && !spec) {
           const { logits } = withHead.forward(input, mode);
@@ -278,6 +282,38 @@ function acoustic(weights: Weights, config: HubertConfig, ctc: boolean): RunBuil
         }
         const { hidden } = base.forward(input, mode);
         return cotangent ? weighted(mode, [hidden], [cotangent]) : { outputs: [], cotangents: [] };
+      },
+    };
+  };
+}
+
+/** Numbers of real frames, and the mask (B, T) of them. */
+const frameCounts = (frames: readonly number[], T: number) => ({
+  output_lengths: frames,
+  feature_attention_mask: frames.flatMap((n) => Array.from({ length: T }, (_, t) => (t < n ? 1 : 0))),
+});
+
+function speechClassifier(
+  weights: Weights,
+  hubert: HubertConfig,
+  config: SequenceClassificationConfig,
+): RunBuilder {
+  const model = new HubertForSequenceClassification(weights.root, hubert, config);
+  return async (inputs, _output, masked) => {
+    const { device } = weights;
+    const [B, samples] = inputs.shape("input_values");
+    const audio = Tensor.from(device, await inputs.read("input_values"), [B, samples]);
+    const lengths = (await inputs.rows("attention_mask")).map((row) => row.reduce((a, b) => a + b, 0));
+    const labels = await inputs.integers("labels");
+    const frames = lengths.map((n) => frameCount(hubert, masked ? n : samples));
+    return {
+      leaves: { input_values: audio },
+      counts: frameCounts(frames, frameCount(hubert, samples)),
+      forward: (mode) => {
+        const { logits } = model.forward({ audio, lengths: masked ? lengths : undefined }, mode);
+        const loss = crossEntropy(logits, labels);
+        mode.observe?.("loss", loss);
+        return { outputs: [loss], cotangents: [ones(loss)] };
       },
     };
   };

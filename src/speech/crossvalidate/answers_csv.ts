@@ -1,0 +1,60 @@
+/** Reads answers that answersCsv() has written. */
+import type { Host } from "../../host/host.ts";
+import { readUtf8 } from "../../io/encoding.ts";
+import { LABELS, type Utterance } from "../corpora/corpus.ts";
+import { argmax } from "../metrics/metrics.ts";
+import type { Answer } from "../evaluate/report.ts";
+
+type Labelled = Answer["utterance"];
+
+/**
+ * The answers in a CSV file of `evaluate --out`. `utterances` gives what the file lacks: speaker, dialogue, length. Throws
+ * one line where a row does not fit the corpus.
+ */
+export async function readAnswers(
+  host: Host,
+  path: string,
+  utterances: readonly Utterance[],
+): Promise<Answer[]> {
+  const byId = new Map(
+    utterances.filter((each): each is Labelled => each.label !== undefined).map((each) => [each.id, each]),
+  );
+  const [header, ...rows] = parseCsv(await readUtf8(host, path));
+  const columns = ["id", "label", "prediction", ...LABELS.map((label) => `p_${label}`)];
+  const missing = columns.find((name) => !header?.includes(name));
+  if (missing !== undefined) throw new SyntaxError(`Cannot use ${path}: it lacks the column ${missing}`);
+  const recognises = header.includes("hypothesis");
+  return rows.map((row, i) => {
+    const refuse = (why: string): never => {
+      throw new SyntaxError(`Cannot use ${path}: row ${i + 1} ${why}`);
+    };
+    if (row.length !== header.length) refuse(`has ${row.length} fields, expected ${header.length}`);
+    const field = (name: string) => row[header.indexOf(name)];
+    const utterance = byId.get(field("id")) ?? refuse(`names ${field("id")}, which the corpus lacks`);
+    if (utterance.label !== field("label"))
+      refuse(`says that ${utterance.id} is ${field("label")}, the corpus says ${utterance.label}`);
+    const probabilities = LABELS.map((label) => Number(field(`p_${label}`)));
+    if (probabilities.some((p) => !(p >= 0 && p <= 1)))
+      refuse(`has probabilities ${probabilities.join(", ")}, expected numbers from 0 to 1`);
+    if (LABELS[argmax(probabilities)] !== field("prediction"))
+      refuse(`predicts ${field("prediction")}, its probabilities say ${LABELS[argmax(probabilities)]}`);
+    return { utterance, probabilities, ...(recognises ? { hypothesis: field("hypothesis") } : {}) };
+  });
+}
+
+/** Fields of RFC 4180: quoted ones may hold commas, doubled quotes and line ends. */
+function parseCsv(text: string): string[][] {
+  const rows: string[][] = [];
+  let row: string[] = [];
+  const field = /(?:"((?:[^"]|"")*)"|([^,\n\r"]*))(,|\r?\n|$)/y;
+  while (field.lastIndex < text.length) {
+    const at = field.lastIndex;
+    const found = field.exec(text);
+    if (!found) throw new SyntaxError(`Cannot read CSV: a quote at character ${at} is never closed`);
+    row.push(found[1]?.replaceAll('""', '"') ?? found[2]);
+    if (found[3] === ",") continue;
+    rows.push(row);
+    row = [];
+  }
+  return rows;
+}
