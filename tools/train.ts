@@ -94,7 +94,11 @@ async function trainOn(ranks: Ranks, context: Given): Promise<number | undefined
   ranks.onNote = onNote;
   const host = await currentHost();
   const path = withoutSlash(out);
-  const planned = resume ? await resumedRunOf(host, path, values) : await newRunOf(host, context);
+  const plan = () => (resume ? resumedRunOf(host, path, values) : newRunOf(host, context));
+  // Rank 0 fetches what comes from the hub.
+  const first = ranks.first ? await plan() : undefined;
+  await ranks.gather("checkpoints to begin with", "there");
+  const planned = first ?? (await plan());
   const { config, data } = await prepareRun(host, path, planned, { onNote, signal });
   await agreeOnRun(ranks, config, data);
   const placed = await placeRanks(ranks);
@@ -154,11 +158,18 @@ async function resumedRunOf(host: Host, path: string, values: Values): Promise<P
 /** Trains with progress and log; false where it was interrupted. */
 async function train(
   { print, printJson, ...context }: Context<typeof verb.options>,
-  options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal" | "ranks">,
+  options: Pick<RunOptions, "device" | "run" | "config" | "data" | "resume" | "signal"> & {
+    readonly ranks: Ranks;
+  },
 ): Promise<boolean> {
-  const { device, run, data, resume } = options;
+  const { device, run, data, resume, ranks } = options;
   const { path, host } = run;
   const shown = display(context, run);
+  ranks.onNote = shown.handlers.onNote;
+  // Rank 0 says which recordings another rank cannot read.
+  const onProblem = ranks.first
+    ? shown.handlers.onProblem
+    : (id: string, message: string) => ranks.note(`${id}: left out of its batch: ${message}`);
   const begin = performance.now();
   try {
     run.log(`${resume ? "resume" : "start"}: ${host.describe()}, ${device.info.name}`);
@@ -166,7 +177,7 @@ async function train(
     if (!resume && tuned > 0) run.log(`${tuned} launch choices are tuned: ${LAUNCH_FILE} records them`);
     if (data) run.log(splitLine(options.config, data));
     for (const problem of data?.examined.problems ?? []) run.log(`problem: ${problemLine(problem)}`);
-    const finished = await trainRun({ ...options, ...shown.handlers });
+    const finished = await trainRun({ ...options, ...shown.handlers, onProblem });
     const seconds = (performance.now() - begin) / 1000;
     run.log(finished ? `finished after ${formatSeconds(seconds)}` : "interrupted");
     print(

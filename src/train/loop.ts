@@ -134,18 +134,6 @@ class StageLoop<B> {
     return { finished: true, bests: this.#state.bests };
   }
 
-  /** Whether the dev scores have stalled. A function of the state, so a run that goes on stops where it would have. */
-  #stopsEarly(): boolean {
-    const { stage, config, onNote } = this.#options;
-    const { epoch, batch, bests } = this.#state;
-    const best = bests[stage]?.epoch;
-    if (batch > 0 || best === undefined || epoch - 1 - best < config.earlyStoppingPatience) return false;
-    onNote?.(
-      `stage ${stage}  stops after epoch ${epoch} of ${config.epochs}: since epoch ${best + 1} none was as good`,
-    );
-    return true;
-  }
-
   /** Throws where ranks begin with other weights; says where they cannot share an update equally. */
   async #agree(accumulate: number): Promise<void> {
     const { ranks, stage, onNote } = this.#options;
@@ -162,6 +150,18 @@ class StageLoop<B> {
       `the checksum of the weights that they ${what} in stage ${stage}`,
       await digestOf(run.host, task.parameters),
     );
+  }
+
+  /** Whether the dev scores have stalled. A function of the state, so a run that goes on stops where it would have. */
+  #stopsEarly(): boolean {
+    const { stage, config, onNote } = this.#options;
+    const { epoch, batch, bests } = this.#state;
+    const best = bests[stage]?.epoch;
+    if (batch > 0 || best === undefined || epoch - 1 - best < config.earlyStoppingPatience) return false;
+    onNote?.(
+      `stage ${stage}  stops after epoch ${epoch} of ${config.epochs}: since epoch ${best + 1} none was as good`,
+    );
+    return true;
   }
 
   async #save(): Promise<void> {
@@ -409,8 +409,8 @@ async function stop<B>(
   step: number,
 ): Promise<never> {
   await run.flush();
-  let own: string | undefined;
   const { activations } = config;
+  let own: string | undefined;
   for (const [micro, loaded] of batches.entries()) {
     const batch = (await task.prepare?.(loaded, { activations })) ?? loaded;
     own ??= await firstBadTensor(device, task, batch, mode(micro));
