@@ -60,6 +60,10 @@ export function stagesOf(name: string): readonly StageNumber[] {
   return modalities === "acoustic" ? stages : [...new Set<StageNumber>([0, ...stages])];
 }
 
+/** The stages whose models a stage of a system begins with where there are any: stage 2 with the encoders of both others. */
+export const stagesBefore = (name: string, stage: StageNumber): readonly StageNumber[] =>
+  stage === 2 ? stagesOf(name).filter((each) => each < 2) : [];
+
 type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi", boolean>>;
 
 /** The parts of a system's model in a stage: BERT alone in stage 0, HuBERT without BERT in stage 1. */

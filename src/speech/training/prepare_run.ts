@@ -10,7 +10,8 @@ import { chooseSession, heldOutLine, reportProblems } from "../corpora/held_out.
 import { readIemocap } from "../corpora/iemocap.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
-import { hasPart, settingNotes, unused } from "../recipes/systems.ts";
+import type { StageNumber } from "../recipes/config.ts";
+import { hasPart, settingNotes, stagesBefore, unused } from "../recipes/systems.ts";
 import { numberedSession, split, type TrainData } from "./data.ts";
 import { checkStages, effectiveModel, encoderOf } from "./stage_inputs.ts";
 import { warnOfOverlap } from "./overlap.ts";
@@ -64,11 +65,22 @@ export function newRun({ set, ...choice }: RunChoice, onNote: (line: string) => 
 }
 
 /** Throws where a checkpoint is given for an encoder that the system does not have. */
-function refuseFolders({ system, from }: TrainConfig): void {
+function refuseFolders(config: TrainConfig): void {
+  const { system, from } = config;
   if (from.bert !== undefined && !hasPart(system, "bert"))
     throw new ArgumentError(`Cannot use --bert: the system ${system} reads no text`);
   if (from.hubert !== undefined && !hasPart(system, "hubert"))
     throw new ArgumentError(`Cannot use --hubert: the system ${system} takes no speech`);
+  for (const stage of Object.keys(from.stages ?? {}))
+    if (!readStages(config).includes(Number(stage) as StageNumber))
+      throw new ArgumentError(
+        `Cannot use --stage-model ${stage}=DIR: no stage that is trained here begins with the model of a stage ${stage}`,
+      );
+}
+
+/** The stages whose models those of the config begin with, and which it does not train itself. */
+function readStages({ system, stages }: TrainConfig): StageNumber[] {
+  return stages.flatMap((stage) => stagesBefore(system, stage)).filter((stage) => !stages.includes(stage));
 }
 
 /** The run in the folder `path`, to be resumed; `data`: where its corpus now is. Throws where its config is damaged. */
@@ -134,7 +146,7 @@ async function openData(
   onNote(splitLine(config, data));
   await warnOfOverlap(
     host,
-    [planned.from.hubert, planned.from.bert],
+    [planned.from.hubert, planned.from.bert, ...Object.values(planned.from.stages ?? {})],
     data.fold,
     data.examined.utterances,
     onNote,
