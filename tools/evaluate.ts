@@ -2,7 +2,12 @@
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
 import type { Fold } from "../src/speech/corpora/folds.ts";
 import { formatSessionBaselines } from "../src/speech/baselines/baselines.ts";
-import { type EmotionModel, evaluateModel, openEmotionModel } from "../src/speech/evaluate/evaluate.ts";
+import {
+  type EmotionModel,
+  evaluateModel,
+  openEmotionModel,
+  wordsRead,
+} from "../src/speech/evaluate/evaluate.ts";
 import { openTest } from "../src/speech/evaluate/open_test.ts";
 import { type Answer, answersCsv, formatReport, scoreAnswers } from "../src/speech/evaluate/report.ts";
 import { currentHost } from "../src/host/current.ts";
@@ -20,7 +25,12 @@ const options = {
   fold: {
     type: "string",
     value: "NAME",
-    help: "session to test on, as Session2 or 2 (the one that the training held out)",
+    help: "session to test on, as Session2 or 2, or speaker, as 02F (what the training held out)",
+  },
+  words: {
+    type: "string",
+    choices: ["true", "recognised"],
+    help: "words that the model reads: of the transcripts, or its own (its own, where it recognises any)",
   },
   anyway: { type: "boolean", help: "measure also where the model was trained on some of it" },
   out: { type: "string", value: "FILE", help: "write every answer as CSV" },
@@ -44,6 +54,7 @@ export const verb = defineVerb({
     const model = await openEmotionModel(host, path);
     try {
       for (const line of model.notes) note(`evaluate: ${line}`);
+      const words = wordsRead(model, values.words);
       const { examined, fold, training, baselines } = await openTest(host, model, {
         ...{ data, fold: values.fold, anyway: values.anyway },
         onNote: note,
@@ -55,6 +66,8 @@ export const verb = defineVerb({
       });
       const result = scoreAnswers(answers);
       print(`${path} on ${fold.name} of ${data}`);
+      if (words !== undefined)
+        print(words === "true" ? "it reads the true words" : "it reads the words that it recognises");
       for (const line of trainingLines(training, fold.test.length)) print(line);
       if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
       print(formatReport(result));
@@ -63,7 +76,7 @@ export const verb = defineVerb({
         await writeWhole(host, out, answersCsv(answers));
         print(`every answer is in ${out}`);
       }
-      printJson({ model: path, data, fold: fold.name, training, report: result, problems, baselines });
+      printJson({ model: path, data, fold: fold.name, words, training, report: result, problems, baselines });
     } finally {
       await model.weights.close();
     }
@@ -84,7 +97,7 @@ async function answer(
   const bar = progress("evaluating", test.length, { unit: "clips" });
   try {
     const answers = await evaluateModel(host, device, model, test, {
-      ...{ batch: values.batch, onProblem },
+      ...{ batch: values.batch, words: values.words, onProblem },
       onProgress: (done) => bar.update(done),
     });
     if (answers.length > 0) return answers;

@@ -4,7 +4,12 @@ import type { Host } from "../src/host/host.ts";
 import { bundled } from "../src/host/bundled_model.ts";
 import { type Prediction, predict } from "../src/speech/predict/predict.ts";
 import { type FoundRecording, findRecordings } from "../src/speech/predict/recordings.ts";
-import { openModelFolder, requireSpeechEncoder, type SpeechModel } from "../src/speech/system/folder.ts";
+import {
+  openModelFolder,
+  requireOwnWords,
+  requireSpeechEncoder,
+  type SpeechModel,
+} from "../src/speech/system/folder.ts";
 import type { Recognition } from "../src/speech/system/recognizer.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openTunedDevice, tuningOptions } from "./device.ts";
@@ -43,6 +48,7 @@ export const verb = defineVerb({
     const model = await openModelFolder(host, values.model ?? defaultModel());
     try {
       requireSpeechEncoder(model);
+      requireOwnWords(model);
       for (const line of model.notes) note(`predict: ${line}`);
       const found = await findRecordings(host, operands);
       return conclude(context, model, await recogniseAll(host, model, found, context));

@@ -41,7 +41,7 @@ export const verb = defineVerb({
     fold: {
       type: "string",
       value: "NAME",
-      help: "session held out for the test, as Session2 or 2 (Session5, else the last)",
+      help: "session held out for the test, as Session2 or 2, or speaker, as 02F (Session5, else the last)",
     },
     stage: {
       type: "string",

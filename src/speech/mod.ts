@@ -13,7 +13,7 @@ export {
 export { type CheckedCorpus, checkCorpus } from "./corpora/check.ts";
 export type { Corpus, Problem, ProblemKind, Utterance } from "./corpora/corpus.ts";
 export { type Examined, examine, type ExamineOptions } from "./corpora/examine.ts";
-export { type Fold, type FoldOptions, folds, holdOut } from "./corpora/folds.ts";
+export { type Fold, type FoldOptions, folds, holdOut, holdOutSpeaker } from "./corpora/folds.ts";
 export { type IemocapOptions, readIemocap } from "./corpora/iemocap.ts";
 export { type CorpusStatistics, corpusStatistics, type SessionStatistics } from "./corpora/statistics.ts";
 export {
@@ -21,6 +21,8 @@ export {
   type EvaluateOptions,
   evaluateModel,
   openEmotionModel,
+  type Words,
+  wordsRead,
 } from "./evaluate/evaluate.ts";
 export { bootstrap, type BootstrapOptions, type Interval, wilson } from "./evaluate/intervals.ts";
 export {
@@ -39,6 +41,7 @@ export { predict, type Prediction, type PredictOptions } from "./predict/predict
 export { findRecordings, type FoundRecording } from "./predict/recordings.ts";
 export type { StageConfig, StageNumber, TrainConfig } from "./recipes/config.ts";
 export { type PresetName, PRESETS, type RecipeChoice, trainConfig } from "./recipes/presets.ts";
+export { PAPER_ROWS, type PaperRow, rowsOf } from "./recipes/tables.ts";
 export { type SystemName, type SystemRecipe, SYSTEMS } from "./recipes/systems.ts";
 export { CmGI, type CmgiConfig, type CmgiInput, type CmgiOutput } from "./system/cmgi.ts";
 export {

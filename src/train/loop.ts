@@ -116,13 +116,25 @@ class StageLoop<B> {
     this.#total = plans.reduce((n, plan) => n + Math.ceil(plan.length / accumulate), 0);
     if (this.#total === 0) throw new RangeError("Cannot train: plan() gives no micro-batch in any epoch");
     if (from) refuseStep(from, plans, accumulate);
-    while (this.#state.epoch < epochs) {
+    while (this.#state.epoch < epochs && !this.#stopsEarly()) {
       const { epoch } = this.#state;
       const done = (await this.#updates(plans[epoch])) && (await this.#endEpoch(epoch));
       if (!done || (signal.aborted && this.#state.epoch < epochs))
         return { finished: false, bests: this.#state.bests };
     }
     return { finished: true, bests: this.#state.bests };
+  }
+
+  /** Whether the dev scores have stalled. A function of the state, so a run that goes on stops where it would have. */
+  #stopsEarly(): boolean {
+    const { stage, config, onNote } = this.#options;
+    const { epoch, batch, bests } = this.#state;
+    const best = bests[stage]?.epoch;
+    if (batch > 0 || best === undefined || epoch - 1 - best < config.earlyStoppingPatience) return false;
+    onNote?.(
+      `stage ${stage}  stops after epoch ${epoch} of ${config.epochs}: since epoch ${best + 1} none was as good`,
+    );
+    return true;
   }
 
   async #save(): Promise<void> {
@@ -337,9 +349,11 @@ async function stop<B>(
   step: number,
 ): Promise<never> {
   await run.flush();
-  for (const [micro, batch] of batches.entries()) {
+  const { activations } = config;
+  for (const [micro, loaded] of batches.entries()) {
+    const batch = (await task.prepare?.(loaded, { activations })) ?? loaded;
     const name = await firstBadTensor(device, task, batch, mode(micro));
-    const hint = config.activations === "f16" ? "; f16 activations end at 65504" : "";
+    const hint = activations === "f16" ? "; f16 activations end at 65504" : "";
     if (name) throw new Error(`Stopped at step ${step} of stage ${stage}: ${name} is not finite${hint}`);
   }
   throw new Error(`Stopped at step ${step} of stage ${stage}: the sum over its micro-batches is not finite`);

@@ -42,6 +42,11 @@ export interface StageRecipe {
    * False by default.
    */
   readonly gradientCheckpointing: boolean;
+  /**
+   * The stage ends after so many epochs without a score of `select` as good as the best; the schedule is planned for all of
+   * `epochs`. Infinite by default.
+   */
+  readonly earlyStoppingPatience: number;
 }
 
 /** When checkpoints are saved, besides after every epoch. */
@@ -137,6 +142,7 @@ const RECIPE: Omit<StageRecipe, "epochs" | "learningRate"> = {
   ...{ accumulate: 1, weightDecay: 0, beta1: 0.9, beta2: 0.999, eps: 1e-8 },
   ...{ maxGradNorm: Number.POSITIVE_INFINITY, precision: "f32" },
   ...{ activations: "f32", schedule: { kind: "constant", warmup: 0 }, gradientCheckpointing: false },
+  earlyStoppingPatience: Number.POSITIVE_INFINITY,
 };
 const RECIPE_KEYS = ["epochs", "learningRate", ...Object.keys(RECIPE)];
 const OPTION_KEYS = keysOf<StageOptions<unknown>>({
@@ -195,6 +201,10 @@ export function resolveStage<B>(options: StageOptions<B>): ResolvedOptions<B> {
   if (minutes !== undefined) checkNumber(action, "checkpoints.minutes", minutes, "more than 0", (x) => x > 0);
   if (select && !task.evaluate)
     throw new TypeError(`Cannot ${action}: there is an option select, but the task has no evaluate()`);
+  if (config.earlyStoppingPatience !== Number.POSITIVE_INFINITY && !select)
+    throw new TypeError(
+      `Cannot ${action}: config.earlyStoppingPatience is ${config.earlyStoppingPatience} and there is no option select, whose score it waits for`,
+    );
   if (select && typeof select !== "function") {
     checkOptions(action, select, ["figure", "mode"], "select");
     checkChoice(action, "select.mode", select.mode, ["max", "min"]);
@@ -225,6 +235,9 @@ function checkRecipe(action: string, config: StageRecipe): void {
     throw new TypeError(
       `Cannot ${action}: config.activations is f16 and config.precision ${precision}, but gradients of f16 activations need the loss scaling of precision f16`,
     );
+  const { earlyStoppingPatience: patience } = config;
+  const unlimited = (x: number) => x === Number.POSITIVE_INFINITY || wholeFrom(1)(x);
+  checkNumber(action, "config.earlyStoppingPatience", patience, "a whole number from 1", unlimited);
   if (typeof gradientCheckpointing !== "boolean")
     throw new TypeError(`Cannot ${action}: config.gradientCheckpointing should be true or false`);
 }

@@ -27,6 +27,11 @@ export interface Task<B> {
   plan(epoch: number): readonly (readonly number[])[];
   /** Reads a batch, while the one before is trained on; undefined where nothing of it can be used. */
   load(indices: readonly number[], epoch: number): Promise<B | undefined>;
+  /**
+   * Completes a batch with the weights of the update that it is for, before its losses, as where a model learns from what it
+   * says itself. May read from the GPU, and must be a function of batch and weights alone. Absent: the batch is complete.
+   */
+  prepare?(batch: B, mode: Pick<Mode, "activations">): Promise<B>;
   /** Items in a batch, fewer than were asked for where some cannot be read; absent where all always can. */
   size?(batch: B): number;
   /** Seconds of speech in a batch, or sentences, for StepReport.amount; absent: 0. */

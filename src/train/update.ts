@@ -47,7 +47,9 @@ export async function update<B>(
   const rows: Tensor[] = [];
   let names: readonly string[] = [];
   try {
-    for (const [i, batch] of batches.entries()) {
+    for (const [i, loaded] of batches.entries()) {
+      const { activations } = mode(i);
+      const batch = (await task.prepare?.(loaded, { activations })) ?? loaded;
       const result = backward(device, task, optimizer, batch, share * lossScale, mode(i));
       rows.push(result.row);
       names = result.names;

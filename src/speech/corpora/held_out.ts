@@ -1,8 +1,17 @@
-/** The session held out of a corpus, and what is reported of the corpus; shared by training and evaluation. */
+/** The session or speaker held out of a corpus, and what is reported of the corpus; shared by training and evaluation. */
 import { ArgumentError } from "../../io/argument_error.ts";
 import { type Corpus, type Problem, problemLine, summarizeProblems } from "./corpus.ts";
 import type { Examined } from "./examine.ts";
-import { bySession, sessionNamed, sessionsOf } from "./folds.ts";
+import {
+  bySession,
+  type Fold,
+  type FoldOptions,
+  holdOut,
+  holdOutSpeaker,
+  sessionNamed,
+  sessionsOf,
+  speakersOf,
+} from "./folds.ts";
 
 /** Reports the problems of the corpus in `data`: a summary, and the first ten; `rest` says where the others are listed. */
 export function reportProblems(
@@ -17,11 +26,35 @@ export function reportProblems(
   if (problems.length > 10) note(`  and ${problems.length - 10} more; ${rest}`);
 }
 
+/** The speaker of the name `wanted`, in letters of any case: "5f" is 05F. Undefined where there is none. */
+export function speakerNamed(utterances: Examined["utterances"], wanted: string): string | undefined {
+  const [, number, letter] = /^0*(\d+)([FM])$/i.exec(wanted) ?? [];
+  return speakersOf(utterances).find(
+    (name) => name === wanted || (letter && name === number.padStart(2, "0") + letter.toUpperCase()),
+  );
+}
+
+/** The fold that holds out a session or speaker of the name that chooseHeldOut() gave; speakers have no FoldOptions. */
+export const foldOf = (utterances: Examined["utterances"], name: string, options: FoldOptions = {}): Fold =>
+  speakersOf(utterances).includes(name)
+    ? holdOutSpeaker(utterances, name)
+    : holdOut(utterances, name, options);
+
+/** As chooseSession(), and speakers by name. */
+export function chooseHeldOut(
+  wanted: string,
+  corpus: Pick<Corpus, "root" | "sessions">,
+  examined: Pick<Examined, "utterances" | "problems">,
+  action: string,
+): string {
+  return speakerNamed(examined.utterances, wanted) ?? chooseSession(wanted, corpus, examined, action);
+}
+
 /**
- * The session with the name or the number `wanted`. Throws an ArgumentError that lists the sessions where there is none, an
- * Error where none of its utterances can be used. `action` stands in the message: "Cannot ACTION fold 7 of …".
+ * The session with the name or the number `wanted`. Throws an ArgumentError that lists the sessions and speakers where there is
+ * none, an Error where none of its utterances can be used. `action` stands in the message: "Cannot ACTION fold 7 of …".
  */
-export function chooseSession(
+function chooseSession(
   wanted: string,
   { root, sessions }: Pick<Corpus, "root" | "sessions">,
   { utterances, problems }: Pick<Examined, "utterances" | "problems">,
@@ -29,9 +62,12 @@ export function chooseSession(
 ): string {
   const usable = sessionsOf(utterances);
   const all = [...new Set([...sessions, ...usable])].sort(bySession);
+  const speakers = speakersOf(utterances);
   const name = sessionNamed(all, wanted);
   if (name === undefined)
-    throw new ArgumentError(`Cannot ${action} fold ${wanted} of ${root}: its sessions are ${all.join(", ")}`);
+    throw new ArgumentError(
+      `Cannot ${action} fold ${wanted} of ${root}: its sessions are ${all.join(", ")}${speakers.length > 0 ? `, its speakers ${speakers.join(", ")}` : ""}`,
+    );
   if (usable.includes(name)) return name;
   const found = summarizeProblems(problems);
   throw new Error(

@@ -8,7 +8,7 @@ import { finite, object, readJsonAs } from "../../io/schema.ts";
 import { listed } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { toJson } from "../../train/run_folder.ts";
-import { type Job, PLAN_FILE, type Plan, readPlan, requireSame } from "./plan.ts";
+import { foldersOf, type Job, PLAN_FILE, type Plan, readPlan, requireSame } from "./plan.ts";
 import { cellName } from "./results.ts";
 
 const doneSchema = object({
@@ -82,7 +82,8 @@ export async function keepPlan(host: Host, out: string, plan: Plan): Promise<voi
 
 /** The command-line arguments that do a job: `train …` or `evaluate …`; `resume` goes on with a training. */
 export function argumentsOf(out: string, { asked, jobs }: Plan, job: Job, resume: boolean): string[] {
-  const { data, preset, hubert, bert } = asked;
+  const { data, preset } = asked;
+  const { hubert, bert } = foldersOf(asked, job.system);
   if (job.kind === "evaluate") {
     const model = jobs.find(({ id }) => id === job.after[0]) as Job;
     return [

@@ -7,9 +7,9 @@ import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { integer, object, readJsonAs, strictObject } from "../../io/schema.ts";
 import { hash } from "../../train/state.ts";
-import { chooseSession, reportProblems } from "../corpora/held_out.ts";
+import { chooseHeldOut, foldOf, reportProblems } from "../corpora/held_out.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
-import { holdOut, requireSessions } from "../corpora/folds.ts";
+import { requireSessions, speakersOf } from "../corpora/folds.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
 import type { Corpus } from "../corpora/corpus.ts";
 import { applySettings, type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
@@ -28,16 +28,20 @@ export interface CrossChoice {
   readonly systems: readonly string[];
   /** Folder of the corpus. */
   readonly data: string;
-  /** "all", the first N as a number, or names or numbers of sessions separated by commas. */
+  /** "all", the first N as a number, or names separated by commas: of sessions, of speakers, or numbers of sessions. */
   readonly folds: string;
+  /** Of which "all" and the first N are. */
+  readonly foldsBy: "session" | "speaker";
   /** How many seeds; they are the first from 1. */
   readonly seeds: number;
   /** Name of a recipe. */
   readonly preset: PresetName;
   /** Settings "key=value" of the recipe, for those systems that have the key. */
   readonly set: readonly string[];
-  /** Folder of the checkpoint that speech encoders start from. */
+  /** Folder of the checkpoint that speech encoders start from, but not those that must be wav2vec 2.0. */
   readonly hubert?: string;
+  /** Folder of the checkpoint that these start from. */
+  readonly wav2vec2?: string;
   /** The same for text encoders. */
   readonly bert?: string;
 }
@@ -79,6 +83,7 @@ const schema = object({
     preset: v.picklist(Object.keys(PRESETS) as PresetName[]),
     set: v.array(v.string()),
     hubert: v.optional(v.string()),
+    wav2vec2: v.optional(v.string()),
     bert: v.optional(v.string()),
   }),
   corpus: object({ name: v.string(), utterances: integer(0), identity: v.string() }),
@@ -151,12 +156,13 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
     throw new ArgumentError(`Cannot cross-validate ${choice.systems.join(", ")}: none of it can be trained`);
   const systems = [...new Set(trained.map((row) => row.system))];
   const settings = settingsOf(choice, systems, onNote);
+  noteFolders(choice, systems, onNote);
   const corpus = await readIemocap(host, choice.data);
   const examiner = examinerOf(host, corpus, signal);
   const first = configOf(choice, systems[0], settings, 1);
   const examined = await examiner(first);
   reportProblems(examined.problems, choice.data, onNote);
-  const folds = chooseFolds(choice.folds, corpus, examined);
+  const folds = chooseFolds(choice, corpus, examined);
   const seeds = Array.from({ length: choice.seeds }, (_, i) => i + 1);
   const sentences = await countLines(host, `${choice.data}/text.txt`);
 
@@ -177,7 +183,8 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
     format: 1,
     asked: {
       ...{ systems: [...choice.systems], data: choice.data, folds, seeds },
-      ...{ preset: choice.preset, set: [...choice.set], hubert: choice.hubert, bert: choice.bert },
+      ...{ preset: choice.preset, set: [...choice.set] },
+      ...{ hubert: choice.hubert, wav2vec2: choice.wav2vec2, bert: choice.bert },
     },
     corpus: {
       ...{ name: corpus.name, utterances: examined.utterances.length },
@@ -220,10 +227,34 @@ function settingsOf(
 }
 
 /** The folders of pretrained encoders that a system takes. */
-const foldersOf = ({ hubert, bert }: CrossChoice, system: string): Pick<CrossChoice, "hubert" | "bert"> => ({
-  hubert: hasPart(system, "hubert") ? hubert : undefined,
-  bert: hasPart(system, "bert") ? bert : undefined,
-});
+export function foldersOf(
+  { hubert, wav2vec2, bert }: Pick<CrossChoice, "hubert" | "wav2vec2" | "bert">,
+  system: string,
+): Pick<CrossChoice, "hubert" | "bert"> {
+  const speech = systemOf(system).encoder === "wav2vec2" ? wav2vec2 : hubert;
+  return {
+    hubert: hasPart(system, "hubert") ? speech : undefined,
+    bert: hasPart(system, "bert") ? bert : undefined,
+  };
+}
+
+/** Notes systems that begin with random weights where others begin with a checkpoint, and checkpoints for no system. */
+function noteFolders(choice: CrossChoice, systems: readonly string[], onNote: (line: string) => void): void {
+  const { hubert, wav2vec2, bert } = choice;
+  for (const [name, folder, part, family] of [
+    ["hubert", hubert, "hubert", undefined],
+    ["wav2vec2", wav2vec2, "hubert", "wav2vec2"],
+    ["bert", bert, "bert", undefined],
+  ] as const) {
+    const takers = systems.filter(
+      (system) =>
+        hasPart(system, part) && (part === "bert" || (systemOf(system).encoder === "wav2vec2") === (family !== undefined)),
+    );
+    if (folder !== undefined && takers.length === 0) onNote(`--${name} changes nothing: no system takes it`);
+    if (folder === undefined && (hubert ?? wav2vec2 ?? bert) !== undefined && takers.length > 0)
+      onNote(`no --${name}: ${takers.join(", ")} ${takers.length > 1 ? "begin" : "begins"} with random weights there`);
+  }
+}
 
 /** The config of a whole training of a system. */
 function configOf(
@@ -242,7 +273,7 @@ function examinerOf(host: Host, corpus: Corpus, signal?: AbortSignal) {
   const seen = new Map<string, Promise<Examined>>();
   return async (config: TrainConfig): Promise<Examined> => {
     const encoder = await encoderOf(host, config);
-    const name = JSON.stringify([encoder.convKernel, encoder.convStride, config.maxSeconds]);
+    const name = JSON.stringify([encoder?.convKernel, encoder?.convStride, config.maxSeconds]);
     const known = seen.get(name);
     if (known) return await known;
     const examining = examine(host, corpus, { encoder, maxTrainingSeconds: config.maxSeconds, signal });
@@ -252,8 +283,9 @@ function examinerOf(host: Host, corpus: Corpus, signal?: AbortSignal) {
 }
 
 /** Names of the folds that are asked for. Throws an ArgumentError where there are none of these. */
-function chooseFolds(asked: string, corpus: Corpus, examined: Examined): string[] {
-  const all = requireSessions(examined.utterances);
+function chooseFolds({ folds: asked, foldsBy }: CrossChoice, corpus: Corpus, examined: Examined): string[] {
+  const sessions = requireSessions(examined.utterances);
+  const all = foldsBy === "session" ? sessions : speakersOf(examined.utterances);
   if (asked === "all") return all;
   if (/^\d+$/.test(asked)) {
     const count = Number(asked);
@@ -263,7 +295,7 @@ function chooseFolds(asked: string, corpus: Corpus, examined: Examined): string[
     );
   }
   const names = asked.split(",").filter((name) => name !== "");
-  const chosen = names.map((name) => chooseSession(name, corpus, examined, "hold out"));
+  const chosen = names.map((name) => chooseHeldOut(name, corpus, examined, "hold out"));
   const twice = chosen.find((name, i) => chosen.indexOf(name) < i);
   if (twice !== undefined) throw new ArgumentError(`Cannot use --folds ${asked}: ${twice} is named twice`);
   return chosen;
@@ -275,7 +307,7 @@ async function dataOf(
 ): Promise<TrainData> {
   const examined = await examiner(config);
   const { fold, dev, seed } = config;
-  return { examined, fold: holdOut(examined.utterances, String(fold), { dev, seed }) };
+  return { examined, fold: foldOf(examined.utterances, String(fold), { dev, seed }) };
 }
 
 const secondsOf = (utterances: readonly { readonly seconds?: number }[]): number =>
@@ -331,6 +363,7 @@ async function keysOf(
       ...{ stage, recipe, built, seed, before: before.map((job) => job.key) },
       ...(stage === 0 ? { sentences } : { fold, dev, maxSeconds, hubert: from.hubert }),
       ...(stage === 1 ? {} : { bert: from.bert }),
+      ...(stage === 2 ? { words: systemOf(system).words } : {}),
     }),
     speed: await hash({ stage, step, built, hubert: from.hubert, bert: stage === 1 ? undefined : from.bert }),
   };

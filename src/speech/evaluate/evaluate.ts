@@ -2,6 +2,7 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { readWav, SAMPLE_RATE } from "../../io/audio.ts";
+import { ArgumentError } from "../../io/argument_error.ts";
 import { batchBytes, planBatches } from "../../models/batches.ts";
 import { receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
@@ -39,6 +40,8 @@ export async function openEmotionModel(host: Host, path: string): Promise<Emotio
 
 /** Options of evaluateModel(). */
 export interface EvaluateOptions {
+  /** The words that the system reads; by default as wordsRead() says. */
+  readonly words?: Words;
   /** Most utterances in a batch. 8 by default. */
   readonly batch?: number;
   /** Told of every utterance that is left out, and of silent ones. */
@@ -47,11 +50,28 @@ export interface EvaluateOptions {
   readonly onProgress?: (done: number) => void;
 }
 
+/** Which words a system reads in a test: those of the transcripts, or those that it recognises itself. */
+export type Words = "true" | "recognised";
+
+/**
+ * The words that a test of the model reads: those wanted, else those that it recognises, else the true ones; undefined where it
+ * reads none. Throws an ArgumentError for words that it does not read.
+ */
+export function wordsRead({ path, emotion }: EmotionModel, wanted?: Words): Words | undefined {
+  const refuse = (why: string) => new ArgumentError(`Cannot evaluate ${path} on ${wanted} words: ${why}`);
+  if (emotion.modalities === "acoustic") {
+    if (wanted !== undefined) throw refuse("it reads none");
+    return undefined;
+  }
+  if (wanted === "recognised" && !emotion.asr) throw refuse("it recognises none");
+  return wanted ?? (emotion.asr ? "recognised" : "true");
+}
+
 type Labelled = Answer["utterance"];
 
 /**
  * The answers to all utterances that have a label and can be used, in their order. Silent recordings are scored like others,
- * since they have labels. A system without a speech encoder reads the reference transcripts. Closes the model's weights.
+ * since they have labels. Closes the model's weights.
  */
 export async function evaluateModel(
   host: Host,
@@ -60,9 +80,10 @@ export async function evaluateModel(
   test: readonly Utterance[],
   options: EvaluateOptions = {},
 ): Promise<Answer[]> {
+  const words = wordsRead(model, options.words);
   const labelled = test.filter((utterance): utterance is Labelled => utterance.label !== undefined);
   const answers = model.hubert
-    ? await answerSpeech(host, device, model, labelled, options)
+    ? await answerSpeech(host, device, model, labelled, { ...options, words })
     : await answerTexts(device, model, labelled, options);
   return labelled.flatMap((utterance) => answers.get(utterance) ?? []);
 }
@@ -74,7 +95,7 @@ async function answerSpeech(
   device: Device,
   model: EmotionModel,
   test: readonly Labelled[],
-  { batch = 8, onProblem, onProgress }: EvaluateOptions,
+  { words, batch = 8, onProblem, onProgress }: EvaluateOptions,
 ): Promise<Answers> {
   const answers: Answers = new Map();
   const problem = ({ id }: Labelled, kind: Problem["kind"], handled: string) =>
@@ -103,7 +124,11 @@ async function answerSpeech(
       }
       const found = await recognizer.recognize(
         clips.map(({ samples }) => samples),
-        { batch, skipSilence: false },
+        {
+          batch,
+          skipSilence: false,
+          words: words === "true" ? clips.map((c) => c.utterance.words) : undefined,
+        },
       );
       for (const [i, { utterance }] of clips.entries()) {
         if (found[i].silent)

@@ -1,8 +1,8 @@
 /** The session that a model is tested on. */
 import type { Host } from "../../host/host.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
-import { type Fold, holdOut } from "../corpora/folds.ts";
-import { chooseSession, reportProblems } from "../corpora/held_out.ts";
+import type { Fold } from "../corpora/folds.ts";
+import { chooseHeldOut, foldOf, reportProblems } from "../corpora/held_out.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
 import {
   heldOutSession,
@@ -17,7 +17,7 @@ import type { EmotionModel } from "./evaluate.ts";
 export interface TestOptions {
   /** Folder of the corpus. */
   readonly data: string;
-  /** The session, by name or number; where left out, the one that the model's training held out. */
+  /** The session, by name or number, or the speaker, by name; where left out, what the model's training held out. */
   readonly fold?: string;
   /** Opens it also where the model was trained on some of it. */
   readonly anyway?: boolean;
@@ -36,7 +36,7 @@ export interface Test {
 
 /**
  * Reads the corpus and compares its clips with those that the model was trained on. Throws an ArgumentError where there is no
- * such session, an Error where nothing of it can be used, or where the model was trained on some of it, unless `anyway`.
+ * such session or speaker, an Error where nothing of it can be used, or where the model was trained on some of it, unless `anyway`.
  */
 export async function openTest(
   host: Host,
@@ -49,7 +49,8 @@ export async function openTest(
   const wanted = given ?? heldOutSession(record, path, corpus);
   let fold: Fold;
   try {
-    fold = holdOut(examined.utterances, chooseSession(wanted, corpus, examined, "evaluate"), { dev: 0 });
+    const name = chooseHeldOut(wanted, corpus, examined, "evaluate");
+    fold = foldOf(examined.utterances, name, { dev: 0 });
   } catch (error) {
     reportProblems(examined.problems, corpus.root, onNote);
     throw error;

@@ -41,6 +41,8 @@ const stage = strictObject({
   alpha: share,
   ctcReduction: v.picklist(["mean", "sum"]),
   labelSmoothing: share,
+  /** "balanced": a class counts n / (classes · its number of utterances) in L_E, n of them in all. Equally where left out. */
+  classWeights: v.optional(v.picklist(["none", "balanced"])),
   /** Strength of each augmentation, see augment.ts; 0: none. */
   augment: strictObject({
     speed: v.pipe(share, v.maxValue(0.5)),
@@ -50,6 +52,8 @@ const stage = strictObject({
   }),
   /** The dev score that selects the epoch; "last": none does, the last epoch is kept. */
   select: v.picklist(["ua", "wer", "loss", "last"]),
+  /** The stage ends after so many epochs without a dev score as good as the best. It does not where left out. */
+  earlyStoppingPatience: v.optional(integer(1)),
   /** f16: matrix products in f16, master weights in f32 and loss scaling; needs the adapter's shader-f16. */
   precision: v.picklist(["f32", "f16"]),
   /** f16: what layers hand on to each other, and keep for the backward pass; needs precision f16. f32 where left out. */
@@ -65,12 +69,15 @@ export const schema = strictObject({
   system: v.string(),
   /** Folder of the corpus. */
   data: v.string(),
-  /** Name of the session held out. In runs of version 0.1 a number: its place among the sessions sorted as text. */
+  /**
+   * Name of the session held out, or of the speaker, whose partner in the session is the dev set then. In runs of version 0.1 a
+   * number: the session's place among those sorted as text.
+   */
   fold: v.pipe(
     v.union([v.string(), v.number()]),
     v.check(
       (fold) => (typeof fold === "string" ? fold !== "" : Number.isInteger(fold) && fold >= 1),
-      "the name of a session",
+      "the name of a session or of a speaker",
     ),
   ),
   /** Share of the training dialogues in the dev set. */
@@ -127,10 +134,10 @@ export const stageOf = (config: TrainConfig, stage: StageNumber): StageConfig =>
 /** What trainStage() takes of the config of a stage. */
 export function recipeOf(config: StageConfig) {
   const { epochs, accumulate, learningRate, weightDecay, maxGradNorm, schedule } = config;
-  const { precision, activations, gradientCheckpointing } = config;
+  const { precision, activations, gradientCheckpointing, earlyStoppingPatience } = config;
   return {
     ...{ epochs, accumulate, learningRate, weightDecay, maxGradNorm, schedule, precision },
-    ...{ activations, gradientCheckpointing },
+    ...{ activations, gradientCheckpointing, earlyStoppingPatience },
   };
 }
 
@@ -139,7 +146,12 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
   const config = parse(schema, presentNames(value), source);
   const { stages, system, from } = config;
   for (const number of stages) {
-    const { precision, activations } = stageOf(config, number);
+    const { precision, activations, select, earlyStoppingPatience } = stageOf(config, number);
+    const blind = select === "last" ? `stage${number}.select is last` : "dev is 0";
+    if (earlyStoppingPatience !== undefined && (select === "last" || (number > 0 && config.dev === 0)))
+      throw new RangeError(
+        `Cannot use ${source}: stage${number}.earlyStoppingPatience needs the score of a dev set, but ${blind}`,
+      );
     if (activations === "f16" && precision !== "f16")
       throw new RangeError(
         `Cannot use ${source}: stage${number}.activations is f16 and stage${number}.precision ${precision}, but f16 activations need precision f16`,
@@ -152,7 +164,8 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
       `Cannot use ${source}: ${system} has no stage ${wrong}, its stages are ${possible.join(", ")}`,
     );
   // Fusion needs a speech encoder that is trained already.
-  if (stages.includes(2) && !stages.includes(1) && (from.stages?.[1] ?? from.hubert) === undefined)
+  const staged = stages.includes(2) && possible.includes(1);
+  if (staged && !stages.includes(1) && (from.stages?.[1] ?? from.hubert) === undefined)
     throw new RangeError(
       `Cannot use ${source}: stage 2 without stage 1 needs the model of a stage 1, --stage-model 1=DIR or --hubert DIR`,
     );
@@ -240,12 +253,14 @@ function unreadInStage(system: string, stage: StageNumber, key: string, value: u
     key === "freeze" && Array.isArray(value) ? value.find((part) => !has(system, stage, part)) : undefined;
   if (idle !== undefined) return `the model of stage ${stage} of the system ${system} has no ${idle}`;
   if (stage === 0) {
-    if (of("batch\\.seconds|alpha|ctcReduction|labelSmoothing|augment"))
+    if (of("batch\\.seconds|alpha|ctcReduction|labelSmoothing|classWeights|augment"))
       return "stage 0 learns from text, by the masked words alone";
     if (key === "select" && (value === "ua" || value === "wer"))
       return "stage 0 is selected by loss or by last";
     return undefined;
   }
+  if (!partsOf(system, stage).hubert && of("batch\\.seconds|augment"))
+    return `the system ${system} takes no speech`;
   if (systemOf(system).asr) return undefined;
   if (of("alpha|ctcReduction") || (key === "select" && value === "wer"))
     return `the system ${system} recognises no words`;

@@ -57,6 +57,13 @@ export function refuseModelSetting(system: string, path: readonly string[], valu
   refusePart(system, part);
   if (part === "cmgi" && (key === "interaction" || key === "gate"))
     throw owned(system, name, other(system, key, value));
+  const { encoder } = systemOf(system);
+  if (part === "hubert" && key === "model_type" && encoder !== undefined)
+    throw owned(
+      system,
+      name,
+      value === encoder ? `it is ${JSON.stringify(encoder)} already` : "no other is its",
+    );
   const own = SET_ELSEWHERE[`${part}.${key}`];
   if (own !== undefined) throw owned(system, name, own);
   const why = unreadKey(systemOf(system), part, key);

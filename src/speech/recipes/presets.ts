@@ -4,7 +4,7 @@
  * everything runs.
  */
 import { type StageConfig, type StageNumber, stageOf, type TrainConfig } from "./config.ts";
-import { systemOf } from "./systems.ts";
+import { encoderConfig, partsOf, systemOf } from "./systems.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -267,11 +267,16 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
     stages: stage === undefined ? all : [stage],
     from: { hubert, bert, ...(stageModels ? { stages: stageModels } : {}) },
     model: {
-      hubert: hubert === undefined ? base.model.hubert : {},
+      hubert: hubert === undefined ? encoderConfig(recipe, base.model.hubert ?? {}) : {},
       bert: bert === undefined ? base.model.bert : {},
       cmgi: base.model.cmgi,
     },
   };
+  // What is trained in a single stage learns to recognise words in it.
+  if (recipe.stages.includes(2) && !recipe.stages.includes(1))
+    config.stage2 = partsOf(system, 2).hubert
+      ? { ...base.stage1, select: "ua" }
+      : { ...base.stage2, freeze: [] };
   // The epoch of the last stage is selected by the score that the run is for: UA.
   const last = config.stages[config.stages.length - 1];
   if (last === 1 && recipe.modalities === "acoustic") config.stage1 = { ...stageOf(config, 1), select: "ua" };

@@ -10,8 +10,15 @@ export interface SystemRecipe {
   readonly asr: boolean;
   /** Keys of CmgiConfig. */
   readonly fusion?: { readonly interaction: string; readonly gate?: string };
-  /** From pretrained encoders. */
+  /** From pretrained encoders. Without stage 1 all parts are trained together from the start. */
   readonly stages: readonly StageNumber[];
+  /** The family that the speech encoder must be of; HuBERT in the presets and either in a checkpoint where left out. */
+  readonly encoder?: "hubert" | "wav2vec2";
+  /**
+   * The words that BERT learns from, the true ones where left out. "recognised": those that the model itself decodes, greedily
+   * and without dropout, with the weights of each update.
+   */
+  readonly words?: "true" | "recognised";
 }
 
 const both = (interaction: string, gate?: string): SystemRecipe => ({
@@ -29,12 +36,22 @@ export const SYSTEMS = {
   "acoustic-asr": { modalities: "acoustic", asr: true, stages: [1] },
   /** Emotion from the words that the system itself recognised. */
   text: { modalities: "text", asr: true, stages: [1, 2] },
+  /** From the true words alone. */
+  "text-noasr": { modalities: "text", asr: false, stages: [2] },
   /** From speech and words: means over time concatenated. */
   "both-none": both("none"),
+  /** The same from speech and the true words: it recognises none. */
+  "both-none-noasr": { ...both("none"), asr: false },
+  /** The same with wav2vec 2.0, trained in a single stage, on the words that it recognises at that time. */
+  "wav2vec2-both": { ...both("none"), encoder: "wav2vec2", words: "recognised", stages: [2] },
   /** The same after self-attention. */
   "both-self": both("self"),
-  /** The same after self-attention and cross-attention. */
+  /** And with a gate over modalities, one per utterance. */
+  "both-self-gated": both("self", "modal"),
+  /** After self-attention and cross-attention. */
   "both-cross": both("cross"),
+  /** And with a gate over modalities, one per utterance. */
+  "both-cross-gated": both("cross", "modal"),
   /** CmGI: both attentions, and a gate for every frame. */
   "both-cmgi": both("cmgi", "temporal"),
   /** CmGI with one gate per utterance. */
@@ -66,11 +83,15 @@ export const stagesBefore = (name: string, stage: StageNumber): readonly StageNu
 
 type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi", boolean>>;
 
+/** Whether a system has a speech encoder: to recognise the emotion, or the words that it reads. */
+const hears = ({ modalities, asr }: SystemRecipe): boolean => modalities !== "text" || asr;
+
 /** The parts of a system's model in a stage: BERT alone in stage 0, HuBERT without BERT in stage 1. */
 export function partsOf(name: string, stage: StageNumber): Parts {
-  const { modalities, asr } = systemOf(name);
+  const recipe = systemOf(name);
+  const { modalities, asr } = recipe;
   return {
-    hubert: stage > 0,
+    hubert: stage > 0 && hears(recipe),
     ctc: stage > 0 && asr,
     bert: stage === 0 || (stage === 2 && modalities !== "acoustic"),
     cmgi: stage === 2 && modalities === "both",
@@ -82,6 +103,10 @@ export const hasPart = (name: string, part: keyof Parts, stages = stagesOf(name)
   stages.some((stage) => partsOf(name, stage)[part]);
 
 type Json = Readonly<Record<string, unknown>>;
+
+/** A config of the speech encoder with the family that the system needs. */
+export const encoderConfig = ({ encoder }: SystemRecipe, hubert: Json): Json =>
+  encoder === undefined ? hubert : { ...hubert, model_type: encoder };
 
 /** config.json of a system in a stage; in stage 1 every system is an acoustic one. */
 export function systemConfig(
@@ -97,7 +122,7 @@ export function systemConfig(
     asr: recipe.asr,
     labels: LABELS,
     alpha: recipe.asr ? alpha : 0,
-    hubert,
+    hubert: hubert && hears(recipe) ? encoderConfig(recipe, hubert) : undefined,
     ...(modalities === "acoustic" ? {} : { bert }),
     ...(modalities === "both"
       ? {
@@ -131,10 +156,11 @@ export function unused({ stages, system }: TrainConfig, key: string): string | u
   const trained = stages.length === 1 ? `only stage ${stages[0]} is` : `stages ${stages.join(" and ")} are`;
   const has = (part: Parameters<typeof hasPart>[1]) => hasPart(system, part, stages);
   const speech = has("hubert");
+  const spoken = stages.some((stage) => stage > 0);
   const needed =
     {
       ...{ stage0: stages.includes(0), stage1: stages.includes(1), stage2: stages.includes(2) },
-      ...{ sentences: stages.includes(0), maxSeconds: speech, dev: speech },
+      ...{ sentences: stages.includes(0), maxSeconds: spoken, dev: spoken },
     }[top] ?? (top === "model" ? { hubert: speech, bert: has("bert"), cmgi: has("cmgi") }[part] : true);
   return needed === false ? `${trained} trained` : undefined;
 }

@@ -13,7 +13,7 @@ import { Linear } from "../../nn/linear.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { WeightScope } from "../../nn/weights.ts";
 import { sigmoid } from "../../ops/activation.ts";
-import { reshape } from "../../ops/elementwise.ts";
+import { reshape, sub } from "../../ops/elementwise.ts";
 import { concat } from "../../ops/frames.ts";
 import { maskedMean } from "../../ops/reduce.ts";
 import { concatPair, gatedConcat } from "../../ops/sigmoid_gate.ts";
@@ -34,8 +34,11 @@ export interface CmgiConfig {
   readonly heads: number;
   /** "none": pooled features concatenated. "self", "cross": the output of that attention alone. "cmgi": both, gated. */
   readonly interaction: "none" | "self" | "cross" | "cmgi";
-  /** "temporal": a gate for every frame. "pooled": one for the utterance. "none": s and c concatenated. */
-  readonly gate: "none" | "pooled" | "temporal";
+  /**
+   * Of "cmgi", between s and c of each modality: "temporal", a gate for every frame; "pooled", one for the utterance; "none", s
+   * and c concatenated. Of "self" and "cross": "modal", one for the utterance between the modalities; any other is none.
+   */
+  readonly gate: "none" | "pooled" | "temporal" | "modal";
   /** False: G = f(σ(concat)), as the paper prints it. True: G = σ(f(concat)), which stays within 0 and 1. */
   readonly bounded: boolean;
 }
@@ -47,7 +50,7 @@ const schema = object({
   num_classes: v.nullish(extent(), 4),
   heads: v.nullish(extent(), 1),
   interaction: v.nullish(v.picklist(["none", "self", "cross", "cmgi"]), "cmgi"),
-  gate: v.nullish(v.picklist(["none", "pooled", "temporal"]), "temporal"),
+  gate: v.nullish(v.picklist(["none", "pooled", "temporal", "modal"]), "temporal"),
   bounded: v.nullish(v.boolean(), false),
 });
 
@@ -58,6 +61,8 @@ export const CMGI_KEYS = keysOf(schema);
 export function cmgiConfig(json: unknown, source: string): CmgiConfig {
   const c = parse(schema, json, source);
   if (c.d % c.heads !== 0) throw mismatch(source, "heads", c.heads, `a divisor of d, ${c.d}`);
+  if (c.gate === "modal" && c.interaction !== "self" && c.interaction !== "cross")
+    throw mismatch(source, "interaction", c.interaction, 'self or cross, with the gate "modal"');
   return {
     d: c.d,
     dS: c.d_s,
@@ -89,7 +94,10 @@ export interface CmgiInput {
 export interface CmgiOutput {
   /** (B, classes), f32 */
   readonly logits: Tensor;
-  /** The gates of frames (B, U, d) and of subwords (B, T, d); (B, 1, d) where the gate is pooled. */
+  /**
+   * The gates of frames (B, U, d) and of subwords (B, T, d), the weight of the own features against the crossed ones; (B, 1, d)
+   * where the gate is pooled. With the gate "modal" G and 1 − G (B, 1, d), the weight of the own modality against the other.
+   */
   readonly gates?: { readonly s: Tensor; readonly t: Tensor };
 }
 
@@ -100,6 +108,7 @@ export class CmGI {
   readonly #self: { s: SelfAttention; t: SelfAttention } | undefined;
   readonly #cross: { s: CrossAttention; t: CrossAttention } | undefined;
   readonly #gate: { s: Linear; t: Linear } | undefined;
+  readonly #modalGate: Linear | undefined;
   readonly #classifier: Linear;
 
   /** Takes its parameters from `weights`. */
@@ -124,6 +133,7 @@ export class CmGI {
         t: new Linear(weights.at("gate_t"), 2 * d, d),
       };
     }
+    if (gate === "modal") this.#modalGate = new Linear(weights.at("gate"), 2 * d, d);
     const widths = { none: dS + dT, self: 2 * d, cross: 2 * d, cmgi: 4 * d };
     this.#classifier = new Linear(weights.at("classifier"), widths[interaction], classes);
   }
@@ -152,8 +162,28 @@ export class CmGI {
     }
     const pooledS = observed("pooled_s", maskedMean(outS, maskS));
     const pooledT = observed("pooled_t", maskedMean(outT, maskT));
-    const logits = observed("logits", this.#classifier.forward(concat([pooledS, pooledT]), { dtype: "f32" }));
+    let features = concat([pooledS, pooledT]);
+    if (this.#modalGate) {
+      const fused = this.#fuse(this.#modalGate, pooledS, pooledT);
+      features = observed("fused", fused.out);
+      gates = { s: observed("gate_s", fused.s), t: observed("gate_t", fused.t) };
+    }
+    const logits = observed("logits", this.#classifier.forward(features, { dtype: "f32" }));
     return { logits, gates };
+  }
+
+  /**
+   * Gated fusion over modalities: concat(s ⊙ G, t ⊙ (1 − G)) with one G for the utterance, from the means over time (B, d). The
+   * mean over time of x ⊙ G is that of x, times G, so nothing but means is weighed.
+   */
+  #fuse(gate: Linear, s: Tensor, t: Tensor): { out: Tensor; s: Tensor; t: Tensor } {
+    const { bounded, d } = this.config;
+    const [B] = s.shape;
+    const single = (x: Tensor) => reshape(x, [B, 1, d]);
+    const g = single(gate.forward(concatPair(s, t, !bounded)));
+    const out = reshape(gatedConcat(single(s), single(t), g, bounded), [B, 2 * d]);
+    const own = bounded ? sigmoid(g) : g;
+    return { out, s: own, t: sub(1, own) };
   }
 
   /** concat(s ⊙ G, c ⊙ (1 − G)), or concat(s, c) without a gate. */

@@ -46,6 +46,14 @@ export function requireSpeechEncoder(model: ModelFolder): asserts model is Speec
     throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
 }
 
+/** Throws where the model reads words that it does not recognise, so that they must be given. */
+export function requireOwnWords({ path, emotion }: ModelFolder): void {
+  if (emotion && emotion.modalities !== "acoustic" && !emotion.asr)
+    throw new Error(
+      `Cannot recognise with ${path}: it reads the true words and recognises none; evaluate tests it on a corpus, whose words are known`,
+    );
+}
+
 /** Opens a model folder. Throws one line that names the file at fault; the caller closes `weights`. */
 export async function openModelFolder(host: Host, path: string): Promise<ModelFolder> {
   if ((await host.kind(path)) !== "directory") throw new Error(`Cannot open model ${path}: it is no folder`);
@@ -87,8 +95,6 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
       `the number of labels, ${emotion.labels.length}`,
     );
   const readsWords = emotion.modalities !== "acoustic";
-  if (emotion.hubert && readsWords && !emotion.asr)
-    throw mismatch(source, "asr", emotion.asr, "true: a system that reads words must recognise them first");
   const vocab = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
   const vocabulary =
     vocab && emotion.hubert ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, vocab) : vocab;

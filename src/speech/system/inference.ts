@@ -57,7 +57,7 @@ export function padSpeech(
 export interface InferenceInput {
   /** Left out for a system without a speech encoder. */
   readonly speech?: PaddedSpeech;
-  /** The reference transcripts, for a system that reads words and recognises none. */
+  /** The words to read, as the true ones. Left out: those that the system recognises. */
   readonly words?: BertInput;
 }
 
@@ -108,7 +108,7 @@ export class Inference {
     const owned = Object.values(encoded ?? {}).filter((value) => value instanceof Tensor);
     try {
       const transcripts = encoded && (await this.#decode(encoded, options));
-      const words = (transcripts && (await this.#read(transcripts))) ?? given;
+      const words = given ?? (transcripts && (await this.#read(transcripts)));
       const classified = scope(device, () => this.#classify(encoded, words, options));
       owned.push(...Object.values(classified).filter((value) => value !== undefined));
       const { probabilities, acoustic, text, emotion } = classified;
@@ -125,6 +125,23 @@ export class Inference {
       };
     } finally {
       for (const tensor of owned) tensor.release();
+    }
+  }
+
+  /**
+   * The words that the system recognises in recordings, by greedy decoding, as input of BERT; undefined where it recognises or
+   * reads none.
+   */
+  async recognisedWords(
+    speech: PaddedSpeech,
+    options: Pick<InferenceOptions, "activations"> = {},
+  ): Promise<BertInput | undefined> {
+    const encoded = scope(this.#layers.device, () => this.#encode(speech, options));
+    try {
+      const transcripts = await this.#decode(encoded, options);
+      return transcripts && (await this.#read(transcripts));
+    } finally {
+      for (const value of Object.values(encoded)) if (value instanceof Tensor) value.release();
     }
   }
 

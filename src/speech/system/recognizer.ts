@@ -8,10 +8,12 @@ import { Weights } from "../../nn/weights.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
 import type { HubertConfig } from "../../models/config.ts";
 import { EmotionRecognizer } from "./emotion.ts";
-import { type SpeechModel, type ModelFolder, openModelFolder, requireSpeechEncoder } from "./folder.ts";
+import { type SpeechModel, type ModelFolder, openModelFolder } from "./folder.ts";
+import { requireOwnWords, requireSpeechEncoder } from "./folder.ts";
 import { checkLength, HubertForCTC } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { Inference, padSpeech, type SystemLayers } from "./inference.ts";
+import { tokenizeWords } from "./words.ts";
 
 /** What was recognised in a recording. */
 export interface Recognition {
@@ -49,6 +51,8 @@ export interface RecognizerOptions {
 export interface RecognizeOptions {
   /** Width of the prefix beam search. Left out: greedy decoding. */
   readonly beam?: number;
+  /** The true words of each recording, to be read in place of those that are recognised; needed where none are. */
+  readonly words?: readonly string[];
   /** Most recordings in a batch. Default 8. */
   readonly batch?: number;
   /** Told of every intermediate tensor of every batch, see Mode, and of `input_values` and `probabilities`. */
@@ -114,12 +118,20 @@ export class Recognizer {
 
   /**
    * Recognises recordings, each mono at 16 kHz and not normalised; the results are in the same order. Throws a RangeError
-   * that names the first recording that is too short, too long or not finite.
+   * that names the first recording that is too short, too long or not finite, and an Error where words that the model reads are
+   * neither recognised nor given.
    */
   async recognize(
     audios: readonly Float32Array[],
-    { beam, batch = 8, observe, skipSilence = true, onProgress }: RecognizeOptions = {},
+    { beam, words, batch = 8, observe, skipSilence = true, onProgress }: RecognizeOptions = {},
   ): Promise<Recognition[]> {
+    if (words === undefined) requireOwnWords(this.model);
+    else if (words.length !== audios.length)
+      throw new RangeError(
+        `Cannot recognise: there are words of ${words.length} recordings, expected ${audios.length}`,
+      );
+    else if (!this.model.tokenizer)
+      throw new Error(`Cannot recognise with ${this.model.path}: words are given, but it reads none`);
     for (const [i, audio] of audios.entries()) {
       const what = audios.length > 1 ? `recording ${i}` : undefined;
       this.check(audio.length, what);
@@ -138,7 +150,7 @@ export class Recognizer {
       const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
-        { beam, observe },
+        { beam, observe, words: words && indices.map((i) => words[i]) },
       );
       for (const [k, i] of indices.entries())
         results[i] = silent[i] ? { ...results[i], ...found[k] } : found[k];
@@ -160,7 +172,7 @@ export class Recognizer {
 
   async #batch(
     audios: readonly Float32Array[],
-    { beam, observe }: Pick<RecognizeOptions, "beam" | "observe">,
+    { beam, observe, words }: Pick<RecognizeOptions, "beam" | "observe" | "words">,
   ): Promise<Recognition[]> {
     const speech = padSpeech(audios.map((audio) => (this.model.normalize ? normalize(audio) : audio)));
     const padded = speech.lengths.some((n) => n < speech.samples);
@@ -168,8 +180,11 @@ export class Recognizer {
       throw new Error(
         "Cannot use recordings of several lengths at once: this model's group norm sees padding",
       );
+    const { tokenizer, emotion } = this.model;
+    const given =
+      words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.bert?.maxPositions ?? 512));
     const { transcripts, probabilities, gates } = await this.#inference.run(
-      { speech: padded ? speech : { ...speech, lengths: undefined } },
+      { speech: padded ? speech : { ...speech, lengths: undefined }, words: given },
       { beam, observe, activations: this.#activations },
     );
     return audios.map((audio, b) => ({

@@ -10,7 +10,8 @@ import { Weights } from "../../nn/weights.ts";
 import { writeFiles } from "./assets.ts";
 import { saveWeights } from "../../train/checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
-import { EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
+import { systemOf } from "../recipes/systems.ts";
+import { balancedWeights, EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
 import { noteTruncation } from "./examples.ts";
 import { type StageModels, type StageInputs, stageInputs, openSources, systemJson } from "./stage_inputs.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
@@ -103,14 +104,18 @@ function emotionTask(
   const json = systemJson(config, stage, { hubert, bert });
   const parsed = emotionConfig(json, "the recipe (model)");
   const files = {
-    ...assets.files,
+    ...(hubert ? assets.files : {}),
     ...Object.fromEntries(Object.entries(assets.bertFiles).map(([name, text]) => [`bert/${name}`, text])),
     "config.json": toJson(json),
     // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
-    "hubert/config.json": toJson({
-      ...hubert,
-      architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
-    }),
+    ...(hubert
+      ? {
+          "hubert/config.json": toJson({
+            ...hubert,
+            architectures: [parsed.hubert?.prefix === "wav2vec2" ? "Wav2Vec2ForCTC" : "HubertForCTC"],
+          }),
+        }
+      : {}),
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
     ...recordFiles(weights.device, record),
   };
@@ -123,11 +128,14 @@ function emotionTask(
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
       maxTokens: parsed.bert?.maxPositions ?? 512,
+      audio: parsed.hubert !== undefined,
       minSamples: parsed.hubert && receptiveField(parsed.hubert),
     },
     alpha: parsed.alpha,
     ctcReduction: options.ctcReduction,
     labelSmoothing: options.labelSmoothing,
+    classWeights: options.classWeights === "balanced" ? balancedWeights(train) : undefined,
+    words: systemOf(config.system).words,
     augment: options.augment,
     save: async (folder) => {
       await writeFiles(host, folder, files);

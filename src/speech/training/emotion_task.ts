@@ -32,6 +32,10 @@ export interface EmotionTaskOptions {
   readonly alpha: number;
   readonly ctcReduction: Reduction & ("mean" | "sum");
   readonly labelSmoothing: number;
+  /** What a class counts in L_E of training, in the order of LABELS; equally where left out. The dev loss does not weigh them. */
+  readonly classWeights?: readonly number[];
+  /** "recognised": BERT learns from the words that the system recognises at that time. The true ones where left out. */
+  readonly words?: "true" | "recognised";
   readonly augment: Augmentation;
   readonly save: (folder: string) => Promise<void>;
 }
@@ -40,11 +44,9 @@ export interface EmotionTaskOptions {
 export class EmotionTask implements Task<Batch> {
   readonly items = "utterances";
   readonly #o: EmotionTaskOptions;
-  readonly #seconds: readonly number[];
 
   constructor(options: EmotionTaskOptions) {
     this.#o = options;
-    this.#seconds = options.train.map((u) => u.seconds ?? 0);
   }
 
   get parameters(): readonly Parameter[] {
@@ -52,7 +54,18 @@ export class EmotionTask implements Task<Batch> {
   }
 
   plan(epoch: number): readonly (readonly number[])[] {
-    return planEpoch(this.#seconds, this.#o.batch, this.#o.seed, epoch);
+    const { train, seed } = this.#o;
+    return planEpoch(this.#lengths(train), this.#size, seed, epoch);
+  }
+
+  /** By which batches are made: seconds of speech, or characters where no speech is read. */
+  #lengths(utterances: readonly Utterance[]): number[] {
+    return utterances.map((u) => (this.#o.system.hubert ? (u.seconds ?? 0) : u.words.length));
+  }
+
+  get #size(): BatchSize {
+    const { batch, system } = this.#o;
+    return system.hubert ? batch : { items: batch.items };
   }
 
   load(indices: readonly number[], epoch: number): Promise<Batch | undefined> {
@@ -72,12 +85,22 @@ export class EmotionTask implements Task<Batch> {
     return batch.seconds;
   }
 
+  /** The batch with the words that the system recognises in it, where BERT is to learn from these. */
+  async prepare(batch: Batch, { activations }: Pick<Mode, "activations">): Promise<Batch> {
+    const { system, reader, words } = this.#o;
+    if (words !== "recognised") return batch;
+    const recognised = await new Inference(system, reader).recognisedWords(batch, { activations });
+    return { ...batch, words: recognised ?? batch.words };
+  }
+
   losses(batch: Batch, mode: Mode): Losses {
-    const { system, alpha, labelSmoothing, ctcReduction } = this.#o;
+    const { system, alpha, labelSmoothing, classWeights, ctcReduction } = this.#o;
     const speech = system.hubert && system.encodeSpeech(this.#input(batch, mode), mode);
     const { logits } = system.classify(speech, batch.words, mode);
     return system.device.at({ part: "losses" }, (): Losses => {
-      const emotion = crossEntropy(logits, batch.labels, { labelSmoothing });
+      const weight =
+        classWeights && Tensor.from(system.device, Float32Array.from(classWeights), [classWeights.length]);
+      const emotion = crossEntropy(logits, batch.labels, { labelSmoothing, weight });
       const ctc = speech && this.#ctc(speech, batch, ctcReduction);
       if (!ctc) return { loss: emotion, parts: { emotion } };
       return { loss: add(ctc, emotion, alpha, 1 - alpha), parts: { ctc, emotion } };
@@ -113,16 +136,13 @@ export class EmotionTask implements Task<Batch> {
   }
 
   async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
-    const { dev, batch, reader, system, alpha } = this.#o;
+    const { dev, reader, system, alpha } = this.#o;
     if (dev.length === 0) return undefined;
     const { hubert } = system.config;
     const inference = new Inference(system, reader);
     const answers: UtteranceAnswer[] = [];
     let [ctc, emotion] = [0, 0];
-    for (const indices of planInOrder(
-      dev.map((u) => u.seconds ?? 0),
-      batch,
-    )) {
+    for (const indices of planInOrder(this.#lengths(dev), this.#size)) {
       signal?.throwIfAborted();
       const read = await readBatch(
         reader,
@@ -130,7 +150,7 @@ export class EmotionTask implements Task<Batch> {
       );
       if (!read) continue;
       const { transcripts, probabilities, losses } = await inference.run(
-        { speech: hubert && read, words: read.words },
+        { speech: hubert && read, words: system.config.asr ? undefined : read.words },
         {
           losses: {
             ctc: (speech) => this.#ctc(speech, read, "mean"),
@@ -168,4 +188,13 @@ function devScores(answers: readonly UtteranceAnswer[]): { ua: number; wa: numbe
   const { ua, wa } = score(truth, predicted, LABELS.length);
   const edits = editsOf(answers);
   return edits ? { ua, wa, wer: wer(totalEdits(edits)) } : { ua, wa };
+}
+
+/** What classes count so that each counts as much as the others: n / (classes · its number). 1 for a class that does not occur. */
+export function balancedWeights(utterances: readonly Utterance[]): number[] {
+  const labels = utterances.flatMap(({ label }) => label ?? []);
+  return LABELS.map((label) => {
+    const count = labels.filter((each) => each === label).length;
+    return count === 0 ? 1 : labels.length / (LABELS.length * count);
+  });
 }

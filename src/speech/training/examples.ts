@@ -18,7 +18,7 @@ export interface Batch extends Required<PaddedSpeech> {
   readonly labels: readonly number[];
   /** The reference transcripts as input of BERT; absent where no words are read. */
   readonly words?: BertInput;
-  /** Of audio, without padding. */
+  /** Of speech, without padding. */
   readonly seconds: number;
 }
 
@@ -29,6 +29,8 @@ export interface Reader {
   readonly tokenizer?: BertTokenizer;
   /** Most tokens of a text, [CLS] and [SEP] included. */
   readonly maxTokens: number;
+  /** False: no recording is read, only transcripts and labels. Default true. */
+  readonly audio?: boolean;
   /** Fewest samples of a clip: receptiveField() of the encoder. */
   readonly minSamples?: number;
   /** Whether the audio is brought to zero mean and unit variance. Default true. */
@@ -43,7 +45,12 @@ export async function readBatch(
   wanted: readonly Utterance[],
   change?: (samples: Float32Array, id: string) => Float32Array,
 ): Promise<Batch | undefined> {
-  const { host, vocabulary, tokenizer, minSamples, onProblem } = reader;
+  const { host, minSamples, onProblem } = reader;
+  if (reader.audio === false) {
+    const lengths = wanted.map(() => 0);
+    const seconds = wanted.reduce((sum, u) => sum + (u.seconds ?? 0), 0);
+    return { ...(await answersOf(reader, wanted)), audio: new Float32Array(0), samples: 0, lengths, seconds };
+  }
   const clips = await Promise.all(
     wanted.map(async (utterance) => {
       try {
@@ -65,9 +72,17 @@ export async function readBatch(
     roundLength(longest),
   );
   const utterances = read.map((clip) => clip.utterance);
+  const seconds = read.reduce((sum, clip) => sum + clip.samples.length, 0) / SAMPLE_RATE;
+  return { ...(await answersOf(reader, utterances)), ...speech, seconds };
+}
+
+/** What the recordings of utterances say, and with which emotion. */
+async function answersOf(
+  { vocabulary, tokenizer, maxTokens }: Reader,
+  utterances: readonly Utterance[],
+): Promise<Pick<Batch, "utterances" | "targets" | "labels" | "words">> {
   return {
     utterances,
-    ...speech,
     targets: utterances.map((u) => vocabulary?.encode(u.words) ?? []),
     labels: utterances.map((u) => (u.label === undefined ? -100 : LABELS.indexOf(u.label))),
     words:
@@ -75,9 +90,8 @@ export async function readBatch(
       (await tokenizeWords(
         tokenizer,
         utterances.map((u) => u.words),
-        reader.maxTokens,
+        maxTokens,
       )),
-    seconds: read.reduce((sum, clip) => sum + clip.samples.length, 0) / SAMPLE_RATE,
   };
 }
 

@@ -2,7 +2,7 @@
 import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import type { Corpus, Utterance } from "../corpora/corpus.ts";
-import { bySession, type Fold } from "../corpora/folds.ts";
+import { bySession, type Fold, speakersOf } from "../corpora/folds.ts";
 import {
   clipDigests,
   type Overlap,
@@ -18,14 +18,18 @@ export type TrainingOverlap =
   | { known: false }
   | ({ known: true; heldOut?: string; unknown: readonly string[] } & Overlap);
 
-/** The session that the training of a model held out. Throws an ArgumentError where that is unknown or not in the corpus. */
+/**
+ * The session that the training of a model held out, or the speaker. Throws an ArgumentError where that is unknown or not in the
+ * corpus.
+ */
 export function heldOutSession(
   record: Provenance | undefined,
   path: string,
-  { root, sessions }: Corpus,
+  { root, sessions, utterances }: Corpus,
 ): string {
   const heldOut = record?.corpora[0]?.heldOut;
-  if (heldOut !== undefined && sessions.includes(heldOut)) return heldOut;
+  const known = heldOut !== undefined && [...sessions, ...speakersOf(utterances)].includes(heldOut);
+  if (known) return heldOut;
   const why =
     heldOut === undefined
       ? `${path} has no ${PROVENANCE_FILE} that says what its training held out`

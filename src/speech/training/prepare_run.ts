@@ -5,8 +5,8 @@ import { readJson } from "../../io/config.ts";
 import { RunExistsError, RunFolder } from "../../train/run_folder.ts";
 import type { Corpus } from "../corpora/corpus.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
-import { holdOut, requireSessions } from "../corpora/folds.ts";
-import { chooseSession, heldOutLine, reportProblems } from "../corpora/held_out.ts";
+import { requireSessions, speakersOf } from "../corpora/folds.ts";
+import { chooseHeldOut, foldOf, heldOutLine, reportProblems } from "../corpora/held_out.ts";
 import { readIemocap } from "../corpora/iemocap.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
@@ -21,7 +21,7 @@ const DEFAULT_SESSION = "Session5";
 
 /** The choices for a new run. */
 export interface RunChoice extends Omit<RecipeChoice, "fold"> {
-  /** The session to hold out, by name or number. */
+  /** The session to hold out, by name or number, or the speaker, by name. */
   readonly fold?: string;
   /** Settings "key=value" of the recipe, see applySettings(). */
   readonly set: readonly string[];
@@ -141,9 +141,13 @@ async function openData(
   const config = { ...planned, fold };
   const data = {
     examined,
-    fold: holdOut(examined.utterances, name, { dev: planned.dev, seed: planned.seed }),
+    fold: foldOf(examined.utterances, name, { dev: planned.dev, seed: planned.seed }),
   };
   onNote(splitLine(config, data));
+  if (foldFrom !== "run" && speakersOf(data.fold.test).includes(name))
+    onNote(
+      `the dev set is the other side of the dialogues of ${name}, ${speakersOf(data.fold.dev).join(", ") || "nobody"}; dev and seed change nothing of it`,
+    );
   await warnOfOverlap(
     host,
     [planned.from.hubert, planned.from.bert, ...Object.values(planned.from.stages ?? {})],
@@ -161,7 +165,7 @@ export function splitLine(config: TrainConfig, data: TrainData): string {
   return `${heldOutLine(name, test)}; ${train.length} to learn from, ${dev.length} to choose the epoch`;
 }
 
-/** The session held out, and `fold` of the config: a number stays one, since the identity of a run includes it. */
+/** The session or speaker held out, and `fold` of the config: a number stays one, since the identity of a run includes it. */
 function sessionOf(
   { fold, data }: TrainConfig,
   foldFrom: PlannedRun["foldFrom"],
@@ -182,10 +186,10 @@ function sessionOf(
     onNote(`no --fold, and ${data} has no ${DEFAULT_SESSION}: its last session, ${last}, is held out`);
     return { name: last, fold: last };
   }
-  if (foldFrom === "run" && !corpus.sessions.includes(fold))
+  if (foldFrom === "run" && ![...corpus.sessions, ...speakersOf(examined.utterances)].includes(fold))
     throw new Error(
       `Cannot resume with ${data}: it has no ${fold}, which the run holds out; its sessions are ${corpus.sessions.join(", ")}`,
     );
-  const name = chooseSession(fold, corpus, examined, "hold out");
+  const name = chooseHeldOut(fold, corpus, examined, "hold out");
   return { name, fold: name };
 }

@@ -18,8 +18,10 @@ const corpus = object({
   identity: v.string(),
   system: v.string(),
   preset: v.string(),
-  /** Name of the session held out. */
+  /** Name of the session held out, or of the speaker. */
   heldOut: v.string(),
+  /** A hash of the ids in training, dev and test sets; absent in older records. */
+  split: v.optional(v.string()),
   /** Share of the dialogues in the dev set, and the seed of its choice. */
   dev: finite,
   seed: integer(0),

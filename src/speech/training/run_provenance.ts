@@ -2,6 +2,7 @@
 import type { Host } from "../../host/host.ts";
 import { beginningOf } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
+import type { Utterance } from "../corpora/corpus.ts";
 import type { StageNumber, TrainConfig } from "../recipes/config.ts";
 import { contentOf, split, type TrainData } from "./data.ts";
 import {
@@ -91,17 +92,18 @@ async function trainingCorpus(
 ): Promise<TrainingCorpus> {
   const { system, preset, dev, seed } = config;
   const { fold, examined } = data;
+  const parts = split(config, data);
   const facts = {
     name: nameOf(config.data),
     identity: await corpusIdentity(examined.utterances),
     ...{ system, preset, heldOut: fold.name, dev, seed },
+    split: await splitHash({ ...parts, test: fold.test }),
   };
   // A checkpoint of a stage that trains on speech holds the digests already.
   const kept =
     latest && latest.state.stage > 0
       ? await readProvenance(host, latest.folder).catch(() => undefined)
       : undefined;
-  const parts = split(config, data);
   const trainedOn = await clipDigests(host, parts.train, signal);
   const selectedBy = await clipDigests(host, parts.dev, signal);
   const own = kept?.corpora[0];
@@ -110,6 +112,11 @@ async function trainingCorpus(
   refuseChanged(config.data, { ...own.trainedOn, ...own.selectedBy }, { ...trainedOn, ...selectedBy });
   return { ...own, ...facts };
 }
+
+/** A hash that is equal for equal splits: of the ids of each part, in their order. */
+export const splitHash = (
+  parts: Readonly<Record<"train" | "dev" | "test", readonly Utterance[]>>,
+): Promise<string> => hash([parts.train, parts.dev, parts.test].map((part) => part.map(({ id }) => id)));
 
 type Digests = Readonly<Record<string, string>>;
 

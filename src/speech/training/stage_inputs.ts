@@ -19,7 +19,7 @@ import { type Assets, openAssets } from "./assets.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { split, type TrainData } from "./data.ts";
 import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
-import { partsOf, systemConfig, systemOf } from "../recipes/systems.ts";
+import { hasPart, partsOf, systemConfig, systemOf } from "../recipes/systems.ts";
 
 type Json = Record<string, unknown>;
 
@@ -30,8 +30,8 @@ export type StageModels = Partial<Record<StageNumber, string>>;
 export interface StageInputs {
   readonly stage: StageNumber;
   readonly assets: Assets;
-  /** Config of the speech encoder in Hugging Face's keys. */
-  readonly hubert: Json;
+  /** Config of the speech encoder in Hugging Face's keys; absent where the stage's model has none. */
+  readonly hubert?: Json;
   /** Config of the text encoder; absent where the stage reads no words. */
   readonly bert?: Json;
   /** Folder of the checkpoint that the speech encoder starts from; absent where it is random. */
@@ -47,17 +47,17 @@ export async function stageInputs(
   stage: StageNumber,
   trained: StageModels,
 ): Promise<StageInputs> {
-  const { from, model, data } = config;
+  const { from, data } = config;
   const models: StageModels = { ...from.stages, ...trained };
   const fused = stage === 2;
-  const { bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
+  const { hubert: hears, bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
   const hubertFolder = stage === 0 ? undefined : ((fused ? models[1] : undefined) ?? from.hubert);
   const bertFolder = readsText ? ((fused ? models[0] : undefined) ?? from.bert) : undefined;
   const assets = await openAssets(host, from.hubert, readsText ? (bertFolder ?? data) : undefined);
-  const hubert = await merged(host, model, "hubert", from.hubert);
-  const bert = readsText ? await merged(host, model, "bert", bertFolder) : undefined;
+  const hubert = hears ? await merged(host, config, "hubert", from.hubert) : undefined;
+  const bert = readsText ? await merged(host, config, "bert", bertFolder) : undefined;
   if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
-  if (!writesWords) return { stage, assets, hubert, bert, hubertFolder, bertFolder };
+  if (!writesWords || !hubert) return { stage, assets, hubert, bert, hubertFolder, bertFolder };
   hubert.pad_token_id ??= assets.vocabulary.blank;
   const vocabulary = vocabularyOfHead(hubert, sourceOf(config, "hubert"), assets.vocabulary);
   return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
@@ -66,22 +66,24 @@ export async function stageInputs(
 /** The config of a part: the keys of the recipe, and the others as in the folder of the checkpoint. */
 async function merged(
   host: Host,
-  model: TrainConfig["model"],
+  { model, system }: TrainConfig,
   part: "hubert" | "bert",
   folder: string | undefined,
 ): Promise<Json> {
+  const { encoder } = systemOf(system);
   if (folder === undefined) return { ...model[part] };
   const path = `${folder}/config.json`;
   const own = partOf(await readJson(host, path), part);
   // Checked before merging, since the recipe has a model_type of its own.
-  familyOf(own, path, part === "bert" ? ["bert"] : ["hubert", "wav2vec2"]);
+  familyOf(own, path, part === "bert" ? ["bert"] : encoder ? [encoder] : ["hubert", "wav2vec2"]);
   return { ...own, ...model[part] };
 }
 
-/** Config of the speech encoder that the stages train. */
-export async function encoderOf(host: Host, config: TrainConfig): Promise<HubertConfig> {
-  const { model, from } = config;
-  return hubertConfig(await merged(host, model, "hubert", from.hubert), sourceOf(config, "hubert"));
+/** Config of the speech encoder that the stages train; undefined where they train none. */
+export async function encoderOf(host: Host, config: TrainConfig): Promise<HubertConfig | undefined> {
+  const { from, system, stages } = config;
+  if (!hasPart(system, "hubert", stages)) return undefined;
+  return hubertConfig(await merged(host, config, "hubert", from.hubert), sourceOf(config, "hubert"));
 }
 
 /** For errors: where the config of a part comes from. */
@@ -103,7 +105,7 @@ export async function checkStages(
   for (const stage of stages) {
     const inputs = await stageInputs(host, config, stage, {});
     const { assets, hubert, bert } = inputs;
-    if (stage > 0) hubertConfig(hubert, sourceOf(config, "hubert"));
+    if (hubert) hubertConfig(hubert, sourceOf(config, "hubert"));
     if (bert && assets.tokenizer) {
       const source = sourceOf(config, "bert");
       checkSubwords(bert, source, assets.tokenizer.vocabularySize, assets.tokenizer);
@@ -184,7 +186,7 @@ export async function effectiveModel(host: Host, config: TrainConfig): Promise<T
   const model: { -readonly [part in keyof TrainConfig["model"]]: Json } = {};
   for (const stage of config.stages) {
     const { hubert, bert } = await stageInputs(host, config, stage, {});
-    if (stage > 0) model.hubert = hubert;
+    if (hubert) model.hubert = hubert;
     if (bert) model.bert = bert;
     const { cmgi } = stage > 0 ? systemJson(config, stage, { hubert, bert }) : {};
     if (isObject(cmgi)) model.cmgi = cmgi;
@@ -196,7 +198,7 @@ export async function effectiveModel(host: Host, config: TrainConfig): Promise<T
 export const systemJson = (
   config: TrainConfig,
   stage: StageNumber,
-  parts: { hubert: Json; bert?: Json },
+  parts: { hubert?: Json; bert?: Json },
 ): Json =>
   systemConfig(systemOf(config.system), stage, {
     ...{ ...parts, cmgi: config.model.cmgi, alpha: stageOf(config, stage).alpha },

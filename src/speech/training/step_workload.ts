@@ -81,6 +81,7 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
     ...{ system: layers, parameters: weights.parameters, alpha: config.alpha, seed: recipe.seed },
     ...{ train: [], dev: [], batch: stage.batch, augment: stage.augment },
     ...{ ctcReduction: stage.ctcReduction, labelSmoothing: stage.labelSmoothing },
+    words: folder === undefined ? systemOf(name).words : undefined,
     reader: { host, maxTokens: bert?.maxPositions ?? tokens },
     save: async () => {},
   });
