@@ -95,10 +95,15 @@ async function runVerbOf(
 }
 
 /** Runs a verb within this one; its results are in the files that it writes. */
-function runInside<O extends Options>(verb: Verb<O>, args: string[], io: Io): Promise<number | undefined> {
+function runInside<O extends Options>(
+  verb: Verb<O>,
+  args: string[],
+  { note, progress, signal }: Io,
+): Promise<number | undefined> {
   const parsed = parse(verb, args);
   if (parsed === "help") throw new Error("asked for help");
-  return verb.main({ ...parsed, ...io, json: false, print: (line = "") => io.note(line), printJson: () => {} });
+  const io = { note, progress, signal, print: (line = "") => note(line), printJson: () => {} };
+  return verb.main({ ...parsed, ...io, json: false });
 }
 
 /** Aborted where stdin ends: the queue that holds its other end is gone. */
