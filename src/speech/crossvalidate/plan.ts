@@ -335,7 +335,7 @@ async function addTrainings(jobs: Map<string, Job>, training: Training): Promise
     const { key, speed } = await keysOf(config, stage, before);
     const id = [system, `stage${stage}`, fold, seed].filter((part) => part !== undefined).join("-");
     last = jobs.get(key) ?? {
-      ...{ id, kind: "train", system, fold, seed, stage, set: [...set] },
+      ...{ id, kind: "train", system, fold, seed, stage, set: set.filter((each) => concerns(each, stage)) },
       ...{ after: before.map((job) => job.id), key, speed, amount: Math.round(learnt * epochs) },
     };
     jobs.set(key, last);
@@ -344,6 +344,10 @@ async function addTrainings(jobs: Map<string, Job>, training: Training): Promise
   if (last === undefined) throw new Error(`Cannot cross-validate ${config.system}: it has no stages`);
   return last;
 }
+
+/** Whether a setting "key=value" is not one of another stage. */
+const concerns = (setting: string, stage: StageNumber): boolean =>
+  (/^stage(\d)\b/.exec(setting)?.[1] ?? String(stage)) === String(stage);
 
 /** Hashes of what determines the bits of a stage's model, and of what determines its speed. */
 async function keysOf(
