@@ -201,5 +201,5 @@ test("answersCsv() quotes what would break a row", () => {
   const csv = answersCsv([answer("d1F", "angry", "sad", 'SAY "NO", NOW', "SAY NO")]);
   const [header, row] = csv.trimEnd().split("\n");
   assert.equal(header, "id,label,prediction,p_angry,p_happy,p_sad,p_neutral,reference,hypothesis");
-  assert.equal(row, 'd1F,angry,sad,0.1000,0.1000,0.7000,0.1000,"SAY ""NO"", NOW",SAY NO');
+  assert.equal(row, 'd1F,angry,sad,0.1,0.1,0.7,0.1,"SAY ""NO"", NOW",SAY NO');
 });

@@ -32,8 +32,8 @@ export {
   formatReport,
   type Report,
   scoreAnswers,
-  type Slice,
 } from "./evaluate/report.ts";
+export type { Slice } from "./evaluate/slices.ts";
 export type { UtteranceAnswer } from "./metrics/answer.ts";
 export { type ClassScores, score, type Scores } from "./metrics/metrics.ts";
 export { type Edits, totalEdits, type TranscriptPair, wer, wordEdits } from "./metrics/wer.ts";

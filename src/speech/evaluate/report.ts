@@ -3,6 +3,7 @@ import { LABELS, type Label, type Utterance } from "../corpora/corpus.ts";
 import { editsOf, type UtteranceAnswer } from "../metrics/answer.ts";
 import { bootstrap, type Interval, wilson } from "./intervals.ts";
 import { argmax, type ClassScores, gather, percent, score } from "../metrics/metrics.ts";
+import { partsOf, type Slice } from "./slices.ts";
 import { type Edits, totalEdits, wer } from "../metrics/wer.ts";
 
 /** A model's answer to one labelled utterance. */
@@ -14,18 +15,6 @@ export interface Estimate {
   readonly value: number;
   /** Its confidence interval. */
   readonly interval: Interval;
-}
-
-/** Scores of a part of the test set. */
-export interface Slice {
-  /** Number of utterances. */
-  readonly count: number;
-  /** Unweighted accuracy. */
-  readonly ua: number;
-  /** Weighted accuracy. */
-  readonly wa: number;
-  /** Word error rate; absent where the system recognises no words. */
-  readonly wer?: number;
 }
 
 /** Scores of a model on a test set, each from 0 to 1. */
@@ -46,7 +35,7 @@ export interface Report {
   readonly classes: Readonly<Record<Label, ClassScores>>;
   /** Rows: truth, columns: prediction, in the order of LABELS. */
   readonly confusion: readonly (readonly number[])[];
-  /** Scores of parts of the test set: "speaker 01F", "improvised", "under 2 s". */
+  /** Scores of parts of the test set: "speaker 01F", "improvised", "under 2 s", "no word errors". */
   readonly slices: Readonly<Record<string, Slice>>;
 }
 
@@ -81,7 +70,9 @@ export function scoreAnswers(answers: readonly Answer[], seed = 0): Report {
       ClassScores
     >,
     confusion: scores.confusion,
-    slices: slices(answers),
+    slices: Object.fromEntries(
+      partsOf(answers).map(({ name, count, ua, wa, wer }) => [name, { count, ua, wa, wer }]),
+    ),
   };
 }
 
@@ -91,31 +82,6 @@ function werFigure(answers: readonly Answer[], dialogues: readonly string[], see
   const total = totalEdits(edits);
   const interval = bootstrap(dialogues, (indices) => wer(totalEdits(gather(edits, indices))), { seed });
   return { value: wer(total), interval, edits: total };
-}
-
-function slices(answers: readonly Answer[]): Record<string, Slice> {
-  const parts = new Map<string, Answer[]>();
-  for (const answer of answers) {
-    const { speaker, improvised, seconds } = answer.utterance;
-    const names = [`speaker ${speaker}`, improvised ? "improvised" : "scripted"];
-    if (seconds !== undefined)
-      names.push(seconds < 2 ? "under 2 s" : seconds < 4 ? "2 to 4 s" : "4 s and over");
-    for (const name of names) parts.set(name, [...(parts.get(name) ?? []), answer]);
-  }
-  return Object.fromEntries(
-    [...parts]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([name, part]) => {
-        const truth = part.map((answer) => LABELS.indexOf(answer.utterance.label));
-        const { ua, wa, count } = score(
-          truth,
-          part.map((answer) => argmax(answer.probabilities)),
-          LABELS.length,
-        );
-        const edits = editsOf(part);
-        return [name, { count, ua, wa, wer: edits && wer(totalEdits(edits)) }];
-      }),
-  );
 }
 
 /** The report as text, for a terminal of 80 columns. */
@@ -141,11 +107,11 @@ export function formatReport(result: Report): string {
     const shares = [recall, precision, f1].map((value) => percent(value).padStart(11)).join("");
     lines.push(`${label.padEnd(10)}${result.confusion[k].map(cell).join("")}${shares}`);
   });
-  lines.push("", `${"part".padEnd(16)}${["count", "UA", "WA", "WER"].map(cell).join("")}`);
+  lines.push("", `${"part".padEnd(18)}${["count", "UA", "WA", "WER"].map(cell).join("")}`);
   for (const [name, part] of Object.entries(result.slices)) {
     const rate = part.wer === undefined ? "" : percent(part.wer);
     lines.push(
-      `${name.padEnd(16)}${[part.count, percent(part.ua), percent(part.wa), rate].map(cell).join("")}`,
+      `${name.padEnd(18)}${[part.count, percent(part.ua), percent(part.wa), rate].map(cell).join("")}`,
     );
   }
   return lines.join("\n");
