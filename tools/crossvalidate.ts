@@ -40,9 +40,17 @@ export const verb = defineVerb({
     "wavegate crossvalidate --systems table2 --preset nano --data corpus/nano --folds 2 --out runs/table2",
   interruptible: true,
   options: {
-    systems: { type: "string", value: "NAMES", help: "table1, table2 or names of systems, separated by commas" },
+    systems: {
+      type: "string",
+      value: "NAMES",
+      help: "table1, table2 or names of systems, separated by commas",
+    },
     data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
-    out: { type: "string", value: "OUT", help: "folder of the cross-validation; alone it goes on with what is there" },
+    out: {
+      type: "string",
+      value: "OUT",
+      help: "folder of the cross-validation; alone it goes on with what is there",
+    },
     folds: {
       type: "string",
       value: "FOLDS",
@@ -68,7 +76,12 @@ export const verb = defineVerb({
     "dry-run": { type: "boolean", help: "show the jobs and how long they will take, and do none" },
     "print-jobs": { type: "boolean", help: "print a command for each job that is left, and do none" },
     slurm: { type: "boolean", help: "write sbatch scripts for the jobs that are left, and submit them" },
-    sbatch: { type: "string", value: "OPTION", multiple: true, help: "option of sbatch for every job, as --gpus=1" },
+    sbatch: {
+      type: "string",
+      value: "OPTION",
+      multiple: true,
+      help: "option of sbatch for every job, as --sbatch=--gpus=1",
+    },
     job: { type: "string", value: "ID", help: "do this job alone, as a scheduler does" },
     ...deviceOptions,
     adapter: { type: "string", value: "NAMES", help: "parts of adapters' names, separated by commas" },
@@ -110,11 +123,13 @@ function checkModes(values: Values): void {
   if (values.sbatch.length > 0 && !values.slurm)
     throw new UsageError("Cannot use --sbatch without --slurm, which it is for");
   if (values.jobs !== undefined && modes.length > 0 && modes[0] !== "dry-run")
-    throw new UsageError(`Cannot use --jobs together with --${modes[0]}: a scheduler decides how many run at a time`);
+    throw new UsageError(
+      `Cannot use --jobs together with --${modes[0]}: a scheduler decides how many run at a time`,
+    );
   if (values.job === undefined) return;
-  const asked = (["systems", "data", "folds", "folds-by", "seeds", "preset", "hubert", "wav2vec2", "bert"] as const).find(
-    (name) => values[name] !== undefined,
-  );
+  const asked = (
+    ["systems", "data", "folds", "folds-by", "seeds", "preset", "hubert", "wav2vec2", "bert"] as const
+  ).find((name) => values[name] !== undefined);
   if (asked !== undefined || values.set.length > 0)
     throw new UsageError(`Cannot use --${asked ?? "set"} together with --job: the plan in --out OUT has it`);
 }
@@ -212,7 +227,12 @@ async function doJob(host: Host, out: string, id: string, context: Own): Promise
 }
 
 /** Prints a command for each job that is left, in an order in which they can be done. */
-async function printJobs(host: Host, out: string, plan: Plan, { values, print, printJson }: Own): Promise<number> {
+async function printJobs(
+  host: Host,
+  out: string,
+  plan: Plan,
+  { values, print, printJson }: Own,
+): Promise<number> {
   const done = await readAllDone(host, out, plan);
   const command = jobCommand(out, optionsOf(values));
   const ids = [...plan.jobs.map((job) => job.id).filter((id) => !done.has(id)), REPORT];
@@ -223,18 +243,29 @@ async function printJobs(host: Host, out: string, plan: Plan, { values, print, p
 }
 
 /** Submits the jobs that are left to Slurm. */
-async function submitJobs(host: Host, out: string, plan: Plan, { values, print, printJson }: Own): Promise<number> {
+async function submitJobs(
+  host: Host,
+  out: string,
+  plan: Plan,
+  { values, print, printJson }: Own,
+): Promise<number> {
   const done = new Set((await readAllDone(host, out, plan)).keys());
   const command = jobCommand(out, optionsOf(values));
   const jobs = await submit(host, out, plan, done, command, values.sbatch);
-  for (const { id, name, tasks } of jobs) print(`submitted ${name} as ${id}: ${tasks} ${tasks === 1 ? "task" : "tasks"}`);
+  for (const { id, name, tasks } of jobs)
+    print(`submitted ${name} as ${id}: ${tasks} ${tasks === 1 ? "task" : "tasks"}`);
   print(`scripts and output are in ${out}/slurm; the report follows when all have ended`);
   printJson({ out, submitted: jobs });
   return 0;
 }
 
 /** Shows every job with its expected time. */
-async function showPlan(host: Host, out: string, plan: Plan, { values, print, printJson }: Own): Promise<number> {
+async function showPlan(
+  host: Host,
+  out: string,
+  plan: Plan,
+  { values, print, printJson }: Own,
+): Promise<number> {
   const done = await readAllDone(host, out, plan);
   const here = ratesOf(done.values());
   const adapters = adaptersOf(values);

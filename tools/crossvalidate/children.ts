@@ -34,8 +34,14 @@ export function runChild(
     child.on("error", (error) => end(`its process cannot be started: ${error.message}`));
     child.on("close", (status, killed) => {
       if (status === 0) return end(undefined);
-      const last = stderr.trim().split("\n").at(-1)?.replace(/^wavegate crossvalidate: /, "");
-      end(last || (killed ? `its process was killed by ${killed}` : `its process ended with status ${status}`));
+      const last = stderr
+        .trim()
+        .split("\n")
+        .at(-1)
+        ?.replace(/^wavegate crossvalidate: /, "");
+      end(
+        last || (killed ? `its process was killed by ${killed}` : `its process ended with status ${status}`),
+      );
     });
   });
 }

@@ -16,7 +16,9 @@ function launcher(): string[] {
     return [process.execPath, "run", "--allow-all", "--no-check", fileURLToPath(verb)];
   }
   // In tools/ of a checkout or, three folders up, of an installed package.
-  const scripts = ["../wavegate.mjs", "../../../tools/wavegate.mjs"].map((path) => new URL(path, import.meta.url));
+  const scripts = ["../wavegate.mjs", "../../../tools/wavegate.mjs"].map(
+    (path) => new URL(path, import.meta.url),
+  );
   const script = scripts.find((url) => existsSync(url)) as URL;
   return [process.execPath, fileURLToPath(script), "crossvalidate"];
 }

@@ -64,7 +64,11 @@ export async function submit(
       before = own;
     }
   } catch (error) {
-    if (submitted.length > 0) await slurm("scancel", submitted.map((one) => one.id)).catch(() => {});
+    if (submitted.length > 0)
+      await slurm(
+        "scancel",
+        submitted.map((one) => one.id),
+      ).catch(() => {});
     throw error;
   }
   return submitted;
@@ -82,7 +86,9 @@ async function refuseActive(jobs: readonly string[]): Promise<void> {
   );
   const active = [...new Set(listed.split("\n").filter((line) => line.trim() !== ""))];
   if (active.length > 0)
-    throw new Error(`Cannot submit to Slurm: its jobs ${active.join(", ")} of an earlier submission have not ended`);
+    throw new Error(
+      `Cannot submit to Slurm: its jobs ${active.join(", ")} of an earlier submission have not ended`,
+    );
 }
 
 /** Runs a command of Slurm; its stdout. Throws one line where it fails. */

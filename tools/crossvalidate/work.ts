@@ -8,7 +8,13 @@ import type { FolderLock, Host } from "../../src/host/host.ts";
 import { finite, object, readJsonLinesAs } from "../../src/io/schema.ts";
 import { writeWhole } from "../../src/io/write_whole.ts";
 import { rememberRate } from "../../src/speech/crossvalidate/estimate.ts";
-import { argumentsOf, jobFolder, readDone, runFolder, writeDone } from "../../src/speech/crossvalidate/folder.ts";
+import {
+  argumentsOf,
+  jobFolder,
+  readDone,
+  runFolder,
+  writeDone,
+} from "../../src/speech/crossvalidate/folder.ts";
 import type { Job, Plan } from "../../src/speech/crossvalidate/plan.ts";
 import { shellWord } from "../../src/speech/crossvalidate/slurm.ts";
 import { type Context, type Options, parse, type Verb } from "../cli.ts";
@@ -36,7 +42,8 @@ export async function work(
 ): Promise<number | undefined> {
   for (const id of job.after) {
     const needed = plan.jobs.find((each) => each.id === id) as Job;
-    if (!(await readDone(host, out, needed))) throw new Error(`Cannot do ${job.id}: it needs ${id}, which is not done`);
+    if (!(await readDone(host, out, needed)))
+      throw new Error(`Cannot do ${job.id}: it needs ${id}, which is not done`);
   }
   const folder = jobFolder(out, job);
   await host.makeDirectory(folder);
@@ -58,7 +65,9 @@ export async function work(
     const status = await runVerbOf(host, out, plan, job, options, { ...io, signal, note });
     if (status !== 0) return status;
     const seconds =
-      job.kind === "train" ? await secondsOfRun(host, runFolder(out, job)) : (performance.now() - began) / 1000;
+      job.kind === "train"
+        ? await secondsOfRun(host, runFolder(out, job))
+        : (performance.now() - began) / 1000;
     await writeDone(host, out, job, seconds);
     await rememberRate(host, hostname(), options.adapter, { ...job, seconds }).catch((error: Error) =>
       note(`its time is not remembered: ${error.message}`),
@@ -133,7 +142,9 @@ async function lockJob(
     } catch (error) {
       const own = life !== undefined && (await host.readText(file).catch(() => "")).trim() === life.task;
       if (own && life.again) {
-        note(`${(error as Error).message}: that was this task before Slurm started it again, its locks are removed`);
+        note(
+          `${(error as Error).message}: that was this task before Slurm started it again, its locks are removed`,
+        );
         for (const lock of [`${folder}/lock`, `${folder}/run/lock`]) await host.remove(lock);
       } else if (!queued) throw error;
       else if (first) note(`${(error as Error).message}: waiting until it has stopped`);
@@ -146,7 +157,9 @@ async function lockJob(
 /** Which Slurm task this is, and whether it was started before. */
 function slurmLife(): { task: string; again: boolean } | undefined {
   const { SLURM_JOB_ID, SLURM_RESTART_COUNT = "0" } = process.env;
-  return SLURM_JOB_ID === undefined ? undefined : { task: SLURM_JOB_ID, again: Number(SLURM_RESTART_COUNT) > 0 };
+  return SLURM_JOB_ID === undefined
+    ? undefined
+    : { task: SLURM_JOB_ID, again: Number(SLURM_RESTART_COUNT) > 0 };
 }
 
 const step = object({ seconds: v.optional(finite) });

@@ -114,8 +114,7 @@ export function requireSame(out: string, then: Plan, now: Plan): void {
     value === undefined || (Array.isArray(value) && value.length === 0) ? "none" : String(value);
   for (const key of [...new Set([...Object.keys(then.asked), ...Object.keys(now.asked)])].sort()) {
     const [a, b] = [then, now].map(({ asked }) => asked[key as keyof Plan["asked"]]);
-    if (JSON.stringify(a) !== JSON.stringify(b))
-      refuse(`its plan has ${key} ${show(a)} and not ${show(b)}`);
+    if (JSON.stringify(a) !== JSON.stringify(b)) refuse(`its plan has ${key} ${show(a)} and not ${show(b)}`);
   }
   if (then.corpus.identity !== now.corpus.identity)
     refuse(`${then.asked.data} has other utterances than when the plan was made`);
@@ -151,7 +150,8 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
   const rows = rowsOf(choice.systems);
   const trained = rows.filter((row): row is Trained => row.system !== undefined);
   for (const row of rows)
-    if (row.system === undefined) onNote(`${row.title}: its published figures are shown, it cannot be trained`);
+    if (row.system === undefined)
+      onNote(`${row.title}: its published figures are shown, it cannot be trained`);
   if (trained.length === 0)
     throw new ArgumentError(`Cannot cross-validate ${choice.systems.join(", ")}: none of it can be trained`);
   const systems = [...new Set(trained.map((row) => row.system))];
@@ -177,7 +177,8 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
         const set = settings.get(system) as string[];
         const last = await addTrainings(jobs, { config, data, set, sentences });
         const words = trained.filter((row) => row.system === system).map((row) => row.words);
-        for (const each of new Set(words)) addEvaluation(jobs, { system, fold, seed, words: each }, last, data);
+        for (const each of new Set(words))
+          addEvaluation(jobs, { system, fold, seed, words: each }, last, data);
       }
   return {
     format: 1,
@@ -213,7 +214,16 @@ function settingsOf(
     const refused: [system: string, error: Error][] = [];
     for (const [system, list] of found) {
       try {
-        applySettings(trainConfig({ ...foldersOf(choice, system), preset: choice.preset, system, data: choice.data, fold: "1" }), [setting]);
+        applySettings(
+          trainConfig({
+            ...foldersOf(choice, system),
+            preset: choice.preset,
+            system,
+            data: choice.data,
+            fold: "1",
+          }),
+          [setting],
+        );
         list.push(setting);
       } catch (error) {
         refused.push([system, error as Error]);
@@ -248,11 +258,14 @@ function noteFolders(choice: CrossChoice, systems: readonly string[], onNote: (l
   ] as const) {
     const takers = systems.filter(
       (system) =>
-        hasPart(system, part) && (part === "bert" || (systemOf(system).encoder === "wav2vec2") === (family !== undefined)),
+        hasPart(system, part) &&
+        (part === "bert" || (systemOf(system).encoder === "wav2vec2") === (family !== undefined)),
     );
     if (folder !== undefined && takers.length === 0) onNote(`--${name} changes nothing: no system takes it`);
     if (folder === undefined && (hubert ?? wav2vec2 ?? bert) !== undefined && takers.length > 0)
-      onNote(`no --${name}: ${takers.join(", ")} ${takers.length > 1 ? "begin" : "begins"} with random weights there`);
+      onNote(
+        `no --${name}: ${takers.join(", ")} ${takers.length > 1 ? "begin" : "begins"} with random weights there`,
+      );
   }
 }
 
@@ -374,7 +387,12 @@ async function keysOf(
 }
 
 /** Adds the evaluation of a model on its fold. */
-function addEvaluation(jobs: Map<string, Job>, cell: CellKey, model: Job, { fold: { test } }: TrainData): void {
+function addEvaluation(
+  jobs: Map<string, Job>,
+  cell: CellKey,
+  model: Job,
+  { fold: { test } }: TrainData,
+): void {
   const id = `evaluate-${cellName(cell)}`;
   jobs.set(id, {
     ...{ id, kind: "evaluate", system: cell.system, fold: cell.fold, seed: cell.seed, words: cell.words },

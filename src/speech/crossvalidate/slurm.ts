@@ -33,7 +33,7 @@ export function batchScript(
     "#SBATCH --signal=B:TERM@60",
     ...options.map((option) => `#SBATCH ${option}`),
     "# One job a line; those that need each other are in scripts of their own.",
-    'job=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" <<\'JOBS\'',
+    "job=$(sed -n \"$((SLURM_ARRAY_TASK_ID + 1))p\" <<'JOBS'",
     ...ids,
     "JOBS",
     ")",
