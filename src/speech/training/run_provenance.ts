@@ -110,7 +110,8 @@ async function trainingCorpus(
   if (!own || own.identity !== facts.identity || own.heldOut !== facts.heldOut)
     return { ...facts, trainedOn, selectedBy };
   refuseChanged(config.data, { ...own.trainedOn, ...own.selectedBy }, { ...trainedOn, ...selectedBy });
-  return { ...own, ...facts };
+  // In the order of a run that was never stopped.
+  return { ...facts, trainedOn: own.trainedOn, selectedBy: own.selectedBy };
 }
 
 /** A hash that is equal for equal splits: of the ids of each part, in their order. */
