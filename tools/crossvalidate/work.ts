@@ -5,7 +5,7 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as v from "valibot";
 import type { FolderLock, Host } from "../../src/host/host.ts";
-import { finite, object, readJsonLinesAs } from "../../src/io/schema.ts";
+import { finite, object, readJsonAs, readJsonLinesAs } from "../../src/io/schema.ts";
 import { writeWhole } from "../../src/io/write_whole.ts";
 import { rememberRate } from "../../src/speech/crossvalidate/estimate.ts";
 import {
@@ -124,8 +124,9 @@ function stdinEnded(): AbortSignal {
 }
 
 /**
- * Locks a job. In a queue it waits for a process of an earlier queue to stop; undefined where it is stopped meanwhile. A task
- * that Slurm started again takes over the lock of its former life, also where that was on another machine.
+ * Locks a job. In a queue it waits for the process of an earlier one to stop, and in a task that Slurm started again for that
+ * of its former life; where that was on another machine, which Slurm has given up, it takes over its locks. Undefined where it
+ * is stopped meanwhile. Throws where any other process is at the job.
  */
 async function lockJob(
   host: Host,
@@ -140,14 +141,15 @@ async function lockJob(
       if (life) await writeWhole(host, file, `${life.task}\n`);
       return lock;
     } catch (error) {
-      const own = life !== undefined && (await host.readText(file).catch(() => "")).trim() === life.task;
-      if (own && life.again) {
-        note(
-          `${(error as Error).message}: that was this task before Slurm started it again, its locks are removed`,
-        );
+      const { message } = error as Error;
+      const former = life?.again && (await host.readText(file).catch(() => "")).trim() === life.task;
+      if (former && (await machineOf(host, folder)) !== hostname()) {
+        note(`${message}: that was this task before Slurm started it again, its locks are removed`);
         for (const lock of [`${folder}/lock`, `${folder}/run/lock`]) await host.remove(lock);
-      } else if (!queued) throw error;
-      else if (first) note(`${(error as Error).message}: waiting until it has stopped`);
+        continue;
+      }
+      if (!queued && !former) throw error;
+      if (first) note(`${message}: waiting until it has stopped`);
       await sleep(LOOK_EVERY);
     }
   }
@@ -161,6 +163,13 @@ function slurmLife(): { task: string; again: boolean } | undefined {
     ? undefined
     : { task: SLURM_JOB_ID, again: Number(SLURM_RESTART_COUNT) > 0 };
 }
+
+/** Name of the machine whose process has locked a folder; this one's where that is not known. */
+const machineOf = (host: Host, folder: string): Promise<string> =>
+  readJsonAs(host, `${folder}/lock`, object({ host: v.string() })).then(
+    (owner) => owner.host,
+    () => hostname(),
+  );
 
 const step = object({ seconds: v.optional(finite) });
 
