@@ -125,7 +125,6 @@ test("Recognizer.recognize() refuses a recording that the adapter cannot bind, a
 
 test("openModelFolder() refuses a folder whose parts do not fit together", async () => {
   const wrong: [string, (config: Record<string, unknown>) => void, RegExp][] = [
-    ["deaf", (c) => Object.assign(c, { asr: false }), /asr is false but should be true/],
     [
       "labels",
       (c) => Object.assign(c, { labels: ["a", "b"] }),

@@ -45,9 +45,13 @@ test("applySettings() refuses what the system sets itself, and says where it is 
   refused("both-cmgi", "model.cmgi.gate=temporal", 'it is "temporal" already');
   refused("both-cmgi", "model.cmgi.gate=none", "--system both-cmgi-nogate has that one");
   refused("both-cmgi", "model.cmgi.gate=wide", "no system has that one");
-  refused("both-cmgi", "model.cmgi.interaction=self", "--system both-self has that one");
+  refused("both-cmgi", "model.cmgi.interaction=self", "--system both-self or both-self-gated has that one");
+  refused("both-self", "model.cmgi.gate=modal", "--system both-self-gated has that one");
+  refused("wav2vec2-both", "model.hubert.model_type=hubert", "no other is its");
+  refused("wav2vec2-both", "model.hubert.model_type=wav2vec2", 'it is "wav2vec2" already');
+  refused("both-none", "model.asr=false", "--system both-none-noasr has that one");
   refused("acoustic", "model.asr=true", "--system acoustic-asr has that one");
-  refused("acoustic", "model.modalities=text", "--system text or text-mlm has that one");
+  refused("acoustic", "model.modalities=text", "--system text or text-noasr or text-mlm has that one");
   refused("both-cmgi", "model.labels=[]", "they are the corpora's emotions");
   refused("both-cmgi", "model.cmgi.d_s=9", "it is HuBERT's hidden_size, model.hubert.hidden_size");
   refused("both-cmgi", "model.cmgi.num_classes=5", "it is the number of emotions");
@@ -161,6 +165,12 @@ test("applySettings() refuses what the system's model has no use for", () => {
   refused("both-self", "model.cmgi.bounded=true", "the system both-self has no gate");
   refused("both-cmgi-nogate", "model.cmgi.bounded=true", "the system both-cmgi-nogate has no gate");
   refused("acoustic", "model.hubert.vocab_size=40", "the system acoustic recognises no words");
+  refused("text-noasr", 'stage2.freeze=["cnn"]', without(2, "text-noasr", "cnn"));
+  refused("text-noasr", "stage2.augment.speed=0.1", "the system text-noasr takes no speech");
+  refused("text-noasr", "stage2.batch.seconds=9", "the system text-noasr takes no speech");
+  refused("both-none-noasr", "stage2.alpha=0.5", "the system both-none-noasr recognises no words");
+  refused("both-cmgi", "stage0.classWeights=balanced", "stage 0 learns from text, by the masked words alone");
+  set("both-self-gated", "model.cmgi.bounded=false");
   set("both-cmgi", 'stage2.freeze=["cnn","hubert","bert","ctc"]', 'stage0.freeze=["bert"]');
   set("both-self", "model.cmgi.heads=4", "model.hubert.vocab_size=40");
 });

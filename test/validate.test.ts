@@ -44,13 +44,14 @@ test("validate passes on everything that PyTorch computed, with --json as docume
     "hubert-tiny-base",
     "wav2vec2-tiny-stable",
     "bert-tiny",
-    "cmgi/small",
+    ...["cross-gated", "pooled", "self-gated", "small"].map((name) => `cmgi/${name}`),
     "e2e-tiny",
     "ops",
   ];
   const folders = names.map((name) => `test/reference/${name}`);
   // A folder of cases stands for them.
-  const { status, stdout } = validate("--json", ...folders.map((name) => name.replace("/small", "")));
+  const given = new Set(folders.map((name) => name.replace(/(cmgi)\/.*/, "$1")));
+  const { status, stdout } = validate("--json", ...given);
   const result = JSON.parse(stdout);
   assert.deepEqual(Object.keys(result), ["cases"]);
   assert.deepEqual(
@@ -72,10 +73,12 @@ test("validate passes on everything that PyTorch computed, with --json as docume
     }
     assert.ok(pass && stages.length > 0);
   }
-  const of = (i: number) => new Set(result.cases[i].stages.map((s: Stage) => s.name));
+  const of = (i: number) => new Set(result.cases.at(i).stages.map((s: Stage) => s.name));
   for (const name of ["conv.6", "attentions.2", "logits", "loss"])
     assert.ok(of(0).has(name), `${name} was not compared`);
-  assert.ok(of(5).has("grad.hubert.feature_projection.projection.weight"));
+  for (const name of ["fused", "gate_s", "gate_t", "grad.gate.weight", "grad_input.x_s", "grad_input.x_t"])
+    assert.ok(of(4).has(name) && of(6).has(name), `${name} of a gated fusion was not compared`);
+  assert.ok(of(-2).has("grad.hubert.feature_projection.projection.weight"));
   assert.ok([...of(0)].some((name) => String(name).startsWith("outputs_spec: ")));
   assert.ok([...of(1)].some((name) => String(name).startsWith("outputs_masked: ")));
   assert.equal(status, 0);

@@ -37,11 +37,11 @@ const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: 
 const texts = `export const KERNEL_TEXTS = ${JSON.stringify(Object.fromEntries(kernels), null, 2)};\n`;
 writeFileSync(join(dist, "src/gpu/kernel_texts.js"), texts);
 
-// As that, for the page of a profile.
-const { PAGE_FILES } = await import(pathToFileURL(join(dist, "src/profile/page_files.js")).href);
+// As that, for HTML pages.
+const { PAGE_FILES } = await import(pathToFileURL(join(dist, "src/page/files.js")).href);
 const page = Object.entries(PAGE_FILES).map(([name, path]) => [name, readFileSync(join(root, path), "utf8")]);
 const pageTexts = `export const PAGE_TEXTS = ${JSON.stringify(Object.fromEntries(page), null, 2)};\n`;
-writeFileSync(join(dist, "src/profile/page_texts.js"), pageTexts);
+writeFileSync(join(dist, "src/page/texts.js"), pageTexts);
 
 // What `wavegate isa` compiles where it runs.
 for (const name of ["layer.c", "vulkan_subset.h", "msl.cuh"])

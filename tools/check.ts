@@ -21,6 +21,7 @@ export const FLOORS: Record<string, number> = {
     host: 0,
     io: 0,
     gpu: 1,
+    page: 1,
     tensor: 2,
     ops: 3,
     nn: 4,

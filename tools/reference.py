@@ -681,27 +681,50 @@ class Attention(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Cross-modal gated interaction: self-attention, cross-attention, temporal gate, masked mean, classifier."""
+    """Cross-modal gated interaction: self-attention, cross-attention, gate, masked mean, classifier; and what stands beside it."""
 
-    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int = 4, bounded=False, heads=1):
+    def __init__(self, d: int, d_s: int, d_t: int, num_classes: int = 4, bounded=False, heads=1, interaction="cmgi",
+                 gate="temporal"):
         super().__init__()
-        self.bounded = bounded
+        self.bounded, self.interaction, self.kind = bounded, interaction, gate
         self.sa_s, self.sa_t = Attention(d, d_s, heads), Attention(d, d_t, heads)
-        self.ca_s, self.ca_t = Attention(d, d, heads), Attention(d, d, heads)
-        self.gate_s, self.gate_t = nn.Linear(2 * d, d), nn.Linear(2 * d, d)
-        self.classifier = nn.Linear(4 * d, num_classes)
+        if interaction != "self":
+            self.ca_s, self.ca_t = Attention(d, d, heads), Attention(d, d, heads)
+        if gate == "modal":
+            self.gate = nn.Linear(2 * d, d)
+        else:
+            self.gate_s, self.gate_t = nn.Linear(2 * d, d), nn.Linear(2 * d, d)
+        self.classifier = nn.Linear((4 if interaction == "cmgi" else 2) * d, num_classes)
+
+    def weigh(self, f, a, b):
+        """G of a and b."""
+        both = torch.cat([a, b], -1)
+        return f(both).sigmoid() if self.bounded else f(both.sigmoid())
 
     def forward(self, x_s, x_t, mask_s, mask_t) -> dict:
         s, t = self.sa_s(x_s, x_s, mask_s), self.sa_t(x_t, x_t, mask_t)
-        found = {"s_s": s, "s_t": t, "c_s": self.ca_s(s, t, mask_t), "c_t": self.ca_t(t, s, mask_s)}
+        found = {"s_s": s, "s_t": t}
+        if self.interaction != "self":
+            found.update(c_s=self.ca_s(s, t, mask_t), c_t=self.ca_t(t, s, mask_s))
         for b, own, mask in (("s", s, mask_s), ("t", t, mask_t)):
-            cross = found[f"c_{b}"]
-            f, both = getattr(self, f"gate_{b}"), torch.cat([own, cross], -1)
-            found[f"gate_{b}"] = gate = f(both).sigmoid() if self.bounded else f(both.sigmoid())
-            found[f"output_{b}"] = out = torch.cat([own * gate, cross * (1 - gate)], -1)
-            real = mask[..., None].to(out.dtype)
+            real = mask[..., None].to(own.dtype)
+            out = cross = found.get(f"c_{b}", own)
+            if self.interaction == "cmgi":
+                sides = [own, cross]
+                if self.kind == "pooled":
+                    sides = [((x * real).sum(1) / real.sum(1))[:, None] for x in sides]
+                found[f"gate_{b}"] = gate = self.weigh(getattr(self, f"gate_{b}"), *sides)
+                found[f"output_{b}"] = out = torch.cat([own * gate, cross * (1 - gate)], -1)
             found[f"pooled_{b}"] = (out * real).sum(1) / real.sum(1)
-        found["logits"] = self.classifier(torch.cat([found["pooled_s"], found["pooled_t"]], -1))
+        features = torch.cat([found["pooled_s"], found["pooled_t"]], -1)
+        if self.kind == "modal":
+            gate = self.weigh(self.gate, found["pooled_s"], found["pooled_t"])
+            # What the definition says, over all frames and subwords, though the means of the products are weighed means.
+            sides = [(x * g[:, None] * m[..., None].to(x.dtype)).sum(1) / m[..., None].to(x.dtype).sum(1) for x, g, m in (
+                (found.get("c_s", s), gate, mask_s), (found.get("c_t", t), 1 - gate, mask_t))]
+            found.update(gate_s=gate[:, None], gate_t=1 - gate[:, None])
+            found["fused"] = features = torch.cat(sides, -1)
+        found["logits"] = self.classifier(features)
         return found
 
 
@@ -744,6 +767,10 @@ def cmgi_case(case: Case, options):
     rng = np.random.default_rng(options.seed)
     d, d_s, d_t = options.widths or (int(n) for n in rng.integers((5, 17, 11), (24, 60, 50)))
     widths = {"d": d, "d_s": d_s, "d_t": d_t, "num_classes": 4}
+    chosen = {"interaction": options.interaction, "gate": options.gate, "bounded": options.bounded or None}
+    widths.update({k: v for k, v in chosen.items() if v is not None})
+    if (options.gate == "modal") != (options.interaction in ("self", "cross")):
+        raise Failure("Cannot make a fusion head: --interaction self or cross is gated by --gate modal, and by that alone")
     model, inputs = randomize(Fusion(**widths), options.seed), {}
     for b, width, longest, key in (("s", d_s, 19, "acoustic_lengths"), ("t", d_t, 11, "text_lengths")):
         lengths = lengths_for(rng, longest, options.batch, False)
@@ -793,10 +820,11 @@ def load_system(source: str):
     folder = Path(source)
     config = json.loads((folder / "config.json").read_text())
     settings = config["cmgi"]
-    for key, only in (("interaction", "cmgi"), ("gate", "temporal")):
-        if settings.get(key, only) != only:
-            raise Failure(f"Cannot use {source}: {key} of its cmgi is {settings[key]!r}, only {only!r} is known here")
-    widths = {k: settings[k] for k in ("d", "d_s", "d_t", "num_classes", "bounded", "heads") if k in settings}
+    fusion = settings.get("interaction", "cmgi"), settings.get("gate", "temporal")
+    if fusion not in (("cmgi", "temporal"), ("cmgi", "pooled"), ("self", "modal"), ("cross", "modal")):
+        raise Failure(f"Cannot use {source}: its cmgi has interaction {fusion[0]!r} and gate {fusion[1]!r}, which is not known here")
+    known = ("d", "d_s", "d_t", "num_classes", "bounded", "heads", "interaction", "gate")
+    widths = {k: settings[k] for k in known if k in settings}
     parts = [cls.from_dict(config[name]) for cls, name in ((transformers.HubertConfig, "hubert"),
                                                            (transformers.BertConfig, "bert"))]
     model = Recognizer(*parts, widths, config.get("ctc_lambda", config.get("alpha", 0.1))).eval()
@@ -1181,6 +1209,9 @@ def arguments(argv):
     p.add_argument("--no-model", action="store_true",
                    help="e2e: write inputs and outputs alone, for a case that lies in its model's own folder")
     p.add_argument("--adamw-steps", type=int, metavar="N", help="also the losses of N AdamW steps on the same batch")
+    p.add_argument("--interaction", choices=("self", "cross", "cmgi"), help="cmgi: what is between the modalities")
+    p.add_argument("--gate", choices=("temporal", "pooled", "modal"), help="cmgi: what weighs them")
+    p.add_argument("--bounded", action="store_true", help="cmgi: G = sigmoid(f(concat)) in place of f(sigmoid(concat))")
     p.add_argument("--widths", type=int, nargs=3, metavar=("D", "D_S", "D_T"), help="cmgi: common, acoustic and text width")
     p.add_argument("--keys", "--legacy-keys", dest="keys", nargs="?", const="weight_norm", default="weight_norm",
                    choices=("weight_norm", "parametrized"),

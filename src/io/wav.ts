@@ -194,6 +194,11 @@ export async function writeWav16(
   samples: Float32Array,
   sampleRate = 16000,
 ): Promise<void> {
+  await writeWhole(host, path, wav16Bytes(samples, sampleRate));
+}
+
+/** The bytes of such a file. */
+export function wav16Bytes(samples: Float32Array, sampleRate = 16000): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(44 + 2 * samples.length);
   const view = new DataView(bytes.buffer);
   bytes.set(new TextEncoder().encode("RIFF    WAVEfmt "));
@@ -211,7 +216,7 @@ export async function writeWav16(
     const value = Math.round(samples[i] * 32768);
     view.setInt16(44 + 2 * i, Math.max(-32768, Math.min(32767, value)), true);
   }
-  await writeWhole(host, path, bytes);
+  return bytes;
 }
 
 /** Reads a file through a buffer, for small reads one after another. */

@@ -22,10 +22,6 @@ export const mebibytes = (bytes: number): string => `${digits(bytes / 2 ** 20)} 
 
 export const percent = (share: number): string => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 
-/** Text in HTML, and in the quotes of an attribute. */
-export const escapeHtml = (text: string): string =>
-  text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
-
 /** "M=149 N=128 K=288". */
 export const showShape = (shape: Readonly<Record<string, number>>): string =>
   Object.entries(shape)

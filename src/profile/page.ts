@@ -1,8 +1,6 @@
 /** A profile as one HTML file: it asks for nothing from elsewhere, and its tables and its roofline need no script. */
-import { checkoutText } from "../host/checkout.ts";
-import { digits, escapeHtml, mebibytes, percent, showShape, withPrefix } from "./format.ts";
-import { PAGE_FILES, type PageFile } from "./page_files.ts";
-import { PAGE_TEXTS } from "./page_texts.ts";
+import { escapeHtml, pageDocument } from "../page/document.ts";
+import { digits, mebibytes, percent, showShape, withPrefix } from "./format.ts";
 import type { Group, KernelGroup, Measured, Profile } from "./profile.ts";
 import { roofline } from "./roofline.ts";
 import { spansOf } from "./trace.ts";
@@ -24,16 +22,11 @@ export function profilePage(profile: Profile): string {
   const noPeaks = peaks
     ? ""
     : `<p class="warn">Ceilings are not known: <code>wavegate doctor --peaks</code> measures them.</p>`;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(`Wavegate ${command} on ${adapter}`)}</title>
-<style>${text("plotCss")}${text("css")}</style>
-</head>
-<body>
-${header(profile)}
+  return pageDocument({
+    title: `Wavegate ${command} on ${adapter}`,
+    data,
+    ...{ css: "profileCss", script: "profileScript" },
+    body: `${header(profile)}
 <main>
 <section class="roof-section"><h2>Roofline</h2>${noPeaks}${roofline(profile, colour)}</section>
 <section class="kernels"><h2>Kernels</h2><div class="scroll">${kernelTable(profile, colour)}</div></section>
@@ -44,30 +37,9 @@ ${header(profile)}
 <section class="half"><h2>Stages</h2>${groupTable("stage", stages, profile)}</section>
 <section class="half"><h2>Wall time</h2>${wallTable(profile)}</section>
 <section class="wide"><h2>Layers</h2>${groupTable("layer", layers, profile)}</section>
-</main>
-<div id="tip" role="tooltip" hidden></div>
-<script type="application/json" id="data">${JSON.stringify(data).replaceAll("<", "\\u003c")}</script>
-<script>/*
-${text("plotLicense").trim().replaceAll("*/", "* /")}
-*/
-${script("plot")}</script>
-<script>${script("script")}</script>
-</body>
-</html>
-`;
+</main>`,
+  });
 }
-
-function text(name: PageFile): string {
-  const found = PAGE_TEXTS[name] ?? checkoutText(new URL(`../../${PAGE_FILES[name]}`, import.meta.url));
-  if (found === undefined)
-    throw new Error(
-      `Cannot make the page of a profile: ${PAGE_FILES[name]} is not there, a checkout with its npm packages or the built package expected`,
-    );
-  return found;
-}
-
-/** A script that does not end the element which it stands in. */
-const script = (name: PageFile): string => text(name).replaceAll("</script", "<\\/script");
 
 function coloursOf(kernels: readonly KernelGroup[]): Record<string, number> {
   const times = new Map<string, number>();

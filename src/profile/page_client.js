@@ -3,22 +3,15 @@
   /** @typedef {import("./profile.ts").DispatchEvent} Dispatch */
   /** @typedef {{ begin: number, end: number, text: string, colour: string, rows: [string, string][], kernel?: number }} Span */
   /** @typedef {import("uplot")} Plot */
-  const { uPlot } = /** @type {{ uPlot: typeof import("uplot") }} */ (/** @type {unknown} */ (globalThis));
-  /** @template {Element} T @param {string} selector @returns {T} */
-  const find = (selector) => {
-    const found = document.querySelector(selector);
-    if (!found) throw new Error(`no ${selector}`);
-    return /** @type {T} */ (found);
-  };
+  const { uPlot, wavegatePage } =
+    /** @type {{ uPlot: typeof import("uplot"), wavegatePage: import("../page/tools.ts").PageTools }} */ (
+      /** @type {unknown} */ (globalThis)
+    );
+  const { find, digits, css, say, hush, axis: axisOf, onChange } = wavegatePage;
   /** @type {{ profile: import("./profile.ts").Profile, colours: Record<string, number>, stages: [string, number, number][], layers: [string, number, number][] }} */
-  const { profile, colours, stages, layers } = JSON.parse(find("#data").textContent ?? "");
+  const { profile, colours, stages, layers } = wavegatePage.data;
   const { events, cpuEvents, memory, peaks, kernels } = profile;
 
-  /** @param {number} x */
-  const digits = (x) => {
-    const size = Math.abs(x);
-    return x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 || size === 0 ? 2 : 3);
-  };
   /** @param {number} milliseconds */
   const showTime = (milliseconds) =>
     milliseconds < 1 ? `${digits(1000 * milliseconds)} µs` : `${digits(milliseconds)} ms`;
@@ -27,33 +20,6 @@
     Object.entries(shape)
       .map(([name, value]) => `${name}=${value}`)
       .join(" ");
-  /** @param {string} name */
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-  // ---- what is said of what is pointed at
-
-  const tip = /** @type {HTMLElement} */ (find("#tip"));
-  /** @param {{ clientX: number, clientY: number }} at @param {string} title @param {[string, string][]} rows */
-  const say = ({ clientX, clientY }, title, rows) => {
-    const heading = document.createElement("b");
-    heading.textContent = title;
-    const table = document.createElement("table");
-    for (const [name, value] of rows) {
-      const row = table.insertRow();
-      row.insertCell().textContent = name;
-      row.insertCell().textContent = value;
-    }
-    tip.replaceChildren(heading, table);
-    tip.hidden = false;
-    const { width, height } = tip.getBoundingClientRect();
-    const x = clientX + 14 + width > innerWidth ? clientX - 14 - width : clientX + 14;
-    tip.style.left = `${Math.max(4, x)}px`;
-    tip.style.top = `${Math.max(4, Math.min(clientY + 14, innerHeight - height - 4))}px`;
-  };
-  const hush = () => {
-    tip.hidden = true;
-  };
-
   /** @param {number} index @returns {[string, string][]} */
   const kernelRows = (index) => {
     const {
@@ -108,29 +74,6 @@
       hush();
     });
   }
-
-  // ---- tables
-
-  for (const button of document.querySelectorAll("th button"))
-    button.addEventListener("click", () => {
-      const th = /** @type {HTMLTableCellElement} */ (button.parentElement);
-      const body = /** @type {HTMLTableElement} */ (th.closest("table")).tBodies[0];
-      const numbers = body.rows[0]?.cells[th.cellIndex].dataset.v !== undefined;
-      const up = th.ariaSort ? th.ariaSort === "descending" : !numbers;
-      for (const other of th.parentElement?.children ?? []) other.ariaSort = null;
-      th.ariaSort = up ? "ascending" : "descending";
-      /** @param {HTMLTableRowElement} row */
-      const value = (row) => row.cells[th.cellIndex].dataset.v ?? "";
-      const rows = [...body.rows].sort((a, b) => {
-        if (!numbers) {
-          const [x, y] = [a, b].map((row) => row.cells[th.cellIndex].textContent ?? "");
-          return (up ? 1 : -1) * x.localeCompare(y, "en", { numeric: true });
-        }
-        if (value(a) === "" || value(b) === "") return Number(value(a) === "") - Number(value(b) === "");
-        return (up ? 1 : -1) * (Number(value(a)) - Number(value(b)));
-      });
-      body.append(...rows);
-    });
 
   // ---- timeline
 
@@ -349,13 +292,7 @@
     const range = plots.length > 0 ? { ...shown() } : whole;
     for (const plot of plots) plot.destroy();
     const width = /** @type {HTMLElement} */ (find("#timeline")).clientWidth;
-    const [soft, grid] = [css("--soft"), css("--grid")];
-    const axis = {
-      stroke: soft,
-      grid: { stroke: grid, width: 1 },
-      ticks: { stroke: grid, width: 1 },
-      font: "11px system-ui, sans-serif",
-    };
+    const axis = axisOf();
     const shared = {
       width,
       legend: { show: false },
@@ -470,11 +407,5 @@
       if (factor === 0) show(whole.min, whole.max);
       else zoom(factor, (min + max) / 2);
     });
-  let last = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth === last) return;
-    last = innerWidth;
-    draw();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  onChange(draw);
 })();

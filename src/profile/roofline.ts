@@ -3,7 +3,8 @@
  * bandwidth a kernel waits for memory, under a roof for arithmetic; a dot's area is its time.
  */
 import type { Peaks } from "../records/peaks.ts";
-import { digits, escapeHtml, percent, showShape, withPrefix } from "./format.ts";
+import { escapeHtml } from "../page/document.ts";
+import { digits, percent, showShape, withPrefix } from "./format.ts";
 import type { KernelGroup, Profile } from "./profile.ts";
 
 const WIDTH = 620;

@@ -104,31 +104,25 @@ export function paperTables(report: CrossReport): Table[] {
   });
 }
 
-/** All answers together, with intervals. */
+/** All answers together: with intervals, then by class and with calibration. */
 export function pooledTables(report: CrossReport): Table[] {
-  return evaluated(report).map(({ title, rows }) => {
+  return evaluated(report).flatMap(({ title, rows }) => {
     const known = figuresOf(rows);
-    return {
-      title: `${title}, pooled`,
-      note: "All answers together; 95 % intervals, dialogues resampled. Over seeds: standard deviation of the means of the folds.",
-      columns: [
-        ...lead,
-        ...known.flatMap((figure) => [
-          { name: "value", group: NAMES[figure] },
-          { name: "95 %", group: NAMES[figure] },
-          { name: "over seeds", group: NAMES[figure] },
-        ]),
-        ...LABELS.map((label) => ({ name: label, group: "recall" })),
-        { name: "F1" },
-        { name: "ECE" },
-        { name: "Brier" },
-      ],
-      rows: rows.map((each) => {
-        const { figures, classes, macroF1, calibration } = each.pooled;
-        return [
+    const own = ownPlaces(report, rows);
+    return [
+      {
+        ...{ title: `${title}, pooled`, own },
+        note: "Percent, all answers together, with 95 % intervals from resampled dialogues. Over seeds: standard deviation of the means of the folds.",
+        columns: [
+          ...lead,
+          ...known.flatMap((figure) =>
+            ["value", "95 %", "over seeds"].map((name) => ({ name, group: NAMES[figure] })),
+          ),
+        ],
+        rows: rows.map((each) => [
           ...leadOf(each),
           ...known.flatMap((figure) => {
-            const one = figures[figure];
+            const one = each.pooled.figures[figure];
             const { deviation } = each.overSeeds[figure] ?? {};
             return [
               one ? points(one.value) : "",
@@ -136,14 +130,31 @@ export function pooledTables(report: CrossReport): Table[] {
               deviation === undefined ? "" : `± ${points(deviation)}`,
             ];
           }),
-          ...LABELS.map((label) => points(classes[label].recall)),
-          points(macroF1),
-          points(calibration.ece),
-          calibration.brier.toFixed(3),
-        ];
-      }),
-      own: ownPlaces(report, rows),
-    };
+        ]),
+      },
+      {
+        ...{ title: `${title}, classes and calibration`, own },
+        note: "Percent, all answers together; the Brier score is from 0 to 2.",
+        columns: [
+          ...lead,
+          ...LABELS.map((name) => ({ name, group: "recall" })),
+          ...LABELS.map((name) => ({ name, group: "F1" })),
+          { name: "mean", group: "F1" },
+          ...["ECE", "Brier"].map((name) => ({ name, group: "calibration" })),
+        ],
+        rows: rows.map((each) => {
+          const { classes, macroF1, calibration } = each.pooled;
+          return [
+            ...leadOf(each),
+            ...LABELS.map((label) => points(classes[label].recall)),
+            ...LABELS.map((label) => points(classes[label].f1)),
+            points(macroF1),
+            points(calibration.ece),
+            calibration.brier.toFixed(3),
+          ];
+        }),
+      },
+    ];
   });
 }
 
@@ -157,24 +168,25 @@ export function besideTables(report: CrossReport): Table[] {
     return [
       {
         title: `${title}, each row less ${own.row ? `row ${own.row}, ` : ""}${own.title}`,
-        note: "Differences on the same utterances, 95 % intervals and p by resampling dialogues. Holm: p of UA, adjusted for the rows of the table. McNemar on utterances, which it takes for independent: the median of the seeds' p, and how many utterances only this row and only the other has right, over all seeds.",
+        note: "Differences in points on the same utterances, with 95 % intervals and p from resampled dialogues; Holm: p adjusted for the rows of the table. McNemar's test takes utterances for independent: the median of the seeds' p, and the utterances that only this and only the other row has right, over all seeds.",
         columns: [
           ...lead,
-          ...known.flatMap((figure) => [
-            { name: "difference", group: NAMES[figure] },
-            { name: "95 %", group: NAMES[figure] },
-            { name: "p", group: NAMES[figure] },
-          ]),
-          { name: "Holm" },
-          { name: "p", group: "McNemar" },
-          { name: "only this : other", group: "McNemar" },
+          ...known.flatMap((figure) =>
+            ["difference", "p", ...(figure === "ua" ? ["Holm"] : [])].map((name) => ({
+              name,
+              group: NAMES[figure],
+            })),
+          ),
+          ...["p", "this : other"].map((name) => ({ name, group: "McNemar" })),
         ],
         rows: beside.map(({ row, own, adjusted }) => {
           const pair = ordered(report.comparisons, row, own);
           return [
             ...leadOf(report.rows[row]),
-            ...known.flatMap((figure) => differenceCells(pair.differences[figure])),
-            showP(adjusted),
+            ...known.flatMap((figure) => [
+              ...differenceCells(pair.differences[figure]),
+              ...(figure === "ua" ? [showP(adjusted)] : []),
+            ]),
             showP(median(pair.mcnemar.map(({ p }) => p))),
             `${pair.only[0]} : ${pair.only[1]}`,
           ];
@@ -186,8 +198,8 @@ export function besideTables(report: CrossReport): Table[] {
 
 const differenceCells = (one: Difference | undefined): string[] =>
   one === undefined
-    ? ["", "", ""]
-    : [signed(one.value), `${signed(one.interval.low)} to ${signed(one.interval.high)}`, showP(one.p)];
+    ? ["", ""]
+    : [`${signed(one.value)} (${signed(one.interval.low)} to ${signed(one.interval.high)})`, showP(one.p)];
 
 /** A comparison as `row` less `own`. */
 function ordered(comparisons: readonly Comparison[], row: number, own: number) {

@@ -15,7 +15,7 @@ export async function tokenizeWords(
 }
 
 /** The first `maxTokens` tokens, the last of them replaced by [SEP] where that would be cut off. */
-export const truncateTokens = (ids: readonly number[], maxTokens: number): readonly number[] =>
+export const truncateTokens = <T>(ids: readonly T[], maxTokens: number): readonly T[] =>
   ids.length <= maxTokens ? ids : [...ids.slice(0, maxTokens - 1), ids[ids.length - 1]];
 
 /** Rows of ids padded to the longest, with their mask. */
