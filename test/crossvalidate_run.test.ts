@@ -121,7 +121,7 @@ function strike(out: string, child: ChildProcess, how: (typeof HOW)[number]): vo
 function outcome(out: string): Map<string, string> {
   const found = new Map<string, string>();
   const add = (path: string) => found.set(path, readFileSync(join(out, path), "latin1"));
-  for (const name of ["report.json", "tables.md"]) add(name);
+  for (const name of ["report.json", "report.html", "tables.md", "answers.csv"]) add(name);
   for (const name of names(join(out, "answers"))) add(`answers/${name}`);
   for (const id of names(join(out, "jobs")))
     for (const name of names(join(out, "jobs", id, "run/model")))

@@ -24,7 +24,7 @@ import { type JobOptions, jobCommand } from "./crossvalidate/command.ts";
 import { report } from "./crossvalidate/report.ts";
 import { submit } from "./crossvalidate/submit.ts";
 import { work } from "./crossvalidate/work.ts";
-import { deviceOptions, tuningOptions } from "./device.ts";
+import { type DeviceChoice, deviceOptions, tuningOptions } from "./device.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import { SUMMARIES } from "./summaries.ts";
 
@@ -163,6 +163,9 @@ const optionsOf = (values: Values, adapter = values.adapter): JobOptions => ({
 const adaptersOf = ({ adapter }: Values): readonly string[] =>
   adapter?.split(",").filter((name) => name !== "") ?? [];
 
+/** The device of this process. */
+const deviceOf = (values: Values): DeviceChoice => ({ ...values, adapter: adaptersOf(values)[0] });
+
 /** Does every job that is left in processes of their own, then the report. */
 async function doAll(host: Host, out: string, plan: Plan, context: Own): Promise<number | undefined> {
   const { values, note, print, printJson, signal } = context;
@@ -189,7 +192,7 @@ async function doAll(host: Host, out: string, plan: Plan, context: Own): Promise
     note(`${done.size} of ${total} jobs are done; wavegate crossvalidate --out ${shellWord(out)} goes on`);
     return undefined;
   }
-  const result = await report(host, out, plan, context);
+  const result = await report(host, out, plan, deviceOf(values), context);
   for (const [id, why] of failed) note(`${id}: ${why}; ${out}/jobs/${id}/log.txt has more`);
   for (const [id, needed] of blocked) note(`${id}: not begun, ${needed} failed`);
   const complete = failed.size === 0 && blocked.size === 0;
@@ -206,7 +209,7 @@ async function doJob(host: Host, out: string, id: string, context: Own): Promise
   const plan = await readPlan(host, out);
   if (!plan) throw new Error(`Cannot do a job of ${out}: it holds no ${PLAN_FILE}`);
   if (id === REPORT) {
-    const { missing, ...result } = await report(host, out, plan, context);
+    const { missing, ...result } = await report(host, out, plan, deviceOf(context.values), context);
     context.printJson({ out, missing, ...result });
     if (missing.length > 0) context.note(`${missing.length} jobs are not done: ${listed(missing, 5)}`);
     return missing.length > 0 ? 1 : 0;

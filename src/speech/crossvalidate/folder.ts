@@ -8,8 +8,8 @@ import { finite, object, readJsonAs } from "../../io/schema.ts";
 import { listed } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { toJson } from "../../train/run_folder.ts";
-import { foldersOf, type Job, PLAN_FILE, type Plan, readPlan, requireSame } from "./plan.ts";
-import { cellName } from "./results.ts";
+import { evaluationId, foldersOf, type Job, PLAN_FILE, type Plan, readPlan, requireSame } from "./plan.ts";
+import { type CellKey, cellName } from "./results.ts";
 
 const doneSchema = object({
   /** That the job took: of a training its updates, of an evaluation its process. */
@@ -31,6 +31,12 @@ export const productOf = (out: string, job: Job): string =>
   job.kind === "train"
     ? `${runFolder(out, job)}/model`
     : `${out}/answers/${cellName({ ...job, fold: job.fold ?? "" })}.csv`;
+
+/** Folder of the model that answered a cell. */
+export function modelFolder(out: string, { jobs }: Plan, cell: CellKey): string {
+  const evaluation = jobs.find(({ id }) => id === evaluationId(cell)) as Job;
+  return productOf(out, jobs.find(({ id }) => id === evaluation.after[0]) as Job);
+}
 
 /** What is kept of a job that is done; undefined where it is not, or what it left was removed. */
 export async function readDone(host: Host, out: string, job: Job): Promise<Done | undefined> {

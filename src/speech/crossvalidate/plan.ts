@@ -386,6 +386,9 @@ async function keysOf(
   };
 }
 
+/** Name of the evaluation of a cell. */
+export const evaluationId = (cell: CellKey): string => `evaluate-${cellName(cell)}`;
+
 /** Adds the evaluation of a model on its fold. */
 function addEvaluation(
   jobs: Map<string, Job>,
@@ -393,7 +396,7 @@ function addEvaluation(
   model: Job,
   { fold: { test } }: TrainData,
 ): void {
-  const id = `evaluate-${cellName(cell)}`;
+  const id = evaluationId(cell);
   jobs.set(id, {
     ...{ id, kind: "evaluate", system: cell.system, fold: cell.fold, seed: cell.seed, words: cell.words },
     ...{ after: [model.id], key: `${model.key} ${cell.words ?? "none"}`, speed: `evaluate ${model.speed}` },
