@@ -92,7 +92,10 @@ test("train and evaluate name the sessions where a fold is none, and say where n
   for (const run of [train, evaluate]) {
     const { error } = await run(data, "--fold", "5");
     assert.ok(error instanceof ArgumentError);
-    assert.match(error.message, /fold 5 of .*: its sessions are Session1, Session2, Session3, Session4, its speakers 01F, 01M, 02F, 02M, 04F, 04M$/);
+    assert.match(
+      error.message,
+      /fold 5 of .*: its sessions are Session1, Session2, Session3, Session4, its speakers 01F, 01M, 02F, 02M, 04F, 04M$/,
+    );
     const empty = (await run(data, "--fold", "3")).error;
     assert.ok(!(empty instanceof ArgumentError));
     assert.match(

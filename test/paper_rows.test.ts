@@ -77,7 +77,10 @@ async function train(system: string, path: string, { updates, set = [], fold = "
 }
 
 const weightsOf = (run: string) => readFile(join(run, "model/model.safetensors"));
-const FAMILY: Readonly<Record<string, string | undefined>> = { "text-noasr": undefined, "wav2vec2-both": "wav2vec2" };
+const FAMILY: Readonly<Record<string, string | undefined>> = {
+  "text-noasr": undefined,
+  "wav2vec2-both": "wav2vec2",
+};
 
 // Those that others begin with first.
 const RUNS = [...new Set(["acoustic-asr", ...PAPER_ROWS.flatMap(({ system }) => system ?? [])])];

@@ -171,6 +171,10 @@ test("openLatest() goes on only from a whole checkpoint of the same run", async 
     const record = await readProvenance(host, newest);
     assert.deepEqual([record?.corpora.length, record?.corpora[0].heldOut], [1, "Session3"]);
     assert.deepEqual(await readProvenance(host, join(path, "model")), record, "every model folder says it");
+    const card = await readFile(join(path, "model/README.md"), "utf8");
+    assert.match(card, /\| held out for the test \| Session3 \|/);
+    assert.match(card, /^model-index:$/m, "the best of an epoch has figures of the dev set");
+    assert.match(await readFile(join(newest, "README.md"), "utf8"), /a checkpoint within the training/);
     assert.deepEqual(
       of,
       await identify({ ...config, data: "elsewhere" }, examined),

@@ -24,7 +24,7 @@ export async function endEpoch<B>(options: ResolvedOptions<B>, state: LoopState)
   if (better) {
     const folder = `stage${stage}-epoch${String(epoch + 1).padStart(3, "0")}`;
     await run.checkpoint("best", folder, async (path) => {
-      await task.save(path);
+      await task.save(path, { epoch: epoch + 1, dev });
       return { stage, epoch, score, dev };
     });
     bests = { ...bests, [stage]: { folder, epoch, score, utterances } };

@@ -40,8 +40,16 @@ export interface Task<B> {
   losses(batch: B, mode: Mode): Losses;
   /** Figures of the dev set; absent or undefined where there is none. Throws a TooFewError where too little of it can be read. */
   evaluate?(signal?: AbortSignal): Promise<DevResult | undefined>;
-  /** Writes the model as model.safetensors, and what belongs to it, into a folder that exists; not the optimiser's state. */
-  save(folder: string): Promise<void>;
+  /** Writes the model as model.safetensors, and what belongs to it, into a folder that exists; not the optimiser's state. `at`: absent within the training. */
+  save(folder: string, at?: SavePoint): Promise<void>;
+}
+
+/** The end of an epoch at which a model is saved as the best. */
+export interface SavePoint {
+  /** Number of the epoch, from 1. */
+  readonly epoch: number;
+  /** Its figures of the dev set; absent where there is none. */
+  readonly dev?: DevResult;
 }
 
 /** Most of an epoch, or of the dev set, that a run does without. */

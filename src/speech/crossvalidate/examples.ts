@@ -58,8 +58,8 @@ export interface Example {
 }
 
 /**
- * Runs the model of a folder on answers that chooseExamples() chose, each alone; BERT reads the recognised words. Empty for a
- * system that takes no recordings.
+ * Runs the model of a folder on answers that chooseExamples() chose, each alone; BERT reads the recognised words, or the true ones
+ * where the system recognises none. Empty for a system that takes no recordings.
  */
 export async function observeExamples(
   host: Host,
@@ -90,6 +90,7 @@ async function observe(host: Host, recognizer: Recognizer, answer: Answer): Prom
   try {
     const [{ transcript }] = await recognizer.recognize([samples], {
       skipSilence: false,
+      words: emotion?.asr ? undefined : [utterance.words],
       observe: (name, tensor) => {
         const side = /^cmgi\.gate_([st])$/.exec(name)?.[1];
         if (side !== undefined) gates[side] = tensor.keep();
@@ -97,7 +98,8 @@ async function observe(host: Host, recognizer: Recognizer, answer: Answer): Prom
     });
     const acoustic = gates.s && (await overTime(gates.s));
     const text = gates.t && (await overTime(gates.t));
-    const encoded = transcript && (await tokenizer?.encode(transcript.text.toLowerCase()));
+    const read = transcript?.text ?? utterance.words;
+    const encoded = await tokenizer?.encode(read.toLowerCase());
     const tokens = encoded && truncateTokens(encoded.tokens, emotion?.bert?.maxPositions ?? 512);
     return {
       ...{ id: utterance.id, label: utterance.label, probabilities, reference: utterance.words, seconds },

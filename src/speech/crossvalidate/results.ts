@@ -2,6 +2,7 @@
  * What a cross-validation hands to its report: what was asked, and the answers of every model. makeReport() of report.ts makes
  * figures of them, without reading or writing anything; writeReport() of write_report.ts writes them.
  */
+import type { Words } from "../evaluate/evaluate.ts";
 import type { Answer } from "../evaluate/report.ts";
 import type { PaperRow } from "../recipes/tables.ts";
 import type { TrainingOverlap } from "../training/overlap.ts";
@@ -25,7 +26,7 @@ export interface CellKey {
   /** Name of the system. */
   readonly system: string;
   /** The words that the system read in the test; absent where it reads none. */
-  readonly words?: "true" | "recognised";
+  readonly words?: Words;
   /** Name of the fold that was held out. */
   readonly fold: string;
   /** Seed of the training. */

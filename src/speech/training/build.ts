@@ -14,6 +14,7 @@ import { systemOf } from "../recipes/systems.ts";
 import { balancedWeights, EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
 import { noteTruncation } from "./examples.ts";
 import { type StageModels, type StageInputs, stageInputs, openSources, systemJson } from "./stage_inputs.ts";
+import { CARD_FILE, modelCard } from "./model_card.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { LAUNCH_FILE, launchText } from "../../tune/pinned.ts";
 import { toJson } from "../../train/run_folder.ts";
@@ -119,6 +120,7 @@ function emotionTask(
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
     ...recordFiles(weights.device, record),
   };
+  const facts = { config, stage, record, parameters: sizeOf(weights) };
   return new EmotionTask({
     ...{ train, dev, batch: options.batch, seed: config.seed },
     system: new EmotionRecognizer(weights.root, parsed),
@@ -137,8 +139,8 @@ function emotionTask(
     classWeights: options.classWeights === "balanced" ? balancedWeights(train) : undefined,
     words: systemOf(config.system).words,
     augment: options.augment,
-    save: async (folder) => {
-      await writeFiles(host, folder, files);
+    save: async (folder, at) => {
+      await writeFiles(host, folder, { ...files, [CARD_FILE]: modelCard({ ...facts, at }) });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },
   });
@@ -150,6 +152,9 @@ const recordFiles = (device: Device, record: Provenance | undefined): Record<str
   ...(device.choices.list.length > 0 ? { [LAUNCH_FILE]: launchText(device) } : {}),
 });
 
+const sizeOf = ({ parameters }: Weights): number =>
+  parameters.reduce((sum, { value }) => sum + value.size, 0);
+
 /** Most sentences in the dev set of stage 0. */
 const DEV_SENTENCES = 512;
 
@@ -157,7 +162,7 @@ async function textTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { assets: { tokenizer, bertFiles }, bert = {} }: StageInputs,
+  { stage, assets: { tokenizer, bertFiles }, bert = {} }: StageInputs,
   { record, onNote }: TaskOptions,
 ): Promise<TextTask> {
   if (!tokenizer) throw new Error("Cannot train on text without a tokenizer");
@@ -178,12 +183,13 @@ async function textTask(
     pad: tokenizer.padId,
     mask,
     special: new Set([...special.ids, tokenizer.padId, mask]),
-    save: async (folder) => {
+    save: async (folder, at) => {
       const json = { ...bert, model_type: "bert", architectures: ["BertForMaskedLM"] };
       await writeFiles(host, folder, {
         ...bertFiles,
         "config.json": toJson(json),
         ...recordFiles(weights.device, record),
+        [CARD_FILE]: modelCard({ config, stage, record, parameters: sizeOf(weights), at }),
       });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },

@@ -17,7 +17,7 @@ import { type Augmentation, augmented } from "./augment.ts";
 import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
 import { uniformStream } from "../../train/seeds.ts";
 import { specAugment } from "./spec_augment.ts";
-import { type DevResult, type Losses, refuseTooFew, type Task } from "../../train/task.ts";
+import { type DevResult, type Losses, refuseTooFew, type SavePoint, type Task } from "../../train/task.ts";
 
 /** Options of EmotionTask. */
 export interface EmotionTaskOptions {
@@ -37,7 +37,7 @@ export interface EmotionTaskOptions {
   /** "recognised": BERT learns from the words that the system recognises at that time. The true ones where left out. */
   readonly words?: "true" | "recognised";
   readonly augment: Augmentation;
-  readonly save: (folder: string) => Promise<void>;
+  readonly save: Task<unknown>["save"];
 }
 
 /** Trains an EmotionRecognizer with L = α·L_CTC + (1 − α)·L_E. */
@@ -175,8 +175,8 @@ export class EmotionTask implements Task<Batch> {
     return { loss, emotion, ...accuracies, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
   }
 
-  save(folder: string): Promise<void> {
-    return this.#o.save(folder);
+  save(folder: string, at?: SavePoint): Promise<void> {
+    return this.#o.save(folder, at);
   }
 }
 

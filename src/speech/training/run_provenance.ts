@@ -39,11 +39,11 @@ export async function runProvenance(
   { latest, signal }: { latest?: Latest; signal: AbortSignal },
 ): Promise<RunProvenance | undefined> {
   const initial = async (folder: string | undefined): Promise<InitialCheckpoint | undefined> =>
-    folder === undefined ? undefined : [nameOf(folder), await readProvenance(host, folder)];
+    folder === undefined ? undefined : [folderName(folder), await readProvenance(host, folder)];
   try {
     return {
       corpus: data && (await trainingCorpus(host, config, data, latest, signal)),
-      text: config.stages.includes(0) ? nameOf(config.data) : undefined,
+      text: config.stages.includes(0) ? folderName(config.data) : undefined,
       hubert: await initial(config.from.hubert),
       bert: await initial(config.from.bert),
       stages: (await Promise.all(Object.values(config.from.stages ?? {}).map(initial))).filter(
@@ -78,7 +78,7 @@ export async function addRecord(host: Host, folder: string, record: Provenance):
 }
 
 /** The last part of a path, or the last two where that is a generic name: "fold5/model". */
-function nameOf(folder: string): string {
+export function folderName(folder: string): string {
   const parts = folder.split(/[/\\]/).filter((part) => part !== "");
   return parts.slice(/^(model|stage\d.*)$/.test(parts.at(-1) ?? "") ? -2 : -1).join("/");
 }
@@ -94,7 +94,7 @@ async function trainingCorpus(
   const { fold, examined } = data;
   const parts = split(config, data);
   const facts = {
-    name: nameOf(config.data),
+    name: folderName(config.data),
     identity: await corpusIdentity(examined.utterances),
     ...{ system, preset, heldOut: fold.name, dev, seed },
     split: await splitHash({ ...parts, test: fold.test }),

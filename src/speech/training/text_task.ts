@@ -12,7 +12,7 @@ import { reshape } from "../../ops/elementwise.ts";
 import { scope } from "../../tensor/scope.ts";
 import { planEpoch } from "./batches.ts";
 import { seedOf, uniformStream } from "../../train/seeds.ts";
-import type { DevResult, Losses, Task } from "../../train/task.ts";
+import type { DevResult, Losses, SavePoint, Task } from "../../train/task.ts";
 
 /** Token ids. */
 type Sentence = readonly number[];
@@ -71,7 +71,7 @@ export interface TextTaskOptions {
   readonly mask: number;
   /** Ids of all special tokens, which are never predicted. */
   readonly special: ReadonlySet<number>;
-  readonly save: (folder: string) => Promise<void>;
+  readonly save: Task<unknown>["save"];
 }
 
 /** Probability that a token is to be predicted. */
@@ -155,7 +155,7 @@ export class TextTask implements Task<TextBatch> {
     return { loss, perplexity: Math.exp(loss) };
   }
 
-  save(folder: string): Promise<void> {
-    return this.#o.save(folder);
+  save(folder: string, at?: SavePoint): Promise<void> {
+    return this.#o.save(folder, at);
   }
 }
