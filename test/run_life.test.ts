@@ -6,7 +6,7 @@ import { prepareRun } from "../src/speech/training/prepare_run.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
 import { wholeRecords } from "../src/train/tensorboard.ts";
 import { type Disk, diskHost } from "./memory_disk.ts";
-import { go, host, lines, outcome, recipe, text } from "./tiny_run.ts";
+import { go, host, lines, newestState, outcome, recipe, text, whole } from "./tiny_run.ts";
 
 /** A run that nothing disturbs, with the disk as it was after each change. */
 const config = recipe();
@@ -257,4 +257,41 @@ test("trainRun() ends where its folder is taken away, and makes nothing anew", a
     });
     assert.deepEqual([...disk.keys()], [], `after change ${change}`);
   }
+});
+
+test("a stage stops early after so many epochs without a score as good as the best, wherever it was killed", async () => {
+  const early = recipe("stage1.epochs=9", "stage1.earlyStoppingPatience=2", "stage2.epochs=1");
+  // Epoch 4 is as good as epoch 2, which therefore is not the last hope.
+  const losses = [3, 1, 2, 1, 2, 2, 0, 0, 0];
+  const corpus = { ...whole, dev: (epoch: number) => ({ loss: losses[epoch] }) };
+  const disk: Disk = new Map();
+  const stopped: Disk[] = [];
+  const told = await go(
+    diskHost(host, disk, () => stopped.push(new Map(disk))),
+    early,
+    { corpus },
+  );
+  assert.deepEqual(told, ["stage 1  stops after epoch 6 of 9: since epoch 4 none was as good"]);
+  const result = outcome(disk);
+  const epochs = result.metrics.filter((line) => line.stage === 1 && line.dev_loss !== undefined);
+  assert.deepEqual(
+    epochs.map(({ epoch, dev_loss }) => [epoch, dev_loss]),
+    losses.slice(0, 6).map((loss, epoch) => [epoch, loss]),
+  );
+  assert.equal((await newestState(disk)).bests[1].epoch, 3);
+  const some = stopped.filter((_, k) => k % 3 === 0 || k > stopped.length - 12);
+  await together(some, async (moment) => {
+    const again = new Map(moment);
+    await go(diskHost(host, again), early, { corpus });
+    assert.deepEqual(outcome(again), result);
+  });
+});
+
+test("early stopping without a score to wait for is refused", () => {
+  assert.throws(
+    () => recipe("stage2.select=last", "stage2.earlyStoppingPatience=3"),
+    /^RangeError: Cannot use the test: stage2\.earlyStoppingPatience needs the score of a dev set, but stage2\.select is last$/,
+  );
+  assert.throws(() => recipe("stage1.earlyStoppingPatience=3", "dev=0"), /of a dev set, but dev is 0$/);
+  assert.throws(() => recipe("stage1.earlyStoppingPatience=0"), /should be a whole number from 1/);
 });

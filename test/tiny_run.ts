@@ -14,7 +14,7 @@ import { type RunOptions, trainRun } from "../src/speech/training/run.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { saveWeights } from "../src/train/checkpoint.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
-import type { Task } from "../src/train/task.ts";
+import type { DevResult, Task } from "../src/train/task.ts";
 import { testDevice } from "./device.ts";
 import { type Disk, diskHost } from "./memory_disk.ts";
 
@@ -46,7 +46,8 @@ export const recipe = (...settings: string[]): TrainConfig =>
 export interface Corpus {
   readonly items: number;
   reads(index: number, epoch: number): boolean;
-  dev?(): { loss: number; utterances: number; of: number };
+  /** Figures after the epoch (from 0) of which a batch was read last. */
+  dev?(epoch: number): { loss: number; utterances?: number; of?: number };
 }
 
 export const whole: Corpus = { items: 2, reads: () => true };
@@ -60,11 +61,13 @@ function tiny(on: Host, corpus: Corpus): typeof build {
     const head = new Linear(weights.root.at("head"), 1, 2);
     await weights.initialize();
     await file?.close();
+    let at = 0;
     const task: Task<readonly number[]> = {
       items: "utterances",
       parameters: weights.parameters,
       plan: (epoch) => Array.from({ length: corpus.items }, (_, i) => [(i + epoch) % corpus.items]),
       load: async (indices, epoch) => {
+        at = epoch;
         const read = indices.filter((i) => corpus.reads(i, epoch));
         return read.length > 0 ? read : undefined;
       },
@@ -76,7 +79,8 @@ function tiny(on: Host, corpus: Corpus): typeof build {
       },
       evaluate: async () => {
         const [w] = await head.weight.value.read();
-        return corpus.dev?.() ?? { loss: 1 + Math.abs(w) };
+        const { loss = 1 + Math.abs(w), ...counts } = corpus.dev?.(at) ?? {};
+        return { loss, ...counts } as DevResult;
       },
       save: (path) => saveWeights(on, `${path}/model.safetensors`, weights.parameters),
     };
