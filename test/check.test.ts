@@ -154,7 +154,10 @@ test("check() takes an operator that other files use for exported, and a test th
 
 test("showFloors() has a line for each floor, from the roof down", () => {
   const lines = showFloors();
-  assert.deepEqual([lines[0], lines.at(-2), lines.at(-1)], ["10  src/mod.ts", " 1  gpu", " 0  host, io"]);
+  assert.deepEqual(
+    [lines[0], lines.at(-2), lines.at(-1)],
+    ["11  src/mod.ts", " 1  gpu, page", " 0  host, io"],
+  );
   assert.ok(lines.some((line) => /^ 4 {2}.*\brecords\b/.test(line)));
   assert.equal(lines.length, 11);
 });

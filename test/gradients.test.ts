@@ -24,10 +24,9 @@ async function gradientsOf({ weights, task }: TinySystem, mode: Mode): Promise<M
     valueAndGrad(device, parameters, () => task.losses(batch, mode).loss),
   );
   const found = new Map<string, Float32Array>();
-  for (const [parameter, g] of gradients) {
-    found.set(parameter.key, await g.read());
-    g.release();
-  }
+  for (const [parameter, g] of gradients) found.set(parameter.key, await g.read());
+  // The biases of an LSTM, which are added up, have one gradient between them.
+  for (const g of new Set(gradients.values())) g.release();
   value.release();
   return found;
 }

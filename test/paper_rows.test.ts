@@ -79,8 +79,8 @@ async function train(system: string, path: string, { updates, set = [], fold = "
 
 const weightsOf = (run: string) => readFile(join(run, "model/model.safetensors"));
 const FAMILY: Readonly<Record<string, string | undefined>> = {
-  "text-noasr": undefined,
-  "wav2vec2-both": "wav2vec2",
+  ...{ "text-noasr": undefined, "wav2vec2-both": "wav2vec2" },
+  ...{ "lstm-las": undefined, "lstm-las-hidden": undefined, "lstm-both": undefined },
 };
 
 // Those that others begin with first.
@@ -150,7 +150,7 @@ test("a system reads the true words where it is told to, and its word error rate
   const { emotion, ...folder } = await openEmotionModel(host, path);
   await folder.weights.close();
   const { test: utterances } = (
-    await openTest(host, { path, hubert: folder.hubert }, { data: corpus.root, onNote() {} })
+    await openTest(host, { path, speech: folder.speech }, { data: corpus.root, onNote() {} })
   ).fold;
   const texts = utterances.map((u) => u.words);
   const recognizer = await openRecognizer(host, device, path);

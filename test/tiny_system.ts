@@ -1,6 +1,6 @@
 /** A system of a few thousand weights and a batch for it, for tests of training. */
 import type { Device } from "../src/gpu/device.ts";
-import { EmotionRecognizer, emotionConfig } from "../src/speech/system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../src/speech/system/emotion.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { PRESETS } from "../src/speech/recipes/presets.ts";
 import type { StageNumber } from "../src/speech/recipes/config.ts";
@@ -14,7 +14,7 @@ export interface TinySystem {
   readonly task: EmotionTask;
 }
 
-const { hubert, bert, cmgi } = PRESETS.nano.model;
+const { hubert, bert, cmgi, lstm } = PRESETS.nano.model;
 const VOCABULARY = 20;
 
 /** `more` changes HuBERT's config, `fusion` CmGI's. */
@@ -29,10 +29,11 @@ export async function tinySystem(
     hubert: { ...hubert, ...more },
     bert: { ...bert, vocab_size: VOCABULARY },
     cmgi: { ...cmgi, ...fusion },
+    lstm: { ...lstm, vocab_size: 32, word_vocab_size: VOCABULARY },
     alpha: 0.3,
   });
   const weights = new Weights(device, { seed: 3 });
-  const system = new EmotionRecognizer(weights.root, emotionConfig(json, name));
+  const system = emotionSystem(weights.root, emotionConfig(json, name));
   await weights.initialize();
   const task = new EmotionTask({
     ...{ system, parameters: weights.parameters, train: [], dev: [], seed: 1, alpha: 0.3 },

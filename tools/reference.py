@@ -13,6 +13,7 @@ Needs torch, transformers, safetensors and numpy; nothing of Wavegate itself.
     python tools/reference.py --random hubert-large --seconds 3 --batch 1 --no-grad --out case
     python tools/reference.py --random hubert-tiny-stable --seed 7 --out case
     python tools/reference.py --random ops --seed 7 --out case
+    python tools/reference.py --random las --seed 7 --out case
     python tools/reference.py --random e2e-full --seconds 2 --batch 2 --grad-norm-only --out case
     python tools/reference.py --random e2e-tiny --audio a.wav --no-grad --out model   (a Wavegate model and its case)
     python tools/reference.py --random hubert-large --layers 2 --no-grad --autocast float16 --out case
@@ -181,7 +182,7 @@ MODELS = {
     "bert-tiny": ("BertModel", TINY_BERT, 23, 3, 0, ("legacy",)),
     "bert-tiny-seqcls": ("BertForSequenceClassification", {**TINY_BERT, "num_labels": 4}, 19, 4, 5, ()),
 }
-FUSION = ("cmgi", "e2e-tiny", "e2e-full")
+FUSION = ("cmgi", "e2e-tiny", "e2e-full", "las")
 
 
 def random_model(name: str, seed: int, layers: int | None = None):
@@ -904,6 +905,175 @@ def e2e_case(case: Case, options):
         case.info.pop("params_without_grad", None)
 
 
+# -------------------------------------------------------------------------------------- listen, attend and spell
+
+
+def mel_filters(mel: dict, dtype) -> torch.Tensor:
+    """torchaudio.functional.melscale_fbanks (torchaudio is not needed: the definition stands here), bins x filters."""
+    low, high = (to_mel(f, mel["mel_scale"]) for f in (mel["f_min"], mel["f_max"]))
+    corners = to_hertz(torch.linspace(low, high, mel["n_mels"] + 2, dtype=torch.float64), mel["mel_scale"])
+    f = torch.linspace(0, mel["sample_rate"] // 2, mel["n_fft"] // 2 + 1, dtype=torch.float64)
+    widths, slopes = corners.diff(), corners[None] - f[:, None]
+    down, up = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
+    filters = torch.minimum(down, up).clamp(min=0)
+    if mel["norm"] == "slaney":
+        filters = filters * (2 / (corners[2:] - corners[:-2]))
+    return filters.to(dtype)
+
+
+def to_mel(f: float, scale: str) -> float:
+    if scale == "htk":
+        return 2595 * math.log10(1 + f / 700)
+    return f / (200 / 3) if f < 1000 else 15 + math.log(f / 1000) / (math.log(6.4) / 27)
+
+
+def to_hertz(m: torch.Tensor, scale: str) -> torch.Tensor:
+    if scale == "htk":
+        return 700 * (10 ** (m / 2595) - 1)
+    return torch.where(m < 15, 200 / 3 * m, 1000 * torch.exp(math.log(6.4) / 27 * (m - 15)))
+
+
+def log_mel(audio: torch.Tensor, mel: dict) -> torch.Tensor:
+    """MelSpectrogram(power=2, center=False), the logarithm of torchaudio.transforms.MFCC(log_mels=True), and a scale."""
+    window = torch.hann_window(mel["win_length"], dtype=audio.dtype)
+    spectrum = torch.stft(audio, mel["n_fft"], mel["hop_length"], mel["win_length"], window, center=False,
+                          return_complex=True).abs().square()
+    found = spectrum.transpose(1, 2) @ mel_filters(mel, audio.dtype)
+    return ((found + mel["log_offset"]).log() - mel["mel_mean"]) / mel["mel_std"]
+
+
+MEL = dict(sample_rate=RATE, n_fft=512, win_length=400, hop_length=160, f_min=0.0, f_max=8000.0, n_mels=20, norm=None,
+           mel_scale="htk", log_offset=1e-6, mel_mean=1.5, mel_std=4.0)
+SLANEY = dict(MEL, n_fft=400, win_length=320, hop_length=200, f_min=60.0, f_max=7600.0, norm="slaney", mel_scale="slaney")
+TINY_LAS = dict(hidden_size=6, encoder_layers=2, embedding_size=5, decoder_hidden_size=7, decoder_layers=2, attention_size=4,
+                vocab_size=11)
+
+
+class Pooling(nn.Module):
+    """A mean over time, weighted by additive or dot scores."""
+
+    def __init__(self, width: int, kind: str):
+        super().__init__()
+        self.kind = kind
+        if kind == "additive":
+            self.hidden, self.v = nn.Linear(width, width), nn.Linear(width, 1, bias=False)
+        else:
+            self.query = nn.Linear(width, 1, bias=False)
+
+    def forward(self, x, mask):
+        score = self.v(self.hidden(x).tanh()) if self.kind == "additive" else self.query(x) / math.sqrt(x.shape[-1])
+        p = score[..., 0].masked_fill(mask == 0, -math.inf).softmax(-1)
+        return p, (p[..., None] * x).sum(1)
+
+
+def packed_lstm(lstm, x, lengths):
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+class Listener(nn.Module):
+    """Bidirectional LSTMs over log-mel frames; before each but the first two frames become one."""
+
+    def __init__(self, c: dict):
+        super().__init__()
+        H, N = c["hidden_size"], c["mel"]["n_mels"]
+        self.layers = nn.ModuleList(nn.LSTM(N if i == 0 else 4 * H, H, batch_first=True, bidirectional=True)
+                                    for i in range(c["encoder_layers"]))
+
+    def forward(self, x, lengths):
+        for i, layer in enumerate(self.layers):
+            if i:
+                x = x[:, :x.shape[1] // 2 * 2].reshape(len(x), x.shape[1] // 2, -1)
+                lengths = lengths // 2
+            x = packed_lstm(layer, x, lengths)
+        return x, lengths
+
+
+class Attend(nn.Module):
+    def __init__(self, c: dict):
+        super().__init__()
+        A = c["attention_size"]
+        self.query_layer = nn.Linear(c["decoder_hidden_size"], A, bias=False)
+        self.memory_layer, self.v = nn.Linear(2 * c["hidden_size"], A), nn.Linear(A, 1, bias=False)
+
+    def forward(self, state, memory, mask):
+        score = self.v((self.query_layer(state)[:, None] + self.memory_layer(memory)).tanh())[..., 0]
+        p = score.masked_fill(mask == 0, -math.inf).softmax(-1)
+        return p, (p[..., None] * memory).sum(1)
+
+
+class Speller(nn.Module):
+    """s_i = LSTM(s_i-1, y_i-1, c_i-1), c_i = attention(s_i, memory), p(y_i) = softmax(W concat(s_i, c_i) + b)."""
+
+    def __init__(self, c: dict):
+        super().__init__()
+        V, H, M = c["vocab_size"] + 2, c["decoder_hidden_size"], 2 * c["hidden_size"]
+        self.start, self.end = V - 2, V - 1
+        self.embedding = nn.Embedding(V, c["embedding_size"])
+        self.lstm = nn.LSTM(c["embedding_size"] + M, H, c["decoder_layers"], batch_first=True)
+        self.attention, self.output = Attend(c), nn.Linear(H + M, V)
+
+    def forward(self, memory, mask, inputs):
+        context, state, steps = memory.new_zeros(len(memory), memory.shape[2]), None, []
+        for y in inputs.T:
+            s, state = self.lstm(torch.cat([self.embedding(y), context], -1)[:, None], state)
+            p, context = self.attention(s[:, 0], memory, mask)
+            steps.append((s[:, 0], p, self.output(torch.cat([s[:, 0], context], -1))))
+        return [torch.stack(list(each), 1) for each in zip(*steps)]
+
+
+class ListenAttendSpell(nn.Module):
+    """A recogniser of characters, with an emotion from its encoder and another from the states of its decoder."""
+
+    def __init__(self, c: dict):
+        super().__init__()
+        self.mel, self.encoder, self.decoder = c["mel"], Listener(c), Speller(c)
+        M, H = 2 * c["hidden_size"], c["hidden_size"]
+        self.pooling, self.classifier = Pooling(M, "additive"), nn.Linear(M, 4)
+        self.lstm = nn.LSTM(c["decoder_hidden_size"], H, batch_first=True, bidirectional=True)
+        self.pooling_hidden, self.classifier_hidden = Pooling(M, "dot"), nn.Linear(M, 4)
+
+    def run(self, x: dict) -> tuple[dict, torch.Tensor]:
+        features = log_mel(x["audio"], self.mel)
+        frames = (x["lengths"] - self.mel["n_fft"]) // self.mel["hop_length"] + 1
+        memory, lengths = self.encoder(features, frames)
+        mask = torch.arange(memory.shape[1]) < lengths[:, None]
+        targets = x["targets"]
+        inputs = torch.cat([torch.full((len(targets), 1), self.decoder.start), targets[:, :-1].clamp(min=0)], 1)
+        states, p, logits = self.decoder(memory, mask, inputs)
+        pool_p, pooled = self.pooling(memory, mask)
+        spelled = targets >= 0
+        hidden_p, pooled_hidden = self.pooling_hidden(packed_lstm(self.lstm, states, spelled.sum(1)), spelled)
+        found = {"log_mel": features, "mel.slaney": log_mel(x["audio"], SLANEY), "encoder": memory, "logits": logits,
+                 "states": states, "attention": p, "pooling": pool_p, "pooled": pooled, "pooling_hidden": hidden_p,
+                 "pooled_hidden": pooled_hidden, "emotion": self.classifier(pooled),
+                 "emotion_hidden": self.classifier_hidden(pooled_hidden)}
+        found["characters_loss"] = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1)
+        found["emotion_loss"] = F.cross_entropy(found["emotion"], x["labels"])
+        found["hidden_loss"] = F.cross_entropy(found["emotion_hidden"], x["labels"])
+        found["loss"] = found["characters_loss"] + found["emotion_loss"] + found["hidden_loss"]
+        return found, found["loss"]
+
+
+def las_case(case: Case, options):
+    rng = np.random.default_rng(options.seed)
+    config = {**TINY_LAS, "mel": MEL}
+    model = randomize(ListenAttendSpell(config), options.seed)
+    samples = lengths_for(rng, round(options.seconds * RATE), options.batch, options.exact)
+    raw = [synthetic_audio(rng, n) for n in samples]
+    end, rows = model.decoder.end, [[*rng.integers(0, config["vocab_size"], 5 - 2 * (b % 2))] for b in range(options.batch)]
+    targets = torch.full((options.batch, max(map(len, rows)) + 1), -100)
+    for i, row in enumerate(rows):
+        targets[i, :len(row) + 1] = torch.tensor([*row, end])
+    inputs = {"audio": acoustic_inputs(raw, True)["input_values"], "lengths": torch.tensor(samples), "targets": targets,
+              "labels": torch.from_numpy(rng.integers(0, 4, options.batch))}
+    case.info["slaney"] = SLANEY
+    case.json("config.json", {**TINY_LAS, **MEL})
+    case.tensors("inputs", inputs)
+    case.tensors("model", state_of(model))
+    write_outputs(case, model, inputs, {"outputs": (model.run, ("audio",), True)}, options)
+
+
 # ------------------------------------------------------------------------------------------- single operations
 
 
@@ -1267,6 +1437,8 @@ def main(argv=None) -> int:
             e2e_case(case, options)
         elif options.random == "cmgi":
             cmgi_case(case, options)
+        elif options.random == "las":
+            las_case(case, options)
         else:
             model = load_model(options.model) if options.model else random_model(options.random, options.seed, options.layers)
             (bert_case if model.config.model_type == "bert" else acoustic_case)(case, model, options, options.model)

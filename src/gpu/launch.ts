@@ -236,9 +236,37 @@ function groupNorm(on: DeviceInfo) {
   return { ...byRow(on), flags, tile: THREADS_256 };
 }
 
+/**
+ * Samples whose products share what is read of the weights, at most; the fewer there are, the fewer a workgroup takes: another
+ * number compiles a module.
+ */
+const LSTM_ROWS = 8;
+
+/** An LSTM: `rows` samples and `units` units a tile. `whole`: one workgroup goes through all tiles and steps, in one dispatch. */
+function lstm(on: DeviceInfo, { B, D, H }: { B: number; D: number; H: number }) {
+  const rows = Math.min(LSTM_ROWS, 2 ** Math.ceil(Math.log2(B)));
+  const vec = H % 4 === 0;
+  const wide = vec ? 4 : 1;
+  const lanes = narrow(on);
+  const subgroups = on.path === "subgroups";
+  const LANES = subgroups ? on.subgroup : THREADS_8.WG;
+  const HELD = Math.min(LANES, rows);
+  return {
+    rows,
+    units: lanes ? { forward: LANES * wide, backward: LANES * wide } : { forward: 8, backward: 2 * wide },
+    whole: lanes && D * H <= 64,
+    flags: {
+      enables: subgroups ? "enable subgroups;" : "",
+      ...{ lanes, subgroups, vec, V: vec ? "vec4f" : "f32", ROWS: rows, LAST: rows - 1 },
+      ...{ LANES, HELD, LOADS: rows / HELD },
+    },
+  };
+}
+
 const TABLE = {
   accumulate: pointwise,
   activation: pointwise,
+  additive_attention: byRow,
   attention,
   broadcast: pointwise,
   conv1d: alone,
@@ -260,6 +288,7 @@ const TABLE = {
     heldRow(on, C, C % 4 === 0, MOST_HELD, chosen),
   "layer_norm.backward_params": (on: DeviceInfo, { N }: { N: number }, chosen?: Parts) =>
     chosen ?? { parts: partsOf(on, N) },
+  lstm,
   matmul,
   matmul_matrices: matmulMatrices,
   mse: pointwise,

@@ -5,6 +5,7 @@
  */
 
 import { prefixBeamSearch } from "./beam.ts";
+import type { Sequence } from "./sequence_search.ts";
 import type { CtcVocabulary } from "./vocabulary.ts";
 
 /** Options of decodeGreedy() and decodeBeam(). */
@@ -169,9 +170,49 @@ function transcript(
   vocabulary: CtcVocabulary,
   secondsPerFrame: number,
 ): Transcript {
+  checkSeconds(secondsPerFrame);
+  const spans = textSpans(found, vocabulary);
+  return written(
+    spans.map(({ id, begin, end }) => {
+      let sum = 0;
+      for (let t = begin; t < end; t++) sum += Math.exp(logProbs[t * vocabulary.size + id]);
+      const times = { start: begin * secondsPerFrame, end: end * secondsPerFrame };
+      return { id, ...times, confidence: sum / (end - begin) };
+    }),
+    vocabulary,
+  );
+}
+
+/**
+ * The transcript of a sequence that an attention decoder wrote, special tokens left out. A character has the time of the frame
+ * that the attention weighed most, which need not be in order. Throws a RangeError for a secondsPerFrame that is not above 0.
+ */
+export function spelledTranscript(
+  { ids, logProbabilities, positions }: Sequence,
+  vocabulary: CtcVocabulary,
+  { secondsPerFrame }: DecodeOptions,
+): Transcript {
+  checkSeconds(secondsPerFrame);
+  const characters = ids.map((id, i) => ({
+    ...{ id, confidence: Math.exp(logProbabilities[i]) },
+    ...{ start: positions[i] * secondsPerFrame, end: (positions[i] + 1) * secondsPerFrame },
+  }));
+  return written(
+    characters.filter(({ id }) => !vocabulary.isSpecial(id)),
+    vocabulary,
+  );
+}
+
+function checkSeconds(secondsPerFrame: number): void {
   if (!(secondsPerFrame > 0))
     throw new RangeError(`Cannot decode: secondsPerFrame is ${secondsPerFrame}, expected a number above 0`);
-  const spans = textSpans(found, vocabulary);
+}
+
+/** Characters, word delimiters among them, as words. */
+function written(
+  found: readonly (Omit<DecodedCharacter, "text"> & { readonly id: number })[],
+  vocabulary: CtcVocabulary,
+): Transcript {
   const words: DecodedWord[] = [];
   let characters: DecodedCharacter[] = [];
   const finish = () => {
@@ -186,21 +227,12 @@ function transcript(
     });
     characters = [];
   };
-  for (const { id, begin, end } of spans) {
+  for (const { id, ...character } of found) {
     if (id === vocabulary.delimiter) finish();
-    else {
-      let sum = 0;
-      for (let t = begin; t < end; t++) sum += Math.exp(logProbs[t * vocabulary.size + id]);
-      characters.push({
-        text: vocabulary.tokens[id],
-        start: begin * secondsPerFrame,
-        end: end * secondsPerFrame,
-        confidence: sum / (end - begin),
-      });
-    }
+    else characters.push({ text: vocabulary.tokens[id], ...character });
   }
   finish();
-  return { text: words.map((word) => word.text).join(" "), words, ids: spans.map((span) => span.id) };
+  return { text: words.map((word) => word.text).join(" "), words, ids: found.map(({ id }) => id) };
 }
 
 function countFrames(logProbs: Float32Array, V: number): number {

@@ -8,6 +8,16 @@ export {
   type DecodeOptions,
   type Transcript,
 } from "./decode.ts";
+export { checkMel, type MelConfig, melFilterbank, melFrames } from "./mel.ts";
+export {
+  beamSearch,
+  type BeamSearchOptions,
+  greedySearch,
+  type SearchOptions,
+  type Sequence,
+  type Step,
+  type StepResult,
+} from "./sequence_search.ts";
 export type { StoredDType } from "./dtype.ts";
 export { openSafetensors, readF32, type Safetensors, type TensorEntry } from "./safetensors.ts";
 export { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";

@@ -3,12 +3,18 @@ import type { Device } from "../gpu/device.ts";
 import { convFrames } from "../ops/conv1d.ts";
 import type { HubertConfig } from "./config.ts";
 
+/** What batches are planned by: the frames of a speech encoder, and how wide it is. */
+export type EncoderSizes = Pick<
+  HubertConfig,
+  "convDim" | "convKernel" | "convStride" | "featExtractNorm" | "hiddenSize" | "intermediateSize"
+>;
+
 /**
  * Bytes of the largest tensor in a forward pass on `samples` samples. With a group norm that is the output of the first
  * convolution, 2 KB for every 5 samples in the published models; with layer norms the convolutions run in chunks
  * (FeatureExtractor), and it is the hidden layer of a feed-forward.
  */
-export function largestBytes(config: HubertConfig, samples: number): number {
+export function largestBytes(config: EncoderSizes, samples: number): number {
   const { convDim, convKernel, convStride, featExtractNorm, hiddenSize, intermediateSize } = config;
   let [frames, largest] = [samples, 0];
   convDim.forEach((C, i) => {
@@ -19,7 +25,7 @@ export function largestBytes(config: HubertConfig, samples: number): number {
 }
 
 /** Whether recordings of different lengths may share a batch: not with a group norm, whose statistics include padding. */
-export const mayPad = (config: HubertConfig): boolean => config.featExtractNorm === "layer";
+export const mayPad = (config: EncoderSizes): boolean => config.featExtractNorm === "layer";
 
 /** A batch whose largest tensor is as large as this occupies any GPU; a larger one only takes more memory. */
 const MAX_BATCH_BYTES = 512 * 2 ** 20;
@@ -48,7 +54,7 @@ const MAX_PADDING = 0.25;
  */
 export function planBatches(
   lengths: readonly number[],
-  config: HubertConfig,
+  config: EncoderSizes,
   limits: BatchLimits,
 ): number[][] {
   const shortest = mayPad(config) ? 1 - MAX_PADDING : 1;

@@ -46,7 +46,7 @@ export const receptiveField = ({ convKernel, convStride }: FrameGeometry): numbe
   convKernel.reduceRight((n, k, i) => (n - 1) * convStride[i] + k, 1);
 
 /** Throws a RangeError for a recording that is too short for a frame; `what` names it in the message. */
-export function checkLength(config: HubertConfig, samples: number, what: string): void {
+export function checkLength(config: FrameGeometry, samples: number, what: string): void {
   const field = receptiveField(config);
   if (!(samples >= field))
     throw new RangeError(

@@ -1,4 +1,4 @@
-/** HuBERT, wav2vec 2.0 and BERT as in Hugging Face's transformers, by the same names and keys. */
+/** HuBERT, wav2vec 2.0 and BERT as in Hugging Face's transformers, by the same names and keys; listen, attend and spell. */
 export {
   BertForMaskedLM,
   BertForSequenceClassification,
@@ -18,5 +18,21 @@ export {
   receptiveField,
   secondsPerFrame,
 } from "./hubert.ts";
+export {
+  AttentionDecoder,
+  type AttentionDecoderConfig,
+  type LasConfig,
+  lasConfig,
+  ListenAttendSpell,
+  type Spelling,
+  type SpellOptions,
+} from "./las.ts";
+export {
+  LstmEncoder,
+  type LstmEncoderConfig,
+  lstmEncoderConfig,
+  type LstmEncoderInput,
+  type LstmEncoderOutput,
+} from "./lstm_encoder.ts";
 export { mayIgnore, spellings } from "./keys.ts";
 export type { Pretrained, PretrainedOptions } from "./pretrained.ts";

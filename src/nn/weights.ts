@@ -11,6 +11,7 @@ import type { Safetensors } from "../io/safetensors.ts";
 import { convert, type GpuStoredDType } from "../ops/convert.ts";
 import { type Shape, sameShape, showShape, sizeOf } from "../tensor/shape.ts";
 import { Tensor, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
+import { Constant } from "./constant.ts";
 import { checkInit, draw, type Init } from "./init.ts";
 import { Parameter } from "./parameter.ts";
 
@@ -80,6 +81,10 @@ export class WeightScope {
       half,
     );
   }
+  /** Values of a layer that are neither learned nor saved; see Constant. */
+  constant(shape: Shape, make: () => Float32Array): Constant {
+    return this.#weights.constant(shape, make);
+  }
 }
 
 /**
@@ -110,6 +115,7 @@ export class Weights {
   readonly #device: Device | undefined;
   readonly #options: WeightsOptions;
   readonly #parameters: { parameter: Parameter; half: boolean; sources: (string | undefined)[] }[] = [];
+  readonly #constants: Constant[] = [];
   readonly #used = new Set<string>();
   readonly #keys = new Set<string>();
 
@@ -153,6 +159,13 @@ export class Weights {
   /** All that were declared so far, in that order. */
   get parameters(): Parameter[] {
     return this.#parameters.map((p) => p.parameter);
+  }
+
+  /** As WeightScope.constant(). */
+  constant(shape: Shape, make: () => Float32Array): Constant {
+    const constant = new Constant(() => this.device, shape, make);
+    this.#constants.push(constant);
+    return constant;
   }
 
   /** What WeightScope.get() and pack() call, with whole keys. */
@@ -322,9 +335,10 @@ export class Weights {
     return half;
   }
 
-  /** Frees all parameters. */
+  /** Frees all parameters and constants. */
   dispose(): void {
     for (const { parameter } of this.#parameters) parameter.dispose();
+    for (const constant of this.#constants) constant.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 /** All operators, each the twin of a kernel file. */
 export { type ActivationKind, activation, exp, gelu, log, relu, sigmoid, tanh } from "./activation.ts";
+export { additiveScores } from "./additive_attention.ts";
 export {
   type AttentionOptions,
   crossAttention,
@@ -17,6 +18,7 @@ export { type EmbeddingOptions, embedding } from "./embedding.ts";
 export { concat, maskRows, slice, transpose } from "./frames.ts";
 export { groupNorm } from "./group_norm.ts";
 export { layerNorm } from "./layer_norm.ts";
+export { type LstmOptions, type LstmOutput, type LstmState, type LstmWeights, lstm } from "./lstm.ts";
 export { type LinearOptions, linear, type MatmulOptions, matmul } from "./matmul.ts";
 export { type MseOptions, mse } from "./mse.ts";
 export { maskedMean, mean, type SumOptions, sum } from "./reduce.ts";

@@ -48,10 +48,19 @@ export {
   type EmotionConfig,
   EmotionRecognizer,
   emotionConfig,
+  type EmotionSystem,
+  emotionSystem,
   type EncodedSpeech,
 } from "./system/emotion.ts";
 export { type ModelFolder, openModelFolder, type SpeechModel } from "./system/folder.ts";
 export { type Label, LABELS } from "./system/labels.ts";
+export { LstmEmotionRecognizer } from "./system/lstm.ts";
+export {
+  type LstmKind,
+  type LstmSystemConfig,
+  lstmSystemConfig,
+  type WordEncoderConfig,
+} from "./system/lstm_config.ts";
 export {
   openRecognizer,
   type Recognition,

@@ -223,25 +223,33 @@ function begin(
 /** Reads the tape backwards, and leaves in `flowing` the gradients of what is wanted. */
 function walk(tape: Tape, wanted: ReadonlySet<Tensor>, flowing: Flowing): void {
   for (let entry = tape.entries.at(-1); entry; entry = tape.entries.at(-1)) {
-    const dy = flowing.get(entry.output);
+    const dys = entry.outputs.map((output) => flowing.get(output));
+    const dy = dys.find((each) => each !== undefined);
     if (dy) {
       const { device } = dy;
       const place = device.place && { ...entry.place, phase: "backward" };
-      device.at(place, () => propagate(tape, entry, dy, flowing));
-      if (!wanted.has(entry.output)) {
-        dy.release();
-        flowing.delete(entry.output);
+      device.at(place, () => propagate(tape, entry, device, dys, flowing));
+      for (const [i, output] of entry.outputs.entries()) {
+        if (wanted.has(output)) continue;
+        dys[i]?.release();
+        flowing.delete(output);
       }
     }
     dropLast(tape);
   }
 }
 
-function propagate(tape: Tape, entry: Entry, dy: Tensor, flowing: Flowing): void {
+function propagate(
+  tape: Tape,
+  entry: Entry,
+  device: Device,
+  dys: readonly (Tensor | undefined)[],
+  flowing: Flowing,
+): void {
   const { name, inputs } = entry;
   const needs = inputs.map((t) => tape.tracked.has(t));
-  scope(dy.device, () => {
-    const given = entry.backward(dy, needs);
+  scope(device, () => {
+    const given = entry.backward(dys, needs);
     if (!Array.isArray(given) || given.length > inputs.length)
       throw new Error(
         `Cannot differentiate ${name}: its backward gave ${Array.isArray(given) ? `${given.length} gradients` : describeValue(given)} but should give an array of ${inputs.length}, one for each input`,

@@ -12,5 +12,13 @@ export {
 export { type GradcheckOptions, gradcheck, type Movable } from "./gradcheck.ts";
 export { capture, type Captured, type CaptureOptions } from "./capture.ts";
 export { checkpoint } from "./checkpoint.ts";
-export { type Backward, isTracked, noGrad, notDifferentiable, record } from "./tape.ts";
+export {
+  type Backward,
+  type BackwardOfAll,
+  isTracked,
+  noGrad,
+  notDifferentiable,
+  record,
+  recordAll,
+} from "./tape.ts";
 export { checkF32, checkFloat, type DType, type Memory, Tensor, type WeightDType } from "./tensor.ts";

@@ -21,12 +21,18 @@ import type { Tensor } from "./tensor.ts";
  */
 export type Backward = (dy: Tensor, needs: readonly boolean[]) => readonly (Tensor | undefined)[];
 
+/** As Backward, of an op with several outputs: `dys[i]` is undefined where no gradient reaches output i. */
+export type BackwardOfAll = (
+  dys: readonly (Tensor | undefined)[],
+  needs: readonly boolean[],
+) => readonly (Tensor | undefined)[];
+
 export interface Entry {
   readonly name: string;
   readonly inputs: readonly Tensor[];
-  readonly output: Tensor;
+  readonly outputs: readonly Tensor[];
   readonly saved: readonly Tensor[];
-  readonly backward: Backward;
+  readonly backward: BackwardOfAll;
   /** Where a profile counts the forward to, and so the backward. */
   readonly place?: Place;
 }
@@ -100,7 +106,7 @@ export function reaches(tape: Tape, tensor: Tensor): boolean {
     for (const source of cut.sources) if (tracks(around, source)) used.add(source);
   } else {
     const backward = notDifferentiable(cut.name, cut.reason);
-    tape.entries.push({ name: cut.name, inputs: [], output: tensor.keep(), saved: [], backward });
+    tape.entries.push({ name: cut.name, inputs: [], outputs: [tensor.keep()], saved: [], backward });
   }
   track(tape, tensor);
   return true;
@@ -136,28 +142,58 @@ export function record(
   saved: readonly Tensor[],
   backward: Backward,
 ): Tensor {
+  checkRecord(name, inputs, saved, backward);
+  enter(name, inputs, [output], saved, ([dy], needs) => backward(dy as Tensor, needs));
+  return output;
+}
+
+/** As record(), of an op with several outputs. Its backward runs once, with the gradients of those that one reaches. */
+export function recordAll<const O extends readonly Tensor[]>(
+  name: string,
+  inputs: readonly Tensor[],
+  outputs: O,
+  saved: readonly Tensor[],
+  backward: BackwardOfAll,
+): O {
+  checkRecord(name, inputs, saved, backward);
+  enter(name, inputs, outputs, saved, backward);
+  return outputs;
+}
+
+function checkRecord(name: string, inputs: unknown, saved: unknown, backward: unknown): void {
   if (!Array.isArray(inputs) || !Array.isArray(saved) || typeof backward !== "function")
     throw new TypeError(
       `Cannot record ${name}: its inputs, saved tensors and backward are ${[inputs, saved, backward].map(describeValue).join(", ")} but should be an array, an array and a function`,
     );
-  const tape = tapes.get(output.device);
-  if (!tape || inputs.filter((t) => reaches(tape, t)).length === 0) return output;
+}
+
+function enter(
+  name: string,
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+  saved: readonly Tensor[],
+  backward: BackwardOfAll,
+): void {
+  const tape = tapes.get(outputs[0].device);
+  if (!tape || inputs.filter((t) => reaches(tape, t)).length === 0) return;
   tape.note?.(name);
   tape.lineage.save(name, saved);
-  const lost = tape.lineage.settle(output, inputs);
-  track(tape, output);
+  let lost: Tensor | undefined;
+  for (const output of outputs) {
+    lost ??= tape.lineage.settle(output, inputs);
+    track(tape, output);
+  }
   if (tape.looksFrom) {
     const { around, used } = tape.looksFrom;
     for (const t of inputs) if (tracks(around, t)) used.add(t);
-    return output;
+    return;
   }
-  for (const t of [...saved, ...inputs, output]) t.keep();
+  for (const t of [...saved, ...inputs, ...outputs]) t.keep();
   const reason =
     lost && `it reads a tracked tensor of shape ${showShape(lost.shape)} that it has no gradient for`;
   const entered = reason ? notDifferentiable(name, reason) : backward;
-  const { place } = output.device;
-  tape.entries.push({ name, inputs, output, saved, backward: entered, place });
-  return output;
+  const { place } = outputs[0].device;
+  tape.entries.push({ name, inputs, outputs, saved, backward: entered, place });
 }
 
 /** An op draws at random by `seed`: in a part that runs twice it must be the same seed both times. */
@@ -166,7 +202,7 @@ export function noteSeed(device: Device, name: string, seed: number): void {
 }
 
 /** The backward of an op that has none: a gradient that arrives is an error, never silently dropped. */
-export function notDifferentiable(name: string, reason: string): Backward {
+export function notDifferentiable(name: string, reason: string): () => never {
   return () => {
     throw new Error(`Cannot differentiate ${name}: ${reason}`);
   };
@@ -194,5 +230,5 @@ export function noGrad<T>(device: Device, body: () => T): T {
 /** Removes the last entry and releases its tensors. */
 export function dropLast(tape: Tape): void {
   const entry = tape.entries.pop();
-  if (entry) for (const t of [...entry.saved, ...entry.inputs, entry.output]) t.release();
+  if (entry) for (const t of [...entry.saved, ...entry.inputs, ...entry.outputs]) t.release();
 }

@@ -56,7 +56,10 @@ async function examplesOf(
     // As the evaluation was launched.
     await useRecorded(host, device, folder, note);
     const { system, fold, seed } = cell;
-    return { of: `${system}, ${fold}, seed ${seed}`, list: await observeExamples(host, device, folder, chooseExamples(cell.answers)) };
+    return {
+      of: `${system}, ${fold}, seed ${seed}`,
+      list: await observeExamples(host, device, folder, chooseExamples(cell.answers)),
+    };
   } finally {
     device.dispose();
   }

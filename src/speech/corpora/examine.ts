@@ -16,6 +16,8 @@ export interface ExamineOptions {
   shortSeconds?: number;
   /** Config of the speech encoder, from which the frames of a clip follow. Default: that of the published models. */
   encoder?: FrameGeometry;
+  /** Whether these frames spell the words by CTC; true by default. An attention decoder needs no frame for each character. */
+  ctc?: boolean;
   /** Where aborted, examine() throws its reason. */
   signal?: AbortSignal;
 }
@@ -40,7 +42,13 @@ export interface Examined {
 
 /** Checks every utterance of a corpus; reads the headers of the wav files alone. */
 export async function examine(host: Host, corpus: Corpus, options: ExamineOptions = {}): Promise<Examined> {
-  const { maxTrainingSeconds = 20, shortSeconds = 0.5, encoder = PUBLISHED_ENCODER, signal } = options;
+  const {
+    maxTrainingSeconds = 20,
+    shortSeconds = 0.5,
+    encoder = PUBLISHED_ENCODER,
+    ctc = true,
+    signal,
+  } = options;
   const shortest = receptiveField(encoder);
   const utterances: Utterance[] = [];
   const notForTraining = new Set<string>();
@@ -76,7 +84,7 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
       problem("empty transcript", "kept: no words are its words");
     }
     const [needed, frames] = [ctcFrames(words), frameCount(encoder, samples)];
-    if (needed > frames) {
+    if (ctc && needed > frames) {
       notForCtc.add(id);
       problem("transcript too long", `kept without CTC loss: it needs ${needed} frames and has ${frames}`);
     }

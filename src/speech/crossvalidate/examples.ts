@@ -68,7 +68,7 @@ export async function observeExamples(
   chosen: readonly Answer[],
 ): Promise<Example[]> {
   const model = await openEmotionModel(host, folder);
-  if (!model.hubert) {
+  if (!model.speech) {
     await model.weights.close();
     return [];
   }
@@ -84,8 +84,8 @@ export async function observeExamples(
 
 async function observe(host: Host, recognizer: Recognizer, answer: Answer): Promise<Example> {
   const { utterance, probabilities } = answer;
-  const { hubert, emotion, tokenizer } = recognizer.model;
-  const { samples, seconds } = await readWav(host, utterance.wav, { minSamples: receptiveField(hubert) });
+  const { speech, emotion, tokenizer } = recognizer.model;
+  const { samples, seconds } = await readWav(host, utterance.wav, { minSamples: receptiveField(speech) });
   const gates: Record<string, Tensor> = {};
   try {
     const [{ transcript }] = await recognizer.recognize([samples], {
@@ -104,7 +104,7 @@ async function observe(host: Host, recognizer: Recognizer, answer: Answer): Prom
     return {
       ...{ id: utterance.id, label: utterance.label, probabilities, reference: utterance.words, seconds },
       words: transcript?.words.map(({ text, start, end }) => ({ text, start, end })),
-      secondsPerFrame: secondsPerFrame(hubert),
+      secondsPerFrame: secondsPerFrame(speech),
       wav: `data:audio/wav;base64,${base64(wav16Bytes(samples))}`,
       ...(acoustic && text && tokens ? { gates: { acoustic, text, tokens } } : {}),
     };

@@ -8,7 +8,16 @@ import { finite, object, readJsonAs } from "../../io/schema.ts";
 import { listed } from "../../io/listed.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { toJson } from "../../train/run_folder.ts";
-import { evaluationId, foldersOf, type Job, PLAN_FILE, type Plan, readPlan, requireSame } from "./plan.ts";
+import {
+  evaluationId,
+  foldersOf,
+  type Job,
+  PLAN_FILE,
+  type Plan,
+  readPlan,
+  requireSame,
+  takesBert,
+} from "./plan.ts";
 import { type CellKey, cellName } from "./results.ts";
 
 const doneSchema = object({
@@ -104,7 +113,7 @@ export function argumentsOf(out: string, { asked, jobs }: Plan, job: Job, resume
     ...["--system", job.system, "--stage", String(job.stage), "--preset", preset, "--data", data],
     ...(job.fold === undefined ? [] : ["--fold", job.fold]),
     ...(hubert !== undefined && job.stage !== 0 ? ["--hubert", hubert] : []),
-    ...(bert !== undefined && job.stage === 2 ? ["--bert", bert] : []),
+    ...(bert !== undefined && takesBert(job.system, job.stage) ? ["--bert", bert] : []),
     ...before.flatMap((each) => ["--stage-model", `${each.stage}=${productOf(out, each)}`]),
     ...[...(job.set ?? []), `seed=${job.seed}`].flatMap((setting) => ["--set", setting]),
     ...["--out", runFolder(out, job)],

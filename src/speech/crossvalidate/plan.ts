@@ -236,6 +236,10 @@ function settingsOf(
   return found;
 }
 
+/** Whether a stage of a system begins with a published BERT, or takes its tokenizer. */
+export const takesBert = (system: string, stage?: StageNumber): boolean =>
+  systemOf(system).lstm === "both" || (stage === 2 && hasPart(system, "bert"));
+
 /** The folders of pretrained encoders that a system takes. */
 export function foldersOf(
   { hubert, wav2vec2, bert }: Pick<CrossChoice, "hubert" | "wav2vec2" | "bert">,
@@ -244,7 +248,7 @@ export function foldersOf(
   const speech = systemOf(system).encoder === "wav2vec2" ? wav2vec2 : hubert;
   return {
     hubert: hasPart(system, "hubert") ? speech : undefined,
-    bert: hasPart(system, "bert") ? bert : undefined,
+    bert: takesBert(system, 2) ? bert : undefined,
   };
 }
 
@@ -258,7 +262,7 @@ function noteFolders(choice: CrossChoice, systems: readonly string[], onNote: (l
   ] as const) {
     const takers = systems.filter(
       (system) =>
-        hasPart(system, part) &&
+        (part === "bert" ? takesBert(system, 2) : hasPart(system, part)) &&
         (part === "bert" || (systemOf(system).encoder === "wav2vec2") === (family !== undefined)),
     );
     if (folder !== undefined && takers.length === 0) onNote(`--${name} changes nothing: no system takes it`);
@@ -379,10 +383,10 @@ async function keysOf(
     key: await hash({
       ...{ stage, recipe, built, seed, before: before.map((job) => job.key) },
       ...(stage === 0 ? { sentences } : { fold, dev, maxSeconds, hubert: from.hubert }),
-      ...(stage === 1 ? {} : { bert: from.bert }),
+      ...(takesBert(system, stage) ? { bert: from.bert } : {}),
       ...(stage === 2 ? { words: systemOf(system).words } : {}),
     }),
-    speed: await hash({ stage, step, built, hubert: from.hubert, bert: stage === 1 ? undefined : from.bert }),
+    speed: await hash({ stage, step, built, from }),
   };
 }
 

@@ -8,7 +8,7 @@ import { receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { Weights } from "../../nn/weights.ts";
 import { LABELS, type Problem, type Utterance } from "../corpora/corpus.ts";
-import { type EmotionConfig, EmotionRecognizer } from "../system/emotion.ts";
+import { type EmotionConfig, emotionSystem } from "../system/emotion.ts";
 import { type ModelFolder, openModelFolder } from "../system/folder.ts";
 import { Inference } from "../system/inference.ts";
 import { openRecognizer, type Recognizer } from "../system/recognizer.ts";
@@ -82,7 +82,7 @@ export async function evaluateModel(
 ): Promise<Answer[]> {
   const words = wordsRead(model, options.words);
   const labelled = test.filter((utterance): utterance is Labelled => utterance.label !== undefined);
-  const answers = model.hubert
+  const answers = model.speech
     ? await answerSpeech(host, device, model, labelled, { ...options, words })
     : await answerTexts(device, model, labelled, options);
   return labelled.flatMap((utterance) => answers.get(utterance) ?? []);
@@ -101,8 +101,8 @@ async function answerSpeech(
   const problem = ({ id }: Labelled, kind: Problem["kind"], handled: string) =>
     onProblem?.({ id, kind, handled });
   const recognizer = await openRecognizer(host, device, model);
-  const { hubert } = recognizer.model;
-  const minSamples = receptiveField(hubert);
+  const { speech } = recognizer.model;
+  const minSamples = receptiveField(speech);
   try {
     const fitting = test.filter((utterance) => {
       const error = lengthError(recognizer, samplesOf(utterance));
@@ -112,7 +112,7 @@ async function answerSpeech(
     const limits = { batch, bytes: batchBytes(device) };
     let done = test.length - fitting.length;
     // Batches are planned here rather than by recognize(), so that only the clips of one are in memory.
-    for (const indices of planBatches(fitting.map(samplesOf), hubert, limits)) {
+    for (const indices of planBatches(fitting.map(samplesOf), speech, limits)) {
       const clips: { utterance: Labelled; samples: Float32Array }[] = [];
       for (const utterance of indices.map((i) => fitting[i])) {
         try {
@@ -172,7 +172,7 @@ async function answerTexts(
   if (!bert || !tokenizer) throw new Error(`Cannot evaluate ${path}: it takes neither recordings nor words`);
   const weights = new Weights(device, { file, path, spellings, mayIgnore });
   try {
-    const inference = new Inference(new EmotionRecognizer(weights.root, emotion), { tokenizer });
+    const inference = new Inference(emotionSystem(weights.root, emotion), { tokenizer });
     await weights.initialize();
     await file.close();
     const lengths = test.map(({ words }) => words.length);

@@ -40,12 +40,12 @@ export interface Test {
  */
 export async function openTest(
   host: Host,
-  { path, hubert }: Pick<EmotionModel, "path" | "hubert">,
+  { path, speech, emotion }: Pick<EmotionModel, "path" | "speech"> & Partial<Pick<EmotionModel, "emotion">>,
   { data, fold: given, anyway = false, onNote }: TestOptions,
 ): Promise<Test> {
   const record = await readProvenance(host, path);
   const corpus = await readIemocap(host, data);
-  const examined = await examine(host, corpus, { encoder: hubert });
+  const examined = await examine(host, corpus, { encoder: speech, ctc: emotion?.lstm?.las === undefined });
   const wanted = given ?? heldOutSession(record, path, corpus);
   let fold: Fold;
   try {

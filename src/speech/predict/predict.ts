@@ -60,7 +60,7 @@ export async function predict(
     onError(index, error);
   };
   try {
-    for await (const window of readWindows(host, found, receptiveField(model.hubert), fail)) {
+    for await (const window of readWindows(host, found, receptiveField(model.speech), fail)) {
       for (const { path, audio } of window) for (const line of audio.notes) onNote?.(path, line);
       const first = source.adapter === undefined;
       await source.open();

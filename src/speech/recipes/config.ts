@@ -6,7 +6,7 @@ import { nearest } from "../../io/nearest.ts";
 import { anyObject, entriesOf, finite, integer, parse, strictObject } from "../../io/schema.ts";
 import { FORMER_NAMES, presentNames } from "./former_names.ts";
 import { refuseModelSetting } from "./model_keys.ts";
-import { partsOf, stagesOf, systemOf } from "./systems.ts";
+import { partsOf, spells, stagesOf, systemOf } from "./systems.ts";
 
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 /** Finite, since JSON has no infinity: such a run could not be resumed. */
@@ -97,11 +97,12 @@ export const schema = strictObject({
     /** Model folders of stages that other runs have trained, which a later stage begins with. */
     stages: v.optional(strictObject({ 0: v.optional(v.string()), 1: v.optional(v.string()) })),
   }),
-  /** Configs of the encoders in Hugging Face's keys, and of CmGI; checked by their models. */
+  /** Configs of the encoders in Hugging Face's keys, of CmGI, or of LSTMs; checked by their models. */
   model: strictObject({
     hubert: v.optional(anyObject),
     bert: v.optional(anyObject),
     cmgi: v.optional(anyObject),
+    lstm: v.optional(anyObject),
   }),
   /** Longer clips are left out of training. */
   maxSeconds: positive,
@@ -259,8 +260,13 @@ function unreadInStage(system: string, stage: StageNumber, key: string, value: u
       return "stage 0 is selected by loss or by last";
     return undefined;
   }
-  if (!partsOf(system, stage).hubert && of("batch\\.seconds|augment"))
-    return `the system ${system} takes no speech`;
+  const { hubert, lstm } = partsOf(system, stage);
+  if (!hubert && !lstm && of("batch\\.seconds|augment")) return `the system ${system} takes no speech`;
+  if (spells(system) && of("ctcReduction")) return `the system ${system} has no CTC head`;
+  if (lstm && of("gradientCheckpointing|activations"))
+    return `the system ${system} has no transformer layers`;
+  if (lstm && of("learningRate\\.encoder"))
+    return `no part of the system ${system} is pretrained; learningRate.heads is that of all`;
   if (systemOf(system).asr) return undefined;
   if (of("alpha|ctcReduction") || (key === "select" && value === "wer"))
     return `the system ${system} recognises no words`;

@@ -2,17 +2,19 @@
 import { isObject } from "../../io/config.ts";
 import { nearest } from "../../io/nearest.ts";
 import { CMGI_KEYS } from "../system/cmgi.ts";
+import { lstmKeys } from "../system/lstm_config.ts";
 import { BERT_KEYS, HUBERT_KEYS } from "../../models/config.ts";
 import { FAMILY_KEYS } from "../../models/family.ts";
 import { hasPart, SYSTEMS, type SystemRecipe, systemOf } from "./systems.ts";
 
-type Part = "hubert" | "bert" | "cmgi";
+type Part = "hubert" | "bert" | "cmgi" | "lstm";
 
 /** The keys of a part's config that the model reads. */
 const KNOWN: Readonly<Record<Part, ReadonlySet<string>>> = {
   hubert: new Set([...FAMILY_KEYS, ...HUBERT_KEYS]),
   bert: new Set([...FAMILY_KEYS, ...BERT_KEYS]),
   cmgi: new Set(CMGI_KEYS),
+  lstm: new Set((["las", "las-hidden", "both"] as const).flatMap(lstmKeys)),
 };
 
 /** The keys of a part's config that the model reads. */
@@ -23,6 +25,8 @@ const SET_ELSEWHERE: Readonly<Record<string, string>> = {
   "cmgi.d_s": "it is HuBERT's hidden_size, model.hubert.hidden_size",
   "cmgi.d_t": "it is BERT's hidden_size, model.bert.hidden_size",
   "cmgi.num_classes": "it is the number of emotions",
+  "lstm.kind": "--system NAME chooses it",
+  "lstm.sample_rate": "all audio is at 16 kHz",
   "hubert.ctc_loss_reduction": "ctcReduction of stage1 and stage2 has it",
   "hubert.ctc_zero_infinity": "training always leaves out what does not fit",
   "bert.num_labels": "no classifier of BERT's own is trained",
@@ -52,7 +56,7 @@ export function refuseModelSetting(system: string, path: readonly string[], valu
       (Object.hasOwn(SYSTEM_KEYS, part) ? SYSTEM_KEYS[part] : undefined) ??
       (part === "modalities" || part === "asr" ? other(system, part, value) : undefined);
     if (own !== undefined) throw owned(system, name, own);
-    throw unknown(name, nearest(part, ["hubert", "bert", "cmgi"]), "model.");
+    throw unknown(name, nearest(part, ["hubert", "bert", "cmgi", "lstm"]), "model.");
   }
   refusePart(system, part);
   if (part === "cmgi" && (key === "interaction" || key === "gate"))
@@ -77,7 +81,9 @@ export function refuseModelSetting(system: string, path: readonly string[], valu
 }
 
 /** Why a system that has the part does not read a key of it; undefined where it does. */
-function unreadKey({ asr, fusion }: SystemRecipe, part: Part, key: string): string | undefined {
+function unreadKey({ asr, fusion, lstm }: SystemRecipe, part: Part, key: string): string | undefined {
+  if (part === "lstm" && lstm && KNOWN.lstm.has(key) && !lstmKeys(lstm).includes(key))
+    return lstm === "both" ? "has no decoder" : "reads no words";
   if (part === "hubert" && !asr && (key === "vocab_size" || key === "pad_token_id"))
     return "recognises no words";
   if (part !== "cmgi") return undefined;
@@ -86,7 +92,8 @@ function unreadKey({ asr, fusion }: SystemRecipe, part: Part, key: string): stri
   return undefined;
 }
 
-const isPart = (name: string): name is Part => name === "hubert" || name === "bert" || name === "cmgi";
+const isPart = (name: string): name is Part =>
+  name === "hubert" || name === "bert" || name === "cmgi" || name === "lstm";
 
 function refusePart(system: string, part: Part): void {
   if (!hasPart(system, part))
@@ -101,6 +108,7 @@ function other(system: string, key: "interaction" | "gate" | "modalities" | "asr
   const found = Object.entries<SystemRecipe>(SYSTEMS).filter(
     ([, recipe]) =>
       of(recipe) === value &&
+      (recipe.lstm === undefined) === (own.lstm === undefined) &&
       (key !== "gate" || recipe.fusion?.interaction === own.fusion?.interaction) &&
       (key !== "asr" || recipe.modalities === own.modalities),
   );

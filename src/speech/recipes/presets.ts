@@ -4,6 +4,7 @@
  * everything runs.
  */
 import { type StageConfig, type StageNumber, stageOf, type TrainConfig } from "./config.ts";
+import { type LstmKind, lstmKeys } from "../system/lstm_config.ts";
 import { encoderConfig, partsOf, systemOf } from "./systems.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -114,6 +115,44 @@ const BERT_NANO: Json = {
   intermediate_size: 64,
 };
 
+/**
+ * Systems of LSTMs, always from random weights: as wide as those of comparable recognisers. mel_mean and mel_std are those of
+ * recordings that were brought to unit variance, of LibriSpeech and RAVDESS.
+ */
+const LSTM_LARGE: Json = {
+  ...{ n_fft: 512, win_length: 400, hop_length: 160, n_mels: 80, mel_scale: "htk", log_offset: 1e-6 },
+  ...{ mel_mean: 0, mel_std: 4.5 },
+  ...{ hidden_size: 256, encoder_layers: 3, hidden_dropout: 0.2, pooling: "additive" },
+  ...{ embedding_size: 128, decoder_hidden_size: 512, decoder_layers: 1, attention_size: 256 },
+  ...{ word_embedding_size: 256, word_hidden_size: 256, max_tokens: 512 },
+};
+
+const LSTM_SMALL: Json = {
+  ...LSTM_LARGE,
+  ...{
+    n_mels: 40,
+    mel_mean: 1,
+    hidden_size: 96,
+    hidden_dropout: 0.1,
+    embedding_size: 32,
+    decoder_hidden_size: 128,
+  },
+  ...{ attention_size: 64, word_embedding_size: 64, word_hidden_size: 64, max_tokens: 64 },
+};
+
+const LSTM_NANO: Json = {
+  ...LSTM_SMALL,
+  ...{
+    n_mels: 24,
+    mel_mean: 2,
+    hidden_size: 24,
+    encoder_layers: 2,
+    embedding_size: 12,
+    decoder_hidden_size: 32,
+  },
+  ...{ attention_size: 16, word_embedding_size: 16, word_hidden_size: 16 },
+};
+
 /** 20 epochs of about 276 updates of 16 utterances on four sessions of IEMOCAP. */
 const PAPER_STAGE: StageConfig = {
   epochs: 20,
@@ -148,7 +187,10 @@ const paper: Preset = {
   preset: "paper",
   dev: 0.1,
   seed: 1,
-  model: { hubert: HUBERT_LARGE, bert: BERT_BASE, cmgi: { d: 768, heads: 1, bounded: false } },
+  model: {
+    ...{ hubert: HUBERT_LARGE, bert: BERT_BASE, cmgi: { d: 768, heads: 1, bounded: false } },
+    lstm: LSTM_LARGE,
+  },
   maxSeconds: 20,
   sentences: 1_000_000,
   stage0: PAPER_TEXT,
@@ -193,7 +235,10 @@ const FRESH_FUSION: StageConfig = {
 const small: Preset = {
   ...paper,
   preset: "small",
-  model: { hubert: HUBERT_SMALL, bert: BERT_SMALL, cmgi: { d: 128, heads: 4, bounded: true } },
+  model: {
+    ...{ hubert: HUBERT_SMALL, bert: BERT_SMALL, cmgi: { d: 128, heads: 4, bounded: true } },
+    lstm: LSTM_SMALL,
+  },
   maxSeconds: 12,
   sentences: 50_000,
   stage0: { ...PAPER_TEXT, epochs: 1, batch: { items: 64 }, learningRate: { encoder: 1e-3, heads: 1e-3 } },
@@ -220,10 +265,26 @@ const small: Preset = {
 const nano: Preset = {
   ...small,
   preset: "nano",
-  model: { hubert: HUBERT_NANO, bert: BERT_NANO, cmgi: { d: 32, heads: 2, bounded: true } },
+  model: {
+    ...{ hubert: HUBERT_NANO, bert: BERT_NANO, cmgi: { d: 32, heads: 2, bounded: true } },
+    lstm: LSTM_NANO,
+  },
   sentences: 512,
   stage1: { ...FRESH_STAGE, epochs: 2 },
   stage2: { ...FRESH_FUSION, epochs: 2 },
+};
+
+/** LSTMs learn from random weights in every preset: those of pretrained encoders have rates and batches that are too small. */
+export function lstmStage(preset: PresetName): StageConfig {
+  if (preset === "small" || preset === "nano") return { ...PRESETS[preset].stage1, select: "ua" };
+  return { ...FRESH_STAGE, epochs: 60, learningRate: { encoder: 1e-3, heads: 1e-3 }, select: "ua" };
+}
+
+/** The keys of a preset that a system of the kind reads. CTC needs more frames than characters: one every 20 ms. */
+export const lstmOf = (kind: LstmKind, preset: Json): Json => {
+  const read = lstmKeys(kind);
+  const json = kind === "both" ? { ...preset, subsamplings: 1 } : preset;
+  return Object.fromEntries(Object.entries(json).filter(([key]) => read.includes(key)));
 };
 
 /** The recipes by name. */
@@ -259,19 +320,22 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
   const { preset, system, data, fold, stage, hubert, bert, stageModels } = choice;
   const recipe = systemOf(system);
   const base = PRESETS[preset];
-  const fresh = recipe.modalities !== "acoustic" && bert === undefined;
+  const fresh = recipe.modalities !== "acoustic" && !recipe.lstm && bert === undefined;
   const all: StageNumber[] = [...new Set<StageNumber>([...(fresh ? ([0] as const) : []), ...recipe.stages])];
   const config: TrainConfig = {
     ...base,
     ...{ system, data, fold },
     stages: stage === undefined ? all : [stage],
     from: { hubert, bert, ...(stageModels ? { stages: stageModels } : {}) },
-    model: {
-      hubert: hubert === undefined ? encoderConfig(recipe, base.model.hubert ?? {}) : {},
-      bert: bert === undefined ? base.model.bert : {},
-      cmgi: base.model.cmgi,
-    },
+    model: recipe.lstm
+      ? { lstm: lstmOf(recipe.lstm, base.model.lstm ?? {}) }
+      : {
+          hubert: hubert === undefined ? encoderConfig(recipe, base.model.hubert ?? {}) : {},
+          bert: bert === undefined ? base.model.bert : {},
+          cmgi: base.model.cmgi,
+        },
   };
+  if (recipe.lstm) config.stage1 = lstmStage(preset);
   // What is trained in a single stage learns to recognise words in it.
   if (recipe.stages.includes(2) && !recipe.stages.includes(1))
     config.stage2 = partsOf(system, 2).hubert
@@ -279,6 +343,7 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
       : { ...base.stage2, freeze: [] };
   // The epoch of the last stage is selected by the score that the run is for: UA.
   const last = config.stages[config.stages.length - 1];
-  if (last === 1 && recipe.modalities === "acoustic") config.stage1 = { ...stageOf(config, 1), select: "ua" };
+  if (last === 1 && recipe.modalities === "acoustic" && !recipe.lstm)
+    config.stage1 = { ...stageOf(config, 1), select: "ua" };
   return config;
 }

@@ -1,5 +1,6 @@
 /** The systems of the paper's tables by name: modalities, fusion and stages; and which settings these do not use. */
 import { LABELS } from "../system/labels.ts";
+import type { LstmKind } from "../system/lstm_config.ts";
 import type { StageNumber, TrainConfig } from "./config.ts";
 
 /** A system: which model it is, and which stages train it. */
@@ -12,6 +13,8 @@ export interface SystemRecipe {
   readonly fusion?: { readonly interaction: string; readonly gate?: string };
   /** From pretrained encoders. Without stage 1 all parts are trained together from the start. */
   readonly stages: readonly StageNumber[];
+  /** A system of LSTMs, which has neither HuBERT nor BERT nor CmGI; stage 1 trains all of it. */
+  readonly lstm?: LstmKind;
   /** The family that the speech encoder must be of; HuBERT in the presets and either in a checkpoint where left out. */
   readonly encoder?: "hubert" | "wav2vec2";
   /**
@@ -58,6 +61,12 @@ export const SYSTEMS = {
   "both-cmgi-pooled": both("cmgi", "pooled"),
   /** CmGI without gates. */
   "both-cmgi-nogate": both("cmgi", "none"),
+  /** Emotion from the LSTM encoder of a listen-attend-spell recogniser, which is shared. */
+  "lstm-las": { modalities: "acoustic", asr: true, lstm: "las", stages: [1] },
+  /** From an LSTM over the states of that recogniser's decoder. */
+  "lstm-las-hidden": { modalities: "acoustic", asr: true, lstm: "las-hidden", stages: [1] },
+  /** From an LSTM over speech and another over the words that a CTC recogniser of its own recognises. */
+  "lstm-both": { modalities: "both", asr: true, lstm: "both", stages: [1] },
   /** Masked language modelling: BERT alone, on the text of a corpus. */
   "text-mlm": { modalities: "text", asr: false, stages: [0] },
 } as const satisfies Record<string, SystemRecipe>;
@@ -73,24 +82,32 @@ export function systemOf(name: string): SystemRecipe {
 
 /** The stages in which a system can be trained; 0 pretrains a text encoder of random weights. */
 export function stagesOf(name: string): readonly StageNumber[] {
-  const { modalities, stages } = systemOf(name);
-  return modalities === "acoustic" ? stages : [...new Set<StageNumber>([0, ...stages])];
+  const { modalities, lstm, stages } = systemOf(name);
+  return modalities === "acoustic" || lstm ? stages : [...new Set<StageNumber>([0, ...stages])];
 }
 
 /** The stages whose models a stage of a system begins with where there are any: stage 2 with the encoders of both others. */
 export const stagesBefore = (name: string, stage: StageNumber): readonly StageNumber[] =>
   stage === 2 ? stagesOf(name).filter((each) => each < 2) : [];
 
-type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi", boolean>>;
+type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi" | "lstm", boolean>>;
 
 /** Whether a system has a speech encoder: to recognise the emotion, or the words that it reads. */
 const hears = ({ modalities, asr }: SystemRecipe): boolean => modalities !== "text" || asr;
 
+/** Whether a system writes characters by an attention decoder. */
+export const spells = (name: string): boolean => {
+  const { lstm } = systemOf(name);
+  return lstm !== undefined && lstm !== "both";
+};
+
 /** The parts of a system's model in a stage: BERT alone in stage 0, HuBERT without BERT in stage 1. */
 export function partsOf(name: string, stage: StageNumber): Parts {
   const recipe = systemOf(name);
-  const { modalities, asr } = recipe;
+  const { modalities, asr, lstm } = recipe;
+  if (lstm) return { hubert: false, ctc: lstm === "both", bert: false, cmgi: false, lstm: true };
   return {
+    lstm: false,
     hubert: stage > 0 && hears(recipe),
     ctc: stage > 0 && asr,
     bert: stage === 0 || (stage === 2 && modalities !== "acoustic"),
@@ -112,9 +129,20 @@ export const encoderConfig = ({ encoder }: SystemRecipe, hubert: Json): Json =>
 export function systemConfig(
   recipe: SystemRecipe,
   stage: StageNumber,
-  parts: { readonly hubert?: Json; readonly bert?: Json; readonly cmgi?: Json; readonly alpha: number },
+  parts: {
+    readonly hubert?: Json;
+    readonly bert?: Json;
+    readonly cmgi?: Json;
+    readonly lstm?: Json;
+    readonly alpha: number;
+  },
 ): Json {
-  const { hubert, bert, cmgi, alpha } = parts;
+  const { hubert, bert, cmgi, lstm, alpha } = parts;
+  if (recipe.lstm)
+    return {
+      ...{ model_type: "wavegate", modalities: recipe.modalities, asr: true, labels: LABELS, alpha },
+      lstm: { ...lstm, kind: recipe.lstm },
+    };
   const modalities = stage === 1 ? "acoustic" : recipe.modalities;
   return {
     model_type: "wavegate",
@@ -155,12 +183,12 @@ export function unused({ stages, system }: TrainConfig, key: string): string | u
   const [top, part] = key.split(".");
   const trained = stages.length === 1 ? `only stage ${stages[0]} is` : `stages ${stages.join(" and ")} are`;
   const has = (part: Parameters<typeof hasPart>[1]) => hasPart(system, part, stages);
-  const speech = has("hubert");
   const spoken = stages.some((stage) => stage > 0);
+  const models = { hubert: has("hubert"), bert: has("bert"), cmgi: has("cmgi"), lstm: has("lstm") };
   const needed =
     {
       ...{ stage0: stages.includes(0), stage1: stages.includes(1), stage2: stages.includes(2) },
       ...{ sentences: stages.includes(0), maxSeconds: spoken, dev: spoken },
-    }[top] ?? (top === "model" ? { hubert: speech, bert: has("bert"), cmgi: has("cmgi") }[part] : true);
+    }[top] ?? (top === "model" ? models[part as keyof typeof models] : true);
   return needed === false ? `${trained} trained` : undefined;
 }

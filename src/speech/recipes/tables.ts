@@ -33,15 +33,25 @@ export const PAPER_ROWS: readonly PaperRow[] = [
     published: { ua: 75.28, wa: 75.13, wer: 13.57 },
   },
   {
-    ...{ table: 1, row: 3, title: "LSTM shared with listen-attend-spell" },
+    ...{ table: 1, row: 3, title: "LSTM shared with listen-attend-spell", system: "lstm-las" },
     published: { ua: 64.4, wa: 63.1, wer: 56.4 },
   },
   {
-    ...{ table: 1, row: 4, title: "LSTM on the hidden states of an LSTM-attention recogniser" },
+    ...{
+      table: 1,
+      row: 4,
+      title: "LSTM on the hidden states of an LSTM-attention recogniser",
+      system: "lstm-las-hidden",
+    },
     published: { ua: 69.7, wa: 68.6, wer: 35.7 },
   },
   {
-    ...{ table: 1, row: 5, title: "LSTM-attention on speech + LSTM-attention on recognised words" },
+    ...{
+      table: 1,
+      row: 5,
+      title: "LSTM-attention on speech + LSTM-attention on recognised words",
+      system: "lstm-both",
+    },
     ...{ words: "recognised", published: { ua: 75.9, wa: 76.1, wer: 43.5 } },
     note: "a CTC recogniser stands for the DNN-HMM of the publication",
   },

@@ -6,6 +6,8 @@
  *   text only                modalities "text"
  *   acoustic + text          modalities "both", with CmgiConfig's interaction and gate
  *
+ * Those with LSTMs are configs of LstmEmotionRecognizer, see lstm.ts.
+ *
  * The words are decoded between its two synchronous halves, encodeSpeech() and classify(): see inference.ts.
  */
 import * as v from "valibot";
@@ -17,11 +19,17 @@ import type { WeightScope } from "../../nn/weights.ts";
 import { dropout } from "../../ops/dropout.ts";
 import { maskedMean } from "../../ops/reduce.ts";
 import { Tensor } from "../../tensor/tensor.ts";
+import type { Transcript } from "../../io/decode.ts";
+import type { CtcVocabulary } from "../../io/vocabulary.ts";
+import type { EncoderSizes } from "../../models/batches.ts";
 import { type BertInput, BertModel } from "../../models/bert.ts";
+import type { SpellOptions, Spelling } from "../../models/las.ts";
 import { CmGI, type CmgiConfig, cmgiConfig, type CmgiOutput } from "./cmgi.ts";
 import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../models/config.ts";
 import { type HubertInput, HubertModel, type HubertOutput } from "../../models/hubert.ts";
 import { LABELS } from "./labels.ts";
+import { LstmEmotionRecognizer } from "./lstm.ts";
+import { type LstmSystemConfig, lstmSystemConfig } from "./lstm_config.ts";
 
 /** Config of a system, from config.json of its model folder. */
 export interface EmotionConfig {
@@ -37,8 +45,16 @@ export interface EmotionConfig {
   readonly hubert?: HubertConfig;
   /** The text encoder; absent where modalities is "acoustic". */
   readonly bert?: BertConfig;
-  /** The fusion head; present where modalities is "both". */
+  /** The fusion head; present where modalities is "both", unless there is `lstm`. */
   readonly cmgi?: CmgiConfig;
+  /** A system of LSTMs, which has none of the three above. */
+  readonly lstm?: LstmSystemConfig;
+  /** Frames of the speech encoder, whichever it is; absent for a system that reads texts only. */
+  readonly speech?: EncoderSizes;
+  /** Blank of the CTC head. */
+  readonly blank?: number;
+  /** Most tokens of a text that is read; absent where none is. */
+  readonly maxTokens?: number;
 }
 
 const NAMES = "a list of names";
@@ -56,17 +72,37 @@ const schema = object({
   hubert: v.nullish(anyObject),
   bert: v.nullish(anyObject),
   cmgi: v.nullish(anyObject),
+  lstm: v.nullish(anyObject),
 });
 
 /** Reads the config of a system with those of its parts. Throws a SyntaxError that names the key; `source` names the file. */
 export function emotionConfig(json: unknown, source: string): EmotionConfig {
   const c = parse(schema, json, source);
-  const part = <T>(key: "hubert" | "bert" | "cmgi", read: (json: unknown, source: string) => T): T => {
+  const part = <T>(
+    key: "hubert" | "bert" | "cmgi" | "lstm",
+    read: (json: unknown, source: string) => T,
+  ): T => {
     const own = c[key];
     if (!own) throw mismatch(source, key, own, "an object");
     return read(own, `${source} (${key})`);
   };
   const { modalities: kind } = c;
+  if (c.lstm) {
+    const lstm = part("lstm", lstmSystemConfig);
+    const { encoder, words, blank } = lstm;
+    if ((kind === "both") !== (words !== undefined) || kind === "text")
+      throw mismatch(
+        source,
+        "modalities",
+        kind,
+        words ? '"both", as lstm.kind' : `"acoustic", as lstm.kind is`,
+      );
+    if (c.asr === false) throw mismatch(source, "asr", c.asr, "true: systems of LSTMs recognise characters");
+    return {
+      ...{ modalities: kind, asr: true, labels: c.labels, alpha: c.alpha, lstm },
+      ...{ speech: encoder.sizes, blank, maxTokens: words?.maxTokens },
+    };
+  }
   const hubert = kind !== "text" || c.hubert ? part("hubert", hubertConfig) : undefined;
   const bert = kind !== "acoustic" ? part("bert", bertConfig) : undefined;
   const cmgi = kind === "both" ? part("cmgi", cmgiConfig) : undefined;
@@ -82,17 +118,56 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
     hubert,
     bert,
     cmgi,
+    ...{ speech: hubert, blank: hubert?.blank, maxTokens: bert?.maxPositions },
   };
 }
 
-/** Output of EmotionRecognizer.encodeSpeech(). */
+/** Output of EmotionSystem.encodeSpeech(). */
 export interface EncodedSpeech extends HubertOutput {
   /** (B, T, V), f32; present where the system has a CTC head. */
   readonly ctcLogits?: Tensor;
 }
 
+/** The layers of a system. */
+export interface EmotionSystem {
+  /** What it was built from. */
+  readonly config: EmotionConfig;
+  /** The device of the weights. */
+  readonly device: Device;
+  /** Speech → frames and, with a CTC head, logits of characters. Throws where the system has no speech encoder. */
+  encodeSpeech(input: HubertInput, mode?: Mode): EncodedSpeech;
+  /**
+   * Frames and words → logits (B, classes). An acoustic system needs no `words`, a text system no `speech`, and `spelling` one that
+   * reads its decoder's states. Throws where one that is needed is missing.
+   */
+  classify(
+    speech: EncodedSpeech | undefined,
+    words: BertInput | undefined,
+    mode?: Mode,
+    spelling?: Pick<Spelling, "states" | "mask" | "lengths">,
+  ): CmgiOutput;
+  /** Whether characters are written by an attention decoder, which the three below are of: they throw where there is none. */
+  readonly spells?: boolean;
+  /** Whether classify() reads what spell() gives. */
+  readonly readsSpelling?: boolean;
+  /** What the decoder says of texts, ids of characters, by teacher forcing. */
+  spell?(speech: EncodedSpeech, texts: readonly (readonly number[])[], mode?: Mode): Spelling;
+  /** Cross entropy of the texts and their ends, the mean over all characters. */
+  spellingLoss?(spelling: Spelling, texts: readonly (readonly number[])[], labelSmoothing?: number): Tensor;
+  /** The texts that the decoder writes, with the times that its attention weighs most. Frees every tensor that it makes. */
+  transcribe?(
+    speech: EncodedSpeech,
+    vocabulary: CtcVocabulary,
+    options?: Pick<SpellOptions, "beam">,
+  ): Promise<Transcript[]>;
+}
+
+/** The layers of the system of a config. */
+export const emotionSystem = (weights: WeightScope, config: EmotionConfig): EmotionSystem =>
+  config.lstm ? new LstmEmotionRecognizer(weights, config) : new EmotionRecognizer(weights, config);
+
 /** HuBERT with a CTC head, BERT and a fusion head or a classifier: the layers of any system, see EmotionConfig. */
-export class EmotionRecognizer {
+export class EmotionRecognizer implements EmotionSystem {
   /** What it was built from. */
   readonly config: EmotionConfig;
   /** The speech encoder. */

@@ -1,7 +1,7 @@
 /**
  * Model folders, read and checked as far as possible without a GPU. One holds either
  *
- * - a whole system: `config.json` with `hubert`, `bert`, `cmgi` (see emotion.ts), `model.safetensors`, `vocab.json` for CTC,
+ * - a whole system: `config.json` with `hubert`, `bert`, `cmgi`, or with `lstm` (see emotion.ts), `model.safetensors`, `vocab.json` for CTC,
  *   `vocab.txt` or `tokenizer.json` for BERT (in `bert/` or beside the rest), and `preprocessor_config.json` or
  *   `processor_config.json`; or
  * - a `HubertForCTC` or `Wav2Vec2ForCTC` as published on Hugging Face, which recognises words alone.
@@ -12,16 +12,20 @@ import { mismatch } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
+import type { EncoderSizes } from "../../models/batches.ts";
 import { checkSubwords, type HubertConfig, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
 import { type EmotionConfig, emotionConfig } from "./emotion.ts";
 import { architectureOf, familyOf, has, modelTypeOf } from "../../models/family.ts";
 import { openFeatureExtractor } from "../../models/feature_extractor.ts";
+import { checkWords, vocabularyOfLstm } from "./lstm_config.ts";
 
 /** An open model folder. */
 export interface ModelFolder {
   /** Of the folder. */
   readonly path: string;
-  /** The speech encoder; absent for a system that reads texts only. */
+  /** Frames of the speech encoder, whichever it is; absent for a system that reads texts only. */
+  readonly speech?: EncoderSizes;
+  /** The speech encoder where it is HuBERT or wav2vec 2.0. */
   readonly hubert?: HubertConfig;
   /** The whole system; absent for a plain CTC model. */
   readonly emotion?: EmotionConfig;
@@ -38,12 +42,14 @@ export interface ModelFolder {
 }
 
 /** A model folder with a speech encoder. */
-export type SpeechModel = ModelFolder & { readonly hubert: HubertConfig };
+export type SpeechModel = ModelFolder & { readonly speech: EncoderSizes };
 
 /** Throws where the model has no speech encoder. */
 export function requireSpeechEncoder(model: ModelFolder): asserts model is SpeechModel {
-  if (!model.hubert)
-    throw new Error(`Cannot recognise with ${model.path}: a system without hubert takes no recordings`);
+  if (!model.speech)
+    throw new Error(
+      `Cannot recognise with ${model.path}: a system without a speech encoder takes no recordings`,
+    );
 }
 
 /** Throws where the model reads words that it does not recognise, so that they must be given. */
@@ -59,7 +65,7 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   if ((await host.kind(path)) !== "directory") throw new Error(`Cannot open model ${path}: it is no folder`);
   const configPath = `${path}/config.json`;
   const json = await readJson(host, configPath);
-  if (has(json, "hubert") || has(json, "bert")) {
+  if (isSystem(json)) {
     const parts = await openSystem(host, path, json, configPath);
     return { ...parts, weights: await openSafetensors(host, path) };
   }
@@ -82,6 +88,10 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   }
 }
 
+/** Whether a config.json is that of a whole system. */
+export const isSystem = (json: Readonly<Record<string, unknown>>): boolean =>
+  has(json, "hubert") || has(json, "bert") || has(json, "lstm");
+
 type Json = Readonly<Record<string, unknown>>;
 type Parts = Omit<ModelFolder, "weights">;
 
@@ -97,12 +107,19 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
   const readsWords = emotion.modalities !== "acoustic";
   const vocab = emotion.asr ? await openCtcVocabulary(host, path) : undefined;
   const vocabulary =
-    vocab && emotion.hubert ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, vocab) : vocab;
+    vocab && emotion.hubert
+      ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, vocab)
+      : vocab && emotion.lstm
+        ? vocabularyOfLstm(emotion.lstm, `${source} (lstm)`, vocab)
+        : vocab;
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
-  if (tokenizer) checkSubwords(json.bert as Json, `${source} (bert)`, tokenizer.vocabularySize, tokenizer);
+  if (tokenizer && emotion.lstm) checkWords(emotion.lstm, `${source} (lstm)`, tokenizer);
+  else if (tokenizer)
+    checkSubwords(json.bert as Json, `${source} (bert)`, tokenizer.vocabularySize, tokenizer);
   const { normalize, note } = await openFeatureExtractor(host, path);
   return {
     path,
+    speech: emotion.speech,
     hubert: emotion.hubert,
     emotion,
     vocabulary,
@@ -122,6 +139,7 @@ async function openCtc(host: Host, path: string, json: Json, source: string): Pr
   const padded = `the CTC head has ${hubert.vocabSize} outputs and vocab.json ${count} tokens: the others are no text`;
   return {
     path,
+    speech: hubert,
     hubert,
     vocabulary,
     normalize,

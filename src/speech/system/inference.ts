@@ -15,15 +15,19 @@ import { maskedMean } from "../../ops/reduce.ts";
 import { logSoftmax, softmax } from "../../ops/softmax.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
-import type { EmotionConfig, EmotionRecognizer, EncodedSpeech } from "./emotion.ts";
+import type { EmotionConfig, EmotionSystem, EncodedSpeech } from "./emotion.ts";
 import { tokenizeWords } from "./words.ts";
 
-/** The layers of a system: an EmotionRecognizer, or a HubertForCTC, which has no classify(). */
+/** The layers of a system: an EmotionSystem, or a HubertForCTC, which has no classify(). */
 export interface SystemLayers {
   readonly device: Device;
-  readonly config: Pick<EmotionConfig, "hubert" | "bert"> & Partial<Pick<EmotionConfig, "labels">>;
+  readonly config: Pick<EmotionConfig, "speech" | "maxTokens"> & Partial<Pick<EmotionConfig, "labels">>;
   encodeSpeech(input: HubertInput, mode: Mode): EncodedSpeech;
-  readonly classify?: EmotionRecognizer["classify"];
+  readonly classify?: EmotionSystem["classify"];
+  readonly spells?: EmotionSystem["spells"];
+  readonly readsSpelling?: EmotionSystem["readsSpelling"];
+  readonly spell?: EmotionSystem["spell"];
+  readonly transcribe?: EmotionSystem["transcribe"];
 }
 
 /** How the words of a system are decoded and encoded. */
@@ -63,7 +67,7 @@ export interface InferenceInput {
 
 /** Options of Inference.run(). */
 export interface InferenceOptions {
-  /** Width of the prefix beam search. Left out: greedy decoding. */
+  /** Width of the prefix beam search, or of the decoder's beam. Left out: greedy decoding. */
   readonly beam?: number;
   /** Told of every intermediate tensor, see Mode. */
   readonly observe?: Mode["observe"];
@@ -109,7 +113,7 @@ export class Inference {
     try {
       const transcripts = encoded && (await this.#decode(encoded, options));
       const words = given ?? (transcripts && (await this.#read(transcripts)));
-      const classified = scope(device, () => this.#classify(encoded, words, options));
+      const classified = scope(device, () => this.#classify(encoded, words, options, transcripts));
       owned.push(...Object.values(classified).filter((value) => value !== undefined));
       const { probabilities, acoustic, text, emotion } = classified;
       const [p, s, t, ctc, ce] = await Promise.all(
@@ -156,17 +160,20 @@ export class Inference {
   }
 
   async #decode(
-    { logProbs, frames }: { readonly logProbs?: Tensor; readonly frames: readonly number[] },
+    speech: EncodedSpeech & { readonly logProbs?: Tensor },
     options: InferenceOptions,
   ): Promise<Transcript[] | undefined> {
+    const { logProbs, frames } = speech;
     const { vocabulary } = this.#codecs;
-    const { hubert } = this.#layers.config;
-    if (!logProbs || !vocabulary || !hubert) return undefined;
+    const layers = this.#layers;
+    if (vocabulary && layers.spells) return await layers.transcribe?.(speech, vocabulary, options);
+    const { speech: sizes } = layers.config;
+    if (!logProbs || !vocabulary || !sizes) return undefined;
     const [, T, V] = logProbs.shape;
     const values = await logProbs.read();
     if (values.some(Number.isNaN)) throw notFinite("decode", "logits", options);
     const { beam } = options;
-    const times = { secondsPerFrame: secondsPerFrame(hubert) };
+    const times = { secondsPerFrame: secondsPerFrame(sizes) };
     return frames.map((n, b) => {
       const own = values.subarray(b * T * V, (b * T + n) * V);
       return beam
@@ -178,12 +185,12 @@ export class Inference {
   /** The transcripts as input of BERT; undefined where the system reads no words. */
   async #read(transcripts: readonly Transcript[]): Promise<BertInput | undefined> {
     const { tokenizer } = this.#codecs;
-    const { bert } = this.#layers.config;
-    if (!tokenizer || !bert) return undefined;
+    const { maxTokens } = this.#layers.config;
+    if (!tokenizer || maxTokens === undefined) return undefined;
     return await tokenizeWords(
       tokenizer,
       transcripts.map(({ text }) => text),
-      bert.maxPositions,
+      maxTokens,
     );
   }
 
@@ -192,10 +199,15 @@ export class Inference {
     speech: EncodedSpeech | undefined,
     words: BertInput | undefined,
     { observe, activations, losses }: InferenceOptions,
+    transcripts?: readonly Transcript[],
   ): Partial<Record<"probabilities" | "acoustic" | "text" | "emotion", Tensor>> {
     const layers = this.#layers;
     if (!layers.classify) return {};
-    const { logits, gates } = layers.classify(speech, words, { observe, activations });
+    const mode = { observe, activations };
+    const texts = transcripts?.map(({ ids }) => ids);
+    const spelling =
+      speech && texts && layers.readsSpelling ? layers.spell?.(speech, texts, mode) : undefined;
+    const { logits, gates } = layers.classify(speech, words, mode, spelling);
     return layers.device.at({ part: "answer" }, () => {
       const probabilities = softmax(logits);
       observe?.("probabilities", probabilities);

@@ -5,7 +5,7 @@ import { readJson } from "../../io/config.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
 import { BertModel } from "../../models/bert.ts";
 import { bertConfig, hubertConfig } from "../../models/config.ts";
-import { architectureOf, familyOf, has } from "../../models/family.ts";
+import { architectureOf, familyOf } from "../../models/family.ts";
 import { HubertForCTC, HubertModel, receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { draw } from "../../nn/init.ts";
@@ -13,7 +13,8 @@ import type { Mode } from "../../nn/mode.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
-import { EmotionRecognizer, emotionConfig } from "./emotion.ts";
+import { emotionConfig, emotionSystem } from "./emotion.ts";
+import { isSystem } from "./folder.ts";
 import { openRecognizer } from "./recognizer.ts";
 
 /** Something to be profiled, ready on a device. */
@@ -88,10 +89,9 @@ export const noiseOf = (samples: number): Float32Array =>
 
 /** Fewest samples that the speech encoder of a config takes; 1 where it has none. */
 export function minSamplesOf(json: Readonly<Record<string, unknown>>, source: string): number {
-  const whole = has(json, "hubert") || has(json, "bert");
-  if (whole) {
-    const { hubert } = emotionConfig(json, source);
-    return hubert ? receptiveField(hubert) : 1;
+  if (isSystem(json)) {
+    const { speech } = emotionConfig(json, source);
+    return speech ? receptiveField(speech) : 1;
   }
   const family = familyOf(json, source, ["hubert", "wav2vec2", "bert"]);
   return family === "bert" ? 1 : receptiveField(hubertConfig(json, source));
@@ -111,12 +111,17 @@ function build(
   const read = (most: number, vocabulary: number) => ({
     ids: [Array.from({ length: Math.min(tokens, most) }, (_, i) => (i * 37 + 1) % vocabulary)],
   });
-  if (has(json, "hubert") || has(json, "bert")) {
-    const system = new EmotionRecognizer(root, emotionConfig(json, source));
-    const { hubert, bert } = system.config;
+  if (isSystem(json)) {
+    const system = emotionSystem(root, emotionConfig(json, source));
+    const { speech: sizes, bert, lstm, maxTokens } = system.config;
+    const rows = bert?.vocabSize ?? lstm?.words?.vocabSize;
     return () => {
-      const speech = hubert && system.encodeSpeech(audio(), mode);
-      system.classify(speech, bert && read(bert.maxPositions, bert.vocabSize), mode);
+      const speech = sizes && system.encodeSpeech(audio(), mode);
+      const words = maxTokens && rows ? read(maxTokens, rows) : undefined;
+      // As many characters as a text of so many tokens has, about.
+      const text = Array.from({ length: 4 * tokens }, (_, i) => i % (lstm?.vocabSize ?? 1));
+      const spelling = speech && system.spells ? system.spell?.(speech, [text], mode) : undefined;
+      system.classify(speech, words, mode, spelling);
     };
   }
   if (familyOf(json, source, ["hubert", "wav2vec2", "bert"]) === "bert") {

@@ -7,7 +7,7 @@ import { activationsOf, type Mode } from "../../nn/mode.ts";
 import { Weights } from "../../nn/weights.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
 import type { HubertConfig } from "../../models/config.ts";
-import { EmotionRecognizer } from "./emotion.ts";
+import { emotionSystem } from "./emotion.ts";
 import { type SpeechModel, type ModelFolder, openModelFolder } from "./folder.ts";
 import { requireOwnWords, requireSpeechEncoder } from "./folder.ts";
 import { checkLength, HubertForCTC } from "../../models/hubert.ts";
@@ -49,7 +49,7 @@ export interface RecognizerOptions {
 
 /** Options of Recognizer.recognize(). */
 export interface RecognizeOptions {
-  /** Width of the prefix beam search. Left out: greedy decoding. */
+  /** Width of the prefix beam search, or of a decoder's beam. Left out: greedy decoding. */
   readonly beam?: number;
   /** The true words of each recording, to be read in place of those that are recognised; needed where none are. */
   readonly words?: readonly string[];
@@ -104,7 +104,7 @@ export class Recognizer {
     this.device = weights.device;
     this.#weights = weights;
     const layers = model.emotion
-      ? new EmotionRecognizer(weights.root, model.emotion)
+      ? emotionSystem(weights.root, model.emotion)
       : ctcLayers(weights, model.hubert);
     this.#inference = new Inference(layers, model);
   }
@@ -112,7 +112,7 @@ export class Recognizer {
   /** Seconds of the longest recording whose tensors the adapter can bind. */
   get longest(): number {
     // Measured on an hour, of which the frames lost at the end are a negligible part.
-    const perSecond = largestBytes(this.model.hubert, 3600 * SAMPLE_RATE) / 3600;
+    const perSecond = largestBytes(this.model.speech, 3600 * SAMPLE_RATE) / 3600;
     return Math.floor((10 * bindableBytes(this.device)) / perSecond) / 10;
   }
 
@@ -146,7 +146,7 @@ export class Recognizer {
     const lengths = chosen.map((i) => audios[i].length);
     let done = audios.length - chosen.length;
     const bytes = batchBytes(this.device);
-    for (const planned of planBatches(lengths, this.model.hubert, { batch, bytes })) {
+    for (const planned of planBatches(lengths, this.model.speech, { batch, bytes })) {
       const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
@@ -162,9 +162,9 @@ export class Recognizer {
 
   /** Throws a RangeError for a recording of so many samples that is too short or too long; `what` names it in the message. */
   check(samples: number, what?: string): void {
-    checkLength(this.model.hubert, samples, what ?? "a recording");
+    checkLength(this.model.speech, samples, what ?? "a recording");
     const seconds = (samples / SAMPLE_RATE).toFixed(1);
-    if (largestBytes(this.model.hubert, samples) > bindableBytes(this.device))
+    if (largestBytes(this.model.speech, samples) > bindableBytes(this.device))
       throw new RangeError(
         `Cannot use ${what ? `${what}, ` : ""}${seconds} s at once: ${this.device.info.name} takes at most ${this.longest} s with this model`,
       );
@@ -176,13 +176,12 @@ export class Recognizer {
   ): Promise<Recognition[]> {
     const speech = padSpeech(audios.map((audio) => (this.model.normalize ? normalize(audio) : audio)));
     const padded = speech.lengths.some((n) => n < speech.samples);
-    if (padded && !mayPad(this.model.hubert))
+    if (padded && !mayPad(this.model.speech))
       throw new Error(
         "Cannot use recordings of several lengths at once: this model's group norm sees padding",
       );
     const { tokenizer, emotion } = this.model;
-    const given =
-      words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.bert?.maxPositions ?? 512));
+    const given = words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.maxTokens ?? 512));
     const { transcripts, probabilities, gates } = await this.#inference.run(
       { speech: padded ? speech : { ...speech, lengths: undefined }, words: given },
       { beam, observe, activations: this.#activations },
@@ -207,10 +206,11 @@ export class Recognizer {
 }
 
 /** A plain CTC model as a system without an emotion. */
-function ctcLayers({ device, root }: Weights, hubert: HubertConfig): SystemLayers {
+function ctcLayers({ device, root }: Weights, hubert: HubertConfig | undefined): SystemLayers {
+  if (!hubert) throw new TypeError("Cannot build a CTC model: it has no config of HuBERT");
   const ctc = new HubertForCTC(root, hubert);
   return {
-    ...{ device, config: { hubert } },
+    ...{ device, config: { speech: hubert } },
     encodeSpeech(input, mode) {
       const { logits, ...speech } = ctc.forward(input, mode);
       return { ...speech, ctcLogits: logits };

@@ -2,7 +2,8 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { bertConfig } from "../../models/config.ts";
-import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../system/emotion.ts";
+import { lstmSystemConfig } from "../system/lstm_config.ts";
 import { receptiveField } from "../../models/hubert.ts";
 import { BertForMaskedLM } from "../../models/bert.ts";
 import type { Parameter } from "../../nn/parameter.ts";
@@ -59,7 +60,13 @@ export async function build(
       stage === 0
         ? await textTask(host, weights, config, inputs, options)
         : emotionTask(host, weights, config, inputs, options);
-    const { assets, bert } = inputs;
+    const { assets, bert, lstm } = inputs;
+    if (lstm && assets.tokenizer) {
+      const { words } = lstmSystemConfig(lstm, "the recipe (model.lstm)");
+      const most = words?.maxTokens ?? 0;
+      const texts = [...options.train, ...options.dev];
+      await noteTruncation(assets.tokenizer, texts, most, options.onNote, `max_tokens, ${most}`);
+    }
     if (stage === 2 && bert && assets.tokenizer) {
       const { maxPositions } = bertConfig(bert, "the recipe (model.bert)");
       await noteTruncation(
@@ -98,14 +105,14 @@ function emotionTask(
   host: Host,
   weights: Weights,
   config: TrainConfig,
-  { stage, assets, hubert, bert }: StageInputs,
+  { stage, assets, hubert, bert, lstm }: StageInputs,
   { train, dev, onProblem, record }: TaskOptions,
 ): EmotionTask {
   const options = stageOf(config, stage);
-  const json = systemJson(config, stage, { hubert, bert });
+  const json = systemJson(config, stage, { hubert, bert, lstm });
   const parsed = emotionConfig(json, "the recipe (model)");
   const files = {
-    ...(hubert ? assets.files : {}),
+    ...(parsed.speech ? assets.files : {}),
     ...Object.fromEntries(Object.entries(assets.bertFiles).map(([name, text]) => [`bert/${name}`, text])),
     "config.json": toJson(json),
     // For transformers: HubertForCTC.from_pretrained(folder, config=HubertConfig.from_pretrained(folder + "/hubert"))
@@ -123,15 +130,15 @@ function emotionTask(
   const facts = { config, stage, record, parameters: sizeOf(weights) };
   return new EmotionTask({
     ...{ train, dev, batch: options.batch, seed: config.seed },
-    system: new EmotionRecognizer(weights.root, parsed),
+    system: emotionSystem(weights.root, parsed),
     parameters: weights.parameters,
     reader: {
       ...{ host, onProblem, normalize: assets.normalize },
       vocabulary: parsed.asr ? assets.vocabulary : undefined,
       tokenizer: assets.tokenizer,
-      maxTokens: parsed.bert?.maxPositions ?? 512,
-      audio: parsed.hubert !== undefined,
-      minSamples: parsed.hubert && receptiveField(parsed.hubert),
+      maxTokens: parsed.maxTokens ?? 512,
+      audio: parsed.speech !== undefined,
+      minSamples: parsed.speech && receptiveField(parsed.speech),
     },
     alpha: parsed.alpha,
     ctcReduction: options.ctcReduction,

@@ -2,7 +2,7 @@
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import { argmax, score } from "../metrics/metrics.ts";
 import { totalEdits, wer } from "../metrics/wer.ts";
-import type { EmotionRecognizer, EncodedSpeech } from "../system/emotion.ts";
+import type { EmotionSystem, EncodedSpeech } from "../system/emotion.ts";
 import { frameCount, type HubertInput } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { Parameter } from "../../nn/parameter.ts";
@@ -21,14 +21,14 @@ import { type DevResult, type Losses, refuseTooFew, type SavePoint, type Task } 
 
 /** Options of EmotionTask. */
 export interface EmotionTaskOptions {
-  readonly system: EmotionRecognizer;
+  readonly system: EmotionSystem;
   readonly parameters: readonly Parameter[];
   readonly reader: Reader;
   readonly train: readonly Utterance[];
   readonly dev: readonly Utterance[];
   readonly batch: BatchSize;
   readonly seed: number;
-  /** α in L = α·L_CTC + (1 − α)·L_E. */
+  /** α in L = α·L_CTC + (1 − α)·L_E, where L_CTC may be the loss of an attention decoder. */
   readonly alpha: number;
   readonly ctcReduction: Reduction & ("mean" | "sum");
   readonly labelSmoothing: number;
@@ -40,7 +40,7 @@ export interface EmotionTaskOptions {
   readonly save: Task<unknown>["save"];
 }
 
-/** Trains an EmotionRecognizer with L = α·L_CTC + (1 − α)·L_E. */
+/** Trains an EmotionSystem with L = α·L_CTC + (1 − α)·L_E, or with the loss of its attention decoder in place of L_CTC. */
 export class EmotionTask implements Task<Batch> {
   readonly items = "utterances";
   readonly #o: EmotionTaskOptions;
@@ -60,12 +60,12 @@ export class EmotionTask implements Task<Batch> {
 
   /** By which batches are made: seconds of speech, or characters where no speech is read. */
   #lengths(utterances: readonly Utterance[]): number[] {
-    return utterances.map((u) => (this.#o.system.hubert ? (u.seconds ?? 0) : u.words.length));
+    return utterances.map((u) => (this.#o.system.config.speech ? (u.seconds ?? 0) : u.words.length));
   }
 
   get #size(): BatchSize {
     const { batch, system } = this.#o;
-    return system.hubert ? batch : { items: batch.items };
+    return system.config.speech ? batch : { items: batch.items };
   }
 
   load(indices: readonly number[], epoch: number): Promise<Batch | undefined> {
@@ -95,12 +95,16 @@ export class EmotionTask implements Task<Batch> {
 
   losses(batch: Batch, mode: Mode): Losses {
     const { system, alpha, labelSmoothing, classWeights, ctcReduction } = this.#o;
-    const speech = system.hubert && system.encodeSpeech(this.#input(batch, mode), mode);
-    const { logits } = system.classify(speech, batch.words, mode);
+    const speech = system.config.speech && system.encodeSpeech(this.#input(batch, mode), mode);
+    const spelling = speech && system.spells ? system.spell?.(speech, batch.targets, mode) : undefined;
+    const { logits } = system.classify(speech, batch.words, mode, spelling);
     return system.device.at({ part: "losses" }, (): Losses => {
       const weight =
         classWeights && Tensor.from(system.device, Float32Array.from(classWeights), [classWeights.length]);
       const emotion = crossEntropy(logits, batch.labels, { labelSmoothing, weight });
+      const spelled = spelling && system.spellingLoss?.(spelling, batch.targets, labelSmoothing);
+      if (spelled)
+        return { loss: add(spelled, emotion, alpha, 1 - alpha), parts: { characters: spelled, emotion } };
       const ctc = speech && this.#ctc(speech, batch, ctcReduction);
       if (!ctc) return { loss: emotion, parts: { emotion } };
       return { loss: add(ctc, emotion, alpha, 1 - alpha), parts: { ctc, emotion } };
@@ -112,11 +116,18 @@ export class EmotionTask implements Task<Batch> {
     return (
       ctcLogits &&
       ctcLoss(ctcLogits, boundTargets(targets, frames), frames, {
-        ...{ blank: this.#o.system.config.hubert?.blank, reduction },
+        ...{ blank: this.#o.system.config.blank, reduction },
         // An utterance with too few frames for its transcript has no CTC loss, but an emotion.
         zeroInfinity: true,
       })
     );
+  }
+
+  /** The dev loss of the recogniser, by CTC or by the characters of its decoder. */
+  #recognition(speech: EncodedSpeech, batch: Batch): Tensor | undefined {
+    const { system } = this.#o;
+    const spelling = system.spells ? system.spell?.(speech, batch.targets) : undefined;
+    return spelling ? system.spellingLoss?.(spelling, batch.targets) : this.#ctc(speech, batch, "mean");
   }
 
   #input({ audio, samples, lengths }: Batch, { training }: Mode): HubertInput {
@@ -138,7 +149,6 @@ export class EmotionTask implements Task<Batch> {
   async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
     const { dev, reader, system, alpha } = this.#o;
     if (dev.length === 0) return undefined;
-    const { hubert } = system.config;
     const inference = new Inference(system, reader);
     const answers: UtteranceAnswer[] = [];
     let [ctc, emotion] = [0, 0];
@@ -150,10 +160,10 @@ export class EmotionTask implements Task<Batch> {
       );
       if (!read) continue;
       const { transcripts, probabilities, losses } = await inference.run(
-        { speech: hubert && read, words: system.config.asr ? undefined : read.words },
+        { speech: system.config.speech && read, words: system.config.asr ? undefined : read.words },
         {
           losses: {
-            ctc: (speech) => this.#ctc(speech, read, "mean"),
+            ctc: (speech) => this.#recognition(speech, read),
             emotion: (logits) => crossEntropy(logits, read.labels),
           },
         },
@@ -172,7 +182,13 @@ export class EmotionTask implements Task<Batch> {
     const recognises = answers[0].hypothesis !== undefined;
     const loss = recognises ? alpha * ctc + (1 - alpha) * emotion : emotion;
     const counts = { utterances: answers.length, of: dev.length };
-    return { loss, emotion, ...accuracies, ...(wer === undefined ? {} : { wer, ctc }), ...counts };
+    return {
+      loss,
+      emotion,
+      ...accuracies,
+      ...(wer === undefined ? {} : { wer, [system.spells ? "characters" : "ctc"]: ctc }),
+      ...counts,
+    };
   }
 
   save(folder: string, at?: SavePoint): Promise<void> {

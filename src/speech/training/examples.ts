@@ -95,19 +95,20 @@ async function answersOf(
   };
 }
 
-/** Notes how many transcripts are longer than the `positions` of BERT. */
+/** Notes how many transcripts are longer than the `positions` of what reads them. */
 export async function noteTruncation(
   tokenizer: BertTokenizer,
   utterances: readonly Utterance[],
   positions: number,
   onNote?: (line: string) => void,
+  limit = `BERT's ${positions} positions`,
 ): Promise<void> {
   let truncated = 0;
   for (const { words } of utterances)
     if ((await tokenizer.encode(words.toLowerCase())).ids.length > positions) truncated++;
   if (truncated > 0)
     onNote?.(
-      `${truncated} of ${utterances.length} transcripts are longer than BERT's ${positions} positions: their ends are cut off`,
+      `${truncated} of ${utterances.length} transcripts are longer than ${limit}: their ends are cut off`,
     );
 }
 

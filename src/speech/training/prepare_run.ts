@@ -11,7 +11,7 @@ import { readIemocap } from "../corpora/iemocap.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
 import type { StageNumber } from "../recipes/config.ts";
-import { hasPart, settingNotes, stagesBefore, unused } from "../recipes/systems.ts";
+import { hasPart, settingNotes, spells, stagesBefore, systemOf, unused } from "../recipes/systems.ts";
 import { numberedSession, split, type TrainData } from "./data.ts";
 import { checkStages, effectiveModel, encoderOf } from "./stage_inputs.ts";
 import { warnOfOverlap } from "./overlap.ts";
@@ -67,10 +67,14 @@ export function newRun({ set, ...choice }: RunChoice, onNote: (line: string) => 
 /** Throws where a checkpoint is given for an encoder that the system does not have. */
 function refuseFolders(config: TrainConfig): void {
   const { system, from } = config;
-  if (from.bert !== undefined && !hasPart(system, "bert"))
+  const { lstm } = systemOf(system);
+  // lstm-both takes the tokenizer of the folder.
+  if (from.bert !== undefined && !hasPart(system, "bert") && lstm !== "both")
     throw new ArgumentError(`Cannot use --bert: the system ${system} reads no text`);
   if (from.hubert !== undefined && !hasPart(system, "hubert"))
-    throw new ArgumentError(`Cannot use --hubert: the system ${system} takes no speech`);
+    throw new ArgumentError(
+      `Cannot use --hubert: the system ${system} ${lstm ? "hears by LSTMs alone" : "takes no speech"}`,
+    );
   for (const stage of Object.keys(from.stages ?? {}))
     if (!readStages(config).includes(Number(stage) as StageNumber))
       throw new ArgumentError(
@@ -133,6 +137,7 @@ async function openData(
   const corpus = await readIemocap(host, planned.data);
   const examined = await examine(host, corpus, {
     encoder: await encoderOf(host, planned),
+    ctc: !spells(planned.system),
     maxTrainingSeconds: planned.maxSeconds,
     signal,
   });

@@ -3,14 +3,11 @@ import type { Host } from "../../host/host.ts";
 import { isObject, readJson } from "../../io/config.ts";
 import { mismatch } from "../../io/schema.ts";
 import { openSafetensors, type Safetensors } from "../../io/safetensors.ts";
-import {
-  bertConfig,
-  checkSubwords,
-  type HubertConfig,
-  hubertConfig,
-  vocabularyOfHead,
-} from "../../models/config.ts";
-import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { bertConfig, checkSubwords, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
+import { emotionConfig, type EmotionSystem, emotionSystem } from "../system/emotion.ts";
+import { checkWords, type LstmKind, lstmSystemConfig, vocabularyOfLstm } from "../system/lstm_config.ts";
+import type { EncoderSizes } from "../../models/batches.ts";
+import { lstmEncoderConfig } from "../../models/lstm_encoder.ts";
 import { checkBertKeys, familyOf, partOf } from "../../models/family.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { BertForMaskedLM } from "../../models/bert.ts";
@@ -34,6 +31,8 @@ export interface StageInputs {
   readonly hubert?: Json;
   /** Config of the text encoder; absent where the stage reads no words. */
   readonly bert?: Json;
+  /** Config of a system of LSTMs. */
+  readonly lstm?: Json;
   /** Folder of the checkpoint that the speech encoder starts from; absent where it is random. */
   readonly hubertFolder?: string;
   /** The same for the text encoder. */
@@ -48,6 +47,8 @@ export async function stageInputs(
   trained: StageModels,
 ): Promise<StageInputs> {
   const { from, data } = config;
+  const { lstm: kind } = systemOf(config.system);
+  if (kind) return lstmInputs(host, config, stage, kind);
   const models: StageModels = { ...from.stages, ...trained };
   const fused = stage === 2;
   const { hubert: hears, bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
@@ -61,6 +62,29 @@ export async function stageInputs(
   hubert.pad_token_id ??= assets.vocabulary.blank;
   const vocabulary = vocabularyOfHead(hubert, sourceOf(config, "hubert"), assets.vocabulary);
   return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
+}
+
+/** The inputs of a system of LSTMs: sizes of vocabularies that the recipe leaves open are those of the files. */
+async function lstmInputs(
+  host: Host,
+  { from, model, data }: TrainConfig,
+  stage: StageNumber,
+  kind: LstmKind,
+): Promise<StageInputs> {
+  const words = kind === "both";
+  // Of BERT the words' tokenizer alone is taken.
+  const assets = await openAssets(host, undefined, words ? (from.bert ?? data) : undefined);
+  const lstm: Json = { vocab_size: assets.vocabulary.size, ...model.lstm, kind };
+  if (words) lstm.pad_token_id ??= assets.vocabulary.blank;
+  if (assets.tokenizer) {
+    lstm.word_vocab_size ??= assets.tokenizer.vocabularySize;
+    lstm.word_pad_token_id ??= assets.tokenizer.padId;
+  }
+  const source = "the recipe (model.lstm)";
+  const parsed = lstmSystemConfig(lstm, source);
+  if (assets.tokenizer) checkWords(parsed, source, assets.tokenizer);
+  const vocabulary = vocabularyOfLstm(parsed, source, assets.vocabulary);
+  return { stage, assets: { ...assets, vocabulary }, lstm };
 }
 
 /** The config of a part: the keys of the recipe, and the others as in the folder of the checkpoint. */
@@ -79,9 +103,10 @@ async function merged(
   return { ...own, ...model[part] };
 }
 
-/** Config of the speech encoder that the stages train; undefined where they train none. */
-export async function encoderOf(host: Host, config: TrainConfig): Promise<HubertConfig | undefined> {
-  const { from, system, stages } = config;
+/** Frames of the speech encoder that the stages train; undefined where they train none. */
+export async function encoderOf(host: Host, config: TrainConfig): Promise<EncoderSizes | undefined> {
+  const { from, system, stages, model } = config;
+  if (systemOf(system).lstm) return lstmEncoderConfig(model.lstm, "the recipe (model.lstm)").sizes;
   if (!hasPart(system, "hubert", stages)) return undefined;
   return hubertConfig(await merged(host, config, "hubert", from.hubert), sourceOf(config, "hubert"));
 }
@@ -133,11 +158,11 @@ export async function checkStages(
 function buildModel(
   root: WeightScope,
   config: TrainConfig,
-  { stage, hubert, bert = {} }: StageInputs,
-): EmotionRecognizer | BertForMaskedLM {
+  { stage, hubert, lstm, bert = {} }: StageInputs,
+): EmotionSystem | BertForMaskedLM {
   if (stage === 0) return new BertForMaskedLM(root, bertConfig(bert, "the recipe (model.bert)"));
-  const json = systemJson(config, stage, { hubert, bert });
-  return new EmotionRecognizer(root, emotionConfig(json, "the recipe (model)"));
+  const json = systemJson(config, stage, { hubert, bert, lstm });
+  return emotionSystem(root, emotionConfig(json, "the recipe (model)"));
 }
 
 /** Opens the weights that a stage starts from: `checkpoint`, or those of the encoders. Heads may be missing from the latter. */
@@ -185,7 +210,8 @@ export async function openSources(
 export async function effectiveModel(host: Host, config: TrainConfig): Promise<TrainConfig["model"]> {
   const model: { -readonly [part in keyof TrainConfig["model"]]: Json } = {};
   for (const stage of config.stages) {
-    const { hubert, bert } = await stageInputs(host, config, stage, {});
+    const { hubert, bert, lstm } = await stageInputs(host, config, stage, {});
+    if (lstm) model.lstm = Object.fromEntries(Object.entries(lstm).filter(([key]) => key !== "kind"));
     if (hubert) model.hubert = hubert;
     if (bert) model.bert = bert;
     const { cmgi } = stage > 0 ? systemJson(config, stage, { hubert, bert }) : {};
@@ -198,7 +224,7 @@ export async function effectiveModel(host: Host, config: TrainConfig): Promise<T
 export const systemJson = (
   config: TrainConfig,
   stage: StageNumber,
-  parts: { hubert?: Json; bert?: Json },
+  parts: { hubert?: Json; bert?: Json; lstm?: Json },
 ): Json =>
   systemConfig(systemOf(config.system), stage, {
     ...{ ...parts, cmgi: config.model.cmgi, alpha: stageOf(config, stage).alpha },

@@ -12,9 +12,9 @@ import { trainingStream } from "../../train/seeds.ts";
 import { update } from "../../train/update.ts";
 import { LABELS } from "../corpora/corpus.ts";
 import type { StageConfig } from "../recipes/config.ts";
-import { PRESETS, type PresetName } from "../recipes/presets.ts";
+import { lstmOf, lstmStage, PRESETS, type PresetName } from "../recipes/presets.ts";
 import { systemConfig, systemOf } from "../recipes/systems.ts";
-import { EmotionRecognizer, emotionConfig } from "../system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../system/emotion.ts";
 import { type ForwardOptions, noiseOf, type Workload } from "../system/profile.ts";
 import { freeze } from "./build.ts";
 import { EmotionTask } from "./emotion_task.ts";
@@ -46,21 +46,23 @@ const WORDS = 30_522;
 export async function stepWorkload(host: Host, options: StepOptions): Promise<Workload> {
   const { preset, system: name, folder, batch: B, samples, tokens, openDevice } = options;
   const recipe = PRESETS[preset];
-  const stage = recipe.stage2;
+  const { lstm: kind } = systemOf(name);
+  const stage = folder === undefined && kind ? lstmStage(preset) : recipe.stage2;
   const path = folder === undefined ? `the recipe ${preset} (model)` : `${folder}/config.json`;
   const json =
     folder === undefined
       ? systemConfig(systemOf(name), 2, {
           hubert: { vocab_size: 32, ...recipe.model.hubert },
           bert: { vocab_size: WORDS, ...recipe.model.bert },
+          lstm: kind && { vocab_size: 32, word_vocab_size: WORDS, ...lstmOf(kind, recipe.model.lstm ?? {}) },
           ...{ cmgi: recipe.model.cmgi, alpha: stage.alpha },
         })
       : await readJson(host, path);
   const config = emotionConfig(json, path);
-  const { hubert, bert } = config;
-  if (hubert && samples < receptiveField(hubert))
+  const { hubert, bert, lstm, speech, blank = 0, maxTokens } = config;
+  if (speech && samples < receptiveField(speech))
     throw new RangeError(
-      `Cannot profile a step: ${samples} samples are too few for this speech encoder, at least ${receptiveField(hubert)} expected`,
+      `Cannot profile a step: ${samples} samples are too few for this speech encoder, at least ${receptiveField(speech)} expected`,
     );
   const device = await openDevice();
   const file = folder === undefined ? undefined : await openSafetensors(host, folder);
@@ -72,7 +74,7 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
   const weights = new Weights(device, {
     ...{ file, path: folder, spellings, mayIgnore, seed: recipe.seed, matmulDType: precision },
   });
-  const layers = new EmotionRecognizer(weights.root, config);
+  const layers = emotionSystem(weights.root, config);
   await weights.initialize();
   await file?.close();
   freeze(weights.parameters, stage.freeze);
@@ -82,7 +84,7 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
     ...{ train: [], dev: [], batch: stage.batch, augment: stage.augment },
     ...{ ctcReduction: stage.ctcReduction, labelSmoothing: stage.labelSmoothing },
     words: folder === undefined ? systemOf(name).words : undefined,
-    reader: { host, maxTokens: bert?.maxPositions ?? tokens },
+    reader: { host, maxTokens: maxTokens ?? tokens },
     save: async () => {},
   });
   const { learningRate, weightDecay, maxGradNorm } = stage;
@@ -91,12 +93,13 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
     learningRate: (key) =>
       /^(hubert|wav2vec2|bert)\./.test(key) ? learningRate.encoder : learningRate.heads,
   });
-  const frames = hubert ? frameCount(hubert, samples) : 0;
+  const frames = speech ? frameCount(speech, samples) : 0;
+  const rows = bert?.vocabSize ?? lstm?.words?.vocabSize;
   const batch = noiseBatch(B, samples, {
-    ...{ classes: hubert && config.asr ? hubert.vocabSize : 0, blank: hubert?.blank ?? 0 },
+    ...{ classes: config.asr ? (hubert?.vocabSize ?? lstm?.vocabSize ?? 0) : 0, blank },
     // Ten characters a second, as in speech, and no more than the frames can spell.
     characters: Math.max(1, Math.min(Math.round((10 * samples) / SAMPLE_RATE), frames >> 1)),
-    words: bert && { size: bert.vocabSize, count: Math.min(tokens, bert.maxPositions) },
+    words: rows && maxTokens ? { size: rows, count: Math.min(tokens, maxTokens) } : undefined,
     labels: Math.min(LABELS.length, config.labels.length),
   });
   return {
@@ -118,7 +121,7 @@ function noiseBatch(
   B: number,
   samples: number,
   given: {
-    /** Outputs of the CTC head; 0: there is none. */
+    /** Characters, the blank of CTC among them; 0: none are recognised. */
     readonly classes: number;
     readonly blank: number;
     readonly characters: number;
