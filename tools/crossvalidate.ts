@@ -7,9 +7,9 @@ import { listed } from "../src/io/listed.ts";
 import { nearest } from "../src/io/nearest.ts";
 import { estimate, ratesOf, readRates } from "../src/speech/crossvalidate/estimate.ts";
 import { checkFolder, keepPlan, readAllDone } from "../src/speech/crossvalidate/folder.ts";
+import { makePlan } from "../src/speech/crossvalidate/make_plan.ts";
 import {
   type CrossChoice,
-  makePlan,
   PLAN_FILE,
   type Plan,
   readPlan,
