@@ -12,6 +12,7 @@ import { normal, uniform } from "./reference.ts";
 export interface TinySystem {
   readonly weights: Weights;
   readonly task: EmotionTask;
+  readonly system: EmotionRecognizer;
 }
 
 const { hubert, bert, cmgi, lstm } = PRESETS.nano.model;
@@ -46,7 +47,7 @@ export async function tinySystem(
     reader: { host: device.host, maxTokens: 16 },
     save: async () => {},
   });
-  return { weights, task };
+  return { weights, task, system };
 }
 
 /** Noise of about `seconds` with random characters, words and labels; equal seeds give equal batches. */
