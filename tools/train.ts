@@ -120,7 +120,17 @@ function newRunOf(values: Values, onNote: (line: string) => void): PlannedRun {
 
 /** The run in `path`. The command line may change only where its corpus is. */
 async function resumedRunOf(host: Host, path: string, values: Values): Promise<PlannedRun> {
-  const fixed = ["system", "fold", "stage", "preset", "hubert", "bert", "stage-model", "set", "no-tune"] as const;
+  const fixed = [
+    "system",
+    "fold",
+    "stage",
+    "preset",
+    "hubert",
+    "bert",
+    "stage-model",
+    "set",
+    "no-tune",
+  ] as const;
   for (const name of fixed) {
     const value = values[name];
     if (value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0))
