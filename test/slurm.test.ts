@@ -99,8 +99,10 @@ before(async () => {
 after(async () => {
   if (skip) return rmSync(folder, { recursive: true, force: true });
   spawnSync("scancel", ["--user=root"]);
+  const left = () => spawnSync("squeue", ["--noheader"], { encoding: "utf8" }).stdout !== "";
+  for (let waited = 0; waited < 100 && left(); waited++) await sleep(100);
   for (const daemon of daemons.reverse()) daemon.kill("SIGKILL");
-  rmSync(folder, { recursive: true, force: true });
+  rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   await corpus.remove();
 });
 
@@ -153,7 +155,7 @@ test("crossvalidate --slurm submits arrays; a job that is lost is done again, on
     // Slurm waits two minutes before it starts a lost job again.
     for (const line of slurm("squeue", "--noheader", "--format=%A %r").split("\n")) {
       const [id, reason] = line.split(" ");
-      if (reason === "BeginTime") slurm("scontrol", "update", `JobId=${id}`, "StartTime=now");
+      if (reason === "BeginTime") spawnSync("scontrol", ["update", `JobId=${id}`, "StartTime=now"]); // or it begins just now
     }
     return slurm("squeue", "--noheader") === "";
   };
