@@ -12,6 +12,7 @@ export const SUMMARIES = {
   corpus: "make a stand-in for IEMOCAP, check a corpus, or describe one",
   train: "train a system of the paper, or go on with a run",
   evaluate: "measure UA, WA, WER and the confusion matrix of a model on a held-out session",
+  crossvalidate: "train and evaluate systems on every fold, on one machine or a cluster, and report them",
   tune: "measure which tiles and workgroups are fastest on this adapter, and remember them",
   profile: "time every kernel of a model, a recognition or a training step; compare two profiles",
   isa: "show what kernels become on GPUs that are not here: registers, spills, inner loops",

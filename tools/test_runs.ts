@@ -38,6 +38,8 @@ const SLOW: Times = {
   "deno test/gradients.test.ts": 18,
   "node test/attention.test.ts": 16,
   "node test/readme.test.ts": 16,
+  "deno test/crossvalidate_run.test.ts": 40,
+  "node test/crossvalidate_run.test.ts": 25,
   "node test/run_verb.test.ts": 14,
 };
 const OTHER = 3;

@@ -58,6 +58,12 @@ export const verb = defineVerb({
     },
     hubert: { type: "string", value: "DIR", help: `Hugging Face folder of the speech encoder, ${OR_HUB}` },
     bert: { type: "string", value: "DIR", help: "as --hubert, of the text encoder" },
+    "stage-model": {
+      type: "string",
+      value: "N=DIR",
+      multiple: true,
+      help: "model of stage N that another run has trained, which stage 2 begins with",
+    },
     set: {
       type: "string",
       value: "KEY=VALUE",
@@ -135,9 +141,16 @@ async function newRunOf(
   const { system, data, fold, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
+  const stageModels = values["stage-model"].map((text) => {
+    const [, number, folder] = /^([01])=(.+)$/.exec(text) ?? [];
+    if (folder === undefined)
+      throw new UsageError(`Cannot read --stage-model ${text}: expected 0=DIR or 1=DIR`);
+    return [number, resolve(folder)];
+  });
   const choice = {
     ...{ preset, system, fold, set, data: resolve(data), hubert, bert },
     stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
+    stageModels: stageModels.length > 0 ? Object.fromEntries(stageModels) : undefined,
   };
   newRun(choice, () => {}); // what is refused is refused before anything is downloaded
   const folder = async (name: string | undefined) =>
@@ -147,7 +160,18 @@ async function newRunOf(
 
 /** The run in `path`. The command line may change only where its corpus is. */
 async function resumedRunOf(host: Host, path: string, values: Values): Promise<PlannedRun> {
-  for (const name of ["system", "fold", "stage", "preset", "hubert", "bert", "set", "no-tune"] as const) {
+  const fixed = [
+    "system",
+    "fold",
+    "stage",
+    "preset",
+    "hubert",
+    "bert",
+    "stage-model",
+    "set",
+    "no-tune",
+  ] as const;
+  for (const name of fixed) {
     const value = values[name];
     if (value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0))
       throw new UsageError(`Cannot change a run with --${name}: it goes on as it began`);

@@ -35,7 +35,9 @@ export async function main(args: string[]): Promise<never> {
 }
 
 function overview(): string {
-  const lines = availableVerbs().map(([name, summary]) => `  ${name.padEnd(9)} ${summary}`);
+  const verbs = availableVerbs();
+  const width = Math.max(...verbs.map(([name]) => name.length));
+  const lines = verbs.map(([name, summary]) => `  ${name.padEnd(width)} ${summary}`);
   return `Usage: wavegate VERB [options]\n\n${lines.join("\n")}\n\nwavegate VERB --help tells more.\n`;
 }
 

@@ -91,7 +91,12 @@ export const schema = strictObject({
     v.check((stages) => new Set(stages).size === stages.length, "each stage once"),
   ),
   /** Folders of the checkpoints that the encoders start from. */
-  from: strictObject({ hubert: v.optional(v.string()), bert: v.optional(v.string()) }),
+  from: strictObject({
+    hubert: v.optional(v.string()),
+    bert: v.optional(v.string()),
+    /** Model folders of stages that other runs have trained, which a later stage begins with. */
+    stages: v.optional(strictObject({ 0: v.optional(v.string()), 1: v.optional(v.string()) })),
+  }),
   /** Configs of the encoders in Hugging Face's keys, of CmGI, or of LSTMs; checked by their models. */
   model: strictObject({
     hubert: v.optional(anyObject),
@@ -161,9 +166,9 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
     );
   // Fusion needs a speech encoder that is trained already.
   const staged = stages.includes(2) && possible.includes(1);
-  if (staged && !stages.includes(1) && from.hubert === undefined)
+  if (staged && !stages.includes(1) && (from.stages?.[1] ?? from.hubert) === undefined)
     throw new RangeError(
-      `Cannot use ${source}: stage 2 without stage 1 needs the model of a stage 1, --hubert DIR`,
+      `Cannot use ${source}: stage 2 without stage 1 needs the model of a stage 1, --stage-model 1=DIR or --hubert DIR`,
     );
   return { ...config, stages: [...stages].sort() };
 }
@@ -208,7 +213,7 @@ function parseValue(setting: string, text: string): unknown {
 const OPTIONS: Readonly<Record<string, string>> = {
   preset: "--preset NAME",
   data: "--data DIR",
-  from: "--hubert DIR or --bert DIR",
+  from: "--hubert DIR, --bert DIR or --stage-model N=DIR",
 };
 
 function refuseSetting(config: TrainConfig, path: readonly string[], value: unknown): void {

@@ -308,6 +308,8 @@ export interface RecipeChoice {
   readonly hubert?: string;
   /** Folder of the checkpoint that the text encoder starts from. Left out: random weights, pretrained in stage 0. */
   readonly bert?: string;
+  /** Model folders of earlier stages, trained by other runs; a stage begins with them as with those of its own run. */
+  readonly stageModels?: TrainConfig["from"]["stages"];
 }
 
 /**
@@ -315,7 +317,7 @@ export interface RecipeChoice {
  * an unknown system.
  */
 export function trainConfig(choice: RecipeChoice): TrainConfig {
-  const { preset, system, data, fold, stage, hubert, bert } = choice;
+  const { preset, system, data, fold, stage, hubert, bert, stageModels } = choice;
   const recipe = systemOf(system);
   const base = PRESETS[preset];
   const fresh = recipe.modalities !== "acoustic" && !recipe.lstm && bert === undefined;
@@ -324,7 +326,7 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
     ...base,
     ...{ system, data, fold },
     stages: stage === undefined ? all : [stage],
-    from: { hubert, bert },
+    from: { hubert, bert, ...(stageModels ? { stages: stageModels } : {}) },
     model: recipe.lstm
       ? { lstm: lstmOf(recipe.lstm, base.model.lstm ?? {}) }
       : {

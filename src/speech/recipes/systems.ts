@@ -86,6 +86,10 @@ export function stagesOf(name: string): readonly StageNumber[] {
   return modalities === "acoustic" || lstm ? stages : [...new Set<StageNumber>([0, ...stages])];
 }
 
+/** The stages whose models a stage of a system begins with where there are any: stage 2 with the encoders of both others. */
+export const stagesBefore = (name: string, stage: StageNumber): readonly StageNumber[] =>
+  stage === 2 ? stagesOf(name).filter((each) => each < 2) : [];
+
 type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi" | "lstm", boolean>>;
 
 /** Whether a system has a speech encoder: to recognise the emotion, or the words that it reads. */

@@ -10,7 +10,8 @@ import { chooseHeldOut, foldOf, heldOutLine, reportProblems } from "../corpora/h
 import { readIemocap } from "../corpora/iemocap.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
-import { hasPart, settingNotes, spells, systemOf, unused } from "../recipes/systems.ts";
+import type { StageNumber } from "../recipes/config.ts";
+import { hasPart, settingNotes, spells, stagesBefore, systemOf, unused } from "../recipes/systems.ts";
 import { numberedSession, split, type TrainData } from "./data.ts";
 import { checkStages, effectiveModel, encoderOf } from "./stage_inputs.ts";
 import { warnOfOverlap } from "./overlap.ts";
@@ -64,7 +65,8 @@ export function newRun({ set, ...choice }: RunChoice, onNote: (line: string) => 
 }
 
 /** Throws where a checkpoint is given for an encoder that the system does not have. */
-function refuseFolders({ system, from }: TrainConfig): void {
+function refuseFolders(config: TrainConfig): void {
+  const { system, from } = config;
   const { lstm } = systemOf(system);
   // lstm-both takes the tokenizer of the folder.
   if (from.bert !== undefined && !hasPart(system, "bert") && lstm !== "both")
@@ -73,6 +75,16 @@ function refuseFolders({ system, from }: TrainConfig): void {
     throw new ArgumentError(
       `Cannot use --hubert: the system ${system} ${lstm ? "hears by LSTMs alone" : "takes no speech"}`,
     );
+  for (const stage of Object.keys(from.stages ?? {}))
+    if (!readStages(config).includes(Number(stage) as StageNumber))
+      throw new ArgumentError(
+        `Cannot use --stage-model ${stage}=DIR: no stage that is trained here begins with the model of a stage ${stage}`,
+      );
+}
+
+/** The stages whose models those of the config begin with, and which it does not train itself. */
+function readStages({ system, stages }: TrainConfig): StageNumber[] {
+  return stages.flatMap((stage) => stagesBefore(system, stage)).filter((stage) => !stages.includes(stage));
 }
 
 /** The run in the folder `path`, to be resumed; `data`: where its corpus now is. Throws where its config is damaged. */
@@ -143,7 +155,7 @@ async function openData(
     );
   await warnOfOverlap(
     host,
-    [planned.from.hubert, planned.from.bert],
+    [planned.from.hubert, planned.from.bert, ...Object.values(planned.from.stages ?? {})],
     data.fold,
     data.examined.utterances,
     onNote,

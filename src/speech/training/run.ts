@@ -104,7 +104,8 @@ async function trainStages(options: RunOptions): Promise<boolean> {
       Object.entries(bests).map(([n, { folder }]) => [n, `${run.path}/best/${folder}`]),
     );
     if (!from)
-      for (const folder of Object.values(models)) await readChecked(run.host, `${folder}/model.safetensors`);
+      for (const folder of Object.values({ ...config.from.stages, ...models }))
+        await readChecked(run.host, `${folder}/model.safetensors`);
     const { weights, task } = await buildStage(device, config, stage, models, from?.folder, {
       ...{ train, dev, onProblem: options.onProblem, onNote },
       record: provenance && recordOf(provenance, stage),

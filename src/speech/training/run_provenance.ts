@@ -24,6 +24,8 @@ export interface RunProvenance {
   readonly text?: string;
   readonly hubert?: InitialCheckpoint;
   readonly bert?: InitialCheckpoint;
+  /** Models of earlier stages that other runs have trained. */
+  readonly stages: readonly InitialCheckpoint[];
 }
 
 /**
@@ -44,6 +46,9 @@ export async function runProvenance(
       text: config.stages.includes(0) ? folderName(config.data) : undefined,
       hubert: await initial(config.from.hubert),
       bert: await initial(config.from.bert),
+      stages: (await Promise.all(Object.values(config.from.stages ?? {}).map(initial))).filter(
+        (one) => one !== undefined,
+      ),
     };
   } catch (error) {
     if (signal.aborted) return undefined;
@@ -52,10 +57,16 @@ export async function runProvenance(
 }
 
 /** The record of a stage's model: stage 0 trains on text alone, stage 1 on speech alone. */
-export function recordOf({ corpus, text, hubert, bert }: RunProvenance, stage: StageNumber): Provenance {
+export function recordOf(
+  { corpus, text, hubert, bert, stages }: RunProvenance,
+  stage: StageNumber,
+): Provenance {
   const speech = stage > 0;
   const reads = stage !== 1;
-  const initial = [speech ? hubert : undefined, reads ? bert : undefined].filter((one) => one !== undefined);
+  const initial = [
+    ...[speech ? hubert : undefined, reads ? bert : undefined].filter((one) => one !== undefined),
+    ...(stage === 2 ? stages : []),
+  ];
   const own = { corpus: speech ? corpus : undefined, text: reads ? text : undefined };
   return provenance(own, initial);
 }
@@ -99,7 +110,8 @@ async function trainingCorpus(
   if (!own || own.identity !== facts.identity || own.heldOut !== facts.heldOut)
     return { ...facts, trainedOn, selectedBy };
   refuseChanged(config.data, { ...own.trainedOn, ...own.selectedBy }, { ...trainedOn, ...selectedBy });
-  return { ...own, ...facts };
+  // In the order of a run that was never stopped.
+  return { ...facts, trainedOn: own.trainedOn, selectedBy: own.selectedBy };
 }
 
 /** A hash that is equal for equal splits: of the ids of each part, in their order. */

@@ -40,16 +40,17 @@ export interface StageInputs {
   readonly bertFolder?: string;
 }
 
-/** Reads configs, vocabulary and tokenizer of a stage; `models` are those of the stages before. */
+/** Reads configs, vocabulary and tokenizer of a stage; `trained` are the models of the stages before in this run. */
 export async function stageInputs(
   host: Host,
   config: TrainConfig,
   stage: StageNumber,
-  models: StageModels,
+  trained: StageModels,
 ): Promise<StageInputs> {
   const { from, data } = config;
   const { lstm: kind } = systemOf(config.system);
   if (kind) return lstmInputs(host, config, stage, kind);
+  const models: StageModels = { ...from.stages, ...trained };
   const fused = stage === 2;
   const { hubert: hears, bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
   const hubertFolder = stage === 0 ? undefined : ((fused ? models[1] : undefined) ?? from.hubert);
