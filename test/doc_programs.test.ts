@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
@@ -29,6 +30,9 @@ const known = await verbs();
 mkdirSync(join(root, ".cache"), { recursive: true });
 const folder = mkdtempSync(join(root, ".cache", "docs-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+// The pages show what is printed where nothing is remembered: no ceilings, no tuning.
+process.env.MESA_SHADER_CACHE_DIR ??= process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+process.env.XDG_CACHE_HOME = join(folder, "cache");
 
 /** How this runtime runs a program of a checkout, from its root. */
 function command(text: string, ...args: string[]): string[] {
