@@ -1,6 +1,6 @@
 /** A system of a few thousand weights and a batch for it, for tests of training. */
 import type { Device } from "../src/gpu/device.ts";
-import { emotionConfig, emotionSystem } from "../src/speech/system/emotion.ts";
+import { emotionConfig, type EmotionSystem, emotionSystem } from "../src/speech/system/emotion.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { PRESETS } from "../src/speech/recipes/presets.ts";
 import type { StageNumber } from "../src/speech/recipes/config.ts";
@@ -12,7 +12,7 @@ import { normal, uniform } from "./reference.ts";
 export interface TinySystem {
   readonly weights: Weights;
   readonly task: EmotionTask;
-  readonly system: EmotionRecognizer;
+  readonly system: EmotionSystem;
 }
 
 const { hubert, bert, cmgi, lstm } = PRESETS.nano.model;
