@@ -161,7 +161,8 @@ for (const row of formatTable(head, rows)) console.log(`  ${row}`);
 function peer(program: string, file: string): v.InferOutput<typeof peerRows> {
   const path = fileURLToPath(new URL(`./peers/${file}`, import.meta.url));
   const order = JSON.stringify(cases.map(({ file, repeats }) => ({ file, repeats })));
-  const done = spawnSync(program, [path, order, String(RUNS)], { encoding: "utf8" });
+  const env = { ...process.env, OMP_WAIT_POLICY: "passive" };
+  const done = spawnSync(program, [path, order, String(RUNS)], { encoding: "utf8", env });
   const line = done.stdout?.split("\n").find((l) => l.startsWith("["));
   if (!line) {
     console.log(`  ${file} did not run: ${done.error?.message ?? done.stderr.trim().split("\n").at(-1)}`);
@@ -177,7 +178,7 @@ function peer(program: string, file: string): v.InferOutput<typeof peerRows> {
   return told;
 }
 
-// A peer's milliseconds, and by how many times Wavegate's are more.
+// A peer's milliseconds, and how many times as long Wavegate takes.
 const torch = peer(process.env.PYTHON ?? "python3", "lstm.py");
 const tfjs = peer(process.execPath, "lstm_tfjs.mjs");
 const beside = (own: number, other: number | undefined): string[] =>
