@@ -257,7 +257,11 @@ test("wrong usage ends with status 2", async () => {
   const usage = { status: 2 };
   await predict([], /Cannot run without FILE…$/m, { ...usage, spawned: true });
   await predict([clip, "--beam", "0"], /Cannot read --beam 0: it is a whole number of at least 1$/m, usage);
-  await predict([clip, "--batch", "1.5"], /Cannot read --batch 1\.5: it is a whole number of at least 1$/m, usage);
+  await predict(
+    [clip, "--batch", "1.5"],
+    /Cannot read --batch 1\.5: it is a whole number of at least 1$/m,
+    usage,
+  );
   await predict([clip, "--dtype", "f8"], /Cannot read --dtype f8: it is one of f32, f16$/m, usage);
   await predict([clip, "--memory", "0"], /Cannot read --memory 0: it is a number of MiB above 0$/m, usage);
   await predict([clip, "--loud"], /Unknown option '--loud'/, usage);

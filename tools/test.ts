@@ -27,7 +27,9 @@ const SHADERS = process.env.MESA_SHADER_CACHE_DIR ?? join(CACHE, "mesa");
 /** These files go by Mesa's own settings: every operator and every model on the CPU driver as users have it. */
 const AS_USERS_COMPILE = ["node test/records.test.ts", "node test/validate.test.ts"];
 /** These take kernels without subgroups alone, whatever the adapter offers. */
-const NO_SUBGROUPS = ["gpu_path", "matmul_matrices", "matmul_tiles"].map((name) => `node test/${name}.test.ts`);
+const NO_SUBGROUPS = ["gpu_path", "matmul_matrices", "matmul_tiles"].map(
+  (name) => `node test/${name}.test.ts`,
+);
 
 /**
  * What lavapipe compiles a job's kernels by: small sizes do not repay LLVM's optimisations, and a text is as much longer as
