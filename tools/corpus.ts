@@ -126,7 +126,8 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
     const heard = heardLine(fold);
     if (heard !== undefined) print(heard);
   }
-  if (folds?.every((fold) => heardLine(fold) === undefined)) print(`speakers of every test are unheard in training: ${folds.length} folds checked`);
+  if (folds?.every((fold) => heardLine(fold) === undefined))
+    print(`speakers of every test are unheard in training: ${folds.length} folds checked`);
   if (intact !== undefined)
     print(`files ${intact ? "are those of the manifest" : "are not those of the manifest"}`);
   for (const line of problemLines(problems)) print(line);

@@ -46,7 +46,11 @@ export const verb = defineVerb({
       value: "NAMES",
       help: "table1, table2 or names of systems, separated by commas",
     },
-    data: { type: "string", value: "DIR", help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest" },
+    data: {
+      type: "string",
+      value: "DIR",
+      help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest",
+    },
     corpus: { type: "string", choices: CORPUS_NAMES, help: "layout of the corpus (found from the folder)" },
     out: {
       type: "string",
@@ -130,7 +134,18 @@ function checkModes(values: Values): void {
     );
   if (values.job === undefined) return;
   const asked = (
-    ["systems", "data", "corpus", "folds", "folds-by", "seeds", "preset", "hubert", "wav2vec2", "bert"] as const
+    [
+      "systems",
+      "data",
+      "corpus",
+      "folds",
+      "folds-by",
+      "seeds",
+      "preset",
+      "hubert",
+      "wav2vec2",
+      "bert",
+    ] as const
   ).find((name) => values[name] !== undefined);
   if (asked !== undefined || values.set.length > 0)
     throw new UsageError(`Cannot use --${asked ?? "set"} together with --job: the plan in --out OUT has it`);
@@ -150,7 +165,13 @@ function choiceOf(values: Values, former: Plan | undefined): CrossChoice {
   const absolute = (folder: string | undefined) => folder && resolve(folder);
   return {
     systems: systems.split(",").filter((name) => name !== ""),
-    ...{ data: resolve(data), corpus, folds: folds ?? "all", foldsBy: foldsBy ?? "session", seeds: seeds ?? 1 },
+    ...{
+      data: resolve(data),
+      corpus,
+      folds: folds ?? "all",
+      foldsBy: foldsBy ?? "session",
+      seeds: seeds ?? 1,
+    },
     ...{ preset: preset ?? "safe", set },
     ...{ hubert: absolute(hubert), wav2vec2: absolute(wav2vec2), bert: absolute(bert) },
   };

@@ -23,7 +23,11 @@ import { SUMMARIES } from "./summaries.ts";
 
 const options = {
   model: { type: "string", value: "DIR", help: `a model folder, as train writes it, ${OR_HUB}` },
-  data: { type: "string", value: "DIR", help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest" },
+  data: {
+    type: "string",
+    value: "DIR",
+    help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest",
+  },
   corpus: { type: "string", choices: CORPUS_NAMES, help: "layout of the corpus (found from the folder)" },
   fold: {
     type: "string",

@@ -13,7 +13,9 @@ export function parseCsv(text: string, path: string): string[][] {
     const found = field.exec(text);
     if (!found) {
       const line = text.slice(0, at).split(/\r\n|\r|\n/).length;
-      throw new SyntaxError(`Cannot read ${path}: a quote in line ${line} is not closed, or stands inside a field`);
+      throw new SyntaxError(
+        `Cannot read ${path}: a quote in line ${line} is not closed, or stands inside a field`,
+      );
     }
     row.push(found[1]?.replaceAll('""', '"') ?? found[2]);
     if (found[3] === "," && field.lastIndex < text.length) continue;

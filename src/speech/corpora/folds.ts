@@ -127,7 +127,9 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
  */
 export function holdOutSpeaker(utterances: readonly Utterance[], name: string): Fold {
   if (hasOwnSplit(utterances))
-    throw new Error(`Cannot hold out speaker ${name}: the corpus has a split of its own, whose test is the only fold`);
+    throw new Error(
+      `Cannot hold out speaker ${name}: the corpus has a split of its own, whose test is the only fold`,
+    );
   const test = utterances.filter((u) => u.speaker === name);
   const sessions = new Set(test.map((u) => u.session));
   const near = utterances.filter((u) => sessions.has(u.session));
@@ -140,7 +142,9 @@ export function holdOutSpeaker(utterances: readonly Utterance[], name: string): 
 /** The split that a corpus comes with; its speakers may be on both sides. */
 function ownFold(utterances: readonly Utterance[], name: string): Fold {
   if (name !== "test")
-    throw new RangeError(`Cannot hold out ${name}: the corpus has a split of its own, whose test is the only fold`);
+    throw new RangeError(
+      `Cannot hold out ${name}: the corpus has a split of its own, whose test is the only fold`,
+    );
   const of = (split: Utterance["split"]) => utterances.filter((u) => u.split === split);
   const [train, dev, test] = [of("train"), of("dev"), of("test")];
   requireDisjoint(name, "dialogue", test, [...train, ...dev]);

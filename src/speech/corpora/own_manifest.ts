@@ -133,7 +133,10 @@ const line = v.object({
 async function readRows(host: Host, path: string): Promise<Row[]> {
   const clean = (row: Record<string, string | number | null | undefined>): Row =>
     Object.fromEntries(
-      COLUMNS.map((name) => [name, row[name] === null ? undefined : String(row[name] ?? "").trim() || undefined]),
+      COLUMNS.map((name) => [
+        name,
+        row[name] === null ? undefined : String(row[name] ?? "").trim() || undefined,
+      ]),
     );
   if (path.endsWith(".jsonl")) return (await readJsonLinesAs(host, path, line)).map(clean);
   if (!path.endsWith(".csv"))

@@ -50,7 +50,8 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
   noteFolders(choice, systems, onNote);
   const corpus = await readCorpus(host, choice.data, choice.corpus);
   for (const system of systems) requireWords({ system, data: choice.data }, corpus);
-  if (corpus.name !== "synthetic") onNote(`${corpus.name}: ${labelLine(corpus)}; folds are ${corpus.foldRule}`);
+  if (corpus.name !== "synthetic")
+    onNote(`${corpus.name}: ${labelLine(corpus)}; folds are ${corpus.foldRule}`);
   const examiner = examinerOf(host, corpus, signal);
   const first = configOf(choice, systems[0], settings, 1);
   const examined = await examiner(first);
@@ -80,7 +81,13 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
   return {
     format: 1,
     asked: {
-      ...{ systems: [...choice.systems], data: choice.data, ...(choice.corpus ? { corpus: choice.corpus } : {}), folds, seeds },
+      ...{
+        systems: [...choice.systems],
+        data: choice.data,
+        ...(choice.corpus ? { corpus: choice.corpus } : {}),
+        folds,
+        seeds,
+      },
       ...{ preset: choice.preset, set: [...choice.set] },
       ...{ hubert: choice.hubert, wav2vec2: choice.wav2vec2, bert: choice.bert },
     },

@@ -149,7 +149,8 @@ async function openData(
     examined,
     fold: foldOf(examined.utterances, name, { dev: planned.dev, seed: planned.seed }),
   };
-  if (corpus.name !== "synthetic") onNote(`${corpus.name}: ${labelLine(corpus)}; folds are ${corpus.foldRule}`);
+  if (corpus.name !== "synthetic")
+    onNote(`${corpus.name}: ${labelLine(corpus)}; folds are ${corpus.foldRule}`);
   onNote(splitLine(config, data));
   const heard = heardLine(data.fold);
   if (heard !== undefined) onNote(heard);
