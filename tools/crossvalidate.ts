@@ -27,6 +27,7 @@ import { submit } from "./crossvalidate/submit.ts";
 import { work } from "./crossvalidate/work.ts";
 import { type DeviceChoice, deviceOptions, tuningOptions } from "./device.ts";
 import { formatSeconds, formatTable } from "./format.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 /** Stands for the report where a job is named. */
@@ -75,9 +76,9 @@ export const verb = defineVerb({
       multiple: true,
       help: "change a key of the recipe of every system that has it",
     },
-    hubert: { type: "string", value: "DIR", help: "Hugging Face folder of the speech encoder" },
-    wav2vec2: { type: "string", value: "DIR", help: "the same of systems that need wav2vec 2.0" },
-    bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
+    hubert: { type: "string", value: "DIR", help: `Hugging Face folder of the speech encoder, ${OR_HUB}` },
+    wav2vec2: { type: "string", value: "DIR", help: "as --hubert, of systems that need wav2vec 2.0" },
+    bert: { type: "string", value: "DIR", help: "as --hubert, of the text encoder" },
     jobs: { type: "count", value: "N", help: "jobs at a time (one for each name of --adapter)" },
     "dry-run": { type: "boolean", help: "show the jobs and how long they will take, and do none" },
     "print-jobs": { type: "boolean", help: "print a command for each job that is left, and do none" },
@@ -101,7 +102,7 @@ export const verb = defineVerb({
     const out = resolve(withoutSlash(values.out));
     if (values.job !== undefined) return await doJob(host, out, values.job, context);
     const former = await readPlan(host, out);
-    const choice = choiceOf(values, former);
+    const choice = await choiceOf(host, values, former, context);
     await checkFolder(host, out);
     const plan = await makePlan(host, choice, { onNote: context.note, signal: context.signal });
     if (former) requireSame(out, former, plan);
@@ -152,7 +153,12 @@ function checkModes(values: Values): void {
 }
 
 /** What is asked for: by the options, or where there are none by the plan that is there. */
-function choiceOf(values: Values, former: Plan | undefined): CrossChoice {
+async function choiceOf(
+  host: Host,
+  values: Values,
+  former: Plan | undefined,
+  output: Pick<Own, "note" | "progress" | "signal">,
+): Promise<CrossChoice> {
   const { systems, data, corpus, folds, seeds, preset, set, hubert, wav2vec2, bert } = values;
   const foldsBy = values["folds-by"];
   const given = [systems, data, corpus, folds, foldsBy, seeds, preset, hubert, wav2vec2, bert, set[0]];
@@ -162,18 +168,14 @@ function choiceOf(values: Values, former: Plan | undefined): CrossChoice {
   }
   if (systems === undefined) throw new UsageError("Cannot cross-validate without --systems NAMES");
   if (data === undefined) throw new UsageError("Cannot cross-validate without --data DIR");
-  const absolute = (folder: string | undefined) => folder && resolve(folder);
+  const folder = async (name: string | undefined) =>
+    name && resolve(await modelOf(host, name, "crossvalidate", output));
   return {
     systems: systems.split(",").filter((name) => name !== ""),
-    ...{
-      data: resolve(data),
-      corpus,
-      folds: folds ?? "all",
-      foldsBy: foldsBy ?? "session",
-      seeds: seeds ?? 1,
-    },
+    ...{ data: resolve(data), corpus, folds: folds ?? "all" },
+    ...{ foldsBy: foldsBy ?? "session", seeds: seeds ?? 1 },
     ...{ preset: preset ?? "safe", set },
-    ...{ hubert: absolute(hubert), wav2vec2: absolute(wav2vec2), bert: absolute(bert) },
+    ...{ hubert: await folder(hubert), wav2vec2: await folder(wav2vec2), bert: await folder(bert) },
   };
 }
 
