@@ -9,6 +9,7 @@ import { speakerGroups } from "../src/speech/corpora/clips.ts";
 import { type Corpus, labelLine, problemLine } from "../src/speech/corpora/corpus.ts";
 import { FILE_NAMES } from "../src/speech/corpora/file_names.ts";
 import { folds, holdOutSpeaker, requireSessions, speakersOf } from "../src/speech/corpora/folds.ts";
+import { heardLine } from "../src/speech/corpora/held_out.ts";
 import { readCorpus } from "../src/speech/corpora/read.ts";
 import { currentHost } from "../src/host/current.ts";
 import { parseCsv } from "../src/io/csv.ts";
@@ -286,6 +287,10 @@ test("readCorpus() reads a manifest: relative paths, groups or a split, labels u
   assert.equal(own.transcribed, false);
   const [fold] = folds(own.utterances);
   assert.deepEqual([fold.train.length, fold.dev.length, fold.test.length], [2, 1, 1]);
+  assert.equal(
+    heardLine(fold),
+    "the corpus does not say who speaks: speakers of test may be in training too",
+  );
 
   const speakers = await folder({
     ...clips,
@@ -341,7 +346,7 @@ test("readCorpus() refuses a folder of several corpora or none, unless --corpus 
   const mixed = await folder([...ravdess([1, 2], [5]), "AudioWAV/1001_DFA_ANG_XX.wav"]);
   await assert.rejects(readCorpus(host, mixed), {
     name: "RangeError",
-    message: `Cannot tell which corpus ${mixed} is, ravdess or crema-d: 2 wav files have names of RAVDESS, 1 wav files have names of CREMA-D; --corpus NAME says it`,
+    message: `Cannot tell which corpus ${mixed} is, ravdess or crema-d: 2 wav files have names of RAVDESS, 1 wav file has a name of CREMA-D; --corpus NAME says it`,
   });
   const forced = await readCorpus(host, mixed, "crema-d");
   assert.equal(forced.utterances.length, 1);
@@ -354,6 +359,16 @@ test("readCorpus() refuses a folder of several corpora or none, unless --corpus 
     /Cannot read TESS from .*: none of its 3 wav files has a name/,
   );
   await assert.rejects(readCorpus(host, join(mixed, "none"), "tess"), /there is no such folder$/);
+  const beside = await folder({
+    "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt": "",
+    "Session1/sentences/wav/03-01-05-01-01-01-01.wav": undefined,
+    "CREMA-D/1001_DFA_ANG_XX.wav": undefined,
+  });
+  await assert.rejects(
+    readCorpus(host, beside),
+    /, iemocap or crema-d: 1 wav file has a name of CREMA-D; --corpus/,
+  );
+  assert.equal((await readCorpus(host, beside, "iemocap")).name, "IEMOCAP");
   const other = await folder(["clips/hello.wav"]);
   await assert.rejects(
     readCorpus(host, other),

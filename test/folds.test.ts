@@ -221,10 +221,7 @@ test("readIemocap() finds clips called .WAV, and names a session without ratings
   assert.deepEqual(problems, [
     { id: "Session3", kind: "incomplete release", handled: "left out: it has no dialog/EmoEvaluation" },
   ]);
-  assert.deepEqual(
-    (await examine(host, corpus)).problems,
-    problems,
-  );
+  assert.deepEqual((await examine(host, corpus)).problems, problems);
   assert.match(
     String((await train(data, "--fold", "3")).error),
     /Session3 of .*: none of its utterances can be used \(incomplete release 1/,

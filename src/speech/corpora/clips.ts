@@ -14,13 +14,20 @@ export interface Clip {
   readonly path: string;
 }
 
-/** The wav files in `root`, sorted by path, and the number of video files. Hidden files are left out. */
-export async function clipsIn(host: Host, root: string): Promise<{ wavs: Clip[]; videos: number }> {
+/**
+ * The wav files in `root`, sorted by path, and the number of video files. Hidden files are left out, and folders in `root`
+ * whose name `skip` matches.
+ */
+export async function clipsIn(
+  host: Host,
+  root: string,
+  skip?: RegExp,
+): Promise<{ wavs: Clip[]; videos: number }> {
   const wavs: Clip[] = [];
   let videos = 0;
   const visit = async (folder: string, depth: number): Promise<void> => {
     for (const name of (await host.list(folder === "" ? root : `${root}/${folder}`)).sort()) {
-      if (name.startsWith(".")) continue;
+      if (name.startsWith(".") || (folder === "" && skip?.test(name))) continue;
       const inside = folder === "" ? name : `${folder}/${name}`;
       const path = `${root}/${inside}`;
       const [, stem, suffix] = /^(.+)\.(wav|mp4|avi|flv)$/i.exec(name) ?? [];

@@ -36,6 +36,12 @@ export interface Utterance {
   readonly end?: number;
 }
 
+/** The rule of folds of a corpus that has sessions. */
+export const SESSIONS = "sessions";
+
+/** Stands for the speaker where a corpus does not say who it is. */
+export const UNKNOWN_SPEAKER = "unknown";
+
 /** What is wrong. */
 export type ProblemKind =
   | "missing wav"

@@ -1,6 +1,6 @@
 /** The session or speaker held out of a corpus, and what is reported of the corpus; shared by training and evaluation. */
 import { ArgumentError } from "../../io/argument_error.ts";
-import { type Corpus, type Problem, problemLine, summarizeProblems } from "./corpus.ts";
+import { type Corpus, type Problem, problemLine, summarizeProblems, UNKNOWN_SPEAKER } from "./corpus.ts";
 import type { Examined } from "./examine.ts";
 import {
   bySession,
@@ -89,6 +89,8 @@ export function heldOutLine(name: string, test: Examined["utterances"]): string 
 export function heardLine({ name, train, dev, test }: Fold): string | undefined {
   const known = new Set([...train, ...dev].map((u) => u.speaker));
   const speakers = speakersOf(test);
+  if (speakers.includes(UNKNOWN_SPEAKER))
+    return `the corpus does not say who speaks: speakers of ${name} may be in training too`;
   const heard = speakers.filter((speaker) => known.has(speaker)).length;
   return heard === 0
     ? undefined

@@ -6,7 +6,7 @@
 import type { Host } from "../../host/host.ts";
 import { readAnyText } from "../../io/encoding.ts";
 import { droppedCharacters, normalizeTranscript, showDropped } from "../../io/text.ts";
-import type { Corpus, Label, Problem, Utterance } from "./corpus.ts";
+import { type Corpus, type Label, type Problem, SESSIONS, type Utterance } from "./corpus.ts";
 
 /** Consensus codes to classes; excitement counts as happiness, as in all four-class work on IEMOCAP. */
 export const MERGE: Readonly<Record<string, Label>> = {
@@ -153,7 +153,7 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
     root: base,
     sessions,
     utterances,
-    ...{ otherLabels, ownLabels, transcribed: true, foldRule: "sessions" },
+    ...{ otherLabels, ownLabels, transcribed: true, foldRule: SESSIONS },
     problems,
   };
 }

@@ -10,7 +10,14 @@ import { listed } from "../../io/listed.ts";
 import { readJsonLinesAs } from "../../io/schema.ts";
 import { droppedCharacters, normalizeTranscript, showDropped } from "../../io/text.ts";
 import { speakerGroups } from "./clips.ts";
-import type { Corpus, Label, Problem, Split, Utterance } from "./corpus.ts";
+import {
+  type Corpus,
+  type Label,
+  type Problem,
+  type Split,
+  UNKNOWN_SPEAKER,
+  type Utterance,
+} from "./corpus.ts";
 import { bySession } from "./folds.ts";
 
 /** Names of the file in a folder. */
@@ -105,7 +112,7 @@ export async function readOwnManifest(host: Host, root: string): Promise<Corpus>
     const session = split ?? group ?? (groups.get(speaker) as string);
     utterances.push({
       ...{ id, wav, text, words: normalizeTranscript(text), label },
-      ...{ speaker: speaker || "unknown", session, improvised: false },
+      ...{ speaker: speaker || UNKNOWN_SPEAKER, session, improvised: false },
       // Dev and test share no speaker where groups are made; with a split a recording stands alone.
       dialogue: split ? id : speaker,
       ...(split ? { split: split as Split } : {}),

@@ -16,11 +16,14 @@ export const CORPUS_NAMES = ["iemocap", "ravdess", "crema-d", "emo-db", "tess", 
 /** Name of a layout. */
 export type CorpusName = (typeof CORPUS_NAMES)[number];
 
+/** Folders that hold nothing but IEMOCAP, and many files of it. */
+const IEMOCAP_FOLDERS = /^(Session\d+|IEMOCAP_full_release)$/;
+
 const isActed = (name: CorpusName): name is ActedName => Object.hasOwn(FILE_NAMES, name);
 
 /**
- * Reads the corpus in the folder `root`, or the manifest `root`. Without a `name` the layout is found: a manifest counts before
- * the names of the files. Throws one line that says what was found where it is none of them, or may be several.
+ * Reads the corpus in the folder `root`, or the manifest `root`. Without a `name` the layout is found; where there is a
+ * manifest, the names of the files count for nothing. Throws one line that says what was found where it is none of them, or may be several.
  */
 export async function readCorpus(host: Host, root: string, name?: CorpusName): Promise<Corpus> {
   const folder = root.replace(/(?<=.)\/+$/, "");
@@ -31,20 +34,24 @@ export async function readCorpus(host: Host, root: string, name?: CorpusName): P
     marked.push("meld");
   if ((await manifestIn(host, folder)) !== undefined) marked.push("manifest");
   if (marked.length > 1) refuseAmbiguous(root, marked);
-  if (marked.length === 1) return await readAs(host, folder, marked[0]);
+  if (marked[0] === "manifest") return await readAs(host, folder, "manifest");
 
-  const clips = (await host.kind(folder)) === "directory" ? await clipsIn(host, folder) : undefined;
+  const clips =
+    (await host.kind(folder)) === "directory"
+      ? await clipsIn(host, folder, marked[0] === "iemocap" ? IEMOCAP_FOLDERS : undefined)
+      : undefined;
   const counts = Object.entries(FILE_NAMES).map(([each, { title, parse }]) => {
     const count = clips?.wavs.filter(({ stem }) => parse(stem) !== undefined).length ?? 0;
     return { name: each as ActedName, title, count };
   });
   const seen = counts.filter(({ count }) => count > 0);
-  if (seen.length === 1) return await readAs(host, folder, seen[0].name, clips);
-  if (seen.length > 1)
+  if (marked.length === 1 && seen.length === 0) return await readAs(host, folder, marked[0]);
+  if (marked.length === 0 && seen.length === 1) return await readAs(host, folder, seen[0].name, clips);
+  if (seen.length > 0)
     refuseAmbiguous(
       root,
-      seen.map((each) => each.name),
-      `: ${seen.map(({ count, title }) => `${count} wav files have names of ${title}`).join(", ")}`,
+      [...marked, ...seen.map((each) => each.name)],
+      `: ${seen.map(({ count, title }) => `${count} wav ${count === 1 ? "file has a name" : "files have names"} of ${title}`).join(", ")}`,
     );
   throw new Error(await nothingFound(host, root, folder, clips?.wavs.length ?? 0));
 }

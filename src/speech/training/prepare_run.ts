@@ -3,7 +3,7 @@ import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { readJson } from "../../io/config.ts";
 import { RunExistsError, RunFolder } from "../../train/run_folder.ts";
-import { type Corpus, labelLine } from "../corpora/corpus.ts";
+import { type Corpus, labelLine, SESSIONS } from "../corpora/corpus.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
 import { requireSessions, speakersOf } from "../corpora/folds.ts";
 import { chooseHeldOut, foldOf, heldOutLine, heardLine, reportProblems } from "../corpora/held_out.ts";
@@ -156,7 +156,7 @@ async function openData(
   if (heard !== undefined) onNote(heard);
   if (foldFrom !== "run" && speakersOf(data.fold.test).includes(name))
     onNote(
-      `the dev set is the other side of the dialogues of ${name}, ${speakersOf(data.fold.dev).join(", ") || "nobody"}; dev and seed change nothing of it`,
+      `the dev set is ${corpus.foldRule === SESSIONS ? "the other side of the dialogues" : "what the others say of the group"} of ${name}, ${speakersOf(data.fold.dev).join(", ") || "nobody"}; dev and seed change nothing of it`,
     );
   await warnOfOverlap(
     host,
