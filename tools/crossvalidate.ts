@@ -5,6 +5,7 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { listed } from "../src/io/listed.ts";
 import { nearest } from "../src/io/nearest.ts";
+import { CORPUS_NAMES } from "../src/speech/corpora/read.ts";
 import { estimate, ratesOf, readRates } from "../src/speech/crossvalidate/estimate.ts";
 import { checkFolder, keepPlan, readAllDone } from "../src/speech/crossvalidate/folder.ts";
 import { makePlan } from "../src/speech/crossvalidate/make_plan.ts";
@@ -46,7 +47,12 @@ export const verb = defineVerb({
       value: "NAMES",
       help: "table1, table2 or names of systems, separated by commas",
     },
-    data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
+    data: {
+      type: "string",
+      value: "DIR",
+      help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest",
+    },
+    corpus: { type: "string", choices: CORPUS_NAMES, help: "layout of the corpus (found from the folder)" },
     out: {
       type: "string",
       value: "OUT",
@@ -129,7 +135,18 @@ function checkModes(values: Values): void {
     );
   if (values.job === undefined) return;
   const asked = (
-    ["systems", "data", "folds", "folds-by", "seeds", "preset", "hubert", "wav2vec2", "bert"] as const
+    [
+      "systems",
+      "data",
+      "corpus",
+      "folds",
+      "folds-by",
+      "seeds",
+      "preset",
+      "hubert",
+      "wav2vec2",
+      "bert",
+    ] as const
   ).find((name) => values[name] !== undefined);
   if (asked !== undefined || values.set.length > 0)
     throw new UsageError(`Cannot use --${asked ?? "set"} together with --job: the plan in --out OUT has it`);
@@ -142,9 +159,9 @@ async function choiceOf(
   former: Plan | undefined,
   output: Pick<Own, "note" | "progress" | "signal">,
 ): Promise<CrossChoice> {
-  const { systems, data, folds, seeds, preset, set, hubert, wav2vec2, bert } = values;
+  const { systems, data, corpus, folds, seeds, preset, set, hubert, wav2vec2, bert } = values;
   const foldsBy = values["folds-by"];
-  const given = [systems, data, folds, foldsBy, seeds, preset, hubert, wav2vec2, bert, set[0]];
+  const given = [systems, data, corpus, folds, foldsBy, seeds, preset, hubert, wav2vec2, bert, set[0]];
   if (former && given.every((value) => value === undefined)) {
     const { asked } = former;
     return { ...asked, folds: asked.folds.join(","), foldsBy: "session", seeds: asked.seeds.length };
@@ -155,7 +172,8 @@ async function choiceOf(
     name && resolve(await modelOf(host, name, "crossvalidate", output));
   return {
     systems: systems.split(",").filter((name) => name !== ""),
-    ...{ data: resolve(data), folds: folds ?? "all", foldsBy: foldsBy ?? "session", seeds: seeds ?? 1 },
+    ...{ data: resolve(data), corpus, folds: folds ?? "all" },
+    ...{ foldsBy: foldsBy ?? "session", seeds: seeds ?? 1 },
     ...{ preset: preset ?? "safe", set },
     ...{ hubert: await folder(hubert), wav2vec2: await folder(wav2vec2), bert: await folder(bert) },
   };
