@@ -431,6 +431,8 @@ test("train, evaluate, crossvalidate and corpus stats take RAVDESS, and words ar
       .map(({ fold }) => fold),
     ["Group1", "Group2", "Group3", "Group4"],
   );
+  const make = await runHere(corpusVerb, "make", "--corpus", "tess", "--out", join(scratch, "made"));
+  assert.match(String(make.error), /Cannot make a corpus with --corpus, which says how one is read/);
   const stats = await runHere(corpusVerb, "stats", root);
   assert.deepEqual(Object.keys(stats.json.baselines.lda.folds), ["Group1", "Group2", "Group3", "Group4"]);
 
