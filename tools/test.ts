@@ -24,8 +24,8 @@ const TIMES = join(CACHE, "test-times.json");
 /** Where Mesa keeps the kernels that it compiled. */
 const SHADERS = process.env.MESA_SHADER_CACHE_DIR ?? join(CACHE, "mesa");
 
-/** These files go by Mesa's own settings: every operator and every model on the CPU driver as users have it. */
-const AS_USERS_COMPILE = ["node test/records.test.ts", "node test/validate.test.ts"];
+/** These files go by Mesa's own settings: benches, which have limits of time, and every operator and model as users have it. */
+const AS_USERS_COMPILE = ["bench", "records", "validate"].map((name) => `node test/${name}.test.ts`);
 /** These take kernels without subgroups alone, whatever the adapter offers. */
 const NO_SUBGROUPS = ["gpu_path", "matmul_matrices", "matmul_tiles"].map(
   (name) => `node test/${name}.test.ts`,
