@@ -179,7 +179,8 @@ export class Segmenter {
     const end = Math.min(this.#spoken + this.#length("speechPad"), this.samples);
     const tooShort = this.#active * FRAME < this.#length("minSpeech");
     const noise = this.#loudest <= this.#floor + this.#options.onset;
-    const segment = (!this.#continues && (tooShort || noise)) || end <= this.#end ? undefined : this.#cut(start, end);
+    const segment =
+      (!this.#continues && (tooShort || noise)) || end <= this.#end ? undefined : this.#cut(start, end);
     if (segment) this.#end = end;
     this.#start = undefined;
     return segment;
