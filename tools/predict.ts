@@ -288,23 +288,26 @@ function defaultModel(): string {
 }
 
 function record(file: string, recognition: Recognition | LongRecognition) {
-  if (!("segments" in recognition)) return { file, ...told(recognition) };
-  const { segments, ...whole } = recognition;
-  return { file, ...told(whole), segments: segments.map(told) };
+  const { seconds } = recognition;
+  if (!("segments" in recognition)) return { file, seconds, ...told(recognition) };
+  const segments = recognition.segments.map((segment) => ({
+    ...{ start: round(segment.start), end: round(segment.end) },
+    ...told(segment),
+  }));
+  return { file, seconds, ...told(recognition), segments };
 }
 
 /** As JSON has it: the text and the words beside the rest, times in milliseconds. */
-function told<T extends Recognition | RecognizedSegment>({ transcript, embedding: _, ...all }: T) {
-  const { seconds, start, end, ...rest } = all as Partial<Recognition & RecognizedSegment>;
-  const times = seconds === undefined ? { start: round(start ?? 0), end: round(end ?? 0) } : { seconds };
-  if (!transcript) return { ...times, ...rest };
-  const words = transcript.words.map(({ text, start, end, confidence }) => ({
-    text,
-    start: round(start),
-    end: round(end),
-    confidence,
+function told({ silent, transcript, emotion, probabilities, gates }: Omit<Recognition, "seconds">) {
+  const words = transcript?.words.map(({ text, start, end, confidence }) => ({
+    ...{ text, start: round(start), end: round(end), confidence },
   }));
-  return { ...times, transcript: transcript.text, words, ...rest };
+  return {
+    ...(silent ? { silent } : {}),
+    ...(transcript ? { transcript: transcript.text, words } : {}),
+    ...(emotion === undefined ? {} : { emotion, probabilities }),
+    ...(gates ? { gates } : {}),
+  };
 }
 
 const round = (time: number) => Math.round(time * 1000) / 1000;
@@ -341,7 +344,7 @@ function segmentLine({ start, end, emotion, probabilities, transcript }: Recogni
   const times = [start, end].map(
     (time) => `${Math.floor(time / 60)}:${(time % 60).toFixed(1).padStart(4, "0")}`,
   );
-  const named = emotion && `${onOneLine(emotion)} ${probabilities?.[emotion]?.toFixed(3)}`;
+  const named = emotion && `${onOneLine(emotion)} ${(probabilities?.[emotion] ?? 0).toFixed(3)}`;
   const words = transcript && (transcript.text || "(no words)");
   return `  ${[`${times[0]} to ${times[1]}`.padEnd(16), named, words].filter(Boolean).join("  ")}`;
 }

@@ -58,8 +58,9 @@ const FIRST_FLOOR = -60;
 
 /** The options with their defaults. Throws a RangeError where they contradict each other. */
 export function segmentOptions(given: SegmentOptions = {}): Required<SegmentOptions> {
-  const set = Object.entries(given).filter(([, value]) => value !== undefined);
-  const options: Required<SegmentOptions> = { ...DEFAULTS, ...Object.fromEntries(set) };
+  const options = Object.fromEntries(
+    Object.entries(DEFAULTS).map(([name, value]) => [name, given[name as keyof SegmentOptions] ?? value]),
+  ) as unknown as Required<SegmentOptions>;
   const refuse = (what: string): never => {
     throw new RangeError(`Cannot divide recordings: ${what}`);
   };

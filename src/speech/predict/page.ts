@@ -55,7 +55,7 @@ export function recordingPage(
     data,
     ...{ css: "recordingCss", script: "recordingScript" },
     body: `<header><h1>${escapeHtml(name)}</h1>
-<p>${[`${clock(seconds)} min`, `model ${stem(model) || model}`, file].map((each) => `<span>${escapeHtml(each)}</span>`).join("")}</p>
+<p>${[`${clock(seconds)} min`, `model ${stem(model) || model}`, file.split(/[/\\]/).at(-1) ?? file].map((each) => `<span>${escapeHtml(each)}</span>`).join("")}</p>
 ${tiles(recognition, segments, words.length)}</header>
 <main>
 <div id="player"><audio controls preload="metadata"${waveform.uri ? ` src="${waveform.uri}"` : ""}></audio>${
@@ -63,7 +63,7 @@ ${tiles(recognition, segments, words.length)}</header>
         ? ""
         : `<label class="hint">The sound is too long for this page. To play it, choose the recording: <input type="file" accept="audio/*"></label>`
     }</div>
-<section><h2>Waveform <small>drag to zoom, double-click for all, click to play from there</small></h2><div class="plot" data-plot="wave"></div>
+<section><h2>Waveform <small>drag to zoom in to the words, double-click for all, click to play from there</small></h2><div class="plot" data-plot="wave"></div>
 ${labels.length > 0 ? `<h2>Emotion <small>probability of each in each segment of speech</small>${legend(labels)}</h2><div class="plot" data-plot="emotion"></div>` : ""}
 ${gated ? `<h2>Gates <small>weight of the own modality against the other, mean of each segment</small><span class="legend"><span><i class="k5"></i>acoustic</span><span><i class="k6"></i>text</span></span></h2><div class="plot" data-plot="gates"></div>` : ""}</section>
 <section><h2>Words <small>${words.length > 0 ? "click one to hear it" : ""}</small></h2>

@@ -59,7 +59,10 @@
     ctx.textBaseline = "bottom";
     ctx.fillStyle = css("--text");
     let edge = left;
-    for (const { text, start, end } of words) {
+    const visible = words.filter(({ start, end }) => end > shown[0] && start < shown[1]);
+    // Where few of them have room, those that have are of no use.
+    const crowded = 28 * ratio * visible.length > bbox.width;
+    for (const { text, start, end } of crowded ? [] : visible) {
       const middle = made.valToPos((start + end) / 2, "x", true);
       if (middle < left || middle > right) continue;
       const half = ctx.measureText(text).width / 2;
@@ -81,7 +84,7 @@
       scales: { x: { time: false, min: shown[0], max: shown[1] }, ...options.scales },
       axes: [
         { ...axis(), size: 26, values: (_, ticks) => ticks.map(clock) },
-        { ...axis(), size: 46, ...options.axes?.[0] },
+        { ...axis(), size: 52, ...options.axes?.[0] },
       ],
       hooks: {
         ...options.hooks,
