@@ -167,6 +167,8 @@ export class Segmenter {
     if (next - this.#spoken >= this.#length("minSilence")) return this.#close(this.#start);
     const limit = this.#start + this.#length("maxSpeech");
     if (next < limit) return undefined;
+    // A pause at the end of a window divides better than the window does.
+    if (this.#spoken + this.#length("speechPad") <= limit) return this.#close(this.#start);
     const segment = this.#cut(this.#start, limit);
     [this.#start, this.#end, this.#continues] = [limit - this.#length("overlap"), limit, true];
     return segment;
