@@ -12,6 +12,7 @@ export const RAW_ENCODINGS = ["u8", "s16le", "s24le", "s32le", "f32le", "f64le",
 
 /** Samples without a header, frame by frame. */
 export interface RawFormat {
+  /** Format of a sample. */
   readonly encoding: (typeof RAW_ENCODINGS)[number];
   /** Hz. Default 16000. */
   readonly rate?: number;
@@ -31,8 +32,9 @@ export interface AudioStreamOptions {
 export interface AudioStream {
   /** Length by the header; absent where that does not tell. */
   readonly seconds?: number;
-  /** Of the file in Hz, and its channels: known once the first piece is read. */
+  /** Of the file, in Hz; known once the first piece is read. */
   readonly sampleRate: number;
+  /** Of the file; known once the first piece is read. mpg123 gives two of every MP3. */
   readonly channels: number;
   /** What is irregular about it, one line each, without its name; complete after the last piece. */
   readonly notes: readonly string[];

@@ -30,6 +30,7 @@ export interface SegmentOptions {
 export interface Segment {
   /** Index of its first sample in the recording. */
   readonly start: number;
+  /** (N): mono at 16 kHz. */
   readonly samples: Float32Array;
   /** It begins within the segment before, whose speech went on. */
   readonly continues: boolean;

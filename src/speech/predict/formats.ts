@@ -5,7 +5,9 @@ import type { LongRecognition, RecognizedSegment } from "./long.ts";
 
 /** What was recognised in a file. */
 export interface RecognizedFile {
+  /** Its name. */
   readonly file: string;
+  /** What was recognised in it, as a whole or by segments. */
   readonly recognition: Recognition | LongRecognition;
 }
 

@@ -9,8 +9,9 @@ import { cutOf, laterBy, transcriptOf } from "./join_words.ts";
 
 /** What was recognised in a stretch of a recording. */
 export interface RecognizedSegment extends Omit<Recognition, "seconds" | "silent"> {
-  /** Seconds from the begin of the recording, as the times of words. Segments do not overlap. */
+  /** Its begin, in seconds from that of the recording, as the times of words. Segments do not overlap. */
   readonly start: number;
+  /** Its end. */
   readonly end: number;
 }
 

@@ -84,11 +84,15 @@ export interface InferenceOptions {
 
 /** Last hidden states (frames, size) of a recording, or their mean (1, size). */
 export interface SpeechEmbedding {
+  /** (frames, size). */
   readonly values: Float32Array;
+  /** Rows; 1 where they are the mean. */
   readonly frames: number;
+  /** Of the hidden states. */
   readonly size: number;
-  /** Begin of the first frame in seconds: 0. */
+  /** Begin of the first frame, in seconds from that of the recording. */
   readonly start: number;
+  /** Time between frames. */
   readonly secondsPerFrame: number;
 }
 
