@@ -51,6 +51,12 @@ test("recognizeLong() recognises each segment of speech, at its place", async ()
     for (const [label, p] of Object.entries(alone.probabilities ?? {}))
       assert.ok(Math.abs((segment.probabilities?.[label] ?? 0) - p) < 1e-5);
   }
+  const pieces = await recognizer.recognize([furious, weary]);
+  assert.deepEqual(
+    found.segments.map(({ transcript }) => transcript?.text),
+    pieces.map(({ transcript }) => transcript?.text),
+    "the words of recordings joined with silence are those of the recordings",
+  );
   const texts = found.segments.map(({ transcript }) => transcript?.text);
   assert.equal(found.transcript?.text, texts.filter(Boolean).join(" "));
   assert.equal(recognizer.vocabulary?.decode(found.transcript?.ids ?? []), found.transcript?.text);

@@ -115,7 +115,7 @@ export class Segmenter {
   /** What is heard so far of a segment that may go on. */
   get open(): Segment | undefined {
     if (this.#start === undefined || this.#active * FRAME < this.#length("minSpeech")) return undefined;
-    return this.#cut(this.#start, Math.min(this.#spoken + this.#length("speechPad"), this.samples));
+    return this.#trimmed(this.#start, Math.min(this.#spoken + this.#length("speechPad"), this.samples));
   }
 
   /** Takes the next samples; gives the segments that they complete. */
@@ -184,10 +184,18 @@ export class Segmenter {
     const tooShort = this.#active * FRAME < this.#length("minSpeech");
     const noise = this.#loudest <= this.#floor + this.#options.onset;
     const segment =
-      (!this.#continues && (tooShort || noise)) || end <= this.#end ? undefined : this.#cut(start, end);
-    if (segment) this.#end = end;
+      (!this.#continues && (tooShort || noise)) || end <= this.#end ? undefined : this.#trimmed(start, end);
+    if (segment) this.#end = segment.start + segment.samples.length;
     this.#start = undefined;
     return segment;
+  }
+
+  /** Without exact zeros at the ends: they are no sound of the place, and models have heard none around speech. */
+  #trimmed(start: number, end: number): Segment {
+    let [from, to] = [start - this.#first, end - this.#first];
+    while (!this.#continues && from < to && this.#held[from] === 0) from++;
+    while (to > from && this.#held[to - 1] === 0) to--;
+    return this.#cut(from + this.#first, to + this.#first);
   }
 
   #cut(start: number, end: number): Segment {
