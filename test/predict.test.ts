@@ -219,7 +219,10 @@ test("predict goes through folders and files, reports bad ones on a line each an
   assert.equal(done.status, 1);
   const own = done.stderr.split("\n").filter((line) => line.startsWith("wavegate predict: "));
   assert.equal(own.length, 2);
-  assert.match(own[0], /Cannot read .*c\.wav: it is not a sound file, expected RIFF\/WAVE$/);
+  assert.match(
+    own[0],
+    /Cannot read .*c\.wav: it is not a sound file, expected RIFF\/WAVE, MP3, FLAC or Ogg \(Vorbis, Opus\)$/,
+  );
   assert.match(own[1], /Cannot read .*absent\.wav: no such file or folder$/);
   assert.match(
     done.stderr,

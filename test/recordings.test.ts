@@ -231,7 +231,7 @@ test("findRecordings() finds each recording once, in order, whatever stands besi
   );
   mkdirSync(join(scratch, "void"));
   const [empty] = await findRecordings(host, [join(scratch, "void")]);
-  assert.match(empty.error?.message ?? "", /no \*\.wav is below it$/);
+  assert.match(empty.error?.message ?? "", /no \*\.wav, \*\.mp3, \*\.flac, \*\.ogg or \*\.opus is below it$/);
 });
 
 test("readPipe() reads what comes late and in pieces, and does not wait for ever", async () => {

@@ -4,7 +4,7 @@
  */
 export const SUMMARIES = {
   doctor: "show host, adapters, features and limits; run a numeric self-test; measure the adapter's ceilings",
-  predict: "recognise words and emotion in recordings, folders of them, or standard input",
+  predict: "recognise words and emotion in recordings of any length, folders of them, or standard input",
   pull: "download models of the Hugging Face Hub into its cache",
   inspect: "show keys, shapes, dtypes and statistics of a safetensors file",
   convert: "write a PyTorch checkpoint (.bin) as safetensors; nothing of it is executed",

@@ -80,32 +80,45 @@ export async function readWav(
     const format = await readWavFormat(file);
     const { sampleRate, channels, frames } = format;
     const seconds = frames / sampleRate;
-    if (seconds > maxSeconds) {
-      throw new RangeError(`it is too long: ${seconds.toFixed(1)} s, at most ${maxSeconds} s accepted`);
-    }
-    if (Math.round(seconds * SAMPLE_RATE) < minSamples) {
-      const least = Number(((1000 * minSamples) / SAMPLE_RATE).toFixed(1));
-      throw new RangeError(`it is too short: ${(1000 * seconds).toFixed(1)} ms, at least ${least} ms needed`);
-    }
+    requireShort(seconds, maxSeconds);
+    requireLong(seconds, minSamples);
     const mono = await readMono(file, format);
     requireFinite(mono);
     const samples = resample(mono, sampleRate, SAMPLE_RATE);
     requireFinite(samples); // the filter may overflow near the end of float32's range
     return { samples, sampleRate, channels, seconds, notes: format.note ? [format.note] : [] };
   } catch (error) {
-    if (error instanceof SyntaxError || error instanceof RangeError) {
-      error.message = `Cannot read ${path}: ${error.message}`;
-    }
-    throw error;
+    throw named(path, error);
   } finally {
     await file.close();
   }
 }
 
-/** Throws a RangeError for a sample that is not finite; `prefix` begins its message. */
-export function requireFinite(samples: Float32Array, prefix = ""): void {
+/** Throws a RangeError, without the file's name, for more seconds than `maxSeconds`. */
+export function requireShort(seconds: number, maxSeconds: number): void {
+  if (seconds > maxSeconds)
+    throw new RangeError(`it is too long: ${seconds.toFixed(1)} s, at most ${maxSeconds} s accepted`);
+}
+
+/** Throws a RangeError, without the file's name, for fewer samples at 16 kHz than `minSamples`. */
+export function requireLong(seconds: number, minSamples: number): void {
+  if (Math.round(seconds * SAMPLE_RATE) >= minSamples) return;
+  const least = Number(((1000 * minSamples) / SAMPLE_RATE).toFixed(1));
+  throw new RangeError(`it is too short: ${(1000 * seconds).toFixed(1)} ms, at least ${least} ms needed`);
+}
+
+/** An error about what a file holds, with the file's name. */
+export function named(path: string, error: unknown): unknown {
+  if (error instanceof SyntaxError || error instanceof RangeError)
+    error.message = `Cannot read ${path}: ${error.message}`;
+  return error;
+}
+
+/** Throws a RangeError for a sample that is not finite; `prefix` begins its message, `first` is the index of samples[0]. */
+export function requireFinite(samples: Float32Array, prefix = "", first = 0): void {
   const bad = samples.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) throw new RangeError(`${prefix}sample ${bad} is ${samples[bad]}, expected a finite number`);
+  if (bad >= 0)
+    throw new RangeError(`${prefix}sample ${first + bad} is ${samples[bad]}, expected a finite number`);
 }
 
 /**

@@ -1,6 +1,13 @@
 /** Audio, safetensors, CTC decoding and tokenizers. */
 export { type Audio, type AudioOptions, normalize, readWav } from "./audio.ts";
 export {
+  type AudioStream,
+  type AudioStreamOptions,
+  openAudio,
+  type RawFormat,
+  readAudio,
+} from "./audio_stream.ts";
+export {
   decodeBeam,
   type DecodedCharacter,
   type DecodedWord,
@@ -23,6 +30,7 @@ export {
 export type { StoredDType } from "./dtype.ts";
 export { openSafetensors, readF32, type Safetensors, type TensorEntry } from "./safetensors.ts";
 export { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";
+export { type Segment, Segmenter, type SegmentOptions } from "./segmenter.ts";
 export { normalizeTranscript } from "./text.ts";
 export { type BertEncoding, type BertTokenizer, openBertTokenizer } from "./tokenizer.ts";
 export { type CtcTokens, CtcVocabulary, openCtcVocabulary } from "./vocabulary.ts";

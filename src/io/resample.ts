@@ -22,26 +22,97 @@ const MAX_CACHED_TAPS = 1 << 22;
 /** Resamples (N) to (round(N·to/from)); the signal is taken to be zero beyond its ends. Rates in Hz, integers. */
 export function resample(samples: Float32Array, from: number, to: number): Float32Array {
   if (from === to) return samples.slice();
-  const divisor = gcd(from, to);
-  const L = to / divisor;
-  const M = from / divisor;
-  const scale = Math.min(from, to) / from;
-  const side = Math.ceil(HALF_WIDTH / scale);
-  const keep = L * 2 * side <= MAX_CACHED_TAPS;
-  const filters: (Float64Array | undefined)[] = [];
+  const bank = new FilterBank(from, to);
   const out = new Float32Array(Math.round((samples.length * to) / from));
-  for (let n = 0; n < out.length; n++) {
-    const phase = (n * M) % L;
-    const centre = (n * M - phase) / L;
-    const filter = filters[phase] ?? makeFilter(phase / L, side, scale);
-    if (keep) filters[phase] = filter;
-    const first = centre - side + 1;
+  for (let n = 0; n < out.length; n++) out[n] = bank.output(n, samples, 0);
+  return out;
+}
+
+/** Resamples a signal that comes in pieces: all that push() and end() give is, bit for bit, what resample() makes of the whole. */
+export class Resampler {
+  readonly #from: number;
+  readonly #to: number;
+  readonly #bank: FilterBank | undefined;
+  /** The inputs that outputs to come are made of, and the index of the first. */
+  #held = new Float32Array(0);
+  #first = 0;
+  /** Inputs so far, and outputs. */
+  #received = 0;
+  #given = 0;
+
+  /** Rates in Hz, integers. */
+  constructor(from: number, to: number) {
+    [this.#from, this.#to] = [from, to];
+    this.#bank = from === to ? undefined : new FilterBank(from, to);
+  }
+
+  /** Takes the next inputs; gives the outputs that no later input changes. */
+  push(samples: Float32Array): Float32Array {
+    this.#received += samples.length;
+    const bank = this.#bank;
+    if (!bank) return samples.slice();
+    const needed = Math.max(0, bank.span(this.#given).first - this.#first);
+    const kept = this.#held.subarray(Math.min(needed, this.#held.length));
+    const held = new Float32Array(kept.length + samples.length);
+    held.set(kept);
+    held.set(samples, kept.length);
+    [this.#first, this.#held] = [this.#first + this.#held.length - kept.length, held];
+    let end = this.#given;
+    while (bank.span(end).end <= this.#received) end++;
+    return this.#outputs(bank, end);
+  }
+
+  /** The outputs that are left, after the last input. */
+  end(): Float32Array {
+    const total = Math.round((this.#received * this.#to) / this.#from);
+    return this.#bank ? this.#outputs(this.#bank, total) : new Float32Array(0);
+  }
+
+  #outputs(bank: FilterBank, end: number): Float32Array {
+    const begin = this.#given;
+    const out = new Float32Array(Math.max(0, end - begin));
+    for (let i = 0; i < out.length; i++) out[i] = bank.output(begin + i, this.#held, this.#first);
+    this.#given += out.length;
+    return out;
+  }
+}
+
+/** The L filters of two rates. */
+class FilterBank {
+  readonly #up: number;
+  readonly #down: number;
+  readonly #side: number;
+  readonly #scale: number;
+  readonly #keep: boolean;
+  readonly #filters: (Float64Array | undefined)[] = [];
+
+  constructor(from: number, to: number) {
+    const divisor = gcd(from, to);
+    this.#up = to / divisor;
+    this.#down = from / divisor;
+    this.#scale = Math.min(from, to) / from;
+    this.#side = Math.ceil(HALF_WIDTH / this.#scale);
+    this.#keep = this.#up * 2 * this.#side <= MAX_CACHED_TAPS;
+  }
+
+  /** The inputs of output n, from `first` to before `end`. */
+  span(n: number): { first: number; end: number } {
+    const centre = Math.floor((n * this.#down) / this.#up);
+    return { first: centre - this.#side + 1, end: centre + this.#side + 1 };
+  }
+
+  /** Output n of inputs of which samples[0] is that of index `offset`; all others are zero. */
+  output(n: number, samples: Float32Array, offset: number): number {
+    const phase = (n * this.#down) % this.#up;
+    const centre = (n * this.#down - phase) / this.#up;
+    const filter = this.#filters[phase] ?? makeFilter(phase / this.#up, this.#side, this.#scale);
+    if (this.#keep) this.#filters[phase] = filter;
+    const first = centre - this.#side + 1 - offset;
     const end = Math.min(filter.length, samples.length - first);
     let sum = 0;
     for (let i = Math.max(0, -first); i < end; i++) sum += filter[i] * samples[first + i];
-    out[n] = sum;
+    return sum;
   }
-  return out;
 }
 
 /** Taps for the inputs from side − 1 before the centre to side after it, for an output `fraction` after it. */

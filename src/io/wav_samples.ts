@@ -16,12 +16,22 @@ const CANCELLED = 1e-4;
  * cancel each other.
  */
 export async function readMono(file: RangedFile, format: WavFormat): Promise<Float32Array> {
-  const { channels, frames, bytesPerSample } = format;
+  const mono = new Float32Array(format.frames);
+  let at = 0;
+  for await (const piece of monoPieces(file, format)) {
+    mono.set(piece, at);
+    at += piece.length;
+  }
+  return mono;
+}
+
+/** As readMono(), in pieces; that the channels cancel each other is known after the last. */
+export async function* monoPieces(file: RangedFile, format: WavFormat): AsyncGenerator<Float32Array> {
+  const { channels, bytesPerSample } = format;
   const sample = format.padded ? await paddedDecoder(file, format) : decoder(format);
-  const mono = new Float32Array(frames);
-  // Sums and sums of squares: of every channel, then of their mean.
-  const [sums, squares] = [new Float64Array(channels + 1), new Float64Array(channels + 1)];
-  for await (const { view, first, count } of pieces(file, format)) {
+  const { sums, squares, check } = channelSums(channels);
+  for await (const { view, count } of pieces(file, format)) {
+    const mono = new Float32Array(count);
     for (let i = 0, at = 0; i < count; i++) {
       let sum = 0;
       for (let c = 0; c < channels; c++, at += bytesPerSample) {
@@ -31,19 +41,28 @@ export async function readMono(file: RangedFile, format: WavFormat): Promise<Flo
         squares[c] += value * value;
       }
       const mean = sum / channels;
-      mono[first + i] = mean;
+      mono[i] = mean;
       sums[channels] += mean;
       squares[channels] += mean * mean;
     }
+    yield mono;
   }
-  const variances = [...squares].map((s, c) => Math.max(0, s / frames - (sums[c] / frames) ** 2));
-  const left = variances.pop() ?? 0;
-  const loudest = Math.max(...variances);
-  if (channels > 1 && loudest > MIN_RMS ** 2 && left < (CANCELLED * loudest) / channels)
-    throw new RangeError(
-      `its ${channels} channels cancel each other: their mean is ${left === 0 ? "silent" : `${Math.round(10 * Math.log10(loudest / left))} dB below the loudest`}; save one of them alone`,
-    );
-  return mono;
+  check(format.frames);
+}
+
+/** Sums and sums of squares, of every channel, then of their mean; check() throws where the channels cancel each other. */
+export function channelSums(channels: number) {
+  const [sums, squares] = [new Float64Array(channels + 1), new Float64Array(channels + 1)];
+  const check = (frames: number): void => {
+    const variances = [...squares].map((s, c) => Math.max(0, s / frames - (sums[c] / frames) ** 2));
+    const left = variances.pop() ?? 0;
+    const loudest = Math.max(...variances);
+    if (channels > 1 && loudest > MIN_RMS ** 2 && left < (CANCELLED * loudest) / channels)
+      throw new RangeError(
+        `its ${channels} channels cancel each other: their mean is ${left === 0 ? "silent" : `${Math.round(10 * Math.log10(loudest / left))} dB below the loudest`}; save one of them alone`,
+      );
+  };
+  return { sums, squares, check };
 }
 
 /** The samples in pieces of whole frames, about 1 MiB each. */
@@ -54,7 +73,7 @@ async function* pieces(file: RangedFile, { channels, frames, bytesPerSample, pos
     const count = Math.min(piece, frames - first);
     const bytes = new Uint8Array(count * step);
     await file.read(bytes, position + first * step);
-    yield { view: new DataView(bytes.buffer), first, count };
+    yield { view: new DataView(bytes.buffer), count };
   }
 }
 

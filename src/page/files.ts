@@ -6,6 +6,8 @@ export const PAGE_FILES = {
   profileScript: "src/profile/page_client.js",
   crossvalidateCss: "src/speech/crossvalidate/page.css",
   crossvalidateScript: "src/speech/crossvalidate/page_client.js",
+  recordingCss: "src/speech/predict/page.css",
+  recordingScript: "src/speech/predict/page_client.js",
   plot: "node_modules/uplot/dist/uPlot.iife.min.js",
   plotCss: "node_modules/uplot/dist/uPlot.min.css",
   plotLicense: "node_modules/uplot/LICENSE",

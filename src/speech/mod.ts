@@ -38,8 +38,16 @@ export type { Slice } from "./evaluate/slices.ts";
 export type { UtteranceAnswer } from "./metrics/answer.ts";
 export { type ClassScores, score, type Scores } from "./metrics/metrics.ts";
 export { type Edits, totalEdits, type TranscriptPair, wer, wordEdits } from "./metrics/wer.ts";
+export { type RecognizedFile, toAudacity, toCsv, toRttm, toSrt, toVtt } from "./predict/formats.ts";
+export {
+  type LongOptions,
+  type LongRecognition,
+  recognizeLong,
+  type RecognizedSegment,
+} from "./predict/long.ts";
 export { predict, type Prediction, type PredictOptions } from "./predict/predict.ts";
 export { findRecordings, type FoundRecording } from "./predict/recordings.ts";
+export { SpeechStream, type StreamOptions, type StreamUpdate } from "./predict/stream.ts";
 export type { StageConfig, StageNumber, TrainConfig } from "./recipes/config.ts";
 export { type PresetName, PRESETS, type RecipeChoice, trainConfig } from "./recipes/presets.ts";
 export { PAPER_ROWS, type PaperRow, rowsOf } from "./recipes/tables.ts";
@@ -54,6 +62,7 @@ export {
   type EncodedSpeech,
 } from "./system/emotion.ts";
 export { type ModelFolder, openModelFolder, type SpeechModel } from "./system/folder.ts";
+export type { SpeechEmbedding } from "./system/inference.ts";
 export { type Label, LABELS } from "./system/labels.ts";
 export { LstmEmotionRecognizer } from "./system/lstm.ts";
 export {

@@ -2,6 +2,7 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { readWav } from "../../io/audio.ts";
+import { base64 } from "../../io/encoding.ts";
 import { wav16Bytes } from "../../io/wav.ts";
 import { receptiveField, secondsPerFrame } from "../../models/hubert.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -119,11 +120,4 @@ async function overTime(gate: Tensor): Promise<number[]> {
   const values = await gate.read();
   const mean = (row: Float32Array) => row.reduce((a, b) => a + b, 0) / d;
   return Array.from({ length: T }, (_, t) => Number(mean(values.subarray(t * d, (t + 1) * d)).toFixed(4)));
-}
-
-function base64(bytes: Uint8Array): string {
-  let text = "";
-  for (let i = 0; i < bytes.length; i += 0x8000)
-    text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
-  return btoa(text);
 }

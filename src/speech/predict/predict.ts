@@ -10,13 +10,27 @@ import {
   type Recognizer,
   type RecognizerOptions,
 } from "../system/recognizer.ts";
-import { type FoundRecording, readWindows } from "./recordings.ts";
+import type { Audio } from "../../io/audio.ts";
+import { MAX_SECONDS, SAMPLE_RATE } from "../../io/audio.ts";
+import type { RawFormat } from "../../io/audio_stream.ts";
+import { type SegmentOptions, segmentOptions } from "../../io/segmenter.ts";
+import { bounded, type LongRecognition, recognizeSegments } from "./long.ts";
+import { type FoundRecording, type LongRecording, type Recording, readWindows } from "./recordings.ts";
 import { type RecognizerSource, recogniseWindow } from "./window.ts";
 
 /** Options of predict(). */
 export interface PredictOptions
   extends Pick<RecognizerOptions, "dtype" | "activations">,
-    Pick<RecognizeOptions, "beam" | "batch"> {
+    Pick<RecognizeOptions, "beam" | "batch" | "embeddings"> {
+  /**
+   * Which recordings are divided into segments of speech: those longer than a window (`maxSpeech`, or what the adapter can bind), all,
+   * or none. Default "auto".
+   */
+  readonly segments?: "auto" | "always" | "never";
+  /** How they are. */
+  readonly segmentation?: SegmentOptions;
+  /** The recordings are samples without a header. */
+  readonly raw?: RawFormat;
   /** A second model, whose CTC head writes the words. */
   readonly words?: ModelFolder;
   /** Opens a device: once the first recording is read, since bad input needs no GPU, and again after the GPU has failed. */
@@ -24,13 +38,15 @@ export interface PredictOptions
   /** Called before the model runs for the first time. */
   readonly onOpen?: () => void;
   /** Told of each recording that is recognised, by its index; not always in order. */
-  readonly onResult: (index: number, recognition: Recognition) => void;
+  readonly onResult: (index: number, recognition: Recognition | LongRecognition) => void;
+  /** Given the samples of each recording, in order, before its result: a piece of it, mono at 16 kHz. */
+  readonly onSamples?: (index: number, piece: Float32Array) => void;
   /** Told of each recording that cannot be. */
   readonly onError: (index: number, error: Error) => void;
   /** Told what was irregular about a file that was read. */
   readonly onNote?: (path: string, line: string) => void;
-  /** Told how many recordings are finished. */
-  readonly onProgress?: (done: number) => void;
+  /** Told how many recordings are finished, and of a long one how many seconds. */
+  readonly onProgress?: (done: number, seconds?: number) => void;
 }
 
 /** The result of predict(). */
@@ -53,47 +69,166 @@ export async function predict(
   found: readonly FoundRecording[],
   options: PredictOptions,
 ): Promise<Prediction> {
-  const { openDevice, dtype, activations, words, beam, batch } = options;
-  const { onOpen, onResult, onError, onNote, onProgress } = options;
+  const { openDevice, dtype, activations, words, raw, segments = "auto" } = options;
+  const { onOpen, onError, onNote } = options;
   const source = new LazyRecognizer(host, model, openDevice, { dtype, activations, words });
   const minSamples = Math.max(
     ...[model, words].map((each) => (each?.speech ? receptiveField(each.speech) : 1)),
   );
-  let [reported, seconds] = [0, 0];
+  const { maxSpeech } = segmentOptions(options.segmentation);
+  const counts = { reported: 0, seconds: 0 };
   const fail = (index: number, error: Error) => {
-    reported++;
+    counts.reported++;
     onError(index, error);
   };
+  const read = {
+    ...{ minSamples, raw, maxSeconds: { auto: maxSpeech, always: 0, never: MAX_SECONDS }[segments] },
+    longer: segments === "never" ? "refuse" : "stream",
+  } as const;
+  const note = ({ path }: { path: string }, { notes }: Pick<Audio, "notes">, from = 0) => {
+    for (const line of notes.slice(from)) onNote?.(path, line);
+  };
   try {
-    for await (const window of readWindows(host, found, minSamples, fail)) {
-      for (const { path, audio } of window) for (const line of audio.notes) onNote?.(path, line);
+    for await (const item of readWindows(host, found, read, fail)) {
       const first = source.adapter === undefined;
-      await source.open();
-      if (first) onOpen?.();
-      const before = reported;
-      const start = performance.now();
-      await recogniseWindow(
-        source,
-        window,
-        {
-          onResult({ index }, recognition) {
-            reported++;
-            onResult(index, recognition);
-          },
-          onError: ({ index }, error) => fail(index, error),
-        },
-        { beam, batch, onProgress: (done) => onProgress?.(before + done) },
-      );
-      seconds += (performance.now() - start) / 1000;
+      const open = async () => {
+        const recognizer = await source.open();
+        if (first) onOpen?.();
+        return recognizer;
+      };
+      if ("stream" in item) {
+        const { stream } = item;
+        try {
+          const before = stream.notes.length;
+          note(item, stream);
+          await open();
+          await recogniseLong(source, item, options, counts, fail);
+          note(item, stream, before);
+        } finally {
+          await stream.close();
+        }
+        continue;
+      }
+      for (const recording of item) note(recording, recording.audio);
+      const { longest } = await open();
+      const long = segments === "never" ? [] : item.filter(({ audio }) => audio.seconds > longest);
+      const short = item.filter((recording) => !long.includes(recording));
+      await recogniseShort(source, short, options, counts, fail);
+      for (const { audio, ...recording } of long)
+        await recogniseLong(source, { ...recording, stream: streamOf(audio) }, options, counts, fail);
     }
-    return { seconds, adapter: source.adapter };
+    return { seconds: counts.seconds, adapter: source.adapter };
   } catch (error) {
-    if (reported === 0) throw error;
-    return { seconds, adapter: source.adapter, broken: error as Error };
+    if (counts.reported === 0) throw error;
+    return { seconds: counts.seconds, adapter: source.adapter, broken: error as Error };
   } finally {
     source.close();
   }
 }
+
+/** Recordings reported, and seconds that recognition took. */
+interface Counts {
+  reported: number;
+  seconds: number;
+}
+
+type Fail = (index: number, error: Error) => void;
+
+async function recogniseShort(
+  source: RecognizerSource,
+  window: readonly Recording[],
+  { beam, batch, embeddings, onResult, onProgress, onSamples }: PredictOptions,
+  counts: Counts,
+  fail: Fail,
+): Promise<void> {
+  const before = counts.reported;
+  const start = performance.now();
+  await recogniseWindow(
+    source,
+    window,
+    {
+      onResult({ index, audio }, recognition) {
+        counts.reported++;
+        onSamples?.(index, audio.samples);
+        onResult(index, recognition);
+      },
+      onError: ({ index }, error) => fail(index, error),
+    },
+    { beam, batch, embeddings, onProgress: (done) => onProgress?.(before + done) },
+  );
+  counts.seconds += (performance.now() - start) / 1000;
+}
+
+/** Recognises a recording by its segments. */
+async function recogniseLong(
+  source: LazyRecognizer,
+  { index, path, stream }: LongRecording,
+  { beam, batch, embeddings, segmentation, onResult, onProgress, onSamples }: PredictOptions,
+  counts: Counts,
+  fail: Fail,
+): Promise<void> {
+  const done = counts.reported;
+  const recognizer = await source.open();
+  let readError: Error | undefined;
+  const pieces = (async function* () {
+    try {
+      for await (const piece of stream.pieces) {
+        onSamples?.(index, piece);
+        yield piece;
+      }
+    } catch (error) {
+      readError = error as Error;
+      throw error;
+    }
+  })();
+  let unrecognised: Error | undefined;
+  try {
+    const options = {
+      ...bounded(segmentation ?? {}, recognizer.longest),
+      ...{ beam, batch, embeddings, onSeconds: (seconds: number) => onProgress?.(done, seconds) },
+    };
+    const result = await recognizeSegments(pieces, options, recognizer.vocabulary, async (audios, each) => {
+      const results: Recognition[] = [];
+      const start = performance.now();
+      await recogniseWindow(
+        source,
+        audios.map((samples, i) => ({ index: i, path, audio: audioOf(samples) })),
+        {
+          onResult({ index }, recognition) {
+            results[index] = recognition;
+          },
+          onError(_, error) {
+            unrecognised ??= error;
+          },
+        },
+        each,
+      );
+      counts.seconds += (performance.now() - start) / 1000;
+      if (unrecognised) throw unrecognised;
+      return results;
+    });
+    counts.reported++;
+    onResult(index, result);
+    onProgress?.(done + 1);
+  } catch (error) {
+    // What is wrong with this recording is no reason to give up the others; what is wrong with the GPU is.
+    if (error !== readError && error !== unrecognised) throw error;
+    fail(index, error as Error);
+  }
+}
+
+const audioOf = (samples: Float32Array): Audio => ({
+  ...{ samples, sampleRate: SAMPLE_RATE, channels: 1, seconds: samples.length / SAMPLE_RATE, notes: [] },
+});
+
+/** A recording in memory as a stream. */
+const streamOf = ({ samples, ...about }: Audio): LongRecording["stream"] => ({
+  ...about,
+  pieces: (async function* () {
+    yield samples;
+  })(),
+  close: async () => {},
+});
 
 type LazyOptions = Pick<PredictOptions, "dtype" | "activations" | "words">;
 

@@ -73,11 +73,27 @@ export interface InferenceOptions {
   readonly observe?: Mode["observe"];
   /** As Mode's. */
   readonly activations?: Mode["activations"];
+  /** Whether the last hidden states of speech are read: of every frame, or their mean. */
+  readonly embeddings?: "frame" | "utterance";
   /** Losses to compute in the same forward pass. */
   readonly losses?: {
     readonly ctc: (speech: EncodedSpeech) => Tensor | undefined;
     readonly emotion: (logits: Tensor) => Tensor;
   };
+}
+
+/** Last hidden states (frames, size) of a recording, or their mean (1, size). */
+export interface SpeechEmbedding {
+  /** (frames, size). */
+  readonly values: Float32Array;
+  /** Rows; 1 where they are the mean. */
+  readonly frames: number;
+  /** Of the hidden states. */
+  readonly size: number;
+  /** Begin of the first frame, in seconds from that of the recording. */
+  readonly start: number;
+  /** Time between frames. */
+  readonly secondsPerFrame: number;
 }
 
 /** The result of Inference.run(), for each recording or text in the order of the batch. */
@@ -88,6 +104,8 @@ export interface InferenceResult {
   readonly probabilities?: readonly Readonly<Record<string, number>>[];
   /** Means of the gates over real frames and subwords; absent where there are no gates. */
   readonly gates?: readonly { readonly acoustic: number; readonly text: number }[];
+  /** Where the options ask for them. */
+  readonly embeddings?: readonly SpeechEmbedding[];
   /** Those of the options that the system has. */
   readonly losses: { readonly ctc?: number; readonly emotion?: number };
 }
@@ -120,11 +138,13 @@ export class Inference {
         [probabilities, acoustic, text, encoded?.ctc, emotion].map((tensor) => tensor?.read()),
       );
       if (p && !p.every(Number.isFinite)) throw notFinite("classify", "probabilities", options);
+      const embeddings = encoded && (await this.#embeddings(encoded, options));
       const B = speech ? speech.audio.length / speech.samples : (words?.ids.length ?? 0);
       const [acousticGates, textGates] = [s, t].map((values) => values && rowsOf(values, B).map(mean));
       return {
         ...{ transcripts, probabilities: p && rowsOf(p, B).map((row) => this.#named(row)) },
         gates: textGates && acousticGates?.map((own, b) => ({ acoustic: own, text: textGates[b] })),
+        ...(embeddings ? { embeddings } : {}),
         losses: { ctc: ctc?.[0], emotion: ce?.[0] },
       };
     } finally {
@@ -179,6 +199,25 @@ export class Inference {
       return beam
         ? decodeBeam(own, vocabulary, { ...times, beamWidth: beam })
         : decodeGreedy(own, vocabulary, times);
+    });
+  }
+
+  async #embeddings(
+    { hidden, frames }: EncodedSpeech,
+    { embeddings }: InferenceOptions,
+  ): Promise<SpeechEmbedding[] | undefined> {
+    const { speech: sizes } = this.#layers.config;
+    if (!embeddings || !sizes) return undefined;
+    const [, T, size] = hidden.shape;
+    const f32 = hidden.dtype === "f32" ? undefined : scope(hidden.device, () => cast(hidden, "f32"));
+    const values = await (f32 ?? hidden).read();
+    f32?.release();
+    const place = { size, start: 0, secondsPerFrame: secondsPerFrame(sizes) };
+    return frames.map((n, b) => {
+      const own = values.subarray(b * T * size, (b * T + n) * size);
+      return embeddings === "frame"
+        ? { ...place, values: own.slice(), frames: n }
+        : { ...place, values: meanOfRows(own, size), frames: 1 };
     });
   }
 
@@ -239,6 +278,13 @@ function meanOverTime(gate: Tensor, mask: Tensor | undefined): Tensor {
       ? reshape(gate, [B, d])
       : maskedMean(gate, mask ?? maskTensor(gate.device, Array(B).fill(Array(T).fill(1))));
   return cast(mean, "f32");
+}
+
+/** (N, size) → (size), summed in float64. */
+function meanOfRows(rows: Float32Array, size: number): Float32Array {
+  const sums = new Float64Array(size);
+  for (let i = 0; i < rows.length; i++) sums[i % size] += rows[i];
+  return Float32Array.from(sums, (sum) => (sum * size) / rows.length);
 }
 
 /** A mask (B, T). */

@@ -3,6 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/audio.ts";
 import type { Transcript } from "../../io/decode.ts";
+import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import { activationsOf, type Mode } from "../../nn/mode.ts";
 import { Weights } from "../../nn/weights.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
@@ -16,7 +17,7 @@ import {
   HubertForSequenceClassification,
   type SequenceClassificationConfig,
 } from "../../models/sequence_classification.ts";
-import { Inference, padSpeech, type SystemLayers } from "./inference.ts";
+import { Inference, padSpeech, type SpeechEmbedding, type SystemLayers } from "./inference.ts";
 import { tokenizeWords } from "./words.ts";
 
 /** What was recognised in a recording. */
@@ -33,6 +34,8 @@ export interface Recognition {
   readonly probabilities?: Readonly<Record<string, number>>;
   /** Means of the gates over real frames and subwords, the weight of the own modality against the other: 0 to 1 if bounded. */
   readonly gates?: { readonly acoustic: number; readonly text: number };
+  /** Where asked for. */
+  readonly embedding?: SpeechEmbedding;
 }
 
 /** Options of openRecognizer(). */
@@ -63,6 +66,8 @@ export interface RecognizeOptions {
   readonly batch?: number;
   /** Told of every intermediate tensor of every batch, see Mode, and of `input_values` and `probabilities`. */
   readonly observe?: Mode["observe"];
+  /** What the speech encoder makes of each recording: of every frame, or the mean over them. Left out: not read. */
+  readonly embeddings?: "frame" | "utterance";
   /** False: silent recordings go through the model as well. Default true. */
   readonly skipSilence?: boolean;
   /** Told how many recordings are finished. */
@@ -147,6 +152,11 @@ export class Recognizer {
     this.#inference = new Inference(layersOf(weights, model), model);
   }
 
+  /** The characters of the words; undefined where none are recognised. */
+  get vocabulary(): CtcVocabulary | undefined {
+    return this.#words?.vocabulary ?? this.model.vocabulary;
+  }
+
   /** Seconds of the longest recording whose tensors the adapter can bind. */
   get longest(): number {
     // Measured on an hour, of which the frames lost at the end are a negligible part.
@@ -162,7 +172,10 @@ export class Recognizer {
    */
   async recognize(audios: readonly Float32Array[], options: RecognizeOptions = {}): Promise<Recognition[]> {
     if (!this.#words) return await this.#recognize(audios, options);
-    const quiet = { ...options, words: undefined, observe: undefined, onProgress: undefined };
+    const quiet = {
+      ...options,
+      ...{ words: undefined, observe: undefined, onProgress: undefined, embeddings: undefined },
+    };
     const written = await this.#words.recognize(audios, quiet);
     const words =
       options.words ??
@@ -176,7 +189,7 @@ export class Recognizer {
 
   async #recognize(
     audios: readonly Float32Array[],
-    { beam, words, batch = 8, observe, skipSilence = true, onProgress }: RecognizeOptions,
+    { beam, words, batch = 8, observe, embeddings, skipSilence = true, onProgress }: RecognizeOptions,
   ): Promise<Recognition[]> {
     if (words === undefined) requireOwnWords(this.model);
     else if (words.length !== audios.length)
@@ -203,7 +216,7 @@ export class Recognizer {
       const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
-        { beam, observe, words: words && indices.map((i) => words[i]) },
+        { beam, observe, embeddings, words: words && indices.map((i) => words[i]) },
       );
       for (const [k, i] of indices.entries())
         results[i] = silent[i] ? { ...results[i], ...found[k] } : found[k];
@@ -226,7 +239,7 @@ export class Recognizer {
 
   async #batch(
     audios: readonly Float32Array[],
-    { beam, observe, words }: Pick<RecognizeOptions, "beam" | "observe" | "words">,
+    { beam, observe, embeddings, words }: Pick<RecognizeOptions, "beam" | "observe" | "embeddings" | "words">,
   ): Promise<Recognition[]> {
     const speech = padSpeech(audios.map((audio) => (this.model.normalize ? normalize(audio) : audio)));
     const padded = speech.lengths.some((n) => n < speech.samples);
@@ -236,15 +249,17 @@ export class Recognizer {
       );
     const { tokenizer, emotion } = this.model;
     const given = words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.maxTokens ?? 512));
-    const { transcripts, probabilities, gates } = await this.#inference.run(
+    const found = await this.#inference.run(
       { speech: padded ? speech : { ...speech, lengths: undefined }, words: given },
-      { beam, observe, activations: this.#activations },
+      { beam, observe, embeddings, activations: this.#activations },
     );
+    const { transcripts, probabilities, gates } = found;
     return audios.map((audio, b) => ({
       seconds: audio.length / SAMPLE_RATE,
       ...(transcripts ? { transcript: transcripts[b] } : {}),
       ...(probabilities ? { emotion: likeliest(probabilities[b]), probabilities: probabilities[b] } : {}),
       ...(gates ? { gates: gates[b] } : {}),
+      ...(found.embeddings ? { embedding: found.embeddings[b] } : {}),
     }));
   }
 
