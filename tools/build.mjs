@@ -37,6 +37,7 @@ const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: 
 writeKernels("kernel_texts.js", kernels);
 // A page has them without comments and indentation: that is a fifth of what it loads.
 const { stripComments } = await import(pathToFileURL(join(dist, "src/gpu/wgsl.js")).href);
+/** @param {string} text */
 const bare = (text) => stripComments(text).replace(/^[ \t]+|[ \t]+$|\n(?=[ \t]*\n)/gm, "");
 writeKernels(
   "kernel_texts.browser.js",
@@ -75,6 +76,10 @@ for (const { types } of Object.values(exports)) {
   writeFileSync(entry, earlier);
 }
 
+/**
+ * @param {string} name
+ * @param {string[][]} texts
+ */
 function writeKernels(name, texts) {
   const json = JSON.stringify(Object.fromEntries(texts), null, 2);
   const module = `export const KERNEL_TEXTS = ${json};\nexport const KERNEL_FOLDER = undefined;\n`;

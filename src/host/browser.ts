@@ -17,7 +17,8 @@ const BUILT_IN = {
 /** Memory in GiB, rounded; where a browser does not tell, what nearly every machine has. */
 const MEMORY = 4;
 
-const addressOf = (path: string | URL): string => new URL(path, globalThis.document?.baseURI ?? location.href).href;
+const addressOf = (path: string | URL): string =>
+  new URL(path, globalThis.document?.baseURI ?? location.href).href;
 
 /** For what a browser has not. */
 const cannot =

@@ -60,9 +60,12 @@ export async function fetchWhole(url: string): Promise<Response> {
 }
 
 const pageInstead = (url: string): Error =>
-  Object.assign(new Error(`Cannot read ${url}: the server answers with a page, as some do where no file is`), {
-    code: "ENOENT",
-  });
+  Object.assign(
+    new Error(`Cannot read ${url}: the server answers with a page, as some do where no file is`),
+    {
+      code: "ENOENT",
+    },
+  );
 
 /** Opens a file for ranged reading. Throws one line that names it. */
 export async function openWebFile(url: string): Promise<RangedFile> {
@@ -79,7 +82,12 @@ export async function openWebFile(url: string): Promise<RangedFile> {
   // Servers of other origins may hide Content-Range, but not Content-Length.
   if (Number.isNaN(size)) return ofBlob(url, await (await fetchWhole(url)).blob());
   const tag = first.headers.get("etag") ?? first.headers.get("last-modified");
-  return ofBlocks(url, size, tag, WEIGHTS.test(new URL(url).pathname) ? await cacheFor(url, size, tag) : undefined);
+  return ofBlocks(
+    url,
+    size,
+    tag,
+    WEIGHTS.test(new URL(url).pathname) ? await cacheFor(url, size, tag) : undefined,
+  );
 }
 
 /** The cache of this version of a file, after those of others were removed; undefined where there is no storage or no version. */

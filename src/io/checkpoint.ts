@@ -67,9 +67,10 @@ const formatOf = (target: string): FileFormat => {
 const EITHER: FileFormat = {
   extension: "",
   async open(file, path) {
-    const head = new Uint8Array(Math.min(8, file.size));
+    const head = new Uint8Array(Math.min(9, file.size));
     await file.read(head, 0);
+    if (head[7] === 0 && head[8] === 0x7b) return await SAFETENSORS.open(file, path); // a length, then "{"
     const { mayBeTorch } = await torch();
-    return await (mayBeTorch(head) ? TORCH : SAFETENSORS).open(file, path);
+    return await (mayBeTorch(head.subarray(0, 8)) ? TORCH : SAFETENSORS).open(file, path);
   },
 };
