@@ -51,6 +51,9 @@ async function open(): Promise<void> {
         device.textContent = `${name}: loading ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
       },
     });
+    // Kernels compile at their first run, which would make the first recording look slow.
+    const noise = Float32Array.from({ length: 16000 }, (_, i) => 0.1 * Math.sin(i * i));
+    await recognizer.recognize([noise]);
     const took = Math.round(performance.now() - began);
     const kinds = `${path} kernels${f16 ? ", f16" : ""}`;
     device.textContent = `${gpu.info.vendor} ${name}, ${kinds}; model ready in ${took} ms`;
