@@ -36,9 +36,9 @@ const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: 
   .map((name) => [name.replaceAll("\\", "/"), readFileSync(join(root, "kernels", name), "utf8")]);
 writeKernels("kernel_texts.js", kernels);
 // A page has them without comments and indentation: that is a fifth of what it loads.
-const { stripComments } = await import(pathToFileURL(join(dist, "src/gpu/wgsl.js")).href);
 /** @param {string} text */
-const bare = (text) => stripComments(text).replace(/^[ \t]+|[ \t]+$|\n(?=[ \t]*\n)/gm, "");
+const bare = (text) =>
+  text.replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, "").replace(/^[ \t]+|[ \t]+$|\n(?=[ \t]*\n)/gm, "");
 writeKernels(
   "kernel_texts.browser.js",
   kernels.map(([name, text]) => [name, bare(text)]),
@@ -51,6 +51,17 @@ for (const name of readdirSync(sources, { recursive: true, encoding: "utf8" })) 
   if (path === undefined) continue;
   renameSync(join(sources, `${path}.js`), join(sources, `${path}.native.js`));
   writeFileSync(join(sources, `${path}.js`), `export * from "#runtime/${path}";\n`);
+}
+
+// tsc wraps names that it cannot see into a call; bundlers look for their comments inside import() itself.
+for (const name of readdirSync(sources, { recursive: true, encoding: "utf8" })) {
+  if (!name.endsWith(".js")) continue;
+  const code = readFileSync(join(sources, name), "utf8");
+  const plain = code.replace(
+    /import\(__rewriteRelativeImportExtension\((\s*\/\* webpackIgnore[^)]*)\)\)/g,
+    "import($1)",
+  );
+  if (plain !== code) writeFileSync(join(sources, name), plain);
 }
 
 // As that, for HTML pages.
