@@ -35,8 +35,8 @@ function ownLines(name: string): number {
 const numbers = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, n]) => Number(n));
 
 test("examples are single files of under 80 lines, each with its test here", () => {
-  // Kernels for the workshop are in a folder of their own: docs/kernel_workshop.md runs them.
-  const names = readdirSync(join(root, "examples")).filter((name) => name !== "kernels");
+  // In folders of their own: kernels for the workshop, which docs/kernel_workshop.md runs, and a page, see browser.test.ts.
+  const names = readdirSync(join(root, "examples")).filter((name) => !["kernels", "browser"].includes(name));
   const here = readFileSync(fileURLToPath(import.meta.url), "utf8");
   for (const name of names) {
     assert.ok(readFileSync(join(root, "examples", name), "utf8").split("\n").length <= 80, name);

@@ -72,7 +72,6 @@ function bundled(resolveDir: string): string {
     minify: true,
     format: "esm",
     platform: "node",
-    external: ["webgpu", "tokenizers"],
     ...(resolveDir === root ? { alias: { wavegate: join(root, "src/mod.ts") } } : {}),
   });
   return elsewhere;

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { currentHost } from "../src/host/current.ts";
 import { openBertTokenizer } from "../src/io/tokenizer.ts";
+import { loadTokenizer as loadNative } from "../src/io/tokenizer_library.ts";
+import { loadTokenizer as loadPortable } from "../src/io/tokenizer_library.browser.ts";
 import { CtcVocabulary, openCtcVocabulary } from "../src/io/vocabulary.ts";
 
 const host = await currentHost();
@@ -265,4 +267,62 @@ test("CtcVocabulary.encode() refuses what it cannot write", () => {
     message: 'Cannot encode "?": the vocabulary has neither it nor <unk>',
   });
   assert.throws(() => bare.encode("A A"), RangeError);
+});
+
+test("both tokenizer libraries encode 2,000 texts alike", async () => {
+  const words = readFileSync("weights/default/vocab.txt", "utf8").trim().split("\n");
+  const characters = [
+    ..."aezIOÉéñßçåÅﬁ½①٣漢字ひカ한я́̈ς İıſ!?.,;:'’\"-–—_()[]{}#@&%$€+=<>/\\|~^`\t\n\r\u00a0\u200b\u200d\ufeff\u00ad\0\ufffd👍👩‍👩‍👧",
+  ];
+  let state = 7;
+  const next = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  const piece = () =>
+    next(3) === 0 ? characters[next(characters.length)] : words[next(words.length)].replace("##", "");
+  const texts = Array.from({ length: 1000 }, () =>
+    Array.from({ length: next(24) }, piece).join(next(2) === 0 ? " " : ""),
+  );
+  for (const lowercase of [true, false]) {
+    const json = {
+      ...TOKENIZER_JSON,
+      ...{ truncation: null, padding: null },
+      added_tokens: ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map((content) => ({
+        ...special(0),
+        ...{ id: words.indexOf(content), content },
+      })),
+      normalizer: {
+        type: "BertNormalizer",
+        clean_text: true,
+        handle_chinese_chars: true,
+        strip_accents: null,
+        lowercase,
+      },
+      post_processor: {
+        type: "BertProcessing",
+        sep: ["[SEP]", words.indexOf("[SEP]")],
+        cls: ["[CLS]", words.indexOf("[CLS]")],
+      },
+      model: {
+        ...{
+          type: "WordPiece",
+          unk_token: "[UNK]",
+          continuing_subword_prefix: "##",
+          max_input_chars_per_word: 100,
+        },
+        vocab: Object.fromEntries(words.map((word, id) => [word, id])),
+      },
+    };
+    const [native, portable] = [
+      await loadNative(JSON.stringify(json)),
+      await loadPortable(JSON.stringify(json)),
+    ];
+    assert.equal(portable.vocabularySize, native.vocabularySize);
+    assert.equal(portable.idOf("[PAD]"), native.idOf("[PAD]"));
+    assert.equal(portable.idOf("nowhere"), undefined);
+    for (const text of [...texts, "", " ", "[SEP] [MASK]x[CLS]", "x".repeat(101)])
+      assert.deepEqual(await portable.encode(text, 16), await native.encode(text, 16), JSON.stringify(text));
+  }
+  await assert.rejects(loadPortable("{}"), Error);
 });

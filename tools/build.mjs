@@ -3,7 +3,7 @@
  * Plain Node; `npm pack` calls it. `--out DIR` builds into another folder, which is replaced.
  */
 import { spawnSync } from "node:child_process";
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -34,8 +34,35 @@ const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: 
   .filter((name) => name.endsWith(".wgsl"))
   .sort()
   .map((name) => [name.replaceAll("\\", "/"), readFileSync(join(root, "kernels", name), "utf8")]);
-const texts = `export const KERNEL_TEXTS = ${JSON.stringify(Object.fromEntries(kernels), null, 2)};\n`;
-writeFileSync(join(dist, "src/gpu/kernel_texts.js"), texts);
+writeKernels("kernel_texts.js", kernels);
+// A page has them without comments and indentation: that is a fifth of what it loads.
+/** @param {string} text */
+const bare = (text) =>
+  text.replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, "").replace(/^[ \t]+|[ \t]+$|\n(?=[ \t]*\n)/gm, "");
+writeKernels(
+  "kernel_texts.browser.js",
+  kernels.map(([name, text]) => [name, bare(text)]),
+);
+
+// NAME.browser.ts takes the place of NAME.ts in a browser: package.json has the condition, which all bundlers know.
+const sources = join(dist, "src");
+for (const name of readdirSync(sources, { recursive: true, encoding: "utf8" })) {
+  const [, path] = /^(.*)\.browser\.js$/.exec(name.replaceAll("\\", "/")) ?? [];
+  if (path === undefined) continue;
+  renameSync(join(sources, `${path}.js`), join(sources, `${path}.native.js`));
+  writeFileSync(join(sources, `${path}.js`), `export * from "#runtime/${path}";\n`);
+}
+
+// tsc wraps names that it cannot see into a call; bundlers look for their comments inside import() itself.
+for (const name of readdirSync(sources, { recursive: true, encoding: "utf8" })) {
+  if (!name.endsWith(".js")) continue;
+  const code = readFileSync(join(sources, name), "utf8");
+  const plain = code.replace(
+    /import\(__rewriteRelativeImportExtension\((\s*\/\* webpackIgnore[^)]*)\)\)/g,
+    "import($1)",
+  );
+  if (plain !== code) writeFileSync(join(sources, name), plain);
+}
 
 // As that, for HTML pages.
 const { PAGE_FILES } = await import(pathToFileURL(join(dist, "src/page/files.js")).href);
@@ -58,6 +85,16 @@ for (const { types } of Object.values(exports)) {
   const present = entry.replace(".before-6", "");
   writeFileSync(present, libraries + readFileSync(present, "utf8"));
   writeFileSync(entry, earlier);
+}
+
+/**
+ * @param {string} name
+ * @param {string[][]} texts
+ */
+function writeKernels(name, texts) {
+  const json = JSON.stringify(Object.fromEntries(texts), null, 2);
+  const module = `export const KERNEL_TEXTS = ${json};\nexport const KERNEL_FOLDER = undefined;\n`;
+  writeFileSync(join(dist, "src/gpu", name), module);
 }
 
 function findTypescript() {

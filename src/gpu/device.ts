@@ -10,7 +10,7 @@ import { Choices } from "./choices.ts";
 import { describeRun, type Place, type PlannedDispatch } from "./cost.ts";
 import { checkOptions, describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "./kernel.ts";
-import { KERNEL_TEXTS } from "./kernel_texts.ts";
+import { KERNEL_FOLDER, KERNEL_TEXTS } from "./kernel_texts.ts";
 import { KERNELS, type Path } from "./launch.ts";
 import { KernelLibrary } from "./library.ts";
 import { formatMiB, Pool, type PoolBuffer, usage } from "./pool.ts";
@@ -112,7 +112,7 @@ async function readKernels(host: Host): Promise<Map<string, string>> {
 /** A file of a checkout. */
 async function readKernel(host: Host, file: string): Promise<string> {
   try {
-    return await host.readText(new URL(`../../kernels/${file}`, import.meta.url));
+    return await host.readText(new URL(file, KERNEL_FOLDER));
   } catch (cause) {
     const advice = "only the built package (npm run build) works without the folder kernels/, as in a bundle";
     throw new Error(`Cannot find kernel ${file}: ${advice}`, { cause });

@@ -1,5 +1,6 @@
 /** Dawn, through npm `webgpu`, for Node and (on request) for Deno. */
 
+import { noAdapter } from "./built_in_gpu.ts";
 import type { GpuOptions } from "./host.ts";
 import { withoutNativeStderr } from "./native_stderr.ts";
 import { quiet } from "./quiet.ts";
@@ -12,12 +13,18 @@ const MATRICES = ["allow_unsafe_apis"];
 const OFF = ["timestamp_quantization"];
 const UNSAFE_FAST = ["disable_robustness", "disable_workgroup_init"];
 
+/** By a name that no bundler follows: native code stays outside. */
+const DAWN: string = "webgpu";
+
+const load = async (): Promise<typeof import("webgpu")> =>
+  await import(/* webpackIgnore: true */ /* @vite-ignore */ DAWN);
+
 /** Instances by their flags. None is ever let go: Node may crash when one is collected. */
 const instances = new Map<string, GPU>();
 
 /** Throws an Error if Dawn cannot be loaded, or if no adapter has the name, listing those that there are. */
 export async function dawn(options: GpuOptions): Promise<GPU> {
-  const { create } = await import("webgpu").catch((cause) => {
+  const { create } = await load().catch((cause) => {
     throw new Error(`Cannot load Dawn (npm webgpu) on this platform: ${firstLine(cause)}`, { cause });
   });
   const { matrices = true, unsafeFast = false } = options;
@@ -63,12 +70,6 @@ async function byName(adapter: string, flags: string[], create: (flags: string[]
   const name = names.find((candidate) => candidate.toLowerCase().includes(adapter.toLowerCase()));
   if (name === undefined) throw noAdapter(adapter, names);
   return await open([...flags, `adapter=${name}`], create);
-}
-
-/** `available` of the error has the names that there are. */
-export function noAdapter(adapter: string, names: string[]): Error & { available: string[] } {
-  const available = names.length > 0 ? `available are ${names.join(", ")}` : "none is available";
-  return Object.assign(new Error(`Cannot find adapter '${adapter}': ${available}`), { available: names });
 }
 
 const firstLine = (error: unknown) =>

@@ -4,10 +4,11 @@
  */
 
 import { cpus } from "node:os";
-import { dawn, noAdapter } from "./dawn.ts";
+import { builtInGpu } from "./built_in_gpu.ts";
+import { dawn } from "./dawn.ts";
 import { files } from "./files.ts";
 import { collectGarbage } from "./garbage.ts";
-import type { GpuOptions, Host } from "./host.ts";
+import type { Host } from "./host.ts";
 import { lockFolder } from "./lock.ts";
 import { memoryUsage } from "./memory.ts";
 import { quiet } from "./quiet.ts";
@@ -15,20 +16,7 @@ import { spawnScript } from "./script_process.ts";
 
 declare const Deno: { version: { deno: string }; build: { os: string; arch: string } };
 
-/** wgpu offers one adapter and no choice by name: the name that was asked for can only be compared with it. */
-async function builtIn({ adapter, unsafeFast }: GpuOptions): Promise<GPU> {
-  const gpu = navigator.gpu;
-  if (!gpu) throw new Error("Cannot use the built-in WebGPU: this Deno was started without it");
-  if (unsafeFast)
-    throw new Error(
-      "Cannot use the built-in WebGPU with unsafeFast: it keeps its checks, dawn can drop them",
-    );
-  if (adapter === undefined) return gpu;
-  const info = (await gpu.requestAdapter({ powerPreference: "high-performance" }))?.info;
-  const name = info ? info.description || info.device || info.vendor : undefined;
-  if (name?.toLowerCase().includes(adapter.toLowerCase())) return gpu;
-  throw noAdapter(adapter, name === undefined ? [] : [name]);
-}
+const BUILT_IN = { absent: "this Deno was started without it", instead: "dawn" };
 
 export const deno: Host = {
   name: "deno",
@@ -38,7 +26,7 @@ export const deno: Host = {
     const model = processors[0]?.model ?? "processor unknown";
     return `Deno ${Deno.version.deno}, ${Deno.build.os} ${Deno.build.arch}, ${model}, ${processors.length} cores`;
   },
-  gpu: (options = {}) => (options.implementation === "dawn" ? dawn(options) : builtIn(options)),
+  gpu: (options = {}) => (options.implementation === "dawn" ? dawn(options) : builtInGpu(options, BUILT_IN)),
   quiet,
   lock: lockFolder,
   spawn: (script, onOutput) => spawnScript(script, ["run", "--allow-all"], onOutput),

@@ -36,11 +36,12 @@ export function openLibrary(name: string): OpenLibrary {
 }
 
 type Koffi = typeof import("koffi");
+/** In a function of its own, which bundlers do not see through: native code stays outside. */
+const requireFrom = (url: string) => createRequire(url);
 let koffi: Koffi | undefined;
 
 function openKoffi(): Koffi {
-  // A bundler does not see this import.
-  const own = createRequire(import.meta.url)("koffi") as Koffi;
+  const own = requireFrom(import.meta.url)("koffi") as Koffi;
   // 128 KiB by default; MPICH needs more in a call on another thread. Cannot be set later.
   own.config({ async_stack_size: 2 * 2 ** 20 });
   return own;

@@ -101,7 +101,7 @@ export interface MemoryUsage {
  */
 export interface Host {
   /** The runtime. */
-  readonly name: "node" | "deno";
+  readonly name: "node" | "deno" | "browser";
   /** A short line about the platform: runtime, version, operating system, processor. */
   describe(): string;
   /** Prints a line on stderr where WAVEGATE_DEBUG=1 is set. */

@@ -10,9 +10,9 @@ import { memoryUsage } from "./memory.ts";
 import { quiet } from "./quiet.ts";
 import { spawnScript } from "./script_process.ts";
 
-/** What Node needs to run a script: in a checkout they are TypeScript. */
-const loaderOf = (script: URL): string[] =>
-  script.pathname.endsWith(".ts") ? ["--import", import.meta.resolve("tsx")] : [];
+/** What Node needs to run a script: in a checkout they are TypeScript. A bundler does not see what a parameter is. */
+const loaderOf = (script: URL, loader = "tsx"): string[] =>
+  script.pathname.endsWith(".ts") ? ["--import", import.meta.resolve(loader)] : [];
 
 export const node: Host = {
   name: "node",

@@ -33,7 +33,7 @@ const entrySchema = object({
 const LIBRARY: string = "@huggingface/hub";
 
 async function library(hub: Hub): Promise<typeof import("@huggingface/hub")> {
-  return await import(LIBRARY).catch((cause: Error) => {
+  return await import(/* webpackIgnore: true */ /* @vite-ignore */ LIBRARY).catch((cause: Error) => {
     throw new HubError(hub, `npm ${LIBRARY} cannot be loaded: ${cause.message.split("\n", 1)[0]}`);
   });
 }

@@ -2,13 +2,16 @@
 import type { Host } from "../host/host.ts";
 import { SAFETENSORS, WHOLE } from "./safetensors.ts";
 import { type FileFormat, openFiles, type Safetensors } from "./tensor_files.ts";
-import { mayBeTorch, readTorchHeader } from "./torch_checkpoint.ts";
-import { readView } from "./strided.ts";
+
+// Loaded with the first such file: a page in a browser rarely needs it.
+const torch = () => import("./torch_checkpoint.ts");
 
 /** The format of PyTorch's own files, of which every tensor is read as its contiguous form. */
 const TORCH: FileFormat = {
   extension: ".bin",
   async open(file, path) {
+    const { readTorchHeader } = await torch();
+    const { readView } = await import("./strided.ts");
     try {
       const { tensors, views, dropped } = await readTorchHeader(file, path);
       return {
@@ -44,10 +47,11 @@ export async function openCheckpoint(host: Host, path: string): Promise<Safetens
 }
 
 async function findIn(host: Host, folder: string): Promise<string> {
-  const names = await host.list(folder);
-  const others = names.filter((name) => name.endsWith(".safetensors"));
-  const named = [...WHOLE, ...TORCH_NAMES].find((name) => names.includes(name));
-  if (named || others.length === 1) return `${folder}/${named ?? others[0]}`;
+  // A browser can ask for a file, but not for what a folder holds.
+  for (const name of [...WHOLE, ...TORCH_NAMES])
+    if ((await host.kind(`${folder}/${name}`)) !== undefined) return `${folder}/${name}`;
+  const others = (await host.list(folder)).filter((name) => name.endsWith(".safetensors"));
+  if (others.length === 1) return `${folder}/${others[0]}`;
   const there = others.length > 0 ? `it holds ${others.join(", ")}` : "it holds no *.safetensors";
   throw new Error(
     `Cannot open ${folder}: ${there}, expected model.safetensors, pytorch_model.bin or the index of one of them`,
@@ -63,8 +67,10 @@ const formatOf = (target: string): FileFormat => {
 const EITHER: FileFormat = {
   extension: "",
   async open(file, path) {
-    const head = new Uint8Array(Math.min(8, file.size));
+    const head = new Uint8Array(Math.min(9, file.size));
     await file.read(head, 0);
-    return await (mayBeTorch(head) ? TORCH : SAFETENSORS).open(file, path);
+    if (head[7] === 0 && head[8] === 0x7b) return await SAFETENSORS.open(file, path); // a length, then "{"
+    const { mayBeTorch } = await torch();
+    return await (mayBeTorch(head.subarray(0, 8)) ? TORCH : SAFETENSORS).open(file, path);
   },
 };

@@ -1,15 +1,12 @@
-/** BERT's tokenizer, by Hugging Face's own implementation (npm tokenizers). */
+/** BERT's tokenizer, by Hugging Face's own implementations. */
 
-import type { Tokenizer } from "tokenizers";
 import * as v from "valibot";
 import type { Host } from "../host/host.ts";
 import { readUtf8 } from "./encoding.ts";
 import { quote } from "./json.ts";
 import { object, readOptionalJsonAs } from "./schema.ts";
+import { type LoadedTokenizer, loadTokenizer } from "./tokenizer_library.ts";
 import { type TokenizerConfig, tokenizerSchema } from "./vocabulary.ts";
-
-// Loaded with the first tokenizer: its native code takes a sixth of the time that this package takes to load.
-type Library = typeof import("tokenizers");
 
 /** An encoded text, with [CLS] at the begin and [SEP] at the end. */
 export interface BertEncoding {
@@ -66,21 +63,16 @@ export async function openBertTokenizer(host: Host, whole: string): Promise<Bert
   const maxLength = limits.length > 0 ? Math.min(...limits) : 512;
 
   const { tokenizer, path, endsAbruptly } = await openTokenizer(host, folder, config);
-  tokenizer.setTruncation(maxLength);
-  tokenizer.disablePadding();
-  const [first] = (await tokenizer.encode("")).getTokens();
+  const [first] = (await tokenizer.encode("", maxLength)).tokens;
   if (first === "<s>" && typeof family !== "string")
     throw new SyntaxError(
       `Cannot open ${folder}: its tokenizer begins a text with <s>, as that of a RoBERTa model, BERT's [CLS] expected`,
     );
   return {
     ...{ path, endsAbruptly, maxLength },
-    vocabularySize: tokenizer.getVocabSize(true),
-    padId: tokenizer.tokenToId(config.pad_token ?? "[PAD]") ?? 0,
-    async encode(text) {
-      const encoding = await tokenizer.encode(text);
-      return { ids: encoding.getIds(), tokens: encoding.getTokens() };
-    },
+    vocabularySize: tokenizer.vocabularySize,
+    padId: tokenizer.idOf(config.pad_token ?? "[PAD]") ?? 0,
+    encode: (text) => tokenizer.encode(text, maxLength),
   };
 }
 
@@ -88,13 +80,12 @@ async function openTokenizer(
   host: Host,
   folder: string,
   config: TokenizerConfig,
-): Promise<{ tokenizer: Tokenizer; path: string; endsAbruptly: boolean }> {
-  const library = await import("tokenizers");
+): Promise<{ tokenizer: LoadedTokenizer; path: string; endsAbruptly: boolean }> {
   const json = `${folder}/tokenizer.json`;
   if ((await host.kind(json)) === "file") {
     const text = await readUtf8(host, json);
     try {
-      return { tokenizer: library.Tokenizer.fromString(text), path: json, endsAbruptly: false };
+      return { tokenizer: await loadTokenizer(text), path: json, endsAbruptly: false };
     } catch (cause) {
       throw new SyntaxError(`Cannot read ${json}: ${(cause as Error).message.split("\n", 1)[0]}`, { cause });
     }
@@ -103,7 +94,7 @@ async function openTokenizer(
   if ((await host.kind(list)) === "file") {
     const text = await readUtf8(host, list);
     return {
-      tokenizer: fromVocabulary(library, text, list, config),
+      tokenizer: await loadTokenizer(fromVocabulary(text, list, config)),
       path: list,
       endsAbruptly: !text.endsWith("\n"),
     };
@@ -111,9 +102,8 @@ async function openTokenizer(
   throw new Error(`Cannot open ${folder}: it holds neither tokenizer.json nor vocab.txt, which BERT needs`);
 }
 
-/** The pipeline of BertTokenizerFast from vocab.txt: one token per line, whose number is its id. */
-function fromVocabulary(library: Library, text: string, path: string, config: TokenizerConfig): Tokenizer {
-  const { bertNormalizer, bertPreTokenizer, bertProcessing, Tokenizer, WordPiece } = library;
+/** The tokenizer.json of BertTokenizerFast from vocab.txt: one token per line, whose number is its id. */
+function fromVocabulary(text: string, path: string, config: TokenizerConfig): string {
   const lines = text.split(/\r?\n/);
   if (lines.at(-1) === "") lines.pop();
   const vocabulary: Record<string, number> = Object.create(null); // a token may be __proto__
@@ -135,25 +125,27 @@ function fromVocabulary(library: Library, text: string, path: string, config: To
   const sep = special("sep_token", "[SEP]");
   const others = [config.pad_token ?? "[PAD]", config.mask_token ?? "[MASK]"];
 
-  const tokenizer = new Tokenizer(
-    WordPiece.init(vocabulary, { unkToken, continuingSubwordPrefix: "##", maxInputCharsPerWord: 100 }),
-  );
-  tokenizer.setNormalizer(
-    bertNormalizer({
-      cleanText: true,
-      handleChineseChars: config.tokenize_chinese_chars !== false,
+  const tokens = new Set([unkToken, cls, sep, ...others.filter((token) => Object.hasOwn(vocabulary, token))]);
+  return JSON.stringify({
+    version: "1.0",
+    added_tokens: [...tokens].map((content) => ({
+      ...{ id: vocabulary[content], content, special: true },
+      ...{ single_word: false, lstrip: false, rstrip: false, normalized: false },
+    })),
+    normalizer: {
+      type: "BertNormalizer",
+      clean_text: true,
+      handle_chinese_chars: config.tokenize_chinese_chars !== false,
+      // null: as lowercase
+      strip_accents: typeof config.strip_accents === "boolean" ? config.strip_accents : null,
       lowercase: config.do_lower_case !== false,
-      // absent: as lowercase
-      ...(typeof config.strip_accents === "boolean" ? { stripAccents: config.strip_accents } : {}),
-    }),
-  );
-  tokenizer.setPreTokenizer(bertPreTokenizer());
-  tokenizer.setPostProcessor(bertProcessing([sep, vocabulary[sep]], [cls, vocabulary[cls]]));
-  tokenizer.addSpecialTokens([
-    unkToken,
-    cls,
-    sep,
-    ...others.filter((token) => Object.hasOwn(vocabulary, token)),
-  ]);
-  return tokenizer;
+    },
+    pre_tokenizer: { type: "BertPreTokenizer" },
+    post_processor: { type: "BertProcessing", sep: [sep, vocabulary[sep]], cls: [cls, vocabulary[cls]] },
+    model: {
+      type: "WordPiece",
+      ...{ unk_token: unkToken, continuing_subword_prefix: "##", max_input_chars_per_word: 100 },
+      vocab: vocabulary,
+    },
+  });
 }
