@@ -1,12 +1,16 @@
 /** Pretraining of a speech encoder: by transcripts, and by masked prediction of units in two iterations. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { currentHost } from "../src/host/current.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { RunFolder } from "../src/train/run_folder.ts";
+import { readIemocap } from "../src/speech/corpora/iemocap.ts";
+import { rowsOf } from "../src/speech/recipes/tables.ts";
+import { openModelFolder } from "../src/speech/system/folder.ts";
 import { newRun, prepareRun, resumedRun } from "../src/speech/training/prepare_run.ts";
 import { trainRun } from "../src/speech/training/run.ts";
 import { testDevice } from "./device.ts";
@@ -80,6 +84,11 @@ async function metrics(path: string): Promise<Record<string, number>[]> {
   });
 }
 
+/** The encoder's config in a model folder, without what is not the encoder's. */
+function folderConfig(folder: string) {
+  return JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
+}
+
 test("hubert-pretrain trains two iterations, and a run that is stopped in either ends with the same bits", async () => {
   const whole = await train("whole", "hubert-pretrain", { set: UNITS });
   assert.ok(whole.finished);
@@ -105,4 +114,76 @@ test("hubert-pretrain trains two iterations, and a run that is stopped in either
   const { tensors } = await openSafetensors(host, join(whole.model, "model.safetensors"));
   assert.deepEqual(tensors.get("label_embs_concat")?.shape, [5, 16]);
   assert.ok(tensors.has("hubert.masked_spec_embed") && tensors.has("final_proj.weight"));
+});
+
+test("hubert-ctc-pretrain gives a HubertForCTC with which stage 1 and hubert-pretrain begin", async () => {
+  const listed = join(scratch, "listed");
+  const { utterances } = await readIemocap(host, corpus.root, { all: true });
+  const lines = utterances.map(({ wav, text, speaker }) => ({ path: wav.slice(corpus.root.length + 1), text, speaker }));
+  await mkdir(listed);
+  for (const session of ["Session1", "Session2", "Session3"])
+    await symlink(join(corpus.root, session), join(listed, session));
+  const again = { ...lines[0], text: "Twice." };
+  const silent = { path: "none.wav", text: "Where?", speaker: "x" };
+  const unspoken = { path: lines[1].path.replace(".wav", ".wav.wav"), speaker: "y" };
+  const text = [...lines, again, silent, unspoken].map((line) => `${JSON.stringify(line)}\n`).join("");
+  await writeFile(join(listed, "manifest.jsonl"), text);
+  const { model, notes, config, path } = await train("ctc", "hubert-ctc-pretrain", { data: listed });
+  assert.equal(config.fold, "none");
+  const told = notes.join("\n");
+  assert.match(told, /^nothing held out; \d+ to learn from, \d+ to choose the epoch$/m);
+  for (const what of ["duplicate id 1", "missing wav 1", "missing transcript 1"]) assert.match(told, new RegExp(what));
+  const dev = (await metrics(path)).filter((line) => line.dev_loss !== undefined);
+  assert.ok(dev.length === 2 && dev.every(({ dev_wer }) => dev_wer > 0));
+  const folder = await openModelFolder(host, model);
+  await folder.weights.close();
+  assert.equal(folder.architecture, "HubertForCTC");
+  assert.ok(folder.vocabulary);
+
+  const one = ["stage1.epochs=1", "stage2.epochs=1"];
+  const emotion = await train("emotion", "acoustic-asr", { hubert: model, set: one });
+  assert.ok(emotion.finished);
+  assert.deepEqual(emotion.config.model.hubert, { ...folderConfig(model), pad_token_id: 0 });
+  const units = await train("units", "hubert-pretrain", { hubert: model, stage: 2, set: [...UNITS, ...one] });
+  assert.ok(units.finished, "the layer of the checkpoint gives the units");
+});
+
+test("hubert-pretrain learns from a folder of recordings", async () => {
+  const wavs = join(corpus.root, "Session1/sentences/wav");
+  const set = [...UNITS, "stage1.epochs=1"];
+  const { finished, notes } = await train("folder", "hubert-pretrain", { data: wavs, stage: 1, set: [...set, "dev=0.5"] });
+  assert.ok(finished);
+  assert.ok(!notes.some((line) => /transcript/.test(line)), notes.join("\n"));
+  await assert.rejects(train("none", "hubert-ctc-pretrain", { data: wavs }), {
+    message: `Cannot read ${wavs}: it has neither manifest.jsonl nor Session1, Session2, …, and recordings alone have no words`,
+  });
+  const texts = join(corpus.root, "Session1/dialog");
+  await assert.rejects(train("none", "hubert-pretrain", { data: texts, set: UNITS }), {
+    message: `Cannot read ${texts}: expected manifest.jsonl, Session1 or WAV files, found none`,
+  });
+});
+
+test("what a system of pretraining does not read is refused", () => {
+  const plan = (system: string, ...set: string[]) =>
+    newRun({ preset: "nano", system, data: "corpus", set }, () => {});
+  for (const [system, setting, why] of [
+    ["hubert-pretrain", "stage1.augment.noise=0.1", /nothing reads .*: .* predicts the units of recordings as they are/],
+    ["hubert-pretrain", "stage1.select=wer", /recognises no words/],
+    ["hubert-ctc-pretrain", "stage1.select=ua", /recognises no emotion/],
+    ["hubert-ctc-pretrain", "units.layer=1", /nothing reads units.layer: .* clusters no frames/],
+    ["hubert-pretrain", "units.temperature=0", /units.temperature is 0/],
+    ["both-cmgi", "units.layer=1", /nothing reads units.layer: the system both-cmgi clusters no frames/],
+  ] as const)
+    assert.throws(() => plan(system, setting), why, `${system} ${setting}`);
+  assert.throws(() => rowsOf(["hubert-pretrain"]), /it is pretraining, which recognises no emotion/);
+});
+
+test("layers and masks that the model lacks are refused before training", async () => {
+  const refused = (set: string[], message: RegExp) =>
+    assert.rejects(train("refused", "hubert-pretrain", { set: [...UNITS, ...set] }), { message });
+  await refused(["units.layer=3"], /Cannot cluster by layer 3: units.layer should be at most 2,/);
+  await refused(
+    ["model.hubert.mask_time_prob=0", "model.hubert.mask_feature_prob=0"],
+    /mask_time_prob is 0 but should be above 0/,
+  );
 });
