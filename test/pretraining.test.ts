@@ -18,6 +18,8 @@ import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 
 const device = await testDevice();
 const host = await currentHost();
+/** wgpu compiles every kernel anew in each process: there one stop has to do. */
+const slow = "Deno" in globalThis;
 const scratch = await mkdtemp(join(tmpdir(), "pretraining-"));
 let corpus: TinyRelease;
 
@@ -30,7 +32,7 @@ after(async () => {
 });
 
 const SETTINGS = [
-  ...["stage1.epochs=2", "stage2.epochs=2", "stage1.batch.items=4", "stage2.batch.items=4"],
+  ...["stage1.epochs=1", "stage2.epochs=1", "stage1.batch.items=4", "stage2.batch.items=4"],
   ...["checkpoints.every=1"],
 ];
 const UNITS = ["units.clusters={\"mfcc\":6,\"layer\":5}", "units.frames=400", "units.iterations=4"];
@@ -95,11 +97,11 @@ test("hubert-pretrain trains two iterations, and a run that is stopped in either
   assert.match(whole.notes.join("\n"), /units: 6 clusters of \d+ frames of \d+ recordings, by mfcc\n/);
   assert.match(whole.notes.join("\n"), /units: 5 clusters of \d+ .*, by layer 1 of the model of stage 1$/m);
   const dev = (await metrics(whole.path)).filter((line) => line.dev_loss !== undefined);
-  assert.equal(dev.length, 4);
+  assert.equal(dev.length, 2);
   for (const { dev_accuracy } of dev) assert.ok(dev_accuracy >= 0 && dev_accuracy <= 1);
   const steps = (await metrics(whole.path)).filter((line) => line.dev_loss === undefined).length;
 
-  for (const stopAfter of [1, steps / 2 + 2]) {
+  for (const stopAfter of slow ? [steps / 2 + 2] : [1, steps / 2 + 2]) {
     const name = `stopped${stopAfter}`;
     assert.equal((await train(name, "hubert-pretrain", { set: UNITS, stopAfter })).finished, false);
     const { path, model, finished } = await train(name, "hubert-pretrain", { resume: true });
@@ -111,7 +113,9 @@ test("hubert-pretrain trains two iterations, and a run that is stopped in either
 
   const config = JSON.parse(await readFile(join(whole.model, "config.json"), "utf8"));
   assert.deepEqual([config.model_type, config.architectures], ["hubert", ["HubertModel"]]);
-  const { tensors } = await openSafetensors(host, join(whole.model, "model.safetensors"));
+  const file = await openSafetensors(host, join(whole.model, "model.safetensors"));
+  const { tensors } = file;
+  await file.close();
   assert.deepEqual(tensors.get("label_embs_concat")?.shape, [5, 16]);
   assert.ok(tensors.has("hubert.masked_spec_embed") && tensors.has("final_proj.weight"));
 });
@@ -134,24 +138,22 @@ test("hubert-ctc-pretrain gives a HubertForCTC with which stage 1 and hubert-pre
   assert.match(told, /^nothing held out; \d+ to learn from, \d+ to choose the epoch$/m);
   for (const what of ["duplicate id 1", "missing wav 1", "missing transcript 1"]) assert.match(told, new RegExp(what));
   const dev = (await metrics(path)).filter((line) => line.dev_loss !== undefined);
-  assert.ok(dev.length === 2 && dev.every(({ dev_wer }) => dev_wer > 0));
+  assert.ok(dev.length === 1 && dev.every(({ dev_wer }) => dev_wer > 0));
   const folder = await openModelFolder(host, model);
   await folder.weights.close();
   assert.equal(folder.architecture, "HubertForCTC");
   assert.ok(folder.vocabulary);
 
-  const one = ["stage1.epochs=1", "stage2.epochs=1"];
-  const emotion = await train("emotion", "acoustic-asr", { hubert: model, set: one });
+  const emotion = await train("emotion", "acoustic-asr", { hubert: model });
   assert.ok(emotion.finished);
   assert.deepEqual(emotion.config.model.hubert, { ...folderConfig(model), pad_token_id: 0 });
-  const units = await train("units", "hubert-pretrain", { hubert: model, stage: 2, set: [...UNITS, ...one] });
+  const units = await train("units", "hubert-pretrain", { hubert: model, stage: 2, set: UNITS });
   assert.ok(units.finished, "the layer of the checkpoint gives the units");
 });
 
 test("hubert-pretrain learns from a folder of recordings", async () => {
   const wavs = join(corpus.root, "Session1/sentences/wav");
-  const set = [...UNITS, "stage1.epochs=1"];
-  const { finished, notes } = await train("folder", "hubert-pretrain", { data: wavs, stage: 1, set: [...set, "dev=0.5"] });
+  const { finished, notes } = await train("folder", "hubert-pretrain", { data: wavs, stage: 1, set: [...UNITS, "dev=0.5"] });
   assert.ok(finished);
   assert.ok(!notes.some((line) => /transcript/.test(line)), notes.join("\n"));
   await assert.rejects(train("none", "hubert-ctc-pretrain", { data: wavs }), {

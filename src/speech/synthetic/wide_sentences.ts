@@ -1,5 +1,5 @@
 /**
- * Sentences for pretraining: everyday English of some 600 words, among them none of the keywords that tell an emotion in the
+ * Sentences for pretraining: everyday English of some 570 words, among them none of the keywords that tell an emotion in the
  * other corpora, so that these remain words that a pretrained encoder has not heard.
  */
 import type { Random } from "../corpora/random.ts";
@@ -25,13 +25,13 @@ export const WIDE_LEXICON = {
     salmon trout dolphin elephant tiger lion zebra giraffe camel monkey donkey`),
   place: words(`village city harbor beach forest desert island valley mountain river lake ocean bridge tunnel
     castle palace church school library museum theater factory farm barn stable cabin cottage garden park
-    square street avenue market bakery bank airport railway platform cellar attic balcony corridor ceiling
+    plaza street avenue bazaar bakery bank airport railway platform cellar attic balcony corridor ceiling
     meadow swamp canyon cliff glacier volcano waterfall field orchard vineyard lighthouse windmill`),
   adjective: words(`big small tall short long wide deep shallow heavy light thick thin round flat sharp smooth
     rough soft hard wet dry warm cool hot cold fresh ripe raw sweet sour salty yellow purple green blue brown
-    gray white black silver golden early late quick slow young ancient modern empty crowded distant nearby
+    gray white black silver golden early late quick slow young ancient recent vacant crowded distant nearby
     strange simple complex cheap expensive clean dirty loud quiet bright dim hidden curved straight`),
-  did: words(`found sold bought built repaired cleaned washed carried dropped lifted pushed pulled threw caught
+  did: words(`found sold bought built repaired cleaned washed hauled dropped lifted pushed pulled threw caught
     broke bent folded wrapped tied cut planted picked cooked baked fried boiled mixed poured drank ate tasted
     drew wrote read sang played taught learned chose borrowed returned hid showed sent brought kept held
     weighed filled covered shook rolled cracked polished examined described discovered invented`),
