@@ -61,7 +61,11 @@ for (const [name, weight] of [
 test("cosineLogits() of zeros is 0, with finite gradients", async () => {
   const x = Tensor.from(device, new Float32Array(9), [1, 9]);
   const { value, gradients } = scope(device, () =>
-    valueAndGrad(device, [x], () => maskedPrediction(cosineLogits(x, given("embeddings"), 0.1), [2], Uint8Array.of(1)).loss),
+    valueAndGrad(
+      device,
+      [x],
+      () => maskedPrediction(cosineLogits(x, given("embeddings"), 0.1), [2], Uint8Array.of(1)).loss,
+    ),
   );
   assert.ok(Math.abs((await value.item()) - Math.log(7)) < 1e-5);
   assert.ok((await gradients.get(x)!.read()).every(Number.isFinite));
@@ -70,7 +74,13 @@ test("cosineLogits() of zeros is 0, with finite gradients", async () => {
 test("the gradients of HubertForPretraining are those of finite differences", async () => {
   const config = hubertConfig(
     {
-      ...{ model_type: "hubert", conv_dim: [8, 8], conv_kernel: [10, 4], conv_stride: [8, 5], conv_bias: true },
+      ...{
+        model_type: "hubert",
+        conv_dim: [8, 8],
+        conv_kernel: [10, 4],
+        conv_stride: [8, 5],
+        conv_bias: true,
+      },
       ...{ feat_extract_norm: "layer", do_stable_layer_norm: true, hidden_size: 8, num_hidden_layers: 1 },
       ...{ num_attention_heads: 2, intermediate_size: 12, num_conv_pos_embeddings: 4 },
       ...{ num_conv_pos_embedding_groups: 2, mask_time_prob: 0.05 },
@@ -84,15 +94,26 @@ test("the gradients of HubertForPretraining are those of finite differences", as
   await weights.initialize();
   const next = uniform(4);
   const [samples, lengths] = [800, [800, 530]];
-  const audio = Tensor.from(device, Float32Array.from({ length: 2 * samples }, () => 2 * next() - 1), [2, samples]);
+  const audio = Tensor.from(
+    device,
+    Float32Array.from({ length: 2 * samples }, () => 2 * next() - 1),
+    [2, samples],
+  );
   const T = frameCount(config, samples);
   const frames = lengths.map((n) => frameCount(config, n));
   const mask = spans(frames, T, { probability: 0.8, length: 3 }, next);
-  const units = frames.flatMap((n) => Array.from({ length: T }, (_, t) => (t < n ? Math.floor(5 * next()) : -100)));
-  const keepFrames = Tensor.from(device, Uint32Array.from(mask, (m) => 1 - m), [2, T]);
+  const units = frames.flatMap((n) =>
+    Array.from({ length: T }, (_, t) => (t < n ? Math.floor(5 * next()) : -100)),
+  );
+  const keepFrames = Tensor.from(
+    device,
+    Uint32Array.from(mask, (m) => 1 - m),
+    [2, T],
+  );
   const loss = () =>
     maskedPrediction(model.forward({ audio, lengths, keepFrames }).logits, units, mask, 0.2).loss;
-  const keys = /label_embs|final_proj|masked_spec|feature_projection\.projection\.weight|layers\.0\.attention\.k/;
+  const keys =
+    /label_embs|final_proj|masked_spec|feature_projection\.projection\.weight|layers\.0\.attention\.k/;
   const parameters = weights.parameters.filter(({ key }) => keys.test(key));
   assert.ok(parameters.length >= 5, parameters.map(({ key }) => key).join());
   await gradcheck(device, parameters, loss, { directions: 1, tolerance: 2e-2 });
@@ -135,7 +156,9 @@ test("kMeans() finds clusters that are apart, repeats itself, and fills each", a
   const equal = { values: new Float32Array(20).fill(2), size: 2 };
   const all = await kMeans(equal, { clusters: 4, iterations: 3, next: uniform(1) });
   assert.ok(all.every((x) => x === 2));
-  await assert.rejects(fit(1, 301), { message: "Cannot make 301 clusters of 300 frames: expected at least 301 frames" });
+  await assert.rejects(fit(1, 301), {
+    message: "Cannot make 301 clusters of 300 frames: expected at least 301 frames",
+  });
 });
 
 test("spans() mask part of each recording, and no padding", () => {

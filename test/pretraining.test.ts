@@ -35,7 +35,7 @@ const SETTINGS = [
   ...["stage1.epochs=1", "stage2.epochs=1", "stage1.batch.items=4", "stage2.batch.items=4"],
   ...["checkpoints.every=1"],
 ];
-const UNITS = ["units.clusters={\"mfcc\":6,\"layer\":5}", "units.frames=400", "units.iterations=4"];
+const UNITS = ['units.clusters={"mfcc":6,"layer":5}', "units.frames=400", "units.iterations=4"];
 
 /** Trains as the command line does; `stopAfter` updates, in all stages together, it is interrupted. */
 async function train(
@@ -123,7 +123,11 @@ test("hubert-pretrain trains two iterations, and a run that is stopped in either
 test("hubert-ctc-pretrain gives a HubertForCTC with which stage 1 and hubert-pretrain begin", async () => {
   const listed = join(scratch, "listed");
   const { utterances } = await readIemocap(host, corpus.root, { all: true });
-  const lines = utterances.map(({ wav, text, speaker }) => ({ path: wav.slice(corpus.root.length + 1), text, speaker }));
+  const lines = utterances.map(({ wav, text, speaker }) => ({
+    path: wav.slice(corpus.root.length + 1),
+    text,
+    speaker,
+  }));
   await mkdir(listed);
   for (const session of ["Session1", "Session2", "Session3"])
     await symlink(join(corpus.root, session), join(listed, session));
@@ -136,7 +140,8 @@ test("hubert-ctc-pretrain gives a HubertForCTC with which stage 1 and hubert-pre
   assert.equal(config.fold, "none");
   const told = notes.join("\n");
   assert.match(told, /^nothing held out; \d+ to learn from, \d+ to choose the epoch$/m);
-  for (const what of ["duplicate id 1", "missing wav 1", "missing transcript 1"]) assert.match(told, new RegExp(what));
+  for (const what of ["duplicate id 1", "missing wav 1", "missing transcript 1"])
+    assert.match(told, new RegExp(what));
   const dev = (await metrics(path)).filter((line) => line.dev_loss !== undefined);
   assert.ok(dev.length === 1 && dev.every(({ dev_wer }) => dev_wer > 0));
   const folder = await openModelFolder(host, model);
@@ -153,7 +158,11 @@ test("hubert-ctc-pretrain gives a HubertForCTC with which stage 1 and hubert-pre
 
 test("hubert-pretrain learns from a folder of recordings", async () => {
   const wavs = join(corpus.root, "Session1/sentences/wav");
-  const { finished, notes } = await train("folder", "hubert-pretrain", { data: wavs, stage: 1, set: [...UNITS, "dev=0.5"] });
+  const { finished, notes } = await train("folder", "hubert-pretrain", {
+    data: wavs,
+    stage: 1,
+    set: [...UNITS, "dev=0.5"],
+  });
   assert.ok(finished);
   assert.ok(!notes.some((line) => /transcript/.test(line)), notes.join("\n"));
   await assert.rejects(train("none", "hubert-ctc-pretrain", { data: wavs }), {
@@ -169,7 +178,11 @@ test("what a system of pretraining does not read is refused", () => {
   const plan = (system: string, ...set: string[]) =>
     newRun({ preset: "nano", system, data: "corpus", set }, () => {});
   for (const [system, setting, why] of [
-    ["hubert-pretrain", "stage1.augment.noise=0.1", /nothing reads .*: .* predicts the units of recordings as they are/],
+    [
+      "hubert-pretrain",
+      "stage1.augment.noise=0.1",
+      /nothing reads .*: .* predicts the units of recordings as they are/,
+    ],
     ["hubert-pretrain", "stage1.select=wer", /recognises no words/],
     ["hubert-ctc-pretrain", "stage1.select=ua", /recognises no emotion/],
     ["hubert-ctc-pretrain", "units.layer=1", /nothing reads units.layer: .* clusters no frames/],

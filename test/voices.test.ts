@@ -55,7 +55,10 @@ test("wideSentence() has a wide vocabulary without the keywords of the other cor
   );
   const all = Object.values(WIDE_LEXICON).flat();
   assert.equal(new Set<string>(all).size, all.length);
-  assert.ok(spoken.size > 2 * Object.values(LEXICON).flatMap((each) => each.noun).length + 400, `${spoken.size}`);
+  assert.ok(
+    spoken.size > 2 * Object.values(LEXICON).flatMap((each) => each.noun).length + 400,
+    `${spoken.size}`,
+  );
 });
 
 test("reverberate() adds a tail that falls by 60 dB in the room's seconds", () => {

@@ -77,10 +77,7 @@ export function mfcc(samples: Float32Array): Float32Array {
   const out = new Float32Array(frames * MFCC_SIZE);
   for (let t = 0; t < frames; t++)
     for (const [part, values] of [base, first, second].entries())
-      out.set(
-        values.subarray(t * COEFFICIENTS, (t + 1) * COEFFICIENTS),
-        t * MFCC_SIZE + part * COEFFICIENTS,
-      );
+      out.set(values.subarray(t * COEFFICIENTS, (t + 1) * COEFFICIENTS), t * MFCC_SIZE + part * COEFFICIENTS);
   return out;
 }
 

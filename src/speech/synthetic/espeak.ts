@@ -54,7 +54,10 @@ export async function openEspeak(): Promise<(request: SpeechRequest) => Speech> 
     espeak.HEAPU8.fill(0, initial.length);
     const { voice, variant, gap } = request;
     if (variant !== undefined)
-      espeak.FS.writeFile(`${VARIANTS}/${nameOf(voice, gap)}`, `${variant}\nwords ${Math.min(gap, LONGEST_GAP)}\n`);
+      espeak.FS.writeFile(
+        `${VARIANTS}/${nameOf(voice, gap)}`,
+        `${variant}\nwords ${Math.min(gap, LONGEST_GAP)}\n`,
+      );
     return synthesise(worker, request);
   };
 }

@@ -68,7 +68,11 @@ export function* planVoices(seed: number, utterances: number): Generator<Spoken>
     const clamp = (value: number, low: number, high: number) =>
       Math.round(Math.min(high, Math.max(low, value)));
     yield {
-      ...{ path: `wav/${String(Math.floor(index / 100)).padStart(3, "0")}/${name}.wav`, speaker: voice.id, text },
+      ...{
+        path: `wav/${String(Math.floor(index / 100)).padStart(3, "0")}/${name}.wav`,
+        speaker: voice.id,
+        text,
+      },
       request: {
         ...{ voice: voice.id, variant: voice.variant, gap: prosody.gap, text },
         rate: clamp(voice.rate * prosody.rate, 90, 320),
@@ -95,14 +99,7 @@ const OWN_NAMES = /^(wav|(manifest\.jsonl?|plan\.json)(\..*\.tmp)?|lock(\..*)?)$
 export async function makeVoices(
   host: Host,
   out: string,
-  {
-    seed,
-    utterances = VOICE_UTTERANCES,
-    jobs = 1,
-    synthesiser,
-    signal,
-    onClip,
-  }: MakeVoicesOptions,
+  { seed, utterances = VOICE_UTTERANCES, jobs = 1, synthesiser, signal, onClip }: MakeVoicesOptions,
 ): Promise<{ manifest: Manifest; voices: number; kept: number }> {
   const plan = { preset: "voices", seed, utterances };
   const partial = `${out}.partial`;
@@ -112,7 +109,10 @@ export async function makeVoices(
     throw new Error(
       `Cannot make a corpus in ${out}: ${partial} is begun with --utterances ${begun.utterances} --seed ${begun.seed}; go on with these, or remove it`,
     );
-  const corpus = await claimCorpus(host, out, { names: OWN_NAMES, keep: same ? /^(wav|plan\.json)$/ : undefined });
+  const corpus = await claimCorpus(host, out, {
+    names: OWN_NAMES,
+    keep: same ? /^(wav|plan\.json)$/ : undefined,
+  });
   const processes = Array.from({ length: jobs }, () => startSynthesiser(host, synthesiser));
   try {
     await writeWhole(host, `${corpus.path}/plan.json`, `${JSON.stringify(plan)}\n`);
@@ -165,7 +165,13 @@ export async function makeVoices(
 
 async function speak({ request, record }: Spoken, synthesise: Synthesise): Promise<Float32Array> {
   const { samples, sampleRate } = await synthesise(request);
-  return record(resample(Float32Array.from(samples, (s) => s / 32_768), sampleRate, SAMPLE_RATE));
+  return record(
+    resample(
+      Float32Array.from(samples, (s) => s / 32_768),
+      sampleRate,
+      SAMPLE_RATE,
+    ),
+  );
 }
 
 /** Removes what a killed process had not written to its end. */

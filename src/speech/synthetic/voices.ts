@@ -48,7 +48,8 @@ export const OTHER_VOICES: Readonly<Record<string, readonly [number, number, num
 export const isOther = (pitch: number, formants: readonly number[]): boolean =>
   Object.values(OTHER_VOICES).some(
     ([hertz, ...own]) =>
-      Math.abs(pitch / hertz - 1) < 0.05 && own.every((percent, k) => Math.abs(formants[k + 1] - percent) < 4),
+      Math.abs(pitch / hertz - 1) < 0.05 &&
+      own.every((percent, k) => Math.abs(formants[k + 1] - percent) < 4),
   );
 
 /** Draws a voice; equal streams give equal ones. */
@@ -74,7 +75,9 @@ export function drawVoice(index: number, random: Random): Voice {
       `voicing ${whole(80, 130)}`,
       `consonants ${whole(80, 130)} ${whole(80, 130)}`,
       ...formants.map((percent, k) => `formant ${k} ${percent} ${whole(70, 110)} ${whole(90, 160)}`),
-      ...(breathy > 0 ? [`breath 0 ${[0.6, 1, 1, 1, 1, 0.8, 0.6].map((x) => Math.round(x * breathy)).join(" ")}`] : []),
+      ...(breathy > 0
+        ? [`breath 0 ${[0.6, 1, 1, 1, 1, 0.8, 0.6].map((x) => Math.round(x * breathy)).join(" ")}`]
+        : []),
     ];
     return {
       id: `v${String(index).padStart(5, "0")}`,

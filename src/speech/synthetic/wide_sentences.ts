@@ -7,7 +7,8 @@ import type { Random } from "../corpora/random.ts";
 const words = (text: string) => text.trim().split(/\s+/);
 
 export const WIDE_LEXICON = {
-  person: words(`teacher doctor neighbor farmer sailor painter driver student nurse lawyer baker butcher tailor
+  person:
+    words(`teacher doctor neighbor farmer sailor painter driver student nurse lawyer baker butcher tailor
     captain soldier singer writer actor judge pilot clerk guard waiter plumber builder dentist gardener manager
     brother sister uncle cousin grandfather aunt husband daughter nephew boy girl woman child stranger customer
     passenger tourist king queen prince merchant shepherd hunter fisherman engineer scientist professor mayor`),
@@ -44,8 +45,12 @@ export const WIDE_LEXICON = {
     sometimes usually yesterday tomorrow tonight soon later twice everywhere nowhere together alone again`),
   number: words(`two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety`),
-  unit: words(`minutes hours days weeks months years miles dollars pounds gallons inches feet yards pages steps`),
-  before: words(`under over behind beside near inside outside across around above below beyond toward through`),
+  unit: words(
+    `minutes hours days weeks months years miles dollars pounds gallons inches feet yards pages steps`,
+  ),
+  before: words(
+    `under over behind beside near inside outside across around above below beyond toward through`,
+  ),
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
 const CLAUSES: readonly string[] = [
@@ -81,5 +86,7 @@ export function wideSentence(random: Random): string {
     random
       .pick(CLAUSES)
       .replace(/\{(\w+)\}/g, (_, kind: keyof typeof WIDE_LEXICON) => random.pick<string>(WIDE_LEXICON[kind]));
-  return random.uniform() < 0.65 ? clause() : `${clause()} ${random.pick(["and", "but", "because", "so"])} ${clause()}`;
+  return random.uniform() < 0.65
+    ? clause()
+    : `${clause()} ${random.pick(["and", "but", "because", "so"])} ${clause()}`;
 }

@@ -1,7 +1,11 @@
 /** The task of HuBERT's own pretraining: the units of masked frames are predicted from the others. */
 import type { Utterance } from "../corpora/corpus.ts";
 import type { Device } from "../../gpu/device.ts";
-import { type HubertForPretraining, type MaskedPrediction, maskedPrediction } from "../../models/hubert_pretraining.ts";
+import {
+  type HubertForPretraining,
+  type MaskedPrediction,
+  maskedPrediction,
+} from "../../models/hubert_pretraining.ts";
 import { frameCount } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
 import type { Parameter } from "../../nn/parameter.ts";
@@ -105,7 +109,9 @@ export class MaskedTask implements Task<UnitBatch> {
     // Equal masks of the dev set in every epoch.
     const next = drawn ?? uniformStream("masks", ...utterances.map(({ id }) => id));
     const masked = spans(frames, T, mask, next);
-    const clusters = frames.flatMap((n, b) => Array.from({ length: T }, (_, t) => (t < n ? units[b][t] : -100)));
+    const clusters = frames.flatMap((n, b) =>
+      Array.from({ length: T }, (_, t) => (t < n ? units[b][t] : -100)),
+    );
     const { logits } = model.forward(
       {
         ...{ audio: Tensor.from(device, audio, [B, samples]), lengths },

@@ -62,7 +62,11 @@ function frontMatter(facts: CardFacts): string {
   const own = pretrains(config.system);
   const task = own
     ? { ctc: "automatic-speech-recognition", units: "feature-extraction" }[own]
-    : stage === 0 ? "fill-mask" : hubert ? "audio-classification" : "text-classification";
+    : stage === 0
+      ? "fill-mask"
+      : hubert
+        ? "audio-classification"
+        : "text-classification";
   const wav2vec2 = systemOf(config.system).encoder === "wav2vec2";
   const tags = [
     ...(stage === 0 || own ? [] : ["emotion-recognition"]),

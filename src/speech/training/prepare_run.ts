@@ -12,7 +12,15 @@ import { hasSessions, NOTHING_HELD_OUT, readSpeech, withoutTest } from "../corpo
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
 import type { StageNumber } from "../recipes/config.ts";
-import { hasPart, pretrains, settingNotes, spells, stagesBefore, systemOf, unused } from "../recipes/systems.ts";
+import {
+  hasPart,
+  pretrains,
+  settingNotes,
+  spells,
+  stagesBefore,
+  systemOf,
+  unused,
+} from "../recipes/systems.ts";
 import { numberedSession, split, type TrainData } from "./data.ts";
 import { checkStages, effectiveModel, encoderOf } from "./stage_inputs.ts";
 import { warnOfOverlap } from "./overlap.ts";
@@ -156,9 +164,7 @@ async function openData(
   const of = { dev: planned.dev, seed: planned.seed };
   const data = {
     examined,
-    fold: hasSessions(corpus)
-      ? foldOf(examined.utterances, name, of)
-      : withoutTest(examined.utterances, of),
+    fold: hasSessions(corpus) ? foldOf(examined.utterances, name, of) : withoutTest(examined.utterances, of),
   };
   onNote(splitLine(config, data));
   if (foldFrom !== "run" && speakersOf(data.fold.test).includes(name))

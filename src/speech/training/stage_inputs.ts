@@ -210,7 +210,8 @@ export async function openSources(
     path: checkpoint ?? [hubertFolder, bertFolder].filter(Boolean).join(" and "),
     mayDraw: (key) =>
       !checkpoint &&
-      (/^((lm_head|classifier|cmgi|cls|final_proj)\.|label_embs_concat$)/.test(key) || random.some((p) => key.startsWith(p))),
+      (/^((lm_head|classifier|cmgi|cls|final_proj)\.|label_embs_concat$)/.test(key) ||
+        random.some((p) => key.startsWith(p))),
     matmulDType: stageOf(config, stage).precision,
   };
   return { options, close };

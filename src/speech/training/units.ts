@@ -9,7 +9,13 @@ import { MFCC_HOP, MFCC_SIZE, MFCC_WINDOW, mfcc } from "../../io/mfcc.ts";
 import { openSafetensors, readF32 } from "../../io/safetensors.ts";
 import { writeSafetensors } from "../../io/safetensors_writer.ts";
 import type { HubertConfig } from "../../models/config.ts";
-import { type FrameGeometry, frameCount, frameStride, HubertModel, receptiveField } from "../../models/hubert.ts";
+import {
+  type FrameGeometry,
+  frameCount,
+  frameStride,
+  HubertModel,
+  receptiveField,
+} from "../../models/hubert.ts";
 import type { Pretrained } from "../../models/pretrained.ts";
 import { shuffled } from "../../nn/random.ts";
 import { scope } from "../../tensor/scope.ts";
@@ -88,7 +94,9 @@ export async function openTeacher(
 ): Promise<Pretrained<HubertModel>> {
   const teacher = await HubertModel.fromPretrained(device, folder);
   const { config } = teacher.model;
-  const [theirs, ours] = [config, encoder].map((each) => `${frameStride(each)} after ${receptiveField(each)}`);
+  const [theirs, ours] = [config, encoder].map(
+    (each) => `${frameStride(each)} after ${receptiveField(each)}`,
+  );
   if (layer <= config.layers && theirs === ours) return teacher;
   teacher.weights.dispose();
   throw new RangeError(
@@ -212,7 +220,9 @@ export async function fitUnits(
     values.set(part, at);
     at += part.length;
   }
-  onNote?.(`units: ${clusters} clusters of ${count} frames of ${parts.length} recordings, by ${features.name}`);
+  onNote?.(
+    `units: ${clusters} clusters of ${count} frames of ${parts.length} recordings, by ${features.name}`,
+  );
   const centroids = await kMeans(
     { values, size },
     {
