@@ -5,6 +5,7 @@
 import type { SavePoint } from "../../train/task.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { partsOf, pretrains, systemOf } from "../recipes/systems.ts";
+import { NOTHING_HELD_OUT } from "../corpora/unlabelled.ts";
 import { LABELS } from "../system/labels.ts";
 import type { Provenance } from "./provenance.ts";
 import { folderName } from "./run_provenance.ts";
@@ -52,7 +53,7 @@ function titleOf(facts: CardFacts): string {
   const part = stage === last ? "" : `, stage ${stage}`;
   const own = ownCorpus(facts);
   return own
-    ? `${config.system}${part}: ${own.heldOut} of ${own.name} held out, seed ${config.seed}`
+    ? `${config.system}${part}: ${own.heldOut === NOTHING_HELD_OUT ? `all of ${own.name}` : `${own.heldOut} of ${own.name} held out`}, seed ${config.seed}`
     : `${config.system}${part}: seed ${config.seed}`;
 }
 
@@ -172,7 +173,7 @@ const cell = (text: string): string => text.replaceAll("|", "\\|").replace(/\s+/
 function recipe({ config, stage, at }: CardFacts): string {
   const { preset, seed } = config;
   const when = at === undefined ? "a checkpoint within the training" : `the model after epoch ${at.epoch}`;
-  return `## Recipe\n\nPreset \`${preset}\`, seed ${seed}, stage ${stage}; ${when}.\n\n\`\`\`json\n${JSON.stringify(stageOf(config, stage), null, 1)}\n\`\`\``;
+  return `## Recipe\n\nPreset \`${preset}\`, seed ${seed}, stage ${stage}; ${when}.\n\n\`\`\`json\n${JSON.stringify({ ...stageOf(config, stage), units: config.units }, null, 1)}\n\`\`\``;
 }
 
 /** UA, WA and WER of the dev set. */
