@@ -2,19 +2,23 @@
  * An LSTM layer beside its own matrix products alone, as this engine computes them one by one, in turns in one process: the
  * product of the inputs, one of every step, and in the backward one more of every step and those of the gradients. Values are
  * held to float64 before. What is reported is the ratio of the fastest runs. After it torch.nn.LSTM, by the Python that PYTHON
- * names, and tf.layers.lstm, each in a process of its own where they are installed (bench/peers/README.md); their values are
- * not compared.
+ * names, and tf.layers.lstm, each in a process of its own where they are installed (bench/peers/README.md), of the same inputs
+ * and held to the same values.
  *
  *   npm run bench -- lstm
  */
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
+import { currentHost } from "../src/host/current.ts";
+import { writeSafetensors } from "../src/io/safetensors_writer.ts";
 import { finite, parse } from "../src/io/schema.ts";
 import { gemm } from "../src/ops/matmul.ts";
 import { lstm } from "../src/ops/lstm.ts";
-import { relativeL2 } from "../src/records/float64.ts";
 import { records } from "../src/records/lstm.ts";
 import { float64Of, upload } from "../src/records/run.ts";
 import { vjp } from "../src/tensor/autograd.ts";
@@ -32,7 +36,10 @@ interface Sizes {
   readonly D: number;
 }
 
-const figures = v.array(v.array(finite));
+/** Milliseconds of a forward, and with a backward where there is one; and the distances of both from float64. */
+const peerRows = v.array(v.strictObject({ ms: v.array(finite), relL2: v.array(finite) }));
+/** Largest distances of a forward and of a gradient. */
+const TOLERANCES = [1e-5, 2e-5];
 const RUNS = Number(process.env.RUNS ?? 8);
 const SIZES: readonly Sizes[] = [
   { B: 1, T: 50, K: 64, H: 32, D: 1 },
@@ -46,7 +53,10 @@ const SIZES: readonly Sizes[] = [
   { B: 16, T: 30, K: 512, H: 512, D: 1 },
 ];
 
+const host = await currentHost();
 const device = await openBenchDevice();
+const folder = mkdtempSync(join(tmpdir(), "wavegate-lstm-bench-"));
+process.on("exit", () => rmSync(folder, { recursive: true }));
 console.log(`lstm, f32, ${device.info.name}, path ${device.info.path}`);
 
 /** The products of a layer, without all that stands between them. */
@@ -90,6 +100,7 @@ async function inTurns(bodies: readonly (() => void)[], repeats: number): Promis
 
 const [{ bench }] = records;
 const rows: (string | number)[][] = [];
+const cases: { name: string; file: string; repeats: number; fastest: readonly number[] }[] = [];
 for (const sizes of SIZES) {
   const { B, T, K, H, D } = sizes;
   const N = D * 4 * H;
@@ -100,7 +111,8 @@ for (const sizes of SIZES) {
   const name = `B ${B} T ${T} K ${K} H ${H} D ${D}`;
   const arrays = float64Of(inputs);
   const got = await scope(device, () => sample.run(t, device)).read();
-  const relL2 = checked(name, { got, want: sample.reference(arrays).data });
+  const want = sample.reference(arrays).data;
+  const relL2 = checked(name, { got, want }, TOLERANCES[0]);
 
   const { x, ...weights } = t as Record<"x" | "weightIh" | "weightHh" | "biasIh" | "biasHh", Tensor>;
   const call = () => lstm(x, weights);
@@ -111,10 +123,13 @@ for (const sizes of SIZES) {
     arrays,
     Float64Array.from({ length: got.length }, (_, i) => (i < dy.size ? 1 : 0)),
   );
-  for (const [i, key] of Object.keys(t).entries()) {
-    const distance = relativeL2(await gradients[i].read(), wanted?.[key] ?? []);
-    if (!(distance < 2e-5)) throw new Error(`Cannot time ${name}: the gradient of ${key} is ${distance} off`);
-  }
+  if (!wanted) throw new Error("Cannot bench lstm: its record computes no gradients");
+  for (const [i, key] of Object.keys(t).entries())
+    checked(
+      `${name}, the gradient of ${key}`,
+      { got: await gradients[i].read(), want: wanted[key] },
+      TOLERANCES[1],
+    );
   const repeats = H >= 256 ? 1 : 4;
   const bodies = [
     () => void call(),
@@ -126,32 +141,70 @@ for (const sizes of SIZES) {
   const [forward, own, training, ownTraining] = times.map((all) => Math.min(...all));
   for (const [i, what] of ["forward", "its products", "forward and backward", "their products"].entries())
     note(device, { name: `${name}, ${what}`, wall: times[i], relL2 });
-  const ms = (n: number) => n.toFixed(2);
+  const file = join(folder, `${cases.length}.safetensors`);
+  await store(file, [
+    ...Object.entries(shapes).map(([key, shape]) => [key, shape, arrays[key].data] as const),
+    ...Object.entries(shapes).map(([key, shape]) => [`gradient.${key}`, shape, wanted[key]] as const),
+    ["y", dy.shape, Array.from(want).slice(0, dy.size)],
+  ]);
+  cases.push({ name, file, repeats, fastest: [forward, training] });
   rows.push([
     name,
-    ms(forward),
-    ms(own),
-    ms(forward / own),
-    ms(training),
-    ms(ownTraining),
-    ms(training / ownTraining),
+    ...[forward, own, forward / own, training, ownTraining, training / ownTraining].map((n) => n.toFixed(2)),
   ]);
   for (const each of [...Object.values(t), dy]) each.release();
 }
-/** Fastest milliseconds of a peer at each size: forward, and with the backward where it has one. */
-function peer(program: string, file: string): readonly (readonly number[])[] {
+const head = ["layer", "forward ms", "products", "ratio", "and backward ms", "products", "ratio"];
+for (const row of formatTable(head, rows)) console.log(`  ${row}`);
+
+/** What a peer says of every case; nothing where it cannot run. Throws where its values are others. */
+function peer(program: string, file: string): v.InferOutput<typeof peerRows> {
   const path = fileURLToPath(new URL(`./peers/${file}`, import.meta.url));
-  const done = spawnSync(program, [path, JSON.stringify(SIZES), String(RUNS)], { encoding: "utf8" });
+  const order = JSON.stringify(cases.map(({ file, repeats }) => ({ file, repeats })));
+  const env = { ...process.env, OMP_WAIT_POLICY: "passive" };
+  const done = spawnSync(program, [path, order, String(RUNS)], { encoding: "utf8", env });
   const line = done.stdout?.split("\n").find((l) => l.startsWith("["));
-  if (line) return parse(figures, JSON.parse(line), `the line of ${file}`);
-  console.log(`  ${file}: ${done.stderr?.trim().split("\n").at(-1) ?? done.error}`);
-  return [];
+  if (!line) {
+    console.log(`  ${file} did not run: ${done.error?.message ?? done.stderr.trim().split("\n").at(-1)}`);
+    return [];
+  }
+  const told = parse(peerRows, JSON.parse(line), `the line of ${file}`);
+  for (const [i, { relL2 }] of told.entries())
+    for (const [of, distance] of relL2.entries())
+      if (!(distance <= TOLERANCES[of]))
+        throw new Error(
+          `Cannot compare with ${file} at ${cases[i].name}: its ${of === 0 ? "result" : "gradients"} are ${distance.toExponential(2)} off`,
+        );
+  return told;
 }
+
+// A peer's milliseconds, and how many times as long Wavegate takes.
 const torch = peer(process.env.PYTHON ?? "python3", "lstm.py");
 const tfjs = peer(process.execPath, "lstm_tfjs.mjs");
-for (const [i, row] of rows.entries())
-  row.push(...[...(torch[i] ?? [undefined, undefined]), tfjs[i]?.[0]].map((n) => n?.toFixed(2) ?? "-"));
-const own = ["layer", "forward ms", "products", "ratio", "and backward ms", "products", "ratio"];
-const head = [...own, "PyTorch forward", "and backward", "tfjs forward"];
-for (const row of formatTable(head, rows)) console.log(`  ${row}`);
+const beside = (own: number, other: number | undefined): string[] =>
+  other === undefined ? ["-", "-"] : [other.toFixed(2), (own / other).toFixed(2)];
+const compared = cases.map(({ name, fastest: [forward, training] }, i) => [
+  name,
+  ...beside(forward, torch[i]?.ms[0]),
+  ...beside(training, torch[i]?.ms[1]),
+  ...beside(forward, tfjs[i]?.ms[0]),
+]);
+const heading = ["PyTorch forward ms", "ratio", "and backward ms", "ratio", "tfjs forward ms", "ratio"];
+if (torch.length + tfjs.length > 0)
+  for (const row of formatTable(["layer", ...heading], compared)) console.log(`  ${row}`);
 process.exit(0);
+
+/** Writes tensors as f32: name, shape and values of each. */
+function store(
+  file: string,
+  tensors: readonly (readonly [string, readonly number[], ArrayLike<number>])[],
+): Promise<void> {
+  return writeSafetensors(
+    host,
+    file,
+    tensors.map(([key, shape, values]) => ({
+      ...{ key, dtype: "F32" as const, shape },
+      data: new Uint8Array(Float32Array.from(values).buffer),
+    })),
+  );
+}

@@ -4,7 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { testDevice } from "./device.ts";
@@ -54,10 +56,15 @@ test("operators agree with float64 on lavapipe with vectors of 1024 bits", async
   const wide = underDeno ? ["ctc", "layer_norm"] : ops;
   if (underDeno)
     console.log("adapters: products and attention do not depend on the width through wgpu: Node tests them");
+  // Mesa does not tell kernels of different widths apart where it keeps them.
+  const { MESA_SHADER_CACHE_DIR } = process.env;
+  const kept = MESA_SHADER_CACHE_DIR && join(MESA_SHADER_CACHE_DIR, "..", "1024");
+  if (kept) mkdirSync(kept, { recursive: true });
   // The adapter's name carries the width, so asking for it proves that the setting arrived.
   const { status, output } = await runTests(wide, {
     LP_NATIVE_VECTOR_WIDTH: "1024",
     WAVEGATE_ADAPTER: "1024 bits",
+    ...(kept ? { MESA_SHADER_CACHE_DIR: kept } : { MESA_SHADER_CACHE_DISABLE: "true" }),
   });
   assert.equal(status, 0, output);
   assert.ok(passed(output) > (underDeno ? 20 : 60), output);

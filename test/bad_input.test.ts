@@ -1,4 +1,7 @@
-/** Bad input to the real commands: one clear line, the right status, no stack trace, nothing on stdout. */
+/**
+ * Bad input to the commands: one clear line, the right status, no stack trace, nothing on stdout. One of each kind is a
+ * process, which shows that a verb's error ends there so; the others run here, where a command takes no second to start.
+ */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
@@ -18,7 +21,11 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { currentHost } from "../src/host/current.ts";
 import { writeWav16 } from "../src/io/wav.ts";
+import { ArgumentError } from "../src/io/argument_error.ts";
+import type { Verb } from "../tools/cli.ts";
+import { firstLine } from "../tools/output.ts";
 import { type Edited, editCheckpoint, floats } from "./checkpoint.ts";
+import { runHere } from "./verb.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const demo = `${root}weights/demo`;
@@ -32,23 +39,41 @@ after(() => rmSync(folder, { recursive: true }));
 
 interface Ending {
   status?: number;
+  /** Of a process. */
   env?: Record<string, string>;
   /** Dawn writes notes of its own where it opens an adapter. */
   opensGpu?: boolean;
+  /** Whether it is a process; where `env` is given it always is. */
+  spawned?: boolean;
+}
+
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function spawned(verb: string, args: string[], env: Record<string, string> = {}): Ended {
+  const command = [...runtime, `tools/${verb}.ts`, ...args];
+  const options = { cwd: root, encoding: "utf8", env: { ...process.env, ...env } } as const;
+  return spawnSync(process.execPath, command, options);
+}
+
+async function runHereAsCommand(name: string, args: string[]): Promise<Ended> {
+  const { verb } = (await import(`../tools/${name}.ts`)) as { verb: Verb };
+  const { status = 0, error, printed, notes } = await runHere(verb, ...args);
+  const said = error ? [...notes, `wavegate ${name}: ${firstLine(error.message, args)}`] : notes;
+  return {
+    status: error ? (error instanceof ArgumentError ? 2 : 1) : status,
+    stdout: printed.join("\n"),
+    stderr: said.map((line) => `${line}\n`).join(""),
+  };
 }
 
 /** Runs a verb and holds it to one line that matches. */
-function refuses(
-  verb: string,
-  args: string[],
-  message: RegExp,
-  { status = 1, env, opensGpu }: Ending = {},
-): void {
-  const done = spawnSync(process.execPath, [...runtime, `tools/${verb}.ts`, ...args], {
-    cwd: root,
-    encoding: "utf8",
-    env: { ...process.env, ...env },
-  });
+async function refuses(verb: string, args: string[], message: RegExp, ending: Ending = {}): Promise<void> {
+  const { status = 1, env, opensGpu } = ending;
+  const done = env || ending.spawned ? spawned(verb, args, env) : await runHereAsCommand(verb, args);
   const own = opensGpu ? done.stderr.replace(/^Warning: .*\n/gm, "") : done.stderr;
   assert.match(own, new RegExp(`^wavegate ${verb}: [^\\n]*\\n$`), `${verb} ${args.join(" ")}`);
   assert.match(own, message);
@@ -121,7 +146,8 @@ test("predict refuses recordings that are none, too short, too long or damaged",
     ["song.wav", /it is MP3, expected RIFF\/WAVE$/m],
     ["absent.wav", /no such file or folder$/m],
   ];
-  for (const [name, message] of wrong) predict([path(name), "--model", demo], message);
+  for (const [i, [name, message]] of wrong.entries())
+    await predict([path(name), "--model", demo], message, { spawned: i === 0 });
 });
 
 test("predict refuses a model folder in which something is missing or wrong", async () => {
@@ -162,8 +188,9 @@ test("predict refuses a model folder in which something is missing or wrong", as
       /pytorch_model\.bin: it is of an unknown kind, what torch\.save\(\) wrote expected$/m,
     ],
   ];
-  for (const [name, change, message] of wrong) predict([clip, "--model", await model(name, change)], message);
-  predict([clip, "--model", join(folder, "nowhere")], /Cannot open model .*nowhere: it is no folder$/m);
+  for (const [i, [name, change, message]] of wrong.entries())
+    await predict([clip, "--model", await model(name, change)], message, { spawned: i === 0 });
+  await predict([clip, "--model", join(folder, "nowhere")], /Cannot open model .*nowhere: it is no folder$/m);
 });
 
 test("predict refuses weights that do not fit their config, or are not finite", async () => {
@@ -182,26 +209,28 @@ test("predict refuses weights that do not fit their config, or are not finite", 
       /bert\.encoder\.layer\.1\.output\.dense\.bias holds a value that is not finite, at element 3$/m,
     ],
   ];
-  for (const [name, change, message] of wrong)
-    predict([clip, "--model", await model(name, change)], message, { opensGpu: true });
+  for (const [i, [name, change, message]] of wrong.entries()) {
+    const ending = { opensGpu: true, spawned: i === 0 };
+    await predict([clip, "--model", await model(name, change)], message, ending);
+  }
 });
 
-test("predict says so where there is no adapter, none of that name, or too little GPU memory", () => {
+test("predict says so where there is no adapter, none of that name, or too little GPU memory", async () => {
   const voodoo = ["--adapter", "voodoo"];
-  predict([clip, "--model", demo, ...voodoo], /Cannot find adapter 'voodoo': available are ./, {
+  await predict([clip, "--model", demo, ...voodoo], /Cannot find adapter 'voodoo': available are ./, {
     opensGpu: true,
   });
-  predict(
+  await predict(
     [clip, "--model", demo, "--memory", "0.25"],
     /Cannot allocate .* on the GPU: .* the limit is 262144 bytes$/m,
-    { opensGpu: true },
+    { opensGpu: true, spawned: true },
   );
   if (process.platform !== "linux") return; // drivers are named by variables on Linux alone
   const env = { VK_DRIVER_FILES: join(folder, "no-driver.json") };
   const message = /Cannot open a GPU: no Vulkan driver is installed; `wavegate doctor` says how to get one$/m;
-  predict([clip, "--model", demo], message, { env });
-  refuses("validate", ["test/reference/bert-tiny"], message, { env });
-  refuses("profile", [demo], message, { env });
+  await predict([clip, "--model", demo], message, { env });
+  await refuses("validate", ["test/reference/bert-tiny"], message, { env });
+  await refuses("profile", [demo], message, { env });
 });
 
 test("validate and profile refuse a case with damaged parts", async () => {
@@ -212,23 +241,28 @@ test("validate and profile refuse a case with damaged parts", async () => {
     return path;
   };
   const gpu = { opensGpu: true };
-  refuses("validate", [damage("inputs", "inputs.safetensors", 700)], /inputs\.safetensors: /, gpu);
-  refuses(
+  const inputs = damage("inputs", "inputs.safetensors", 700);
+  await refuses("validate", [inputs], /inputs\.safetensors: /, { ...gpu, spawned: true });
+  await refuses(
     "validate",
     [damage("outputs", "outputs.safetensors", 4)],
     /outputs\.safetensors: the file is 4 bytes/,
     gpu,
   );
-  refuses("validate", [damage("case", "case.json", 20)], /case\.json: not JSON, /, gpu);
-  refuses("profile", [damage("whole", "config.json", 0)], /config\.json: not JSON, /);
+  await refuses("validate", [damage("case", "case.json", 20)], /case\.json: not JSON, /, gpu);
+  await refuses("profile", [damage("whole", "config.json", 0)], /config\.json: not JSON, /);
 });
 
-test("wrong usage ends with status 2", () => {
+test("wrong usage ends with status 2", async () => {
   const usage = { status: 2 };
-  predict([], /Cannot run without FILE…$/m, usage);
-  predict([clip, "--beam", "0"], /Cannot read --beam 0: it is a whole number of at least 1$/m, usage);
-  predict([clip, "--batch", "1.5"], /Cannot read --batch 1\.5: it is a whole number of at least 1$/m, usage);
-  predict([clip, "--dtype", "f8"], /Cannot read --dtype f8: it is one of f32, f16$/m, usage);
-  predict([clip, "--memory", "0"], /Cannot read --memory 0: it is a number of MiB above 0$/m, usage);
-  predict([clip, "--loud"], /Unknown option '--loud'/, usage);
+  await predict([], /Cannot run without FILE…$/m, { ...usage, spawned: true });
+  await predict([clip, "--beam", "0"], /Cannot read --beam 0: it is a whole number of at least 1$/m, usage);
+  await predict(
+    [clip, "--batch", "1.5"],
+    /Cannot read --batch 1\.5: it is a whole number of at least 1$/m,
+    usage,
+  );
+  await predict([clip, "--dtype", "f8"], /Cannot read --dtype f8: it is one of f32, f16$/m, usage);
+  await predict([clip, "--memory", "0"], /Cannot read --memory 0: it is a number of MiB above 0$/m, usage);
+  await predict([clip, "--loud"], /Unknown option '--loud'/, usage);
 });

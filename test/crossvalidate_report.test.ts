@@ -150,7 +150,13 @@ test("formatTables() and reportMarkdown() print the paper's form, ours beside pu
   assert.match(text, / 5 CmGI +\d\d\.\d\d ± \d+\.\d\d.*\n +published, difference +79\.62 [+−]\d+\.\d\d/);
   const markdown = reportMarkdown(report);
   assert.ok(markdown.includes(shown));
-  assert.match(markdown, /\| 3 \| LSTM shared with listen-attend-spell \| +\| 64\.40 \|/);
+  const las = /\| 3 \| LSTM shared with listen-attend-spell \| ([\d.± ]*) \| 64\.40 \|/;
+  assert.match(las.exec(markdown)?.[1] ?? "", /^\d\d\.\d\d ± \d+\.\d\d$/);
+  const without = makeReport(
+    cells.filter(({ system }) => system !== "lstm-las"),
+    plan,
+  );
+  assert.equal(las.exec(reportMarkdown(without))?.[1].trim(), "");
   const widths = markdown.split("\n\n").filter((part) => part.startsWith("|"));
   assert.ok(widths.length > 10);
   for (const table of widths) {

@@ -214,17 +214,14 @@ test("readIemocap() finds clips called .WAV, and names a session without ratings
   for (const name of await readdir(folder))
     await rename(join(folder, name), join(folder, name.replace(".wav", ".WAV")));
   await rm(join(data, "Session3/dialog/EmoEvaluation"), { recursive: true });
-  const { utterances, sessions, problems } = await readIemocap(host, data);
+  const corpus = await readIemocap(host, data);
+  const { utterances, sessions, problems } = corpus;
   assert.equal(utterances.length, 8);
   assert.deepEqual(sessions, ["Session1", "Session2", "Session3"]);
   assert.deepEqual(problems, [
     { id: "Session3", kind: "incomplete release", handled: "left out: it has no dialog/EmoEvaluation" },
   ]);
-  assert.deepEqual(
-    (await examine(host, { name: "", root: data, sessions, utterances, otherLabels: new Map(), problems }))
-      .problems,
-    problems,
-  );
+  assert.deepEqual((await examine(host, corpus)).problems, problems);
   assert.match(
     String((await train(data, "--fold", "3")).error),
     /Session3 of .*: none of its utterances can be used \(incomplete release 1/,

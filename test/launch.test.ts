@@ -163,6 +163,18 @@ test("launch() gives tiled attention slices that cover a head, and keeps the sum
     }
 });
 
+test("launch() lets an LSTM ask for Intel's smallest subgroups alone", () => {
+  const choose = (on: typeof gpu) => launch(on, "lstm", { B: 8, D: 1, H: 64 }).flags;
+  const intel = choose({ info: { ...info, vendor: "intel", subgroupSizes: [16, 32] } });
+  assert.deepEqual(
+    [intel.enables, intel.subgroupSize],
+    ["enable subgroups; enable subgroup_size_control;", "@subgroup_size(16)"],
+  );
+  for (const on of [gpu, cpu, { info: { ...info, vendor: "intel" } }])
+    assert.deepEqual([choose(on).enables, choose(on).subgroupSize], ["", ""]);
+  assert.deepEqual([choose(lavapipe).enables, choose(lavapipe).subgroupSize], ["enable subgroups;", ""]);
+});
+
 test("launch() splits long sums alone", () => {
   const columns = (on: typeof gpu) => (rows: number) => launch(on, "reduce.columns", { rows }).parts;
   assert.deepEqual([0, 1, 256, 257, 4096, 1e6].map(columns(cpu)), [1, 1, 1, 5, 64, 64]);

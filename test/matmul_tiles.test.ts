@@ -57,6 +57,9 @@ const TRANSPOSES = [
   { transA: true, transB: true },
 ] as const;
 
+/** The tiles are the same text under both runtimes, which compile it for seconds: Deno tries the first of them. */
+const most = "Deno" in globalThis ? 1 : Number.POSITIVE_INFINITY;
+
 /** One quad a thread and load each; then two quads of rows and of columns; then two of k. */
 const SMALL: readonly GemmTile[] = [
   { BM: 16, BN: 16, BK: 4, TM: 4, TN: 4, splitK: 1 },
@@ -65,7 +68,7 @@ const SMALL: readonly GemmTile[] = [
   { BM: 16, BN: 32, BK: 8, TM: 4, TN: 4, splitK: 1 },
 ];
 
-for (const [i, tile] of SMALL.entries())
+for (const [i, tile] of SMALL.slice(0, most).entries())
   for (const splitK of i === 0 ? [1, 3] : [1])
     test(`gemm() by tiles of ${JSON.stringify({ ...tile, splitK })} agrees with float64`, async () => {
       for (const trans of i === 0 ? TRANSPOSES : [TRANSPOSES[0], TRANSPOSES[2]])
@@ -89,7 +92,7 @@ test("gemm() by tiles takes each product of a batch", async () => {
 });
 
 test("gemm() agrees with float64 by every tile that launch() chooses among", async () => {
-  for (const [i, tile] of Object.values(GEMM_TILES).entries())
+  for (const [i, tile] of Object.values(GEMM_TILES).slice(-most).entries())
     await check(tile, { M: 132, N: 68, K: 36, ...TRANSPOSES[i % TRANSPOSES.length] });
 });
 

@@ -63,7 +63,7 @@ test("applySettings() refuses what the system sets itself, and says where it is 
   for (const [setting, option] of [
     ["preset=paper", "--preset NAME"],
     ["data=elsewhere", "--data DIR"],
-    ["from.bert=dir", "--hubert DIR or --bert DIR"],
+    ["from.bert=dir", "--hubert DIR, --bert DIR or --stage-model N=DIR"],
   ])
     assert.throws(() => set("both-cmgi", setting), new RegExp(`is for ${option} to set$`));
 });

@@ -15,7 +15,7 @@ import { fileURLToPath } from "node:url";
 import { uniform } from "./reference.ts";
 import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
 
-/** wgpu compiles every kernel anew in each process: there one kill and one stage have to do. */
+/** wgpu compiles every kernel anew in each process: there one kill, one stage and the fewest kernels have to do. */
 const slow = "Deno" in globalThis;
 const KILLS = Number(process.env.WAVEGATE_KILLS ?? (slow ? 1 : 4));
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -66,7 +66,7 @@ const checkpoints = (out: string) => readdir(join(out, "checkpoints")).catch(():
 const start = (out: string) => [
   ...[
     "--system",
-    slow ? "acoustic-asr" : "both-cmgi",
+    slow ? "acoustic" : "both-cmgi",
     "--preset",
     "nano",
     "--data",

@@ -2,7 +2,7 @@
 import { type Options, parse, type Verb } from "../tools/cli.ts";
 
 export interface Said {
-  /** What main() returned; undefined where it threw. */
+  /** What main() returned; undefined where it, or parse(), threw. */
   readonly status?: number;
   readonly error?: Error;
   /** Lines of stdout and of stderr. */
@@ -14,11 +14,16 @@ export interface Said {
 }
 
 export async function runHere<O extends Options>(verb: Verb<O>, ...args: string[]): Promise<Said> {
-  const parsed = parse(verb, args);
-  if (parsed === "help") throw new Error("asked for help");
   const printed: string[] = [];
   const notes: string[] = [];
   let json: unknown;
+  let parsed: ReturnType<typeof parse<O>>;
+  try {
+    parsed = parse(verb, args);
+  } catch (error) {
+    return { error: error as Error, printed, notes };
+  }
+  if (parsed === "help") throw new Error("asked for help");
   const context = {
     ...parsed,
     print: (line = "") => void printed.push(...line.split("\n")),

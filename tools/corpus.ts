@@ -4,13 +4,15 @@ import type { Host } from "../src/host/host.ts";
 import { checkCorpus } from "../src/speech/corpora/check.ts";
 import {
   type Corpus,
+  labelLine,
   LABELS,
   type Problem,
   problemLine,
   summarizeProblems,
 } from "../src/speech/corpora/corpus.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
-import { readIemocap } from "../src/speech/corpora/iemocap.ts";
+import { CORPUS_NAMES, readCorpus } from "../src/speech/corpora/read.ts";
+import { heardLine } from "../src/speech/corpora/held_out.ts";
 import { CORPUS_PRESETS } from "../src/speech/synthetic/plan.ts";
 import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
 import { type Baselines, formatBaselines, measureBaselines } from "../src/speech/baselines/baselines.ts";
@@ -35,8 +37,8 @@ export const verb = defineVerb({
   summary: SUMMARIES.corpus,
   usage: `make --preset nano|mini|full --out DIR [--seed N]
        wavegate corpus make --preset voices --out DIR [--seed N] [--utterances N] [--jobs N]
-       wavegate corpus check DIR
-       wavegate corpus stats DIR`,
+       wavegate corpus check DIR [--corpus NAME]
+       wavegate corpus stats DIR [--corpus NAME]`,
   example: "wavegate corpus make --preset nano --out corpus/nano",
   operands: { max: 2 },
   interruptible: true,
@@ -48,6 +50,11 @@ export const verb = defineVerb({
       help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips; voices: many speakers for pretraining, no emotions`,
     },
     out: { type: "string", value: "DIR", help: "make: a folder that does not exist yet" },
+    corpus: {
+      type: "string",
+      choices: CORPUS_NAMES,
+      help: "check and stats: layout of the corpus (found from the folder)",
+    },
     seed: { type: "number", value: "N", default: 1, help: "make: equal seeds give equal bytes" },
     utterances: {
       type: "count",
@@ -78,7 +85,7 @@ export const verb = defineVerb({
       return await make(host, preset, withoutSlash(out), seed, context);
     }
     if (dir === undefined) throw new UsageError(`Cannot run corpus ${action} without DIR`);
-    const corpus = await readIemocap(host, dir);
+    const corpus = await readCorpus(host, dir, context.values.corpus);
     return action === "check" ? await check(host, corpus, context) : await stats(host, corpus, context);
   },
 });
@@ -148,13 +155,22 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
   });
   print(`${corpus.name} in ${corpus.root}: ${utterances.length} utterances can be used`);
   print(`sessions: ${sessions.map((session) => session.join(" ")).join(", ")}`);
-  if (folds) print(`speakers of every test are unheard in training: ${folds.length} folds checked`);
+  print(`labels: ${labelLine(corpus)}`);
+  print(`folds: ${corpus.foldRule}`);
+  if (!corpus.transcribed) print("no transcripts: for systems that learn no words");
+  for (const fold of folds ?? []) {
+    const heard = heardLine(fold);
+    if (heard !== undefined) print(heard);
+  }
+  if (folds?.every((fold) => heardLine(fold) === undefined))
+    print(`speakers of every test are unheard in training: ${folds.length} folds checked`);
   if (intact !== undefined)
     print(`files ${intact ? "are those of the manifest" : "are not those of the manifest"}`);
   for (const line of problemLines(problems)) print(line);
   printJson({
     corpus: corpus.name,
     root: corpus.root,
+    ...facts(corpus),
     utterances: utterances.length,
     folds: folds?.map(({ name, train, dev, test }) => {
       return { name, train: train.length, dev: dev.length, test: test.length };
@@ -169,6 +185,13 @@ async function check(host: Host, corpus: Corpus, { print, printJson, signal }: O
   if (error) throw error;
   return intact === false ? 1 : 0;
 }
+
+/** What JSON says of the labels and folds. */
+const facts = ({ ownLabels, otherLabels, foldRule, transcribed }: Corpus) => ({
+  labels: Object.fromEntries(ownLabels),
+  leftOut: Object.fromEntries(otherLabels),
+  ...{ foldRule, transcribed },
+});
 
 function problemLines(problems: readonly Problem[]): string[] {
   if (problems.length === 0) return ["no problems"];
@@ -201,14 +224,17 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
   if (measured.error) signal.throwIfAborted();
 
   for (const line of statisticsLines(statistics)) print(line);
+  print(`labels: ${labelLine(corpus)}`);
+  print(`folds: ${corpus.foldRule}`);
   for (const line of problemLines(problems)) print(line);
   if (measured.baselines) {
     print();
     print(formatBaselines(measured.baselines));
+    if (!corpus.transcribed) print("no transcripts: the baselines of text guess");
   }
   const { sessions, seconds, words } = statistics;
   printJson({
-    ...{ sessions, seconds, words, problems },
+    ...{ sessions, seconds, words, ...facts(corpus), problems },
     ...{ baselines: measured.baselines, error: measured.error?.message },
   });
   // Thrown after the problems are printed, since they may be the cause.

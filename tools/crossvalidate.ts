@@ -5,6 +5,7 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { listed } from "../src/io/listed.ts";
 import { nearest } from "../src/io/nearest.ts";
+import { CORPUS_NAMES } from "../src/speech/corpora/read.ts";
 import { estimate, ratesOf, readRates } from "../src/speech/crossvalidate/estimate.ts";
 import { checkFolder, keepPlan, readAllDone } from "../src/speech/crossvalidate/folder.ts";
 import { makePlan } from "../src/speech/crossvalidate/make_plan.ts";
@@ -26,6 +27,7 @@ import { submit } from "./crossvalidate/submit.ts";
 import { work } from "./crossvalidate/work.ts";
 import { type DeviceChoice, deviceOptions, tuningOptions } from "./device.ts";
 import { formatSeconds, formatTable } from "./format.ts";
+import { modelOf, OR_HUB } from "./hub.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 /** Stands for the report where a job is named. */
@@ -45,7 +47,12 @@ export const verb = defineVerb({
       value: "NAMES",
       help: "table1, table2 or names of systems, separated by commas",
     },
-    data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
+    data: {
+      type: "string",
+      value: "DIR",
+      help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest",
+    },
+    corpus: { type: "string", choices: CORPUS_NAMES, help: "layout of the corpus (found from the folder)" },
     out: {
       type: "string",
       value: "OUT",
@@ -69,9 +76,9 @@ export const verb = defineVerb({
       multiple: true,
       help: "change a key of the recipe of every system that has it",
     },
-    hubert: { type: "string", value: "DIR", help: "Hugging Face folder of the speech encoder" },
-    wav2vec2: { type: "string", value: "DIR", help: "the same of systems that need wav2vec 2.0" },
-    bert: { type: "string", value: "DIR", help: "Hugging Face folder of the text encoder" },
+    hubert: { type: "string", value: "DIR", help: `Hugging Face folder of the speech encoder, ${OR_HUB}` },
+    wav2vec2: { type: "string", value: "DIR", help: "as --hubert, of systems that need wav2vec 2.0" },
+    bert: { type: "string", value: "DIR", help: "as --hubert, of the text encoder" },
     jobs: { type: "count", value: "N", help: "jobs at a time (one for each name of --adapter)" },
     "dry-run": { type: "boolean", help: "show the jobs and how long they will take, and do none" },
     "print-jobs": { type: "boolean", help: "print a command for each job that is left, and do none" },
@@ -95,7 +102,7 @@ export const verb = defineVerb({
     const out = resolve(withoutSlash(values.out));
     if (values.job !== undefined) return await doJob(host, out, values.job, context);
     const former = await readPlan(host, out);
-    const choice = choiceOf(values, former);
+    const choice = await choiceOf(host, values, former, context);
     await checkFolder(host, out);
     const plan = await makePlan(host, choice, { onNote: context.note, signal: context.signal });
     if (former) requireSame(out, former, plan);
@@ -128,29 +135,47 @@ function checkModes(values: Values): void {
     );
   if (values.job === undefined) return;
   const asked = (
-    ["systems", "data", "folds", "folds-by", "seeds", "preset", "hubert", "wav2vec2", "bert"] as const
+    [
+      "systems",
+      "data",
+      "corpus",
+      "folds",
+      "folds-by",
+      "seeds",
+      "preset",
+      "hubert",
+      "wav2vec2",
+      "bert",
+    ] as const
   ).find((name) => values[name] !== undefined);
   if (asked !== undefined || values.set.length > 0)
     throw new UsageError(`Cannot use --${asked ?? "set"} together with --job: the plan in --out OUT has it`);
 }
 
 /** What is asked for: by the options, or where there are none by the plan that is there. */
-function choiceOf(values: Values, former: Plan | undefined): CrossChoice {
-  const { systems, data, folds, seeds, preset, set, hubert, wav2vec2, bert } = values;
+async function choiceOf(
+  host: Host,
+  values: Values,
+  former: Plan | undefined,
+  output: Pick<Own, "note" | "progress" | "signal">,
+): Promise<CrossChoice> {
+  const { systems, data, corpus, folds, seeds, preset, set, hubert, wav2vec2, bert } = values;
   const foldsBy = values["folds-by"];
-  const given = [systems, data, folds, foldsBy, seeds, preset, hubert, wav2vec2, bert, set[0]];
+  const given = [systems, data, corpus, folds, foldsBy, seeds, preset, hubert, wav2vec2, bert, set[0]];
   if (former && given.every((value) => value === undefined)) {
     const { asked } = former;
     return { ...asked, folds: asked.folds.join(","), foldsBy: "session", seeds: asked.seeds.length };
   }
   if (systems === undefined) throw new UsageError("Cannot cross-validate without --systems NAMES");
   if (data === undefined) throw new UsageError("Cannot cross-validate without --data DIR");
-  const absolute = (folder: string | undefined) => folder && resolve(folder);
+  const folder = async (name: string | undefined) =>
+    name && resolve(await modelOf(host, name, "crossvalidate", output));
   return {
     systems: systems.split(",").filter((name) => name !== ""),
-    ...{ data: resolve(data), folds: folds ?? "all", foldsBy: foldsBy ?? "session", seeds: seeds ?? 1 },
+    ...{ data: resolve(data), corpus, folds: folds ?? "all" },
+    ...{ foldsBy: foldsBy ?? "session", seeds: seeds ?? 1 },
     ...{ preset: preset ?? "safe", set },
-    ...{ hubert: absolute(hubert), wav2vec2: absolute(wav2vec2), bert: absolute(bert) },
+    ...{ hubert: await folder(hubert), wav2vec2: await folder(wav2vec2), bert: await folder(bert) },
   };
 }
 

@@ -1,5 +1,6 @@
 /** `wavegate evaluate`: scores of a model on a held-out session of a corpus, beside the baselines of the corpus. */
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
+import { CORPUS_NAMES } from "../src/speech/corpora/read.ts";
 import type { Fold } from "../src/speech/corpora/folds.ts";
 import { formatSessionBaselines } from "../src/speech/baselines/baselines.ts";
 import {
@@ -22,7 +23,12 @@ import { SUMMARIES } from "./summaries.ts";
 
 const options = {
   model: { type: "string", value: "DIR", help: `a model folder, as train writes it, ${OR_HUB}` },
-  data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
+  data: {
+    type: "string",
+    value: "DIR",
+    help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest",
+  },
+  corpus: { type: "string", choices: CORPUS_NAMES, help: "layout of the corpus (found from the folder)" },
   fold: {
     type: "string",
     value: "NAME",
@@ -58,7 +64,7 @@ export const verb = defineVerb({
       for (const line of model.notes) note(`evaluate: ${line}`);
       const words = wordsRead(model, values.words);
       const { examined, fold, training, baselines } = await openTest(host, model, {
-        ...{ data, fold: values.fold, anyway: values.anyway },
+        ...{ data, corpus: values.corpus, fold: values.fold, anyway: values.anyway },
         onNote: note,
       });
       const problems = [...examined.problems];

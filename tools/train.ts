@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { problemLine } from "../src/speech/corpora/corpus.ts";
+import { CORPUS_NAMES } from "../src/speech/corpora/read.ts";
 import type { StageNumber } from "../src/speech/recipes/config.ts";
 import { PRESETS, type PresetName } from "../src/speech/recipes/presets.ts";
 import { SYSTEMS } from "../src/speech/recipes/systems.ts";
@@ -39,12 +40,17 @@ export const verb = defineVerb({
       choices: Object.keys(SYSTEMS),
       help: "modalities and fusion, as a row of the paper's tables",
     },
-    data: { type: "string", value: "DIR", help: "a corpus in IEMOCAP's layout" },
+    data: {
+      type: "string",
+      value: "DIR",
+      help: "a corpus: IEMOCAP, RAVDESS, CREMA-D, EMO-DB, TESS, MELD or a manifest",
+    },
+    corpus: { type: "string", choices: CORPUS_NAMES, help: "layout of the corpus (found from the folder)" },
     out: { type: "string", value: "RUN", help: "folder of the run" },
     fold: {
       type: "string",
       value: "NAME",
-      help: "session held out for the test, as Session2 or 2, or speaker, as 02F (Session5, else the last)",
+      help: "session or group held out for the test, as Session2 or 2, or speaker, as 02F (Session5, else the last)",
     },
     stage: {
       type: "string",
@@ -138,7 +144,7 @@ async function newRunOf(
   host: Host,
   { values, ...output }: Context<typeof verb.options>,
 ): Promise<PlannedRun> {
-  const { system, data, fold, stage = "both", preset = "safe", hubert, bert, set } = values;
+  const { system, data, corpus, fold, stage = "both", preset = "safe", hubert, bert, set } = values;
   if (system === undefined) throw new UsageError("Cannot train without --system NAME");
   if (data === undefined) throw new UsageError("Cannot train without --data DIR");
   const stageModels = values["stage-model"].map((text) => {
@@ -148,7 +154,7 @@ async function newRunOf(
     return [number, resolve(folder)];
   });
   const choice = {
-    ...{ preset, system, fold, set, data: resolve(data), hubert, bert },
+    ...{ preset, system, fold, set, data: resolve(data), corpus, hubert, bert },
     stage: stage === "both" ? undefined : (Number(stage) as StageNumber),
     stageModels: stageModels.length > 0 ? Object.fromEntries(stageModels) : undefined,
   };
@@ -163,6 +169,7 @@ async function resumedRunOf(host: Host, path: string, values: Values): Promise<P
   const fixed = [
     "system",
     "fold",
+    "corpus",
     "stage",
     "preset",
     "hubert",

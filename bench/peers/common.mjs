@@ -43,6 +43,11 @@ export function quietPoll(milliseconds = 1) {
 export function tensors(name, wanted = (_key) => true) {
   const path = `${DATA}${name}.safetensors`;
   if (!existsSync(path)) throw new Error(`Cannot read ${path}: run gen.py first`);
+  return readTensors(path, wanted);
+}
+
+/** Reads the wanted tensors of any F32 safetensors file. */
+export function readTensors(path, wanted = (_key) => true) {
   const file = openSync(path);
   const read = (bytes, at) => {
     readSync(file, bytes, 0, bytes.byteLength, at);
@@ -71,9 +76,10 @@ export function transposed({ shape, data }) {
   return { shape: [columns, rows], data: out };
 }
 
-function distance(got, want) {
+/** How far a result is from what it should be; throws where it has another length. */
+export function distance(got, want) {
   if (got.length !== want.length)
-    throw new RangeError(`Cannot compare: ${got.length} values came back, PyTorch gave ${want.length}`);
+    throw new RangeError(`Cannot compare: ${got.length} values came back, ${want.length} expected`);
   let [maxAbs, square, total] = [0, 0, 0];
   for (let i = 0; i < want.length; i++) {
     const d = Math.abs(got[i] - want[i]);

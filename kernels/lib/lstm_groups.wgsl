@@ -24,7 +24,7 @@ fn of_gate(at: u32, g: u32) -> V { return totals[at][g]; }
 
 fn sample(b0: u32, r: u32) -> u32 { return min(b0 + r, d.B - 1u); }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(64) ${subgroupSize}
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let Q = width();
   let b0 = wg.y * ROWS;
@@ -124,7 +124,7 @@ fn together(sums: ptr<function, Sums>, t: u32) -> V {
   return total;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(64) ${subgroupSize}
 fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let b0 = wg.y * ROWS;
   let dir = wg.z;
@@ -142,7 +142,7 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: v
   }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(64) ${subgroupSize}
 fn backward_initial(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
   let b0 = wg.y * ROWS;
   let q = wg.x * VS + t % VS;

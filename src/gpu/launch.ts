@@ -150,6 +150,10 @@ export function lanesOf(lanes: number, ROWS: number, transA: boolean) {
 export const BUSY = 128;
 const FEWEST_K = 256;
 
+/** Lanes of Intel's smallest subgroups, whose threads have the most registers each, where a kernel can ask for them. */
+const fewestLanes = ({ vendor, subgroupSizes }: DeviceInfo): number | undefined =>
+  vendor === "intel" && subgroupSizes.length > 0 ? Math.min(...subgroupSizes) : undefined;
+
 /**
  * The tile of a product. On GPUs it goes by the machine code that drivers make: 8 × 4 sums a thread, 8 × 8 where the workgroups
  * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. K goes in slices where workgroups
@@ -165,8 +169,8 @@ export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmT
     : (["flat", large ? "large" : "usual"] as const);
   const tile = GEMM_TILES[M <= 128 ? flat : tall];
   const splitK = Math.max(1, Math.min(8, Math.ceil(BUSY / groupsOf(tile)), Math.floor(K / FEWEST_K)));
-  const subgroup = intel && on.subgroupSizes.length > 0 ? { subgroup: Math.min(...on.subgroupSizes) } : {};
-  return { ...tile, ...subgroup, splitK };
+  const subgroup = fewestLanes(on);
+  return { ...tile, ...(subgroup && { subgroup }), splitK };
 }
 
 const NO_LANES = { ROWS: 0, LANES: 0, HELD: 0, LOADS: 0, LAST: 0 };
@@ -256,12 +260,15 @@ function lstm(on: DeviceInfo, { B, D, H }: { B: number; D: number; H: number }) 
   const LANES = lanes ? (subgroups ? on.subgroup : THREADS_8.WG) : 0;
   const HELD = Math.min(LANES, rows);
   const own = LANES * wide;
+  const subgroup = lanes ? undefined : fewestLanes(on);
+  const extensions = subgroup ? ["subgroups", "subgroup_size_control"] : subgroups ? ["subgroups"] : [];
   return {
     rows,
     units: lanes ? { forward: own, backward: own } : { forward: 8, backward: 2 * wide },
     whole: lanes && H <= 64 * Math.min(2, D * Math.ceil(B / rows)),
     flags: {
-      enables: subgroups ? "enable subgroups;" : "",
+      enables: extensions.map((e) => `enable ${e};`).join(" "),
+      subgroupSize: subgroup ? `@subgroup_size(${subgroup})` : "",
       ...{ lanes, subgroups, vec, V: vec ? "vec4f" : "f32", ROWS: rows },
       ...{ LANES, HELD, LOADS: lanes ? rows / HELD : 0, LAST: lanes ? rows - 1 : 0 },
     },

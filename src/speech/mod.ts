@@ -15,6 +15,7 @@ export type { Corpus, Problem, ProblemKind, Utterance } from "./corpora/corpus.t
 export { type Examined, examine, type ExamineOptions } from "./corpora/examine.ts";
 export { type Fold, type FoldOptions, folds, holdOut, holdOutSpeaker } from "./corpora/folds.ts";
 export { type IemocapOptions, readIemocap } from "./corpora/iemocap.ts";
+export { CORPUS_NAMES, type CorpusName, readCorpus } from "./corpora/read.ts";
 export { type CorpusStatistics, corpusStatistics, type SessionStatistics } from "./corpora/statistics.ts";
 export {
   type EmotionModel,

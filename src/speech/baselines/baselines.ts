@@ -201,7 +201,8 @@ function baseline(data: readonly Labelled[], truth: readonly number[], fit: Fit)
     return [name, score(gather(truth, held), gather(predicted, held), LABELS.length).ua] as const;
   });
   const { mean, deviation } = meanAndDeviation(perFold.map(([, ua]) => ua));
-  const { wa } = score(truth, predicted, LABELS.length);
+  const all = [...tests.values()].flat().sort((a, b) => a - b);
+  const { wa } = score(gather(truth, all), gather(predicted, all), LABELS.length);
   return { folds: Object.fromEntries(perFold), ua: mean, deviation, wa };
 }
 

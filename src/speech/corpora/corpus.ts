@@ -1,7 +1,10 @@
 /** A corpus in memory: utterances, and the problems that its reader found. */
-import type { Label } from "../system/labels.ts";
+import { LABELS, type Label } from "../system/labels.ts";
 
 export { LABELS, type Label } from "../system/labels.ts";
+
+/** Side of a split that a corpus comes with. */
+export type Split = "train" | "dev" | "test";
 
 /** One utterance of a corpus: its recording, transcript and label. */
 export interface Utterance {
@@ -17,8 +20,10 @@ export interface Utterance {
   readonly label?: Label;
   /** The one who speaks, not the one who wears the markers. */
   readonly speaker: string;
-  /** Name of the session, which is what folds hold out. */
+  /** Name of the session, which is what folds hold out: of a corpus without sessions a group of speakers, or its split. */
   readonly session: string;
+  /** Where the corpus comes with a split of its own, which is then its only fold. */
+  readonly split?: Split;
   /** Utterances of one dialogue stay on one side of a split. */
   readonly dialogue: string;
   /** False: scripted. */
@@ -30,6 +35,12 @@ export interface Utterance {
   /** End in the dialogue, in seconds. */
   readonly end?: number;
 }
+
+/** The rule of folds of a corpus that has sessions. */
+export const SESSIONS = "sessions";
+
+/** Stands for the speaker where a corpus does not say who it is. */
+export const UNKNOWN_SPEAKER = "unknown";
 
 /** What is wrong. */
 export type ProblemKind =
@@ -46,6 +57,7 @@ export type ProblemKind =
   | "long clip"
   | "silent clip"
   | "duplicate id"
+  | "other name"
   | "incomplete release";
 
 /** A problem of one utterance or file, and what was done about it. */
@@ -60,7 +72,7 @@ export interface Problem {
 
 /** A corpus as its reader found it. */
 export interface Corpus {
-  /** "IEMOCAP" or "synthetic". */
+  /** "IEMOCAP", "synthetic", "RAVDESS", …; of a manifest its file's name. */
   readonly name: string;
   /** The folder that holds the sessions. */
   readonly root: string;
@@ -70,8 +82,26 @@ export interface Corpus {
   readonly utterances: readonly Utterance[];
   /** Label codes outside the four classes with their counts: left out, and no problem. */
   readonly otherLabels: ReadonlyMap<string, number>;
+  /** The corpus's labels that are one of the four classes, with the class and their counts. */
+  readonly ownLabels: ReadonlyMap<string, { readonly label: Label; readonly count: number }>;
+  /** False where it has no transcripts at all. */
+  readonly transcribed: boolean;
+  /** What its folds are: sessions, groups of speakers or a split of its own. */
+  readonly foldRule: string;
   /** What is wrong with utterances and files. */
   readonly problems: readonly Problem[];
+}
+
+/** Counts of a corpus's labels by class and of those left out: "neutral 288 = calm 192 + neutral 96; left out: fearful 192". */
+export function labelLine({ ownLabels, otherLabels }: Pick<Corpus, "ownLabels" | "otherLabels">): string {
+  const classes = LABELS.map((label) => {
+    const own = [...ownLabels].filter(([, each]) => each.label === label).sort();
+    const all = own.reduce((sum, [, { count }]) => sum + count, 0);
+    const same = own.length === 0 || (own.length === 1 && own[0][0] === label);
+    return `${label} ${all}${same ? "" : ` = ${own.map(([name, { count }]) => `${name} ${count}`).join(" + ")}`}`;
+  });
+  const others = [...otherLabels].sort().map(([name, n]) => `${name} ${n}`);
+  return `${classes.join(", ")}; left out: ${others.join(", ") || "none"}`;
 }
 
 /** A problem as one line. */

@@ -80,7 +80,7 @@ export async function examine(host: Host, corpus: Corpus, options: ExamineOption
       notForTraining.add(id);
       problem("long clip", `left out of training, kept in the test: ${seconds.toFixed(1)} s`);
     }
-    if (words === "" && !reported.has(id)) {
+    if (words === "" && corpus.transcribed && !reported.has(id)) {
       problem("empty transcript", "kept: no words are its words");
     }
     const [needed, frames] = [ctcFrames(words), frameCount(encoder, samples)];

@@ -1,6 +1,7 @@
 /**
  * Cross-validation by sessions: every fold tests on one session and trains on the others. Or by speakers: every fold tests on
- * one speaker, chooses the epoch on the other of the session and trains on the other sessions.
+ * one speaker, chooses the epoch on the other of the session and trains on the other sessions. A corpus that comes with a split
+ * of its own has that as its only fold.
  */
 import { beginningOf } from "../../io/listed.ts";
 import type { Utterance } from "./corpus.ts";
@@ -20,6 +21,10 @@ export interface Fold {
   /** The session held out, or what the speaker says. */
   readonly test: readonly Utterance[];
 }
+
+/** Whether the utterances come with a split. */
+const hasOwnSplit = (utterances: readonly Utterance[]): boolean =>
+  utterances.some((u) => u.split !== undefined);
 
 /** Options of folds() and holdOut(). */
 export interface FoldOptions {
@@ -64,9 +69,17 @@ export function folds(utterances: readonly Utterance[], options: FoldOptions = {
   return requireSessions(utterances).map((name) => holdOut(utterances, name, options));
 }
 
-/** Returns the sessions of the utterances. Throws a RangeError where there are fewer than two. */
+/**
+ * Returns the sessions of the utterances; of a corpus with a split of its own the test alone. Throws a RangeError where there
+ * are fewer than two.
+ */
 export function requireSessions(utterances: readonly Utterance[]): string[] {
   const sessions = sessionsOf(utterances);
+  if (hasOwnSplit(utterances)) {
+    const lacks = (["train", "test"] as const).find((split) => !sessions.includes(split));
+    if (lacks === undefined) return ["test"];
+    throw new RangeError(`Cannot make folds: no utterance of the corpus's own ${lacks} can be used`);
+  }
   if (sessions.length >= 2) return sessions;
   const found =
     sessions.length === 0
@@ -84,6 +97,7 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
   if (!(dev >= 0 && dev < 1)) {
     throw new RangeError(`Cannot make folds: dev is ${dev}, expected a share in [0, 1)`);
   }
+  if (hasOwnSplit(utterances)) return ownFold(utterances, name);
   const rest = utterances.filter((u) => u.session !== name);
   const dialogues = [...new Set(rest.map((u) => u.dialogue))].sort();
   const count = dev === 0 ? 0 : Math.max(1, Math.round(dialogues.length * dev));
@@ -112,6 +126,10 @@ export function holdOut(utterances: readonly Utterance[], name: string, options:
  * who wears the markers: their folds test on both speakers of a session, and train on both as well.
  */
 export function holdOutSpeaker(utterances: readonly Utterance[], name: string): Fold {
+  if (hasOwnSplit(utterances))
+    throw new Error(
+      `Cannot hold out speaker ${name}: the corpus has a split of its own, whose test is the only fold`,
+    );
   const test = utterances.filter((u) => u.speaker === name);
   const sessions = new Set(test.map((u) => u.session));
   const near = utterances.filter((u) => sessions.has(u.session));
@@ -119,6 +137,18 @@ export function holdOutSpeaker(utterances: readonly Utterance[], name: string): 
   requireDisjoint(name, "speaker", near, train);
   requireDisjoint(name, "dialogue", near, train);
   return { name, train, dev: near.filter((u) => u.speaker !== name), test };
+}
+
+/** The split that a corpus comes with; its speakers may be on both sides. */
+function ownFold(utterances: readonly Utterance[], name: string): Fold {
+  if (name !== "test")
+    throw new RangeError(
+      `Cannot hold out ${name}: the corpus has a split of its own, whose test is the only fold`,
+    );
+  const of = (split: Utterance["split"]) => utterances.filter((u) => u.split === split);
+  const [train, dev, test] = [of("train"), of("dev"), of("test")];
+  requireDisjoint(name, "dialogue", test, [...train, ...dev]);
+  return { name, train, dev, test };
 }
 
 function requireDisjoint(

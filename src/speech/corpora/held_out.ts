@@ -1,6 +1,6 @@
 /** The session or speaker held out of a corpus, and what is reported of the corpus; shared by training and evaluation. */
 import { ArgumentError } from "../../io/argument_error.ts";
-import { type Corpus, type Problem, problemLine, summarizeProblems } from "./corpus.ts";
+import { type Corpus, type Problem, problemLine, summarizeProblems, UNKNOWN_SPEAKER } from "./corpus.ts";
 import type { Examined } from "./examine.ts";
 import {
   bySession,
@@ -78,6 +78,21 @@ function chooseSession(
 /** "Session5 held out: 269 utterances of speakers 05F, 05M". */
 export function heldOutLine(name: string, test: Examined["utterances"]): string {
   const speakers = [...new Set(test.map((u) => u.speaker))].sort();
-  const who = `${speakers.length === 1 ? "speaker" : "speakers"} ${speakers.join(", ")}`;
+  const who =
+    speakers.length > 20
+      ? `${speakers.length} speakers`
+      : `${speakers.length === 1 ? "speaker" : "speakers"} ${speakers.join(", ")}`;
   return `${name} held out: ${test.length} utterances of ${who}`;
+}
+
+/** Says how many speakers of the test are in training too, as a split that a corpus comes with may have it; else undefined. */
+export function heardLine({ name, train, dev, test }: Fold): string | undefined {
+  const known = new Set([...train, ...dev].map((u) => u.speaker));
+  const speakers = speakersOf(test);
+  if (speakers.includes(UNKNOWN_SPEAKER))
+    return `the corpus does not say who speaks: speakers of ${name} may be in training too`;
+  const heard = speakers.filter((speaker) => known.has(speaker)).length;
+  return heard === 0
+    ? undefined
+    : `${heard} of ${speakers.length} speakers of ${name} are in training too: the corpus's own split is no test on unheard speakers`;
 }

@@ -6,7 +6,7 @@
 import type { Host } from "../../host/host.ts";
 import { readAnyText } from "../../io/encoding.ts";
 import { droppedCharacters, normalizeTranscript, showDropped } from "../../io/text.ts";
-import type { Corpus, Label, Problem, Utterance } from "./corpus.ts";
+import { type Corpus, type Label, type Problem, SESSIONS, type Utterance } from "./corpus.ts";
 
 /** Consensus codes to classes; excitement counts as happiness, as in all four-class work on IEMOCAP. */
 export const MERGE: Readonly<Record<string, Label>> = {
@@ -63,6 +63,7 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
   const utterances: Utterance[] = [];
   const problems: Problem[] = [];
   const otherLabels = new Map<string, number>();
+  const ownLabels = new Map<string, { label: Label; count: number }>();
   const seen = new Set<string>();
   let labelled = 0;
 
@@ -119,6 +120,7 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
         if (text === undefined) problem("missing transcript", "taken as empty");
         const dropped = droppedCharacters(text ?? "");
         if (dropped.size > 0) problem("dropped characters", `kept without ${showDropped(dropped)}`);
+        if (label !== undefined) ownLabels.set(code, { label, count: (ownLabels.get(code)?.count ?? 0) + 1 });
         utterances.push({
           id,
           wav: `${folder}/${wav}`,
@@ -151,16 +153,22 @@ export async function readIemocap(host: Host, root: string, options: IemocapOpti
     root: base,
     sessions,
     utterances,
-    otherLabels,
+    ...{ otherLabels, ownLabels, transcribed: true, foldRule: SESSIONS },
     problems,
   };
 }
 
+/** The folder of the sessions; undefined where `root` has none. */
+export async function iemocapIn(host: Host, root: string): Promise<string | undefined> {
+  for (const base of [root, `${root}/IEMOCAP_full_release`])
+    if ((await host.kind(base)) === "directory" && (await sessionsIn(host, base)).length > 0) return base;
+  return undefined;
+}
+
 async function findRelease(host: Host, root: string): Promise<string> {
   const trimmed = root.replace(/\/+$/, "");
-  for (const base of [trimmed, `${trimmed}/IEMOCAP_full_release`]) {
-    if ((await host.kind(base)) === "directory" && (await sessionsIn(host, base)).length > 0) return base;
-  }
+  const base = await iemocapIn(host, trimmed);
+  if (base !== undefined) return base;
   const found = (await host.kind(trimmed)) === "directory" ? await host.list(trimmed) : [];
   const names = found.length === 0 ? "nothing" : found.slice(0, 8).join(", ");
   throw new Error(

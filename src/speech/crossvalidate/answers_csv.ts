@@ -1,5 +1,6 @@
 /** Reads answers that answersCsv() has written. */
 import type { Host } from "../../host/host.ts";
+import { parseCsv } from "../../io/csv.ts";
 import { readUtf8 } from "../../io/encoding.ts";
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import { argmax } from "../metrics/metrics.ts";
@@ -19,7 +20,7 @@ export async function readAnswers(
   const byId = new Map(
     utterances.filter((each): each is Labelled => each.label !== undefined).map((each) => [each.id, each]),
   );
-  const [header, ...rows] = parseCsv(await readUtf8(host, path));
+  const [header, ...rows] = parseCsv(await readUtf8(host, path), path);
   const columns = ["id", "label", "prediction", ...LABELS.map((label) => `p_${label}`)];
   const missing = columns.find((name) => !header?.includes(name));
   if (missing !== undefined) throw new SyntaxError(`Cannot use ${path}: it lacks the column ${missing}`);
@@ -40,21 +41,4 @@ export async function readAnswers(
       refuse(`predicts ${field("prediction")}, its probabilities say ${LABELS[argmax(probabilities)]}`);
     return { utterance, probabilities, ...(recognises ? { hypothesis: field("hypothesis") } : {}) };
   });
-}
-
-/** Fields of RFC 4180: quoted ones may hold commas, doubled quotes and line ends. */
-function parseCsv(text: string): string[][] {
-  const rows: string[][] = [];
-  let row: string[] = [];
-  const field = /(?:"((?:[^"]|"")*)"|([^,\n\r"]*))(,|\r?\n|$)/y;
-  while (field.lastIndex < text.length) {
-    const at = field.lastIndex;
-    const found = field.exec(text);
-    if (!found) throw new SyntaxError(`Cannot read CSV: a quote at character ${at} is never closed`);
-    row.push(found[1]?.replaceAll('""', '"') ?? found[2]);
-    if (found[3] === ",") continue;
-    rows.push(row);
-    row = [];
-  }
-  return rows;
 }

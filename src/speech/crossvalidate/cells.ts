@@ -1,7 +1,7 @@
 /** Collects what a report is made of from OUT: the answers of every evaluation that is done. */
 import type { Host } from "../../host/host.ts";
 import { examine } from "../corpora/examine.ts";
-import { readIemocap } from "../corpora/iemocap.ts";
+import { readCorpus } from "../corpora/read.ts";
 import { readAnswers } from "./answers_csv.ts";
 import { productOf, runFolder } from "./folder.ts";
 import type { Job, Plan } from "./plan.ts";
@@ -16,7 +16,7 @@ export async function readCells(
 ): Promise<Cell[]> {
   const evaluated = plan.jobs.filter((job) => job.kind === "evaluate" && done.has(job.id));
   if (evaluated.length === 0) return [];
-  const corpus = await readIemocap(host, plan.asked.data);
+  const corpus = await readCorpus(host, plan.asked.data, plan.asked.corpus);
   const { utterances } = await examine(host, corpus);
   // A clip that is too short for one encoder may be long enough for another: answers say what was used.
   const measured = new Map(utterances.map((each) => [each.id, each]));

@@ -97,12 +97,14 @@ export async function keepPlan(host: Host, out: string, plan: Plan): Promise<voi
 
 /** The command-line arguments that do a job: `train …` or `evaluate …`; `resume` goes on with a training. */
 export function argumentsOf(out: string, { asked, jobs }: Plan, job: Job, resume: boolean): string[] {
-  const { data, preset } = asked;
+  const { data, corpus, preset } = asked;
+  const layout = corpus === undefined ? [] : ["--corpus", corpus];
   const { hubert, bert } = foldersOf(asked, job.system);
   if (job.kind === "evaluate") {
     const model = jobs.find(({ id }) => id === job.after[0]) as Job;
     return [
-      ...["--model", productOf(out, model), "--data", data, "--fold", job.fold as string],
+      ...["--model", productOf(out, model), "--data", data, ...layout],
+      ...["--fold", job.fold as string],
       ...(job.words ? ["--words", job.words] : []),
       ...["--out", productOf(out, job)],
     ];
@@ -110,7 +112,8 @@ export function argumentsOf(out: string, { asked, jobs }: Plan, job: Job, resume
   if (resume) return ["--resume", "--out", runFolder(out, job)];
   const before = jobs.filter(({ id }) => job.after.includes(id));
   return [
-    ...["--system", job.system, "--stage", String(job.stage), "--preset", preset, "--data", data],
+    ...["--system", job.system, "--stage", String(job.stage), "--preset", preset],
+    ...["--data", data, ...layout],
     ...(job.fold === undefined ? [] : ["--fold", job.fold]),
     ...(hubert !== undefined && job.stage !== 0 ? ["--hubert", hubert] : []),
     ...(bert !== undefined && takesBert(job.system, job.stage) ? ["--bert", bert] : []),

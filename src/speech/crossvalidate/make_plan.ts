@@ -5,17 +5,17 @@
 import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { hash } from "../../train/state.ts";
-import { chooseHeldOut, foldOf, reportProblems } from "../corpora/held_out.ts";
+import { chooseHeldOut, foldOf, heardLine, reportProblems } from "../corpora/held_out.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
 import { requireSessions, speakersOf } from "../corpora/folds.ts";
-import { readIemocap } from "../corpora/iemocap.ts";
-import type { Corpus } from "../corpora/corpus.ts";
+import { type Corpus, labelLine } from "../corpora/corpus.ts";
+import { readCorpus } from "../corpora/read.ts";
 import { applySettings, type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { trainConfig } from "../recipes/presets.ts";
 import { hasPart, stagesBefore, systemConfig, systemOf } from "../recipes/systems.ts";
 import { type PaperRow, rowsOf } from "../recipes/tables.ts";
 import { split, type TrainData } from "../training/data.ts";
-import { newRun } from "../training/prepare_run.ts";
+import { newRun, requireWords } from "../training/prepare_run.ts";
 import { corpusIdentity } from "../training/run_provenance.ts";
 import { checkStages, encoderOf } from "../training/stage_inputs.ts";
 import { type CrossChoice, evaluationId, foldersOf, type Job, type Plan, takesBert } from "./plan.ts";
@@ -48,7 +48,10 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
   const systems = [...new Set(trained.map((row) => row.system))];
   const settings = settingsOf(choice, systems, onNote);
   noteFolders(choice, systems, onNote);
-  const corpus = await readIemocap(host, choice.data);
+  const corpus = await readCorpus(host, choice.data, choice.corpus);
+  for (const system of systems) requireWords({ system, data: choice.data }, corpus);
+  if (corpus.name !== "synthetic")
+    onNote(`${corpus.name}: ${labelLine(corpus)}; folds are ${corpus.foldRule}`);
   const examiner = examinerOf(host, corpus, signal);
   const first = configOf(choice, systems[0], settings, 1);
   const examined = await examiner(first);
@@ -64,6 +67,10 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
         signal?.throwIfAborted();
         const config = { ...configOf(choice, system, settings, seed), fold };
         const data = await dataOf(config, examiner);
+        if (seed === seeds[0] && system === systems[0]) {
+          const heard = heardLine(data.fold);
+          if (heard !== undefined) onNote(heard);
+        }
         if (seed === seeds[0] && fold === folds[0]) await checkStages(host, config, data);
         const set = settings.get(system) as string[];
         const last = await addTrainings(jobs, { config, data, set, sentences });
@@ -74,7 +81,13 @@ export async function makePlan(host: Host, choice: CrossChoice, options: PlanOpt
   return {
     format: 1,
     asked: {
-      ...{ systems: [...choice.systems], data: choice.data, folds, seeds },
+      ...{
+        systems: [...choice.systems],
+        data: choice.data,
+        ...(choice.corpus ? { corpus: choice.corpus } : {}),
+        folds,
+        seeds,
+      },
       ...{ preset: choice.preset, set: [...choice.set] },
       ...{ hubert: choice.hubert, wav2vec2: choice.wav2vec2, bert: choice.bert },
     },

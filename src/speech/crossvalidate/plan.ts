@@ -3,6 +3,7 @@ import * as v from "valibot";
 import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { integer, object, readJsonAs, strictObject } from "../../io/schema.ts";
+import { CORPUS_NAMES, type CorpusName } from "../corpora/read.ts";
 import type { StageNumber } from "../recipes/config.ts";
 import { type PresetName, PRESETS } from "../recipes/presets.ts";
 import { hasPart, systemOf } from "../recipes/systems.ts";
@@ -15,6 +16,8 @@ export interface CrossChoice {
   readonly systems: readonly string[];
   /** Folder of the corpus. */
   readonly data: string;
+  /** Its layout; found from the folder where left out. */
+  readonly corpus?: CorpusName;
   /** "all", the first N as a number, or names separated by commas: of sessions, of speakers, or numbers of sessions. */
   readonly folds: string;
   /** Of which "all" and the first N are. */
@@ -65,6 +68,7 @@ const schema = object({
   asked: object({
     systems: v.array(v.string()),
     data: v.string(),
+    corpus: v.optional(v.picklist(CORPUS_NAMES)),
     folds: v.array(v.string()),
     seeds: v.array(integer(0)),
     preset: v.picklist(Object.keys(PRESETS) as PresetName[]),

@@ -2,8 +2,8 @@
 import type { Host } from "../../host/host.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
 import type { Fold } from "../corpora/folds.ts";
-import { chooseHeldOut, foldOf, reportProblems } from "../corpora/held_out.ts";
-import { readIemocap } from "../corpora/iemocap.ts";
+import { chooseHeldOut, foldOf, heardLine, reportProblems } from "../corpora/held_out.ts";
+import { type CorpusName, readCorpus } from "../corpora/read.ts";
 import {
   heldOutSession,
   refuseTrainedOn,
@@ -17,6 +17,8 @@ import type { EmotionModel } from "./evaluate.ts";
 export interface TestOptions {
   /** Folder of the corpus. */
   readonly data: string;
+  /** Its layout; found from the folder where left out. */
+  readonly corpus?: CorpusName;
   /** The session, by name or number, or the speaker, by name; where left out, what the model's training held out. */
   readonly fold?: string;
   /** Opens it also where the model was trained on some of it. */
@@ -41,10 +43,10 @@ export interface Test {
 export async function openTest(
   host: Host,
   { path, speech, emotion }: Pick<EmotionModel, "path" | "speech"> & Partial<Pick<EmotionModel, "emotion">>,
-  { data, fold: given, anyway = false, onNote }: TestOptions,
+  { data, corpus: layout, fold: given, anyway = false, onNote }: TestOptions,
 ): Promise<Test> {
   const record = await readProvenance(host, path);
-  const corpus = await readIemocap(host, data);
+  const corpus = await readCorpus(host, data, layout);
   const examined = await examine(host, corpus, { encoder: speech, ctc: emotion?.lstm?.las === undefined });
   const wanted = given ?? heldOutSession(record, path, corpus);
   let fold: Fold;
@@ -55,6 +57,9 @@ export async function openTest(
     reportProblems(examined.problems, corpus.root, onNote);
     throw error;
   }
+  const heard = heardLine(fold);
+  if (heard !== undefined) onNote(heard);
+  if (!corpus.transcribed) onNote(`${corpus.name} has no transcripts: a word error rate on it means nothing`);
   const training = await trainingOverlap(host, record, fold, examined.utterances);
   if (!anyway) refuseTrainedOn(path, fold, training);
   return { examined, fold, training, baselines: await readBaselines(host, corpus.root) };

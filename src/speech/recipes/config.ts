@@ -1,4 +1,5 @@
 /** Config of a training run, as RUN/config.json holds it: the schema, and changes by --set. */
+import { CORPUS_NAMES } from "../corpora/read.ts";
 import * as v from "valibot";
 import { isObject } from "../../io/config.ts";
 import { parseJson } from "../../io/json.ts";
@@ -72,6 +73,8 @@ export const schema = strictObject({
   system: v.string(),
   /** Folder of the corpus. */
   data: v.string(),
+  /** Its layout; found from the folder where left out. */
+  corpus: v.optional(v.picklist(CORPUS_NAMES)),
   /**
    * Name of the session held out, or of the speaker, whose partner in the session is the dev set then. In runs of version 0.1 a
    * number: the session's place among those sorted as text.
@@ -242,6 +245,7 @@ function parseValue(setting: string, text: string): unknown {
 const OPTIONS: Readonly<Record<string, string>> = {
   preset: "--preset NAME",
   data: "--data DIR",
+  corpus: "--corpus NAME",
   from: "--hubert DIR, --bert DIR or --stage-model N=DIR",
 };
 

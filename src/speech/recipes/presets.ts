@@ -183,7 +183,7 @@ const PAPER_TEXT: StageConfig = {
 
 type Units = NonNullable<TrainConfig["units"]>;
 
-type Preset = Omit<TrainConfig, "system" | "data" | "fold" | "stages" | "from">;
+type Preset = Omit<TrainConfig, "system" | "data" | "corpus" | "fold" | "stages" | "from">;
 
 const paper: Preset = {
   preset: "paper",
@@ -345,6 +345,8 @@ export interface RecipeChoice {
   readonly system: string;
   /** Folder of the corpus. */
   readonly data: string;
+  /** Its layout. Left out: found from the folder. */
+  readonly corpus?: TrainConfig["corpus"];
   /** Name of the session held out. */
   readonly fold: TrainConfig["fold"];
   /** A single stage. Left out: all stages of the system. */
@@ -362,14 +364,14 @@ export interface RecipeChoice {
  * an unknown system.
  */
 export function trainConfig(choice: RecipeChoice): TrainConfig {
-  const { preset, system, data, fold, stage, hubert, bert, stageModels } = choice;
+  const { preset, system, data, corpus, fold, stage, hubert, bert, stageModels } = choice;
   const recipe = systemOf(system);
   const base = PRESETS[preset];
   const fresh = recipe.modalities !== "acoustic" && !recipe.lstm && bert === undefined;
   const all: StageNumber[] = [...new Set<StageNumber>([...(fresh ? ([0] as const) : []), ...recipe.stages])];
   const config: TrainConfig = {
     ...base,
-    ...{ system, data, fold },
+    ...{ system, data, ...(corpus ? { corpus } : {}), fold },
     stages: stage === undefined ? all : [stage],
     from: { hubert, bert, ...(stageModels ? { stages: stageModels } : {}) },
     model: recipe.lstm

@@ -15,7 +15,6 @@ import { readWavFormat, writeWav16 } from "../../io/wav.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { hashSessions, type Manifest } from "../corpora/manifest.ts";
 import { random } from "../corpora/random.ts";
-import { MANIFEST_FILE } from "../corpora/unlabelled.ts";
 import { sampleProsody, STATES } from "./prosody.ts";
 import { simulateRecording } from "./simulate_recording.ts";
 import { inParallel } from "./synthesise_corpus.ts";
@@ -142,7 +141,7 @@ export async function makeVoices(
     const lines = all.map(({ path, text, speaker }) =>
       JSON.stringify({ path, text, speaker, seconds: seconds.get(path) }),
     );
-    await writeWhole(host, `${corpus.path}/${MANIFEST_FILE}`, `${lines.join("\n")}\n`);
+    await writeWhole(host, `${corpus.path}/manifest.jsonl`, `${lines.join("\n")}\n`);
     const hashed = await hashSessions(host, corpus.path, signal, /^wav$/);
     const manifest: Manifest = {
       ...{ synthetic: true, format: 1, preset: "voices", seed, clips: 0, utterances },

@@ -206,7 +206,7 @@ async function openClassifier(
   const differs =
     weightedLayerSum && hubert.stableLayerNorm && lastIsNormed && !has(json, "tie_last_hidden_states");
   return {
-    ...{ path, hubert, classifier, normalize },
+    ...{ path, speech: hubert, hubert, classifier, normalize },
     architecture: architectureOf(json),
     notes: [...(note ? [note] : []), ...(differs ? [older] : [])],
   };

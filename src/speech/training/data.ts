@@ -42,7 +42,7 @@ export function split(config: TrainConfig, data: TrainData | undefined): Split {
 
 /** Hashes of recipe and data. Keys are hashed under their names of version 0.1, so that its runs can be resumed. */
 export async function identify(config: TrainConfig, examined: Examined | undefined): Promise<Identity> {
-  const { data: _corpus, from: _folders, ...recipe } = formerNames(config);
+  const { data: _folder, corpus: _layout, from: _folders, ...recipe } = formerNames(config);
   const content = examined && contentOf(examined.utterances);
   return { recipe: await hash(recipe), data: await hash([content, [...(examined?.notForTraining ?? [])]]) };
 }

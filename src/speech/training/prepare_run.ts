@@ -3,11 +3,11 @@ import type { Host } from "../../host/host.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { readJson } from "../../io/config.ts";
 import { RunExistsError, RunFolder } from "../../train/run_folder.ts";
-import type { Corpus } from "../corpora/corpus.ts";
+import { type Corpus, labelLine, SESSIONS } from "../corpora/corpus.ts";
 import { type Examined, examine } from "../corpora/examine.ts";
 import { requireSessions, speakersOf } from "../corpora/folds.ts";
-import { chooseHeldOut, foldOf, heldOutLine, reportProblems } from "../corpora/held_out.ts";
-import { readIemocap } from "../corpora/iemocap.ts";
+import { chooseHeldOut, foldOf, heldOutLine, heardLine, reportProblems } from "../corpora/held_out.ts";
+import { readCorpus } from "../corpora/read.ts";
 import { hasSessions, NOTHING_HELD_OUT, readSpeech, withoutTest } from "../corpora/unlabelled.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
@@ -145,8 +145,9 @@ async function openData(
   }
   const pretraining = pretrains(planned.system);
   const corpus = pretraining
-    ? await readSpeech(host, planned.data, pretraining === "ctc")
-    : await readIemocap(host, planned.data);
+    ? await readSpeech(host, planned.data, pretraining === "ctc", planned.corpus)
+    : await readCorpus(host, planned.data, planned.corpus);
+  requireWords(planned, corpus);
   const found = await examine(host, corpus, {
     encoder: await encoderOf(host, planned),
     ctc: !spells(planned.system) && pretraining !== "units",
@@ -166,10 +167,14 @@ async function openData(
     examined,
     fold: hasSessions(corpus) ? foldOf(examined.utterances, name, of) : withoutTest(examined.utterances, of),
   };
+  if (corpus.name !== "synthetic" && hasSessions(corpus))
+    onNote(`${corpus.name}: ${labelLine(corpus)}; folds are ${corpus.foldRule}`);
   onNote(splitLine(config, data));
+  const heard = heardLine(data.fold);
+  if (heard !== undefined) onNote(heard);
   if (foldFrom !== "run" && speakersOf(data.fold.test).includes(name))
     onNote(
-      `the dev set is the other side of the dialogues of ${name}, ${speakersOf(data.fold.dev).join(", ") || "nobody"}; dev and seed change nothing of it`,
+      `the dev set is ${corpus.foldRule === SESSIONS ? "the other side of the dialogues" : "what the others say of the group"} of ${name}, ${speakersOf(data.fold.dev).join(", ") || "nobody"}; dev and seed change nothing of it`,
     );
   await warnOfOverlap(
     host,
@@ -179,6 +184,18 @@ async function openData(
     onNote,
   );
   return { config, data };
+}
+
+/** Throws where a system learns words of a corpus that has no transcripts. */
+export function requireWords(
+  { system, data }: Pick<TrainConfig, "system" | "data">,
+  { name, transcribed }: Pick<Corpus, "name" | "transcribed">,
+): void {
+  const { modalities, asr } = systemOf(system);
+  if (transcribed || (modalities === "acoustic" && !asr)) return;
+  throw new ArgumentError(
+    `Cannot train ${system} on ${data}: ${name} has no transcripts, and it learns words; the system acoustic needs none`,
+  );
 }
 
 /** "Session5 held out: 27 utterances of speakers 05F, 05M; 78 to learn from, 15 to choose the epoch". */
