@@ -24,7 +24,7 @@ const scratch = await mkdtemp(join(tmpdir(), "pretraining-"));
 let corpus: TinyRelease;
 
 before(async () => {
-  corpus = await tinyRelease({ turns: 4, seconds: [0.4, 0.8] });
+  corpus = await tinyRelease({ turns: 2, seconds: [0.4, 0.45] });
 });
 after(async () => {
   await corpus.remove();
@@ -101,7 +101,7 @@ test("hubert-pretrain trains two iterations, and a run that is stopped in either
   for (const { dev_accuracy } of dev) assert.ok(dev_accuracy >= 0 && dev_accuracy <= 1);
   const steps = (await metrics(whole.path)).filter((line) => line.dev_loss === undefined).length;
 
-  for (const stopAfter of slow ? [steps / 2 + 2] : [1, steps / 2 + 2]) {
+  for (const stopAfter of slow ? [steps / 2 + 1] : [1, steps / 2 + 1]) {
     const name = `stopped${stopAfter}`;
     assert.equal((await train(name, "hubert-pretrain", { set: UNITS, stopAfter })).finished, false);
     const { path, model, finished } = await train(name, "hubert-pretrain", { resume: true });
