@@ -182,7 +182,7 @@ function peer(program: string, file: string): v.InferOutput<typeof peerRows> {
 const torch = peer(process.env.PYTHON ?? "python3", "lstm.py");
 const tfjs = peer(process.execPath, "lstm_tfjs.mjs");
 const beside = (own: number, other: number | undefined): string[] =>
-  other === undefined ? ["-", "-"] : [other.toFixed(2), (own / other).toFixed(2)];
+  other === undefined ? ["-", "-"] : [other.toFixed(2), (own / other).toPrecision(2)];
 const compared = cases.map(({ name, fastest: [forward, training] }, i) => [
   name,
   ...beside(forward, torch[i]?.ms[0]),

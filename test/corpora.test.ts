@@ -5,12 +5,15 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, test } from "node:test";
+import { readBaselines } from "../src/speech/baselines/baselines.ts";
 import { speakerGroups } from "../src/speech/corpora/clips.ts";
 import { type Corpus, labelLine, problemLine } from "../src/speech/corpora/corpus.ts";
 import { FILE_NAMES } from "../src/speech/corpora/file_names.ts";
 import { folds, holdOutSpeaker, requireSessions, speakersOf } from "../src/speech/corpora/folds.ts";
 import { heardLine } from "../src/speech/corpora/held_out.ts";
 import { readCorpus } from "../src/speech/corpora/read.ts";
+import { baselineNote } from "../src/speech/crossvalidate/baselines_beside.ts";
+import type { Plan } from "../src/speech/crossvalidate/plan.ts";
 import { currentHost } from "../src/host/current.ts";
 import { parseCsv } from "../src/io/csv.ts";
 import { writeWav16 } from "../src/io/wav.ts";
@@ -431,17 +434,30 @@ test("train, evaluate, crossvalidate and corpus stats take RAVDESS, and words ar
       .map(({ fold }) => fold),
     ["Group1", "Group2", "Group3", "Group4"],
   );
+  const make = await runHere(corpusVerb, "make", "--corpus", "tess", "--out", join(scratch, "made"));
+  assert.match(String(make.error), /Cannot make a corpus with --corpus, which says how one is read/);
   const stats = await runHere(corpusVerb, "stats", root);
   assert.deepEqual(Object.keys(stats.json.baselines.lda.folds), ["Group1", "Group2", "Group3", "Group4"]);
+
+  const out = await folder({ "plan.json": "{}" });
+  const asked = { data: root, folds: ["Group1", "Group2"] } as unknown as Plan["asked"];
+  const line = (folds = asked.folds) =>
+    baselineNote(host, out, { asked: { ...asked, folds } } as Plan, new AbortController().signal);
+  const [first, second] = ["Group1", "Group2"].map((name) => stats.json.baselines.lda.folds[name]);
+  const note = await line();
+  assert.ok(note.includes(`analysis of hand features ${(50 * (first + second)).toFixed(1)} % ± `), note);
+  assert.ok((await readBaselines(host, out)) !== undefined, "measured once");
+  assert.equal(await line(), note);
+  assert.equal(await line(["01M"]), "No baselines: they are measured by sessions, and not by speakers.");
 
   const plain = await folder({
     ...Object.fromEntries(["1.wav", "2.wav"].map((name) => [name, undefined])),
     "manifest.csv": "path,label,speaker\n1.wav,sad,a\n2.wav,angry,b\n",
   });
-  const asked = ["--data", plain, "--out", join(scratch, "none")];
+  const given = ["--data", plain, "--out", join(scratch, "none")];
   for (const { error } of [
-    await runHere(trainVerb, "--system", "acoustic-asr", ...asked),
-    await runHere(crossvalidateVerb, "--systems", "acoustic-asr", ...asked),
+    await runHere(trainVerb, "--system", "acoustic-asr", ...given),
+    await runHere(crossvalidateVerb, "--systems", "acoustic-asr", ...given),
   ])
     assert.match(
       String(error),

@@ -71,7 +71,11 @@ export const verb = defineVerb({
       throw new UsageError(`Cannot run corpus ${action}: ${actions}`);
     const host = await currentHost();
     if (action === "make") {
-      const { preset, out, seed } = context.values;
+      const { preset, out, seed, corpus } = context.values;
+      if (corpus !== undefined)
+        throw new UsageError(
+          "Cannot make a corpus with --corpus, which says how one is read; --preset is its size",
+        );
       if (dir !== undefined)
         throw new UsageError(`Cannot read "${dir}": the folder to make is given by --out`);
       if (out === undefined) throw new UsageError("Cannot make a corpus without --out DIR");

@@ -1,5 +1,6 @@
 /** Makes the report of what is done of a cross-validation. */
 import type { Host } from "../../src/host/host.ts";
+import { baselineNote } from "../../src/speech/crossvalidate/baselines_beside.ts";
 import { readCells } from "../../src/speech/crossvalidate/cells.ts";
 import { chooseExamples, observeExamples } from "../../src/speech/crossvalidate/examples.ts";
 import { modelFolder, readAllDone } from "../../src/speech/crossvalidate/folder.ts";
@@ -18,7 +19,7 @@ export async function report(
   out: string,
   plan: Plan,
   choice: DeviceChoice,
-  { print, note }: Pick<Context, "print" | "note">,
+  { print, note, signal }: Pick<Context, "print" | "note" | "signal">,
 ): Promise<{ missing: string[]; report?: CrossReport }> {
   const done = new Set((await readAllDone(host, out, plan)).keys());
   const missing = plan.jobs.map((job) => job.id).filter((id) => !done.has(id));
@@ -31,7 +32,8 @@ export async function report(
     note(`the page shows no utterances: ${error.message.split("\n")[0]}`);
     return undefined;
   });
-  const made = await writeReport(host, out, cells, crossPlan(plan), { examples });
+  const baselines = await baselineNote(host, out, plan, signal);
+  const made = await writeReport(host, out, cells, crossPlan(plan), { examples, notes: [baselines] });
   print(formatTables(made));
   print(`\n${out} holds report.html, tables.md, report.json and answers.csv`);
   return { missing, report: made };

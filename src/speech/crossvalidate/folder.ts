@@ -98,7 +98,7 @@ export async function keepPlan(host: Host, out: string, plan: Plan): Promise<voi
 /** The command-line arguments that do a job: `train …` or `evaluate …`; `resume` goes on with a training. */
 export function argumentsOf(out: string, { asked, jobs }: Plan, job: Job, resume: boolean): string[] {
   const { data, corpus, preset } = asked;
-  const layout = corpus === undefined ? [] : ["--corpus", corpus];
+  const layout = corpus === undefined || job.fold === undefined ? [] : ["--corpus", corpus];
   const { hubert, bert } = foldersOf(asked, job.system);
   if (job.kind === "evaluate") {
     const model = jobs.find(({ id }) => id === job.after[0]) as Job;

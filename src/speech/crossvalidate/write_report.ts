@@ -15,6 +15,8 @@ import type { Cell, CrossPlan } from "./results.ts";
 export interface WriteOptions {
   /** Utterances to look at, of observeExamples(). */
   readonly examples?: PageExtras["examples"];
+  /** Lines about the figures. */
+  readonly notes?: readonly string[];
   /** Of the resampling. Default 0. */
   readonly seed?: number;
 }
@@ -28,11 +30,11 @@ export async function writeReport(
   out: string,
   cells: readonly Cell[],
   plan: CrossPlan,
-  { examples, seed }: WriteOptions = {},
+  { examples, notes: given = [], seed }: WriteOptions = {},
 ): Promise<CrossReport> {
   const made = makeReport(cells, plan, seed);
   const { curves, notes } = await readCurves(host, cells, plan);
-  const report = { ...made, notes: [...made.notes, ...notes] };
+  const report = { ...made, notes: [...made.notes, ...given, ...notes] };
   await writeWhole(host, `${out}/report.json`, `${JSON.stringify(report, null, 1)}\n`);
   await writeWhole(host, `${out}/tables.md`, reportMarkdown(report));
   await writeWhole(host, `${out}/answers.csv`, everyAnswerCsv(cells));

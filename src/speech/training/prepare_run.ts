@@ -141,6 +141,7 @@ async function openData(
 ): Promise<{ config: TrainConfig; data?: TrainData }> {
   if (planned.stages.every((stage) => stage === 0)) {
     if (foldFrom === "choice") onNote(`fold ${planned.fold} changes nothing: stage 0 reads text.txt alone`);
+    if (planned.corpus !== undefined) onNote("--corpus changes nothing: stage 0 reads text.txt alone");
     return { config: planned };
   }
   const pretraining = pretrains(planned.system);
