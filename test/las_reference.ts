@@ -12,9 +12,12 @@ export interface Stored {
 }
 
 /** All tensors of one file of the case: whole numbers too. */
-export async function stored(name: "inputs" | "outputs_f64"): Promise<ReadonlyMap<string, Stored>> {
+export async function stored(
+  name: "inputs" | "outputs_f64",
+  folder = LAS_FOLDER,
+): Promise<ReadonlyMap<string, Stored>> {
   const host = await currentHost();
-  const file = await openSafetensors(host, `${LAS_FOLDER}/${name}.safetensors`);
+  const file = await openSafetensors(host, `${folder}/${name}.safetensors`);
   const found = new Map<string, Stored>();
   for (const [key, { dtype, shape, bytes }] of file.tensors) {
     const raw = new Uint8Array(bytes);

@@ -4,7 +4,7 @@
     python test/opens_in_transformers.py weights/default runs/a/checkpoints/stage2-0000010 [--audio a.wav ...]
 
 Needs torch, transformers and safetensors. Of each folder:
-  - HubertForCTC and BertModel (BertForMaskedLM after stage 0) find every key that they want, in their shapes, and every
+  - HubertForCTC and BertModel (BertForMaskedLM after stage 0, HubertModel after hubert-pretrain) find every key that they want, in their shapes, and every
     key of their prefixes in the file is wanted;
   - what they hold is, bit for bit, what the file holds;
   - the words that transformers hears in the recordings are those of `wavegate predict`.
@@ -97,6 +97,11 @@ def check(folder: Path, audio: list[Path]) -> None:
     config = json.loads((folder / "config.json").read_text())
     if config["model_type"] == "bert":  # stage 0
         opened(folder, transformers.BertForMaskedLM, transformers.BertConfig.from_pretrained(folder), ("bert.", "cls."))
+        return
+    if config["model_type"] == "hubert":  # pretraining
+        settings = transformers.HubertConfig.from_pretrained(folder)
+        cls = transformers.HubertForCTC if config["architectures"] == ["HubertForCTC"] else transformers.HubertModel
+        opened(folder, cls, settings, ("hubert.", "lm_head."))
         return
     if "bert" in config:
         settings = transformers.BertConfig.from_pretrained(folder / "bert")

@@ -17,6 +17,7 @@ import { CORPUS_PRESETS } from "../src/speech/synthetic/plan.ts";
 import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
 import { type Baselines, formatBaselines, measureBaselines } from "../src/speech/baselines/baselines.ts";
 import { makeCorpus } from "../src/speech/baselines/make_corpus.ts";
+import { makeVoices, PER_VOICE, VOICE_UTTERANCES } from "../src/speech/synthetic/make_voices.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import type { Progress } from "./progress.ts";
@@ -35,6 +36,7 @@ export const verb = defineVerb({
   name: "corpus",
   summary: SUMMARIES.corpus,
   usage: `make --preset nano|mini|full --out DIR [--seed N]
+       wavegate corpus make --preset voices --out DIR [--seed N] [--utterances N] [--jobs N]
        wavegate corpus check DIR [--corpus NAME]
        wavegate corpus stats DIR [--corpus NAME]`,
   example: "wavegate corpus make --preset nano --out corpus/nano",
@@ -43,9 +45,9 @@ export const verb = defineVerb({
   options: {
     preset: {
       type: "string",
-      choices: Object.keys(CORPUS_PRESETS) as PresetName[],
+      choices: [...(Object.keys(CORPUS_PRESETS) as PresetName[]), "voices"] as const,
       default: "nano",
-      help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips`,
+      help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips; voices: many speakers for pretraining, no emotions`,
     },
     out: { type: "string", value: "DIR", help: "make: a folder that does not exist yet" },
     corpus: {
@@ -54,6 +56,12 @@ export const verb = defineVerb({
       help: "check and stats: layout of the corpus (found from the folder)",
     },
     seed: { type: "number", value: "N", default: 1, help: "make: equal seeds give equal bytes" },
+    utterances: {
+      type: "count",
+      value: "N",
+      help: `voices: recordings, ${PER_VOICE} of each voice (${VOICE_UTTERANCES.toLocaleString("en")})`,
+    },
+    jobs: { type: "count", value: "N", help: "voices: synthesisers at once (1)" },
   },
   async main(context) {
     const [action, dir] = context.operands;
@@ -72,6 +80,12 @@ export const verb = defineVerb({
         throw new UsageError(`Cannot read "${dir}": the folder to make is given by --out`);
       if (out === undefined) throw new UsageError("Cannot make a corpus without --out DIR");
       if (!Number.isInteger(seed)) throw new UsageError(`Cannot read --seed ${seed}: it is an integer`);
+      const { utterances, jobs } = context.values;
+      if (preset === "voices")
+        return await voices(host, withoutSlash(out), { seed, utterances, jobs }, context);
+      for (const [name, value] of Object.entries({ utterances, jobs }))
+        if (value !== undefined)
+          throw new UsageError(`Cannot make ${preset} with --${name}: it is for --preset voices`);
       return await make(host, preset, withoutSlash(out), seed, context);
     }
     if (dir === undefined) throw new UsageError(`Cannot run corpus ${action} without DIR`);
@@ -114,6 +128,28 @@ async function make(
   print();
   print(formatBaselines(baselines));
   printJson({ out, manifest, baselines, seconds });
+  return 0;
+}
+
+async function voices(
+  host: Host,
+  out: string,
+  choice: { readonly seed: number; readonly utterances?: number; readonly jobs?: number },
+  { print, printJson, progress, signal }: Output,
+): Promise<number> {
+  const begin = performance.now();
+  const bar = clipBar(progress, "make");
+  const made = await makeVoices(host, out, {
+    ...{ ...choice, synthesiser: SYNTHESISER, signal, onClip: bar.onClip },
+  }).finally(() => bar.stop());
+  const { manifest, voices, kept } = made;
+  const seconds = (performance.now() - begin) / 1000;
+  const before = kept > 0 ? `, ${kept} of them made before` : "";
+  print(
+    `${out}: ${manifest.utterances} recordings of ${voices} voices${before}, ${formatSeconds(manifest.seconds)} of synthetic speech`,
+  );
+  print(`seed ${choice.seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
+  printJson({ out, manifest, voices, kept, seconds });
   return 0;
 }
 

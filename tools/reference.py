@@ -15,6 +15,7 @@ Needs torch, transformers, safetensors and numpy; nothing of Wavegate itself.
     python tools/reference.py --random hubert-tiny-stable --seed 7 --out case
     python tools/reference.py --random ops --seed 7 --out case
     python tools/reference.py --random las --seed 7 --out case
+    python tools/reference.py --random pretraining --seed 7 --out case   (HuBERT's masked prediction, and MFCC)
     python tools/reference.py --random e2e-full --seconds 2 --batch 2 --grad-norm-only --out case
     python tools/reference.py --random e2e-tiny --audio a.wav --no-grad --out model   (a Wavegate model and its case)
     python tools/reference.py --random hubert-large --layers 2 --no-grad --autocast float16 --out case
@@ -189,7 +190,7 @@ MODELS = {
     "bert-tiny": ("BertModel", TINY_BERT, 23, 3, 0, ("legacy",)),
     "bert-tiny-seqcls": ("BertForSequenceClassification", {**TINY_BERT, "num_labels": 4}, 19, 4, 5, ()),
 }
-FUSION = ("cmgi", "e2e-tiny", "e2e-full", "las")
+FUSION = ("cmgi", "e2e-tiny", "e2e-full", "las", "pretraining")
 
 
 def random_model(name: str, seed: int, layers: int | None = None):
@@ -1098,6 +1099,61 @@ def las_case(case: Case, options):
     write_outputs(case, model, inputs, {"outputs": (model.run, ("audio",), True)}, options)
 
 
+# ------------------------------------------------------------------------------------------- HuBERT's pretraining
+
+
+def cosine_logits(x, embeddings, temperature):
+    """fairseq's HubertModel.compute_pred, without leaving out equal candidates: K-way, not contrastive."""
+    return F.cosine_similarity(x[:, None], embeddings[None], dim=-1) / temperature
+
+
+def masked_prediction(x, embeddings, clusters, masked, temperature=0.1, weight=0.0):
+    """Cross-entropy of masked frames (Hsu et al. 2021, equation 3), plus weight times that of the others; clusters < 0: padding."""
+    logits = cosine_logits(x, embeddings, temperature)
+    loss = sum(w * F.cross_entropy(logits[keep], clusters[keep])
+               for w, keep in ((1, masked & (clusters >= 0)), (weight, ~masked & (clusters >= 0))) if w)
+    return logits, loss
+
+
+def kaldi_mfcc(samples: np.ndarray) -> np.ndarray:
+    """torchaudio.compliance.kaldi.mfcc(use_energy=False), and torchaudio.functional.compute_deltas twice: (frames, 39)."""
+    from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+    mels, kept = 23, 13
+    bank = mel_filter_bank(257, mels, 20, 8000, RATE, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True)
+    energies = spectrogram(samples.astype(np.float64), window_function(400, "povey", periodic=False), 400, 160,
+                           fft_length=512, power=2.0, center=False, preemphasis=0.97, mel_filters=bank, log_mel="log",
+                           mel_floor=2.0**-23, remove_dc_offset=True, dtype=np.float64).T
+    c = np.arange(kept)[:, None]
+    dct = np.cos(np.pi / mels * (np.arange(mels) + 0.5) * c) * np.where(c == 0, 1, math.sqrt(2)) / math.sqrt(mels)
+    base = energies @ (dct * (1 + 11 * np.sin(np.pi * c / 22))).T
+
+    def deltas(x):
+        p = np.pad(x, ((2, 2), (0, 0)), mode="edge")
+        return (p[3:-1] - p[1:-3] + 2 * (p[4:] - p[:-4])) / 10
+
+    return np.concatenate([base, deltas(base), deltas(deltas(base))], 1)
+
+
+def pretraining_case(case: Case, options):
+    g, rng = torch.Generator().manual_seed(options.seed), np.random.default_rng(options.seed)
+    N, P, K = 23, 9, 7
+    clusters = torch.randint(K, (N,), generator=g)
+    clusters[-3:] = -100
+    inputs = {"x": torch.randn(N, P, generator=g), "embeddings": torch.rand(K, P, generator=g) * 2 - 1,
+              "clusters": clusters, "masked": torch.rand(N, generator=g) < 0.6}
+    found = {}
+    for name, weight in (("", 0.0), ("weighted_", 0.3)):
+        x, e = (inputs[k].double().requires_grad_() for k in ("x", "embeddings"))
+        logits, loss = masked_prediction(x, e, clusters, inputs["masked"], weight=weight)
+        grads = torch.autograd.grad(loss, [x, e])
+        found |= {f"{name}logits": logits.detach(), f"{name}loss": loss.detach(),
+                  **{f"{name}grad.{k}": v for k, v in zip(("x", "embeddings"), grads)}}
+    audio = synthetic_audio(rng, 4000)
+    found["mfcc"] = torch.from_numpy(kaldi_mfcc(audio))
+    case.tensors("inputs", {**inputs, "masked": inputs["masked"].long(), "audio": torch.from_numpy(audio)})
+    case.tensors("outputs_f64", {k: v.float() for k, v in found.items()})
+
+
 # ------------------------------------------------------------------------------------------- single operations
 
 
@@ -1483,6 +1539,8 @@ def main(argv=None) -> int:
             e2e_case(case, options)
         elif options.random == "cmgi":
             cmgi_case(case, options)
+        elif options.random == "pretraining":
+            pretraining_case(case, options)
         elif options.random == "las":
             las_case(case, options)
         else:

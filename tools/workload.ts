@@ -4,7 +4,7 @@ import type { Host } from "../src/host/host.ts";
 import { MAX_SECONDS, readWav, SAMPLE_RATE } from "../src/io/audio.ts";
 import { readJson } from "../src/io/config.ts";
 import { PRESETS, type PresetName } from "../src/speech/recipes/presets.ts";
-import { SYSTEMS } from "../src/speech/recipes/systems.ts";
+import { pretrains, SYSTEMS } from "../src/speech/recipes/systems.ts";
 import {
   type ForwardOptions,
   forwardWorkload,
@@ -42,7 +42,7 @@ export const workloadOptions = {
   },
   system: {
     type: "string",
-    choices: Object.keys(SYSTEMS),
+    choices: Object.keys(SYSTEMS).filter((name) => !pretrains(name)),
     default: "both-cmgi",
     help: "train: modalities and fusion, without FOLDER",
   },

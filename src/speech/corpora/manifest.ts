@@ -30,11 +30,12 @@ export async function readManifest(host: Host, root: string): Promise<Manifest |
   return (await host.kind(path)) === "file" ? await readJsonAs(host, path, schema) : undefined;
 }
 
-/** SHA-256 over the sorted lines "path sha256" of every file in Session1, Session2, … */
+/** SHA-256 over the sorted lines "path sha256" of every file in Session1, Session2, …, or in other `folders`. */
 export async function hashSessions(
   host: Host,
   root: string,
   signal?: AbortSignal,
+  folders = /^Session\d+$/,
 ): Promise<Pick<Manifest, "files" | "bytes" | "sha256">> {
   const lines: string[] = [];
   let bytes = 0;
@@ -51,7 +52,7 @@ export async function hashSessions(
       lines.push(`${child} ${sha256(host, content)}`);
     }
   };
-  for (const name of await host.list(root)) if (/^Session\d+$/.test(name)) await visit(name);
+  for (const name of await host.list(root)) if (folders.test(name)) await visit(name);
   const all = new TextEncoder().encode(lines.sort().join("\n"));
   return { files: lines.length, bytes, sha256: sha256(host, all) };
 }

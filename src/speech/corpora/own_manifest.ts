@@ -137,7 +137,12 @@ const line = v.object({
   ...{ path: text, label: text, text, speaker: text, group: text, split: text },
 });
 
-async function readRows(host: Host, path: string): Promise<Row[]> {
+/** The rows of a manifest. Throws where a .csv lacks one of the columns `required`. */
+export async function readRows(
+  host: Host,
+  path: string,
+  required: readonly string[] = ["path", "label"],
+): Promise<Row[]> {
   const clean = (row: Record<string, string | number | null | undefined>): Row =>
     Object.fromEntries(
       COLUMNS.map((name) => [
@@ -150,7 +155,7 @@ async function readRows(host: Host, path: string): Promise<Row[]> {
     throw new SyntaxError(`Cannot read a corpus from ${path}: a manifest is a .csv or a .jsonl file`);
   const [header = [], ...rows] = parseCsv(await readUtf8(host, path), path);
   const names = header.map((name) => name.trim().toLowerCase());
-  for (const column of ["path", "label"])
+  for (const column of required)
     if (!names.includes(column))
       throw new SyntaxError(
         `Cannot use ${path}: it lacks the column ${column}; it has ${listed(names, 8) || "none"}`,

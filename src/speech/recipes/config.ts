@@ -7,7 +7,7 @@ import { nearest } from "../../io/nearest.ts";
 import { anyObject, entriesOf, finite, integer, parse, strictObject } from "../../io/schema.ts";
 import { FORMER_NAMES, presentNames } from "./former_names.ts";
 import { refuseModelSetting } from "./model_keys.ts";
-import { partsOf, spells, stagesOf, systemOf } from "./systems.ts";
+import { partsOf, pretrains, spells, stagesOf, systemOf } from "./systems.ts";
 
 const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 /** Finite, since JSON has no infinity: such a run could not be resumed. */
@@ -16,6 +16,9 @@ const positive = v.pipe(finite, v.gtValue(0));
 
 /** A larger number is surely a mistake; all epochs are planned before the first. */
 const MAX_EPOCHS = 100_000;
+
+/** Units are kept as 16 bits. */
+const MAX_CLUSTERS = 2 ** 16;
 
 const stage = strictObject({
   epochs: integer(1, MAX_EPOCHS),
@@ -111,6 +114,28 @@ export const schema = strictObject({
   maxSeconds: positive,
   /** Lines of the corpus's text.txt that stage 0 reads. */
   sentences: integer(1),
+  /** Of hubert-pretrain alone. */
+  units: v.optional(
+    strictObject({
+      /** Clusters of MFCC, in stage 1, and of the features of a layer, in stage 2. */
+      clusters: strictObject({ mfcc: integer(2, MAX_CLUSTERS), layer: integer(2, MAX_CLUSTERS) }),
+      /** Of which layer of stage 1's model, from 1. */
+      layer: integer(1),
+      /** About how many frames are clustered. */
+      frames: integer(2),
+      /** Most iterations of k-means. */
+      iterations: integer(1),
+      /** Width in which frames and units are compared. */
+      projectionSize: integer(1),
+      /** Cosines are divided by it. */
+      temperature: positive,
+      /** Share of the frames that would be masked if spans did not overlap, and frames of a span. */
+      maskTimeProb: v.pipe(v.number(), v.gtValue(0), v.maxValue(1)),
+      maskTimeLength: integer(1),
+      /** What the loss of unmasked frames counts beside that of masked ones. */
+      unmaskedWeight: nonNegative,
+    }),
+  ),
   stage0: stage,
   stage1: stage,
   stage2: stage,
@@ -167,7 +192,11 @@ export function checkConfig(value: unknown, source: string): TrainConfig {
     throw new RangeError(
       `Cannot use ${source}: ${system} has no stage ${wrong}, its stages are ${possible.join(", ")}`,
     );
-  // Fusion needs a speech encoder that is trained already.
+  if ((pretrains(system) === "units") !== (config.units !== undefined))
+    throw new RangeError(
+      `Cannot use ${source}: ${config.units ? `${system} has no units` : `${system} needs units, what its frames are clustered by`}`,
+    );
+  // Fusion, and clusters of what a model hears, need a speech encoder that is trained already.
   const staged = stages.includes(2) && possible.includes(1);
   if (staged && !stages.includes(1) && (from.stages?.[1] ?? from.hubert) === undefined)
     throw new RangeError(
@@ -245,6 +274,8 @@ function refuseSetting(config: TrainConfig, path: readonly string[], value: unkn
       refuse(`${inside ? `there is no ${part} in the config` : `there is no key ${key}`}${hint}`);
     } else entries = entriesOf(entries[part]);
   }
+  if (top === "units" && pretrains(config.system) !== "units")
+    refuse(`nothing reads ${key}: the system ${config.system} clusters no frames`);
   const stage = /^stage(\d)$/.exec(top)?.[1];
   const unread =
     stage !== undefined && unreadInStage(config.system, Number(stage) as StageNumber, rest.join("."), value);
@@ -264,6 +295,11 @@ function unreadInStage(system: string, stage: StageNumber, key: string, value: u
       return "stage 0 is selected by loss or by last";
     return undefined;
   }
+  const own = pretrains(system);
+  if (own === "units" && of("alpha|ctcReduction|augment"))
+    return `the system ${system} predicts the units of recordings as they are`;
+  if (own && (of("alpha|labelSmoothing|classWeights") || (key === "select" && value === "ua")))
+    return `the system ${system} recognises no emotion`;
   const { hubert, lstm } = partsOf(system, stage);
   if (!hubert && !lstm && of("batch\\.seconds|augment")) return `the system ${system} takes no speech`;
   if (spells(system) && of("ctcReduction")) return `the system ${system} has no CTC head`;

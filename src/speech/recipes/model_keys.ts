@@ -108,6 +108,7 @@ function other(system: string, key: "interaction" | "gate" | "modalities" | "asr
   const found = Object.entries<SystemRecipe>(SYSTEMS).filter(
     ([, recipe]) =>
       of(recipe) === value &&
+      recipe.pretrains === undefined &&
       (recipe.lstm === undefined) === (own.lstm === undefined) &&
       (key !== "gate" || recipe.fusion?.interaction === own.fusion?.interaction) &&
       (key !== "asr" || recipe.modalities === own.modalities),

@@ -181,6 +181,8 @@ const PAPER_TEXT: StageConfig = {
   select: "loss",
 };
 
+type Units = NonNullable<TrainConfig["units"]>;
+
 type Preset = Omit<TrainConfig, "system" | "data" | "corpus" | "fold" | "stages" | "from">;
 
 const paper: Preset = {
@@ -274,6 +276,49 @@ const nano: Preset = {
   stage2: { ...FRESH_FUSION, epochs: 2 },
 };
 
+/** 100 and 500 clusters and the middle of 12 layers, as of HuBERT-base (Hsu et al. 2021, section IV-B); 0.1 and 0.8 as there. */
+const UNITS_LARGE: Units = {
+  ...{ clusters: { mfcc: 100, layer: 500 }, layer: 6, frames: 300_000, iterations: 30 },
+  ...{ projectionSize: 256, temperature: 0.1, maskTimeProb: 0.8, maskTimeLength: 10, unmaskedWeight: 0 },
+};
+
+const UNITS_SMALL: Units = {
+  ...UNITS_LARGE,
+  ...{ clusters: { mfcc: 100, layer: 100 }, layer: 2, frames: 40_000, iterations: 20, projectionSize: 64 },
+};
+
+const UNITS: Readonly<Record<PresetName, Units>> = {
+  paper: UNITS_LARGE,
+  safe: UNITS_LARGE,
+  small: UNITS_SMALL,
+  nano: {
+    ...UNITS_SMALL,
+    ...{ clusters: { mfcc: 16, layer: 24 }, layer: 1, frames: 4_000, iterations: 10, projectionSize: 16 },
+  },
+};
+
+/** Stages of pretraining: of random weights, with the rates of models of their size; of a checkpoint, as it is fine-tuned. */
+function pretrainingStages(
+  preset: PresetName,
+  kind: "ctc" | "units",
+  fresh: boolean,
+): Pick<TrainConfig, "stage1" | "stage2"> {
+  const { stage1 } = PRESETS[preset];
+  const large = preset === "paper" || preset === "safe";
+  if (kind === "ctc") {
+    const stage: StageConfig = large && fresh ? { ...FRESH_STAGE, epochs: 60 } : stage1;
+    return { stage1: { ...stage, alpha: 1, select: "wer" }, stage2: PRESETS[preset].stage2 };
+  }
+  const stage: StageConfig = {
+    ...PAPER_STAGE,
+    ...{ epochs: large ? 100 : preset === "small" ? 20 : 2, accumulate: large ? 16 : 1 },
+    batch: large ? { items: 8, seconds: 80 } : { items: 16, seconds: 48 },
+    learningRate: large ? { encoder: 5e-4, heads: 5e-4 } : { encoder: 1e-3, heads: 1e-3 },
+    ...{ maxGradNorm: 10, schedule: { kind: "linear", warmup: 0.08 }, select: "loss" },
+  };
+  return { stage1: stage, stage2: stage };
+}
+
 /** LSTMs learn from random weights in every preset: those of pretrained encoders have rates and batches that are too small. */
 export function lstmStage(preset: PresetName): StageConfig {
   if (preset === "small" || preset === "nano") return { ...PRESETS[preset].stage1, select: "ua" };
@@ -338,6 +383,10 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
         },
   };
   if (recipe.lstm) config.stage1 = lstmStage(preset);
+  if (recipe.pretrains) {
+    Object.assign(config, pretrainingStages(preset, recipe.pretrains, hubert === undefined));
+    return recipe.pretrains === "units" ? { ...config, units: UNITS[preset] } : config;
+  }
   // What is trained in a single stage learns to recognise words in it.
   if (recipe.stages.includes(2) && !recipe.stages.includes(1))
     config.stage2 = partsOf(system, 2).hubert

@@ -22,6 +22,11 @@ export interface SystemRecipe {
    * and without dropout, with the weights of each update.
    */
   readonly words?: "true" | "recognised";
+  /**
+   * Pretraining of a speech encoder, which recognises no emotion: by transcripts, or by units of masked frames, of MFCC in stage 1
+   * and of the features of its model in stage 2. The model is a folder for --hubert.
+   */
+  readonly pretrains?: "ctc" | "units";
 }
 
 const both = (interaction: string, gate?: string): SystemRecipe => ({
@@ -67,6 +72,10 @@ export const SYSTEMS = {
   "lstm-las-hidden": { modalities: "acoustic", asr: true, lstm: "las-hidden", stages: [1] },
   /** From an LSTM over speech and another over the words that a CTC recogniser of its own recognises. */
   "lstm-both": { modalities: "both", asr: true, lstm: "both", stages: [1] },
+  /** Characters by CTC: HuBERT alone, on any speech with transcripts. */
+  "hubert-ctc-pretrain": { modalities: "acoustic", asr: true, pretrains: "ctc", stages: [1] },
+  /** HuBERT's own objective, masked prediction of clustered units in two iterations, on any speech. */
+  "hubert-pretrain": { modalities: "acoustic", asr: false, pretrains: "units", stages: [1, 2] },
   /** Masked language modelling: BERT alone, on the text of a corpus. */
   "text-mlm": { modalities: "text", asr: false, stages: [0] },
 } as const satisfies Record<string, SystemRecipe>;
@@ -89,6 +98,9 @@ export function stagesOf(name: string): readonly StageNumber[] {
 /** The stages whose models a stage of a system begins with where there are any: stage 2 with the encoders of both others. */
 export const stagesBefore = (name: string, stage: StageNumber): readonly StageNumber[] =>
   stage === 2 ? stagesOf(name).filter((each) => each < 2) : [];
+
+/** What a system that is only pretrained learns from; undefined for one that recognises emotions. */
+export const pretrains = (name: string): SystemRecipe["pretrains"] => systemOf(name).pretrains;
 
 type Parts = Readonly<Record<"hubert" | "ctc" | "bert" | "cmgi" | "lstm", boolean>>;
 

@@ -129,6 +129,8 @@ function named(name: string): readonly PaperRow[] {
       `Cannot list the rows of ${name}: expected table1, table2 or a system, ${Object.keys(SYSTEMS).join(", ")}`,
     );
   const system = name as SystemName;
+  if (systemOf(name).pretrains)
+    throw new RangeError(`Cannot list the rows of ${name}: it is pretraining, which recognises no emotion`);
   const rows = PAPER_ROWS.filter((row) => row.system === system);
   if (rows.length > 0) return rows;
   const { modalities, asr } = systemOf(system);

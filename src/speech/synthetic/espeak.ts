@@ -52,12 +52,21 @@ export async function openEspeak(): Promise<(request: SpeechRequest) => Speech> 
   return (request) => {
     espeak.HEAPU8.set(initial);
     espeak.HEAPU8.fill(0, initial.length);
+    const { voice, variant, gap } = request;
+    if (variant !== undefined)
+      espeak.FS.writeFile(
+        `${VARIANTS}/${nameOf(voice, gap)}`,
+        `${variant}\nwords ${Math.min(gap, LONGEST_GAP)}\n`,
+      );
     return synthesise(worker, request);
   };
 }
 
+/** A voice with a pause between words. */
+const nameOf = (voice: string, gap: number): string => `${voice}-${Math.min(gap, LONGEST_GAP)}`;
+
 function synthesise(worker: Worker, { voice, gap, rate, pitch, range, text }: SpeechRequest): Speech {
-  if (worker.set_voice(`gmw/en-US+${voice}-${Math.min(gap, LONGEST_GAP)}`) !== 0)
+  if (worker.set_voice(`gmw/en-US+${nameOf(voice, gap)}`) !== 0)
     throw new Error(`Cannot speak: the synthesiser has no voice ${voice}`);
   worker.set_rate(rate);
   worker.set_pitch(pitch);

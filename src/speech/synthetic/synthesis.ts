@@ -9,6 +9,8 @@ import { written } from "./sentences.ts";
 
 export const speechRequest = object({
   voice: v.string(),
+  /** Definition of that voice, where it is none of the synthesiser's own. */
+  variant: v.optional(v.string()),
   /** Extra pause between words. */
   gap: finite,
   /** Words per minute. */

@@ -163,7 +163,7 @@ async function writeExtras(
 }
 
 /** Runs `work` on all items, `width` at a time. After a failure starts no more, and throws once those in flight have ended. */
-async function inParallel<T>(
+export async function inParallel<T>(
   items: readonly T[],
   width: number,
   work: (item: T) => Promise<void>,

@@ -18,9 +18,13 @@ const OWN_NAMES =
 
 /**
  * Creates and locks OUT.partial, and removes what a process that died left in it. Throws where `out` exists, where another
- * process is making it, and where OUT.partial holds anything that no corpus has.
+ * process is making it, and where OUT.partial holds anything that no corpus has. `names`: what may lie there; `keep`: what stays.
  */
-export async function claimCorpus(host: Host, out: string): Promise<UnfinishedCorpus> {
+export async function claimCorpus(
+  host: Host,
+  out: string,
+  { names: own = OWN_NAMES, keep }: { readonly names?: RegExp; readonly keep?: RegExp } = {},
+): Promise<UnfinishedCorpus> {
   const path = `${out}.partial`;
   const refuseMade = async () => {
     if ((await host.kind(out)) !== undefined)
@@ -28,7 +32,7 @@ export async function claimCorpus(host: Host, out: string): Promise<UnfinishedCo
   };
   const found = async () => ((await host.kind(path)) === "directory" ? await host.list(path) : []);
   await refuseMade();
-  const foreign = (await found()).find((name) => !OWN_NAMES.test(name));
+  const foreign = (await found()).find((name) => !own.test(name));
   if (foreign !== undefined)
     throw new Error(
       `Cannot make a corpus in ${out}: ${path} holds ${foreign} and is no unfinished corpus, expected nothing of that name`,
@@ -37,7 +41,8 @@ export async function claimCorpus(host: Host, out: string): Promise<UnfinishedCo
   const lock = host.lock(path, "make a corpus in");
   try {
     await refuseMade(); // another process may have published it since
-    for (const name of await found()) if (!name.startsWith("lock")) await host.remove(`${path}/${name}`);
+    for (const name of await found())
+      if (!name.startsWith("lock") && !keep?.test(name)) await host.remove(`${path}/${name}`);
   } catch (error) {
     lock.release();
     throw error;

@@ -11,7 +11,7 @@ import { Weights } from "../../nn/weights.ts";
 import { writeFiles } from "./assets.ts";
 import { saveWeights } from "../../train/checkpoint.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
-import { systemOf } from "../recipes/systems.ts";
+import { pretrains, systemOf } from "../recipes/systems.ts";
 import { balancedWeights, EmotionTask, type EmotionTaskOptions } from "./emotion_task.ts";
 import { noteTruncation } from "./examples.ts";
 import { type StageModels, type StageInputs, stageInputs, openSources, systemJson } from "./stage_inputs.ts";
@@ -19,6 +19,7 @@ import { CARD_FILE, modelCard } from "./model_card.ts";
 import { PROVENANCE_FILE, type Provenance, provenanceText } from "./provenance.ts";
 import { LAUNCH_FILE, launchText } from "../../tune/pinned.ts";
 import { toJson } from "../../train/run_folder.ts";
+import { type BuiltPretraining, pretrainingTask } from "./pretraining.ts";
 import type { Task } from "../../train/task.ts";
 import { readSentences, TextTask } from "./text_task.ts";
 
@@ -30,12 +31,18 @@ export interface TaskOptions
   readonly onNote?: (line: string) => void;
   /** What the model is trained on, to be saved with it. */
   readonly record?: Provenance;
+  /** Where aborted, what takes long before the first update ends with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** The model of a stage, ready for the training loop. */
 export interface BuiltStage {
   readonly weights: Weights;
   readonly task: Task<unknown>;
+  /** A hash of what the stage learns from besides the corpus, which all ranks should have alike. */
+  readonly units?: string;
+  /** Frees what there is besides the weights. */
+  dispose?(): void;
 }
 
 /**
@@ -55,11 +62,23 @@ export async function build(
   const inputs = await stageInputs(host, config, stage, models);
   const opened = await openSources(host, config, inputs, checkpoint);
   const weights = new Weights(device, opened.options);
+  let pretraining: BuiltPretraining | undefined;
   try {
+    if (pretrains(config.system)) {
+      const { record } = options;
+      pretraining = await pretrainingTask(weights, config, inputs, checkpoint, {
+        ...options,
+        files: recordFiles(device, record),
+        card: (at) => ({
+          [CARD_FILE]: modelCard({ config, stage, record, parameters: sizeOf(weights), at }),
+        }),
+      });
+    }
     const task =
-      stage === 0
+      pretraining?.task ??
+      (stage === 0
         ? await textTask(host, weights, config, inputs, options)
-        : emotionTask(host, weights, config, inputs, options);
+        : emotionTask(host, weights, config, inputs, options));
     const { assets, bert, lstm } = inputs;
     if (lstm && assets.tokenizer) {
       const { words } = lstmSystemConfig(lstm, "the recipe (model.lstm)");
@@ -79,8 +98,12 @@ export async function build(
     await weights.initialize();
     freeze(weights.parameters, frozen);
     for (const parameter of weights.parameters) parameter.matmulDType = precision;
-    return { weights, task: task as Task<unknown> };
+    return {
+      ...{ weights, task: task as Task<unknown>, units: pretraining?.units },
+      dispose: pretraining?.dispose,
+    };
   } catch (error) {
+    pretraining?.dispose();
     weights.dispose();
     throw error;
   } finally {

@@ -4,7 +4,8 @@
  */
 import type { SavePoint } from "../../train/task.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
-import { partsOf, systemOf } from "../recipes/systems.ts";
+import { partsOf, pretrains, systemOf } from "../recipes/systems.ts";
+import { NOTHING_HELD_OUT } from "../corpora/unlabelled.ts";
 import { LABELS } from "../system/labels.ts";
 import type { Provenance } from "./provenance.ts";
 import { folderName } from "./run_provenance.ts";
@@ -33,7 +34,7 @@ export function modelCard(facts: CardFacts): string {
     data(facts),
     recipe(facts),
     figures(facts),
-    LIMITS,
+    limits(facts),
   ]
     .filter((part) => part !== "")
     .join("\n\n")
@@ -52,31 +53,38 @@ function titleOf(facts: CardFacts): string {
   const part = stage === last ? "" : `, stage ${stage}`;
   const own = ownCorpus(facts);
   return own
-    ? `${config.system}${part}: ${own.heldOut} of ${own.name} held out, seed ${config.seed}`
+    ? `${config.system}${part}: ${own.heldOut === NOTHING_HELD_OUT ? `all of ${own.name}` : `${own.heldOut} of ${own.name} held out`}, seed ${config.seed}`
     : `${config.system}${part}: seed ${config.seed}`;
 }
 
 function frontMatter(facts: CardFacts): string {
   const { config, stage, at } = facts;
   const { hubert, ctc, bert } = partsOf(config.system, stage);
-  const task = stage === 0 ? "fill-mask" : hubert ? "audio-classification" : "text-classification";
+  const own = pretrains(config.system);
+  const task = own
+    ? { ctc: "automatic-speech-recognition", units: "feature-extraction" }[own]
+    : stage === 0
+      ? "fill-mask"
+      : hubert
+        ? "audio-classification"
+        : "text-classification";
   const wav2vec2 = systemOf(config.system).encoder === "wav2vec2";
   const tags = [
-    ...(stage === 0 ? [] : ["emotion-recognition"]),
-    ...(hubert ? ["speech-emotion-recognition", wav2vec2 ? "wav2vec2" : "hubert"] : []),
+    ...(stage === 0 || own ? [] : ["emotion-recognition"]),
+    ...(hubert ? [...(own ? [] : ["speech-emotion-recognition"]), wav2vec2 ? "wav2vec2" : "hubert"] : []),
     ...(ctc ? ["automatic-speech-recognition"] : []),
     ...(bert ? ["bert"] : []),
   ];
-  const own = ownCorpus(facts);
+  const corpus = ownCorpus(facts);
   const measured = shownFigures(at);
   const index =
-    own && measured.length > 0
+    corpus && own !== "units" && measured.length > 0
       ? [
           "model-index:",
           `- name: ${quoted(titleOf(facts))}`,
           "  results:",
-          `  - task: {type: ${task}, name: "Speech emotion recognition"}`,
-          `    dataset: {name: ${quoted(own.name)}, type: ${quoted(own.name.toLowerCase())}, split: "dev, which chose the epoch"}`,
+          `  - task: {type: ${task}, name: "${own ? "Speech recognition" : "Speech emotion recognition"}"}`,
+          `    dataset: {name: ${quoted(corpus.name)}, type: ${quoted(corpus.name.toLowerCase())}, split: "dev, which chose the epoch"}`,
           "    metrics:",
           ...measured.map(
             ({ type, name, percent }) => `    - {type: ${type}, name: ${quoted(name)}, value: ${percent}}`,
@@ -88,7 +96,9 @@ function frontMatter(facts: CardFacts): string {
     "# license: to be added; it follows from the corpus and from the checkpoints that the training began with",
     ...["language:", "- en", "library_name: wavegate", `pipeline_tag: ${task}`],
     ...["tags:", ...tags.map((tag) => `- ${tag}`)],
-    ...(stage === 0 ? [] : ["metrics:", "- accuracy", ...(ctc ? ["- wer"] : [])]),
+    ...(stage === 0 || (own && !ctc)
+      ? []
+      : ["metrics:", ...(own ? [] : ["- accuracy"]), ...(ctc ? ["- wer"] : [])]),
     ...index,
     "---",
   ].join("\n");
@@ -102,6 +112,15 @@ function purpose({ config, stage, parameters }: CardFacts): string {
   const size = `${(parameters / 1e6).toFixed(parameters < 1e7 ? 2 : 0)} M parameters`;
   if (stage === 0)
     return `BERT after masked language modelling, ${size}: stage 0 of the system \`${config.system}\`.`;
+  const own = pretrains(config.system);
+  if (own) {
+    const from = stage === 1 ? "of MFCC" : "of the features of the model of stage 1";
+    const learned = {
+      ctc: "recognises characters by a CTC head: `HubertForCTC` of transformers",
+      units: `pretrained by masked prediction of clusters ${from}: \`HubertModel\` of transformers`,
+    }[own];
+    return `A speech encoder, ${learned}. ${size}; stage ${stage} of the system \`${config.system}\` of Wavegate. \`wavegate train --hubert DIR\` begins with it.`;
+  }
   const sources = [
     ...(hubert ? ["speech"] : []),
     ...(bert ? [ctc ? "the words that it recognises" : "the true words"] : []),
@@ -154,7 +173,7 @@ const cell = (text: string): string => text.replaceAll("|", "\\|").replace(/\s+/
 function recipe({ config, stage, at }: CardFacts): string {
   const { preset, seed } = config;
   const when = at === undefined ? "a checkpoint within the training" : `the model after epoch ${at.epoch}`;
-  return `## Recipe\n\nPreset \`${preset}\`, seed ${seed}, stage ${stage}; ${when}.\n\n\`\`\`json\n${JSON.stringify(stageOf(config, stage), null, 1)}\n\`\`\``;
+  return `## Recipe\n\nPreset \`${preset}\`, seed ${seed}, stage ${stage}; ${when}.\n\n\`\`\`json\n${JSON.stringify({ ...stageOf(config, stage), units: config.units }, null, 1)}\n\`\`\``;
 }
 
 /** UA, WA and WER of the dev set. */
@@ -163,6 +182,7 @@ function shownFigures(at: SavePoint | undefined) {
     ua: { type: "accuracy", name: "UA, mean recall of the emotions, %" },
     wa: { type: "accuracy", name: "WA, accuracy, %" },
     wer: { type: "wer", name: "WER, %" },
+    accuracy: { type: "accuracy", name: "right units of masked frames, %" },
   } as const;
   return Object.entries(names).flatMap(([key, { type, name }]) => {
     const value = at?.dev?.[key];
@@ -172,7 +192,7 @@ function shownFigures(at: SavePoint | undefined) {
   });
 }
 
-function figures({ at, stage }: CardFacts): string {
+function figures({ at, stage, config }: CardFacts): string {
   const shown = shownFigures(at);
   const loss = at?.dev?.loss;
   const rows = [
@@ -182,14 +202,16 @@ function figures({ at, stage }: CardFacts): string {
   const test =
     stage === 0
       ? ""
-      : "\n\nOf the dev set, which chose the epoch and whose speakers the model may have heard: on new speakers expect less. What was held out for the test was not used; `wavegate evaluate --model DIR --data CORPUS` measures it.";
+      : `\n\nOf the dev set, which chose the epoch and whose speakers the model may have heard: on new speakers expect less.${pretrains(config.system) ? "" : " What was held out for the test was not used; `wavegate evaluate --model DIR --data CORPUS` measures it."}`;
   return rows.length === 0
     ? "## Figures\n\nNone: no dev set was evaluated where this was saved."
     : `## Figures\n\n${["| dev set | |", "| --- | ---: |", ...rows].join("\n")}${test}`;
 }
 
-const LIMITS = `## Limits
+const limits = ({ config }: CardFacts): string => `## Limits
 
 It knows the voices, the words and the way of speaking of its corpus. IEMOCAP is acted US English by ten speakers; a
-generated corpus is a single synthesiser and no human voice. An emotion named by it is a guess about a recording, not a
+generated corpus is a single synthesiser and no human voice.${pretrains(config.system) ? "" : GUESS}`;
+
+const GUESS = ` An emotion named by it is a guess about a recording, not a
 fact about a person: do not judge people by it.`;

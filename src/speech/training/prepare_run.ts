@@ -8,10 +8,19 @@ import { type Examined, examine } from "../corpora/examine.ts";
 import { requireSessions, speakersOf } from "../corpora/folds.ts";
 import { chooseHeldOut, foldOf, heldOutLine, heardLine, reportProblems } from "../corpora/held_out.ts";
 import { readCorpus } from "../corpora/read.ts";
+import { hasSessions, NOTHING_HELD_OUT, readSpeech, withoutTest } from "../corpora/unlabelled.ts";
 import { applySettings, checkConfig, type TrainConfig } from "../recipes/config.ts";
 import { type RecipeChoice, trainConfig } from "../recipes/presets.ts";
 import type { StageNumber } from "../recipes/config.ts";
-import { hasPart, settingNotes, spells, stagesBefore, systemOf, unused } from "../recipes/systems.ts";
+import {
+  hasPart,
+  pretrains,
+  settingNotes,
+  spells,
+  stagesBefore,
+  systemOf,
+  unused,
+} from "../recipes/systems.ts";
 import { numberedSession, split, type TrainData } from "./data.ts";
 import { checkStages, effectiveModel, encoderOf } from "./stage_inputs.ts";
 import { warnOfOverlap } from "./overlap.ts";
@@ -135,22 +144,31 @@ async function openData(
     if (planned.corpus !== undefined) onNote("--corpus changes nothing: stage 0 reads text.txt alone");
     return { config: planned };
   }
-  const corpus = await readCorpus(host, planned.data, planned.corpus);
+  const pretraining = pretrains(planned.system);
+  const corpus = pretraining
+    ? await readSpeech(host, planned.data, pretraining === "ctc", planned.corpus)
+    : await readCorpus(host, planned.data, planned.corpus);
   requireWords(planned, corpus);
-  const examined = await examine(host, corpus, {
+  const found = await examine(host, corpus, {
     encoder: await encoderOf(host, planned),
-    ctc: !spells(planned.system),
+    ctc: !spells(planned.system) && pretraining !== "units",
     maxTrainingSeconds: planned.maxSeconds,
     signal,
   });
+  // Units are of recordings alone.
+  const problems = found.problems.filter(({ kind }) => pretraining !== "units" || !/transcript/.test(kind));
+  const examined = { ...found, problems };
   reportProblems(examined.problems, planned.data, onNote, "the run's log.txt names them all");
-  const { name, fold } = sessionOf(planned, foldFrom, corpus, examined, onNote);
+  const { name, fold } = hasSessions(corpus)
+    ? sessionOf(planned, foldFrom, corpus, examined, onNote)
+    : nothingHeldOut(planned, foldFrom);
   const config = { ...planned, fold };
+  const of = { dev: planned.dev, seed: planned.seed };
   const data = {
     examined,
-    fold: foldOf(examined.utterances, name, { dev: planned.dev, seed: planned.seed }),
+    fold: hasSessions(corpus) ? foldOf(examined.utterances, name, of) : withoutTest(examined.utterances, of),
   };
-  if (corpus.name !== "synthetic")
+  if (corpus.name !== "synthetic" && hasSessions(corpus))
     onNote(`${corpus.name}: ${labelLine(corpus)}; folds are ${corpus.foldRule}`);
   onNote(splitLine(config, data));
   const heard = heardLine(data.fold);
@@ -185,7 +203,15 @@ export function requireWords(
 export function splitLine(config: TrainConfig, data: TrainData): string {
   const { train, dev } = split(config, data);
   const { name, test } = data.fold;
-  return `${heldOutLine(name, test)}; ${train.length} to learn from, ${dev.length} to choose the epoch`;
+  const heldOut = test.length === 0 ? "nothing held out" : heldOutLine(name, test);
+  return `${heldOut}; ${train.length} to learn from, ${dev.length} to choose the epoch`;
+}
+
+/** Of a corpus without sessions. */
+function nothingHeldOut({ fold, data }: TrainConfig, foldFrom: PlannedRun["foldFrom"]) {
+  if (foldFrom !== "default" && fold !== NOTHING_HELD_OUT)
+    throw new ArgumentError(`Cannot hold out fold ${fold} of ${data}: it has no sessions`);
+  return { name: NOTHING_HELD_OUT, fold: NOTHING_HELD_OUT };
 }
 
 /** The session or speaker held out, and `fold` of the config: a number stays one, since the identity of a run includes it. */

@@ -106,11 +106,19 @@ async function trainStages(options: RunOptions): Promise<boolean> {
     if (!from)
       for (const folder of Object.values({ ...config.from.stages, ...models }))
         await readChecked(run.host, `${folder}/model.safetensors`);
-    const { weights, task } = await buildStage(device, config, stage, models, from?.folder, {
+    const built = await buildStage(device, config, stage, models, from?.folder, {
       ...{ train, dev, onProblem: options.onProblem, onNote },
+      // Ranks stop together, once they train.
+      signal: ranks.size === 1 ? signal : undefined,
       record: provenance && recordOf(provenance, stage),
+    }).catch((error) => {
+      if (signal.aborted && error === signal.reason) return undefined;
+      throw error;
     });
+    if (!built) return false;
+    const { weights, task } = built;
     try {
+      await ranks.agree("the units' centroids", built.units ?? "none");
       const counts = weights.parameters.map((p) => ({ size: p.value.size, trainable: p.trainable }));
       const sum = (list: readonly { size: number }[]) => list.reduce((n, { size }) => n + size, 0);
       options.onStage?.(stage, sum(counts), sum(counts.filter((c) => c.trainable)));
@@ -128,6 +136,7 @@ async function trainStages(options: RunOptions): Promise<boolean> {
       bests = result.bests;
       if (!result.finished) return false;
     } finally {
+      built.dispose?.();
       weights.dispose();
     }
   }

@@ -5,7 +5,7 @@ import { mismatch } from "../../io/schema.ts";
 import { openCheckpoint } from "../../io/checkpoint.ts";
 import type { Safetensors } from "../../io/safetensors.ts";
 import { bertConfig, checkSubwords, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
-import { emotionConfig, type EmotionSystem, emotionSystem } from "../system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../system/emotion.ts";
 import { checkWords, type LstmKind, lstmSystemConfig, vocabularyOfLstm } from "../system/lstm_config.ts";
 import type { EncoderSizes } from "../../models/batches.ts";
 import { lstmEncoderConfig } from "../../models/lstm_encoder.ts";
@@ -16,8 +16,9 @@ import { checkWeights, type WeightsOptions, type WeightScope } from "../../nn/we
 import { type Assets, openAssets } from "./assets.ts";
 import { type StageNumber, stageOf, type TrainConfig } from "../recipes/config.ts";
 import { split, type TrainData } from "./data.ts";
+import { pretrainingModel } from "./pretraining.ts";
 import { bertKeys, hubertKeys, mergeSources, type Source } from "./sources.ts";
-import { hasPart, partsOf, systemConfig, systemOf } from "../recipes/systems.ts";
+import { hasPart, partsOf, pretrains, systemConfig, systemOf } from "../recipes/systems.ts";
 
 type Json = Record<string, unknown>;
 
@@ -38,6 +39,8 @@ export interface StageInputs {
   readonly hubertFolder?: string;
   /** The same for the text encoder. */
   readonly bertFolder?: string;
+  /** Folder of the model whose layer gives the units of masked prediction. */
+  readonly teacher?: string;
 }
 
 /** Reads configs, vocabulary and tokenizer of a stage; `trained` are the models of the stages before in this run. */
@@ -51,7 +54,10 @@ export async function stageInputs(
   const { lstm: kind } = systemOf(config.system);
   if (kind) return lstmInputs(host, config, stage, kind);
   const models: StageModels = { ...from.stages, ...trained };
-  const fused = stage === 2;
+  const own = pretrains(config.system);
+  // A second iteration of masked prediction takes its units from the first, not its weights.
+  const teacher = own === "units" && stage === 2 ? (models[1] ?? from.hubert) : undefined;
+  const fused = stage === 2 && !own;
   const { hubert: hears, bert: readsText, ctc: writesWords } = partsOf(config.system, stage);
   const hubertFolder = stage === 0 ? undefined : ((fused ? models[1] : undefined) ?? from.hubert);
   const bertFolder = readsText ? ((fused ? models[0] : undefined) ?? from.bert) : undefined;
@@ -59,7 +65,7 @@ export async function stageInputs(
   const hubert = hears ? await merged(host, config, "hubert", from.hubert) : undefined;
   const bert = readsText ? await merged(host, config, "bert", bertFolder) : undefined;
   if (bert && assets.tokenizer) bert.vocab_size ??= assets.tokenizer.vocabularySize;
-  if (!writesWords || !hubert) return { stage, assets, hubert, bert, hubertFolder, bertFolder };
+  if (!writesWords || !hubert) return { stage, assets, hubert, bert, hubertFolder, bertFolder, teacher };
   hubert.pad_token_id ??= assets.vocabulary.blank;
   const vocabulary = vocabularyOfHead(hubert, sourceOf(config, "hubert"), assets.vocabulary);
   return { stage, assets: { ...assets, vocabulary }, hubert, bert, hubertFolder, bertFolder };
@@ -160,8 +166,10 @@ function buildModel(
   root: WeightScope,
   config: TrainConfig,
   { stage, hubert, lstm, bert = {} }: StageInputs,
-): EmotionSystem | BertForMaskedLM {
+): unknown {
   if (stage === 0) return new BertForMaskedLM(root, bertConfig(bert, "the recipe (model.bert)"));
+  if (pretrains(config.system))
+    return pretrainingModel(root, config, stage, hubert ?? {}, sourceOf(config, "hubert"));
   const json = systemJson(config, stage, { hubert, bert, lstm });
   return emotionSystem(root, emotionConfig(json, "the recipe (model)"));
 }
@@ -201,7 +209,9 @@ export async function openSources(
     file: sources.length > 0 ? mergeSources(sources) : undefined,
     path: checkpoint ?? [hubertFolder, bertFolder].filter(Boolean).join(" and "),
     mayDraw: (key) =>
-      !checkpoint && (/^(lm_head|classifier|cmgi|cls)\./.test(key) || random.some((p) => key.startsWith(p))),
+      !checkpoint &&
+      (/^((lm_head|classifier|cmgi|cls|final_proj)\.|label_embs_concat$)/.test(key) ||
+        random.some((p) => key.startsWith(p))),
     matmulDType: stageOf(config, stage).precision,
   };
   return { options, close };
