@@ -134,20 +134,21 @@ test("predict refuses recordings that are none, too short, too long or damaged",
   await writeWav16(host, path("short.wav"), new Float32Array(399).fill(0.1));
 
   const wrong: [string, RegExp][] = [
-    ["empty.wav", /the file is empty, expected RIFF\/WAVE$/m],
+    ["empty.wav", /the file is empty, expected RIFF\/WAVE, MP3, FLAC or Ogg \(Vorbis, Opus\)$/m],
     ["none.wav", /it holds no samples$/m],
     ["short.wav", /it is too short: 24\.9 ms, at least 25 ms needed$/m],
-    ["long.wav", /it is too long: 600\.0 s, at most 300 s accepted$/m],
     ["header.wav", /chunk "fmt " has 16 bytes, but only \d+ follow$/m],
     ["cut.wav", /it is cut off: \d+ bytes of samples announced, \d+ are there$/m],
     ["codec.wav", /its codec is MP3 \(tag 85\), expected PCM or float$/m],
     ["channels.wav", /it has 0 channels$/m],
-    ["text.wav", /it is not a sound file, expected RIFF\/WAVE$/m],
-    ["song.wav", /it is MP3, expected RIFF\/WAVE$/m],
+    ["text.wav", /it is not a sound file, expected RIFF\/WAVE, MP3, FLAC or Ogg \(Vorbis, Opus\)$/m],
+    ["song.wav", /it is cut off: it ends within its ID3 tag$/m],
     ["absent.wav", /no such file or folder$/m],
   ];
   for (const [i, [name, message]] of wrong.entries())
     await predict([path(name), "--model", demo], message, { spawned: i === 0 });
+  const whole = [path("long.wav"), "--segments", "never", "--model", demo];
+  await predict(whole, /it is too long: 600\.0 s, at most 300 s accepted$/m, { spawned: false });
 });
 
 test("predict refuses a model folder in which something is missing or wrong", async () => {

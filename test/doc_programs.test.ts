@@ -87,7 +87,9 @@ for (const page of pages) {
     checkNames(page);
     checkReference(page);
     checkPython(page);
-    const common = ["json", "help", "node", "deno", "jobs", "rounds"];
+    // Of esbuild and of Slurm, and of all verbs and scripts.
+    const others = ["bundle", "requeue"];
+    const common = ["json", "help", "node", "deno", "jobs", "rounds", ...others];
     const options = new Set([...common, ...[...known.values()].flatMap((verb) => Object.keys(verb.options))]);
     const source = readFileSync(join(root, "tools/reference.py"), "utf8");
     for (const [, name] of page.text.matchAll(/`--([\w-]+)[^`]*`/g))
