@@ -58,8 +58,8 @@ function environment(job: string): NodeJS.ProcessEnv {
  * browser that are the same whichever runtime asks, and long trainings. `--deno` runs all.
  */
 const NODE_ALONE = [
-  ...["browser", "crossvalidate_run", "f16_activations", "kernel_verb", "paper_rows", "pretraining"],
-  ...["slurm", "train_run", "tuning", "update"],
+  ...["browser", "crossvalidate_run", "doctor", "examples", "f16_activations", "gradients", "kernel_verb"],
+  ...["paper_rows", "pretraining", "slurm", "stage_loop", "train_run", "tuning", "update"],
 ].map((name) => `deno test/${name}.test.ts`);
 /** Milliseconds after which a file counts as hanging. */
 const LIMIT = 900_000;
