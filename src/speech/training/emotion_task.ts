@@ -3,31 +3,22 @@ import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import { argmax, score } from "../metrics/metrics.ts";
 import { totalEdits, wer } from "../metrics/wer.ts";
 import type { EmotionSystem, EncodedSpeech } from "../system/emotion.ts";
-import { frameCount, type HubertInput } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
-import type { Parameter } from "../../nn/parameter.ts";
 import { crossEntropy } from "../../ops/cross_entropy.ts";
 import { ctcLoss, type Reduction } from "../../ops/ctc.ts";
 import { add } from "../../ops/elementwise.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { Inference } from "../system/inference.ts";
 import { editsOf, type UtteranceAnswer, utteranceAnswer } from "../metrics/answer.ts";
-import { type BatchSize, planEpoch, planInOrder } from "./batches.ts";
-import { type Augmentation, augmented } from "./augment.ts";
-import { type Batch, boundTargets, type Reader, readBatch } from "./examples.ts";
-import { uniformStream } from "../../train/seeds.ts";
-import { specAugment } from "./spec_augment.ts";
-import { type DevResult, type Losses, refuseTooFew, type SavePoint, type Task } from "../../train/task.ts";
+import { SpeechTask, type SpeechTaskOptions, speechInput } from "./speech_task.ts";
+import type { BatchSize } from "./batches.ts";
+import type { Augmentation } from "./augment.ts";
+import { type Batch, boundTargets } from "./examples.ts";
+import { type DevResult, type Losses, refuseTooFew, type Task } from "../../train/task.ts";
 
 /** Options of EmotionTask. */
-export interface EmotionTaskOptions {
+export interface EmotionTaskOptions extends SpeechTaskOptions {
   readonly system: EmotionSystem;
-  readonly parameters: readonly Parameter[];
-  readonly reader: Reader;
-  readonly train: readonly Utterance[];
-  readonly dev: readonly Utterance[];
-  readonly batch: BatchSize;
-  readonly seed: number;
   /** α in L = α·L_CTC + (1 − α)·L_E, where L_CTC may be the loss of an attention decoder. */
   readonly alpha: number;
   readonly ctcReduction: Reduction & ("mean" | "sum");
@@ -37,65 +28,35 @@ export interface EmotionTaskOptions {
   /** "recognised": BERT learns from the words that the system recognises at that time. The true ones where left out. */
   readonly words?: "true" | "recognised";
   readonly augment: Augmentation;
-  readonly save: Task<unknown>["save"];
 }
 
 /** Trains an EmotionSystem with L = α·L_CTC + (1 − α)·L_E, or with the loss of its attention decoder in place of L_CTC. */
-export class EmotionTask implements Task<Batch> {
-  readonly items = "utterances";
-  readonly #o: EmotionTaskOptions;
-
-  constructor(options: EmotionTaskOptions) {
-    this.#o = options;
+export class EmotionTask extends SpeechTask<EmotionTaskOptions> implements Task<Batch> {
+  /** Seconds of speech, or characters where no speech is read. */
+  protected override lengths(utterances: readonly Utterance[]): number[] {
+    return this.options.system.config.speech
+      ? super.lengths(utterances)
+      : utterances.map((u) => u.words.length);
   }
 
-  get parameters(): readonly Parameter[] {
-    return this.#o.parameters;
-  }
-
-  plan(epoch: number): readonly (readonly number[])[] {
-    const { train, seed } = this.#o;
-    return planEpoch(this.#lengths(train), this.#size, seed, epoch);
-  }
-
-  /** By which batches are made: seconds of speech, or characters where no speech is read. */
-  #lengths(utterances: readonly Utterance[]): number[] {
-    return utterances.map((u) => (this.#o.system.config.speech ? (u.seconds ?? 0) : u.words.length));
-  }
-
-  get #size(): BatchSize {
-    const { batch, system } = this.#o;
+  protected override get batchSize(): BatchSize {
+    const { batch, system } = this.options;
     return system.config.speech ? batch : { items: batch.items };
-  }
-
-  load(indices: readonly number[], epoch: number): Promise<Batch | undefined> {
-    const { reader, train, augment, seed } = this.#o;
-    return readBatch(
-      reader,
-      indices.map((i) => train[i]),
-      (samples, id) => augmented(samples, augment, uniformStream("augment", seed, epoch, id)),
-    );
-  }
-
-  size(batch: Batch): number {
-    return batch.lengths.length;
-  }
-
-  amount(batch: Batch): number {
-    return batch.seconds;
   }
 
   /** The batch with the words that the system recognises in it, where BERT is to learn from these. */
   async prepare(batch: Batch, { activations }: Pick<Mode, "activations">): Promise<Batch> {
-    const { system, reader, words } = this.#o;
+    const { system, reader, words } = this.options;
     if (words !== "recognised") return batch;
     const recognised = await new Inference(system, reader).recognisedWords(batch, { activations });
     return { ...batch, words: recognised ?? batch.words };
   }
 
   losses(batch: Batch, mode: Mode): Losses {
-    const { system, alpha, labelSmoothing, classWeights, ctcReduction } = this.#o;
-    const speech = system.config.speech && system.encodeSpeech(this.#input(batch, mode), mode);
+    const { system, alpha, labelSmoothing, classWeights, ctcReduction } = this.options;
+    const speech =
+      system.config.speech &&
+      system.encodeSpeech(speechInput(system.device, system.config.hubert, batch, mode), mode);
     const spelling = speech && system.spells ? system.spell?.(speech, batch.targets, mode) : undefined;
     const { logits } = system.classify(speech, batch.words, mode, spelling);
     return system.device.at({ part: "losses" }, (): Losses => {
@@ -116,7 +77,7 @@ export class EmotionTask implements Task<Batch> {
     return (
       ctcLogits &&
       ctcLoss(ctcLogits, boundTargets(targets, frames), frames, {
-        ...{ blank: this.#o.system.config.blank, reduction },
+        ...{ blank: this.options.system.config.blank, reduction },
         // An utterance with too few frames for its transcript has no CTC loss, but an emotion.
         zeroInfinity: true,
       })
@@ -125,40 +86,18 @@ export class EmotionTask implements Task<Batch> {
 
   /** The dev loss of the recogniser, by CTC or by the characters of its decoder. */
   #recognition(speech: EncodedSpeech, batch: Batch): Tensor | undefined {
-    const { system } = this.#o;
+    const { system } = this.options;
     const spelling = system.spells ? system.spell?.(speech, batch.targets) : undefined;
     return spelling ? system.spellingLoss?.(spelling, batch.targets) : this.#ctc(speech, batch, "mean");
   }
 
-  #input({ audio, samples, lengths }: Batch, { training }: Mode): HubertInput {
-    const { device } = this.#o.system;
-    const B = lengths.length;
-    const input = { audio: Tensor.from(device, audio, [B, samples]), lengths };
-    const config = this.#o.system.config.hubert;
-    if (!training || !config) return input;
-    const T = frameCount(config, samples);
-    const frames = lengths.map((n) => frameCount(config, n));
-    const { keepFrames, keepFeatures } = specAugment(config, frames, T, () => training.next() / 2 ** 32);
-    return {
-      ...input,
-      keepFrames: keepFrames && Tensor.from(device, keepFrames, [B, T]),
-      keepFeatures: keepFeatures && Tensor.from(device, keepFeatures, [B, config.hiddenSize]),
-    };
-  }
-
   async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
-    const { dev, reader, system, alpha } = this.#o;
+    const { dev, reader, system, alpha } = this.options;
     if (dev.length === 0) return undefined;
     const inference = new Inference(system, reader);
     const answers: UtteranceAnswer[] = [];
     let [ctc, emotion] = [0, 0];
-    for (const indices of planInOrder(this.#lengths(dev), this.#size)) {
-      signal?.throwIfAborted();
-      const read = await readBatch(
-        reader,
-        indices.map((i) => dev[i]),
-      );
-      if (!read) continue;
+    for await (const read of this.devBatches(signal)) {
       const { transcripts, probabilities, losses } = await inference.run(
         { speech: system.config.speech && read, words: system.config.asr ? undefined : read.words },
         {
@@ -189,10 +128,6 @@ export class EmotionTask implements Task<Batch> {
       ...(wer === undefined ? {} : { wer, [system.spells ? "characters" : "ctc"]: ctc }),
       ...counts,
     };
-  }
-
-  save(folder: string, at?: SavePoint): Promise<void> {
-    return this.#o.save(folder, at);
   }
 }
 

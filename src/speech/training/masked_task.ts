@@ -1,5 +1,3 @@
-/** The task of HuBERT's own pretraining: the units of masked frames are predicted from the others. */
-import type { Utterance } from "../corpora/corpus.ts";
 import type { Device } from "../../gpu/device.ts";
 import {
   type HubertForPretraining,
@@ -8,13 +6,12 @@ import {
 } from "../../models/hubert_pretraining.ts";
 import { frameCount } from "../../models/hubert.ts";
 import type { Mode } from "../../nn/mode.ts";
-import type { Parameter } from "../../nn/parameter.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { uniformStream } from "../../train/seeds.ts";
-import { type DevResult, type Losses, refuseTooFew, type SavePoint, type Task } from "../../train/task.ts";
-import { type BatchSize, planEpoch, planInOrder } from "./batches.ts";
-import { type Batch, type Reader, readBatch } from "./examples.ts";
+import { type DevResult, type Losses, refuseTooFew, type Task } from "../../train/task.ts";
+import { SpeechTask, type SpeechTaskOptions } from "./speech_task.ts";
+import type { Batch } from "./examples.ts";
 import { maskSpans } from "./spec_augment.ts";
 import type { Units } from "./units.ts";
 
@@ -25,67 +22,28 @@ export interface UnitBatch extends Batch {
 }
 
 /** Options of MaskedTask. */
-export interface MaskedTaskOptions {
+export interface MaskedTaskOptions extends SpeechTaskOptions {
   readonly device: Device;
   readonly model: HubertForPretraining;
-  readonly parameters: readonly Parameter[];
-  readonly reader: Reader;
   readonly units: Units;
-  readonly train: readonly Utterance[];
-  readonly dev: readonly Utterance[];
-  readonly batch: BatchSize;
-  readonly seed: number;
   /** Share of the frames that would be masked if spans did not overlap, and frames of a span. */
   readonly mask: { readonly probability: number; readonly length: number };
   /** What unmasked frames count beside masked ones; 0 in HuBERT. */
   readonly unmaskedWeight: number;
-  readonly save: Task<unknown>["save"];
 }
 
 /** Fewest spans of a recording, as in fairseq. */
 const MIN_SPANS = 2;
 
 /** Trains a HubertForPretraining. */
-export class MaskedTask implements Task<UnitBatch> {
-  readonly items = "utterances";
-  readonly #o: MaskedTaskOptions;
-
-  constructor(options: MaskedTaskOptions) {
-    this.#o = options;
-  }
-
-  get parameters(): readonly Parameter[] {
-    return this.#o.parameters;
-  }
-
-  plan(epoch: number): readonly (readonly number[])[] {
-    const { train, batch, seed } = this.#o;
-    return planEpoch(secondsOf(train), batch, seed, epoch);
-  }
-
-  load(indices: readonly number[]): Promise<UnitBatch | undefined> {
-    const { reader, train } = this.#o;
-    return readBatch(
-      reader,
-      indices.map((i) => train[i]),
-    );
-  }
-
-  size(batch: UnitBatch): number {
-    return batch.lengths.length;
-  }
-
-  amount(batch: UnitBatch): number {
-    return batch.seconds;
-  }
-
+export class MaskedTask extends SpeechTask<MaskedTaskOptions> implements Task<UnitBatch> {
   /** The batch with its units. They depend on no weight that is trained. */
   async prepare(batch: UnitBatch): Promise<UnitBatch> {
     const units: Uint16Array[] = [];
     for (const [b, { id }] of batch.utterances.entries()) {
       const from = b * batch.samples;
       const samples = () => batch.audio.subarray(from, from + batch.lengths[b]);
-      units.push(await this.#o.units.of(id, samples));
+      units.push(await this.options.units.of(id, samples));
     }
     return { ...batch, units };
   }
@@ -99,7 +57,7 @@ export class MaskedTask implements Task<UnitBatch> {
     { audio, samples, lengths, units, utterances }: UnitBatch,
     mode: Mode,
   ): MaskedPrediction & { logits: Tensor; targets: number[] } {
-    const { device, model, mask, unmaskedWeight } = this.#o;
+    const { device, model, mask, unmaskedWeight } = this.options;
     const { config } = model.hubert;
     if (!units) throw new Error("Cannot predict the units of a batch that prepare() was not given");
     const [B, T] = [lengths.length, frameCount(config, samples)];
@@ -131,16 +89,10 @@ export class MaskedTask implements Task<UnitBatch> {
 
   /** Loss and share of right units of the masked frames, over all of them. */
   async evaluate(signal?: AbortSignal): Promise<DevResult | undefined> {
-    const { device, dev, reader, batch: size } = this.#o;
+    const { device, dev } = this.options;
     if (dev.length === 0) return undefined;
     let [loss, right, frames, read] = [0, 0, 0, 0];
-    for (const indices of planInOrder(secondsOf(dev), size)) {
-      signal?.throwIfAborted();
-      const loaded = await readBatch(
-        reader,
-        indices.map((i) => dev[i]),
-      );
-      if (!loaded) continue;
+    for await (const loaded of this.devBatches(signal)) {
       const batch = await this.prepare(loaded);
       const { targets, ...output } = scope(device, () => this.#predict(batch, {}));
       const { masked, logits } = output;
@@ -158,16 +110,10 @@ export class MaskedTask implements Task<UnitBatch> {
     const counts = { utterances: read, of: dev.length };
     return { loss: loss / frames, accuracy: right / frames, ...counts };
   }
-
-  save(folder: string, at?: SavePoint): Promise<void> {
-    return this.#o.save(folder, at);
-  }
 }
 
 const likeliest = (row: Float32Array): number =>
   row.reduce((best, value, i) => (value > row[best] ? i : best), 0);
-
-const secondsOf = (utterances: readonly Utterance[]): number[] => utterances.map((u) => u.seconds ?? 0);
 
 /**
  * A mask (B, T), 1 = masked, with spans as SpecAugment's. A recording of few frames has shorter spans, so that each has some that
