@@ -1,11 +1,10 @@
 /** The files of a cross-validation's report: what its page says without a browser, and what its script does in one. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { currentHost } from "../src/host/current.ts";
 import { readWav } from "../src/io/audio.ts";
 import { LABELS } from "../src/speech/corpora/corpus.ts";
@@ -16,6 +15,7 @@ import type { Answer } from "../src/speech/evaluate/report.ts";
 import { readClips } from "../src/speech/validate/recording.ts";
 import { fixture } from "./crossvalidate_fixture.ts";
 import { testDevice } from "./device.ts";
+import { visit, withoutChromium } from "./chromium.ts";
 
 const host = await currentHost();
 const device = await testDevice();
@@ -156,31 +156,10 @@ setTimeout(() => {
   document.documentElement.dataset.found = JSON.stringify({ ...found, errors: window.errors });
 }, 300);`;
 
-const chromium = spawnSync("chromium", ["--version"], { encoding: "utf8" }).status === 0;
-
 test("the page's script draws curves, reliability and gates, and nothing overflows, in Chromium", {
-  skip: !chromium && "no chromium on the PATH",
+  skip: withoutChromium,
 }, () => {
-  const path = join(folder, "page.html");
-  const first = `<head><script>window.errors = []; addEventListener("error", (e) => errors.push(e.message));</script>`;
-  const last = `<script>(() => {${visitor}})();</script></body>`;
-  writeFileSync(
-    path,
-    page.replace("<head>", () => first).replace("</body>", () => last),
-  );
-  const flags = [
-    ...["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"],
-    `--user-data-dir=${join(folder, "chromium")}`,
-  ];
-  const { stdout } = spawnSync(
-    "chromium",
-    [...flags, "--window-size=1280,1000", "--dump-dom", pathToFileURL(path).href],
-    { encoding: "utf8", timeout: 120_000, maxBuffer: 2 ** 26 },
-  );
-  const found = JSON.parse(
-    (/data-found="([^"]*)"/.exec(stdout)?.[1] ?? "null").replaceAll("&quot;", '"').replaceAll("&amp;", "&"),
-  );
-  assert.ok(found, stdout.slice(0, 500));
+  const found = visit(folder, page, visitor, 1280);
   assert.deepEqual(found.errors, []);
   assert.ok(found.overflow <= 0, `${found.overflow} pixels too wide`);
   assert.equal(found.wide, 0, "a table or a plot is cut off");

@@ -16,7 +16,7 @@ import { fileURLToPath } from "node:url";
 import { verb } from "../tools/crossvalidate.ts";
 import { verb as train } from "../tools/train.ts";
 import { uniform } from "./reference.ts";
-import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
+import { acousticFolds, type TinyRelease, tinyRelease } from "./tiny_release.ts";
 import { runHere } from "./verb.ts";
 
 /** wgpu compiles every kernel anew in each process. */
@@ -206,18 +206,7 @@ test("the jobs of a system end with the same model as a run that trains all its 
 
 test("crossvalidate keeps what needs a failed job from beginning, does the others, and says so with status 1", async () => {
   const out = join(folder, "failed");
-  const args = [
-    "--systems",
-    "acoustic",
-    "--data",
-    corpus.root,
-    "--preset",
-    "nano",
-    "--folds",
-    "1",
-    "--out",
-    out,
-  ];
+  const args = acousticFolds(corpus.root, 1, out);
   const { printed } = await runHere(verb, ...args, "--print-jobs");
   const [first] = printed.map((line) => line.slice(line.lastIndexOf(" ") + 1));
   // A file stands where the run of the first job should be.

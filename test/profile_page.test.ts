@@ -1,13 +1,12 @@
 /** The HTML page of a profile: what it says without a browser, and what its script does in one. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { pathToFileURL } from "node:url";
 import { profilePage } from "../src/profile/page.ts";
 import type { DispatchEvent, Group, KernelGroup, Measured, Profile } from "../src/profile/profile.ts";
+import { visit, withoutChromium } from "./chromium.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "wavegate-page-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -151,37 +150,10 @@ setTimeout(() => {
   document.documentElement.dataset.found = JSON.stringify({ ...found, errors: window.errors });
 }, 100);`;
 
-const chromium = spawnSync("chromium", ["--version"], { encoding: "utf8" }).status === 0;
-
 test("the page's script draws, sorts, zooms and tells what is pointed at, in Chromium", {
-  skip: !chromium && "no chromium on the PATH",
+  skip: withoutChromium,
 }, () => {
-  const path = join(folder, "page.html");
-  const first = `<head><script>window.errors = []; addEventListener("error", (e) => errors.push(e.message));</script>`;
-  const last = `<script>(() => {${visitor}})();</script></body>`;
-  writeFileSync(
-    path,
-    page.replace("<head>", () => first).replace("</body>", () => last),
-  );
-  const flags = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--virtual-time-budget=3000",
-    `--user-data-dir=${join(folder, "chromium")}`,
-  ];
-  const { stdout } = spawnSync(
-    "chromium",
-    [...flags, "--window-size=1400,1000", "--dump-dom", pathToFileURL(path).href],
-    {
-      encoding: "utf8",
-      timeout: 120_000,
-    },
-  );
-  const found = JSON.parse(
-    (/data-found="([^"]*)"/.exec(stdout)?.[1] ?? "null").replaceAll("&quot;", '"').replaceAll("&amp;", "&"),
-  );
-  assert.ok(found, stdout.slice(0, 500));
+  const found = visit(folder, page, visitor, 1400);
   assert.deepEqual(found.errors, []);
   // Descending and ascending by time; by name; by a figure that one lacks, which goes last.
   assert.deepEqual(found.sorted, ["1,2,3", "3,2,1", "3,1,2", "1,2,3"]);

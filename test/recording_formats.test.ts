@@ -1,15 +1,14 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { pathToFileURL } from "node:url";
 import type { DecodedWord } from "../src/io/decode.ts";
 import { toAudacity, toCsv, toRttm, toSrt, toVtt } from "../src/speech/predict/formats.ts";
 import type { LongRecognition, RecognizedSegment } from "../src/speech/predict/long.ts";
 import { recordingPage } from "../src/speech/predict/page.ts";
 import { Waveform } from "../src/speech/predict/waveform.ts";
+import { visit, withoutChromium } from "./chromium.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "wavegate-recording-formats-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -148,36 +147,14 @@ setTimeout(() => {
   }, 200);
 }, 300);`;
 
-const chromium = spawnSync("chromium", ["--version"], { encoding: "utf8" }).status === 0;
-
 test("the page's script draws waveform, emotion and gates, and plays from a word, in Chromium", {
-  skip: !chromium && "no chromium on the PATH",
+  skip: withoutChromium,
 }, () => {
   const waveform = new Waveform();
   for (let i = 0; i < 5; i++) waveform.push(new Float32Array(16_000).fill(0.1));
   const short = { ...recognition, seconds: 5, segments: segments.slice(0, 2) };
   const page = recordingPage({ file: "short.wav", recognition: short }, waveform, "m");
-  const path = join(folder, "page.html");
-  const first = `<head><script>window.errors = []; addEventListener("error", (e) => errors.push(e.message));</script>`;
-  writeFileSync(
-    path,
-    page
-      .replace("<head>", () => first)
-      .replace("</body>", () => `<script>(() => {${visitor}})();</script></body>`),
-  );
-  const { stdout } = spawnSync(
-    "chromium",
-    [
-      ...["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"],
-      ...[`--user-data-dir=${join(folder, "chromium")}`, "--window-size=1280,1000", "--dump-dom"],
-      pathToFileURL(path).href,
-    ],
-    { encoding: "utf8", timeout: 120_000, maxBuffer: 2 ** 26 },
-  );
-  const found = JSON.parse(
-    (/data-found="([^"]*)"/.exec(stdout)?.[1] ?? "null").replaceAll("&quot;", '"').replaceAll("&amp;", "&"),
-  );
-  assert.ok(found, stdout.slice(0, 500));
+  const found = visit(folder, page, visitor, 1280);
   assert.deepEqual(found.errors, []);
   assert.ok(found.overflow <= 0, `${found.overflow} pixels too wide`);
   assert.equal(found.canvases, 3);

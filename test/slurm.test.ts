@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { currentHost } from "../src/host/current.ts";
 import { verb } from "../tools/crossvalidate.ts";
-import { type TinyRelease, tinyRelease } from "./tiny_release.ts";
+import { acousticFolds, type TinyRelease, tinyRelease } from "./tiny_release.ts";
 import { runHere } from "./verb.ts";
 
 const installed = ["slurmctld", "slurmd", "sbatch", "squeue", "scontrol"].every(
@@ -110,18 +110,7 @@ test("crossvalidate --slurm submits arrays; a job that is lost is done again, on
   skip,
 }, async () => {
   const out = join(folder, "out");
-  const args = [
-    "--systems",
-    "acoustic",
-    "--data",
-    corpus.root,
-    "--preset",
-    "nano",
-    "--folds",
-    "2",
-    "--out",
-    out,
-  ];
+  const args = acousticFolds(corpus.root, 2, out);
   const long = ["--set", "stage1.epochs=12", "--set", "stage1.batch.items=2", "--set", "checkpoints.every=1"];
   const { status, printed, error } = await runHere(
     verb,
@@ -177,18 +166,7 @@ test("crossvalidate --slurm says in one line that Slurm refuses, and leaves noth
   skip,
 }, async () => {
   const out = join(folder, "refused");
-  const args = [
-    "--systems",
-    "acoustic",
-    "--data",
-    corpus.root,
-    "--preset",
-    "nano",
-    "--folds",
-    "1",
-    "--out",
-    out,
-  ];
+  const args = acousticFolds(corpus.root, 1, out);
   const { error } = await runHere(verb, ...args, "--slurm", "--sbatch=--partition=none");
   assert.match(error?.message ?? "", /^Cannot submit to Slurm: sbatch: error: .*partition/);
   assert.equal(slurm("squeue", "--noheader"), "");

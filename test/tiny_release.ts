@@ -76,3 +76,9 @@ export async function tinyRelease({
   );
   return { root, remove: () => rm(root, { recursive: true, force: true }) };
 }
+
+/** Arguments of `crossvalidate` for the shortest trainings that there are: the first folds of a system of one stage, on nano. */
+export const acousticFolds = (data: string, folds: number, out: string): string[] => [
+  ...["--systems", "acoustic", "--preset", "nano", "--data", data],
+  ...["--folds", `${folds}`, "--out", out],
+];
