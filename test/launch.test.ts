@@ -28,7 +28,7 @@ test("launch() gives workgroups of 8 threads on a CPU and of 64 or 256 on a GPU"
   );
   assert.deepEqual(
     threads((on) => launch(on, "optimizer", { quads: 1 })),
-    [256, 256, 8, 8],
+    [256, 256, 64, 64],
   );
   assert.deepEqual(
     threads((on) => launch(on, "ctc.lattice", { S: 5 }).overrides),

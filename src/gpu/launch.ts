@@ -309,7 +309,7 @@ const TABLE = {
   /** Adam has four values an element: half as many quads a thread as elsewhere. */
   optimizer: (on: DeviceInfo, sizes: { quads: number }, chosen?: Quads): Quads =>
     chosen ?? {
-      ...(narrow(on) ? THREADS_8 : THREADS_256),
+      ...(narrow(on) ? THREADS_64 : THREADS_256),
       QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2),
     },
   /** Parts of a sum of squares, each of a workgroup. A GPU gets by size what keeps it busy; `vec` adds quads. */
