@@ -309,14 +309,15 @@ const TABLE = {
   /** Adam has four values an element: half as many quads a thread as elsewhere. */
   optimizer: (on: DeviceInfo, sizes: { quads: number }, chosen?: Quads): Quads =>
     chosen ?? {
+      // Without a barrier, wide workgroups are as good on a CPU.
       ...(narrow(on) ? THREADS_64 : THREADS_256),
       QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2),
     },
   /** Parts of a sum of squares, each of a workgroup. A GPU gets by size what keeps it busy; `vec` adds quads. */
   "optimizer.squares": (on: DeviceInfo, { quads }: { quads: number }) =>
     narrow(on)
-      ? { parts: 64, vec: false }
-      : { parts: Math.max(1, Math.min(256, Math.ceil(quads / 4096))), vec: true },
+      ? { ...THREADS_8, parts: Math.max(1, Math.min(64, Math.ceil(quads / 256))), vec: false }
+      : { ...THREADS_256, parts: Math.max(1, Math.min(256, Math.ceil(quads / 4096))), vec: true },
   reduce: byRow,
   "reduce.columns": (on: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
     chosen ?? { parts: partsOf(on, rows) },

@@ -2,7 +2,7 @@
 import type { Device } from "../gpu/device.ts";
 import { varies } from "../gpu/capture.ts";
 import { moved } from "../gpu/cost.ts";
-import { twin } from "../gpu/kernel.ts";
+import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch, overQuads } from "../gpu/launch.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
@@ -68,7 +68,8 @@ export function clipNorm(
   });
   const count = splits.reduce((sum, { parts }) => sum + parts, 0);
   const sums = Tensor.empty(device, [Math.max(1, count)]);
-  const variant = variantOf(device, 0).variant;
+  const { WG, vec } = launch(device, "optimizer.squares", { quads: 0 });
+  const variant: Variant = { flags: { QUADS: 1, vec }, overrides: { WG } };
   let slot = 0;
   for (const [i, gradient] of gradients.entries()) {
     const { parts, quads } = splits[i];
