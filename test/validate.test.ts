@@ -6,11 +6,14 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { currentHost } from "../src/host/current.ts";
+import type { Host } from "../src/host/host.ts";
 import { openSafetensors } from "../src/io/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../src/io/safetensors_writer.ts";
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig } from "../src/models/config.ts";
 import { Weights } from "../src/nn/weights.ts";
+import { forwardWorkload } from "../src/speech/system/profile.ts";
+import { validateModel } from "../src/speech/validate/models.ts";
 import { maskPassed, numberOf, readCase, readOpCases } from "../src/validate/case.ts";
 import { distance, compareStages } from "../src/validate/compare.ts";
 import { watchMemory } from "../src/validate/cost.ts";
@@ -144,6 +147,37 @@ test("validate names the first stage that departs, prints what the case cost, an
     stdout,
     /forward [\d.]+ m?s, GPU buffers at most .*; while loading, heap and array buffers at most [\d.]+ MiB/,
   );
+});
+
+test("a damaged case or model leaves no file open", async () => {
+  const damaged = join(folder, "damaged");
+  cpSync(`${root}test/reference/bert-tiny`, damaged, { recursive: true });
+  await editCheckpoint(`${damaged}/model.safetensors`, `${damaged}/model.safetensors`, (tensors) =>
+    tensors.delete("embeddings.LayerNorm.weight"),
+  );
+  let files = 0;
+  const counting: Host = {
+    ...host,
+    open: async (path) => {
+      const file = await host.open(path);
+      files++;
+      return {
+        ...{ size: file.size, read: (into, position) => file.read(into, position) },
+        close: () => {
+          files--;
+          return file.close();
+        },
+      };
+    },
+  };
+  const missing = /embeddings\.LayerNorm\.weight/;
+  await assert.rejects(validateModel(counting, device, damaged), missing);
+  assert.equal(files, 0);
+  await assert.rejects(
+    forwardWorkload(counting, damaged, { openDevice: testDevice, samples: 400, tokens: 8, dtype: "f32" }),
+    missing,
+  );
+  assert.equal(files, 0);
 });
 
 test("validate refuses what is no case, in one line, before it opens a GPU", () => {

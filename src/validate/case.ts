@@ -124,6 +124,9 @@ export class CaseTensors {
   close(): Promise<void> {
     return this.file.close();
   }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }
 
 /** The folders of a case, or of the cases that lie side by side in a folder. Throws where there is none. */

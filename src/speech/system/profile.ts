@@ -52,19 +52,29 @@ export async function forwardWorkload(
   const { openDevice, samples, tokens, dtype, activations, onNote } = options;
   const path = `${folder}/config.json`;
   const json = await readJson(host, path);
-  const file = await openCheckpoint(host, folder);
   const architecture = architectureOf(json);
   if (/For(?!CTC|SequenceClassification)/.test(architecture ?? "") || /^Bert.*For/.test(architecture ?? ""))
     onNote?.(`${folder} is a ${architecture}; its encoder alone runs`);
   const device = await openDevice();
+  const file = await openCheckpoint(host, folder).catch((error) => {
+    device.dispose();
+    throw error;
+  });
   const weights = new Weights(device, { file, path: folder, spellings, mayIgnore, dtype });
-  const forward = build(weights, json, path, file, { samples, tokens, mode: { activations } });
-  await weights.initialize();
-  await file.close();
   const dispose = () => {
     weights.dispose();
     device.dispose();
   };
+  let forward: () => void;
+  try {
+    forward = build(weights, json, path, file, { samples, tokens, mode: { activations } });
+    await weights.initialize();
+  } catch (error) {
+    dispose();
+    throw error;
+  } finally {
+    await file.close();
+  }
   return { device, run: async () => scope(device, forward), dispose };
 }
 

@@ -14,7 +14,7 @@ import { LABELS } from "../corpora/corpus.ts";
 import type { StageConfig } from "../recipes/config.ts";
 import { lstmOf, lstmStage, PRESETS, type PresetName } from "../recipes/presets.ts";
 import { systemConfig, systemOf } from "../recipes/systems.ts";
-import { emotionConfig, emotionSystem } from "../system/emotion.ts";
+import { type EmotionSystem, emotionConfig, emotionSystem } from "../system/emotion.ts";
 import { type ForwardOptions, noiseOf, type Workload } from "../system/profile.ts";
 import { freeze } from "./build.ts";
 import { EmotionTask } from "./emotion_task.ts";
@@ -65,18 +65,25 @@ export async function stepWorkload(host: Host, options: StepOptions): Promise<Wo
       `Cannot profile a step: ${samples} samples are too few for this speech encoder, at least ${receptiveField(speech)} expected`,
     );
   const device = await openDevice();
-  const file = folder === undefined ? undefined : await openCheckpoint(host, folder);
   const { precision = stage.precision, activations = stage.activations } = options;
   if (precision === "f16" && !device.info.f16)
     throw new Error(`Cannot train with f16: ${device.info.name} has no shader-f16`);
   if (activations === "f16" && precision !== "f16")
     throw new Error(`Cannot train with f16 activations and products of ${precision}: they need those of f16`);
+  const file = folder === undefined ? undefined : await openCheckpoint(host, folder);
   const weights = new Weights(device, {
     ...{ file, path: folder, spellings, mayIgnore, seed: recipe.seed, matmulDType: precision },
   });
-  const layers = emotionSystem(weights.root, config);
-  await weights.initialize();
-  await file?.close();
+  let layers: EmotionSystem;
+  try {
+    layers = emotionSystem(weights.root, config);
+    await weights.initialize();
+  } catch (error) {
+    weights.dispose();
+    throw error;
+  } finally {
+    await file?.close();
+  }
   freeze(weights.parameters, stage.freeze);
   for (const parameter of weights.parameters) parameter.matmulDType = precision;
   const task = new EmotionTask({

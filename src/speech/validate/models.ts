@@ -62,7 +62,7 @@ export async function validateModel(
   activationsOf(device, options);
   const json = await readJson(host, `${folder}/config.json`);
   const caseInfo = await readCase(host, folder);
-  const inputs = await CaseTensors.open(host, `${folder}/inputs.safetensors`);
+  await using inputs = await CaseTensors.open(host, `${folder}/inputs.safetensors`);
   const sharded = (await host.list(folder)).includes("model.safetensors.index.json");
   const models = sharded
     ? ["model.safetensors.index.json"]
@@ -76,10 +76,10 @@ export async function validateModel(
   for (const model of models) {
     const variant = sharded ? "" : model.slice("model".length, -".safetensors".length).replace(/^\./, "");
     for (const output of variant ? plain.slice(0, 1) : plain) {
-      const truth = outputs.includes(`${output}_f64`)
+      await using truth = outputs.includes(`${output}_f64`)
         ? await CaseTensors.open(host, `${folder}/${output}_f64.safetensors`)
         : undefined;
-      const torch = await CaseTensors.open(host, `${folder}/${output}.safetensors`);
+      await using torch = await CaseTensors.open(host, `${folder}/${output}.safetensors`);
       const label = [variant, output === "outputs" ? "" : output].filter(Boolean).join("/");
       const found = await compareRun(host, device, {
         folder,
@@ -94,11 +94,8 @@ export async function validateModel(
       });
       cost ??= found.cost;
       stages.push(...found.stages.map((s) => (label ? { ...s, name: `${label}: ${s.name}` } : s)));
-      await truth?.close();
-      await torch.close();
     }
   }
-  await inputs.close();
   return { stages, cost };
 }
 

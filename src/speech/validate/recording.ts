@@ -64,7 +64,7 @@ export async function compareRecording(
     );
   const [file] = audio;
   const { samples, seconds } = await readWav(host, `${model}/clips/${file}`);
-  const expected = await ReferenceTensors.open(host, reference);
+  await using expected = await ReferenceTensors.open(host, reference);
   const seen = new Map<string, Tensor>();
   const observe = (name: string, t: Tensor) => {
     if (expected.has(name) && !seen.has(name)) seen.set(name, t.keep());
@@ -84,7 +84,6 @@ export async function compareRecording(
     stages.push({ name, shape: tensor.shape, relL2, pass: relL2 <= LIMIT });
     tensor.release();
   }
-  await expected.close();
   const [words, wanted] = [transcript?.text, decoded[0]];
   const pass = words === wanted && stages.every((s) => s.pass);
   return { file, seconds, cold, warm, dispatches, stages, words, wanted, pass };
@@ -128,7 +127,7 @@ class ReferenceTensors {
     const total = e.reduce((a, b) => a + b, 0);
     return e.map((v) => v / total);
   }
-  async close(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     for (const file of this.#files) await file.close();
   }
 }
