@@ -32,4 +32,5 @@ test("demo says whether its weights are trained, on whichever adapter it runs", 
   assert.match(stdout, /^adapter {2}\S.*\nmodel {4}weights\/(default|demo), [\d.]+ [KM]iB of weights/);
   assert.equal(/UNTRAINED/.test(stdout), stdout.includes("weights/demo"));
   assert.match(stdout, /All \d+ stages agree with PyTorch; the farthest, .+, is \d\.\de-\d+ away\./);
+  assert.match(stdout, /LJ001-0002\.wav is a human voice .*: \d of 4 words right\.\n\d of 8 emotions right;/);
 });

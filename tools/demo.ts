@@ -10,6 +10,8 @@ import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { readWav } from "../src/io/audio.ts";
 import { openRecognizer, type Recognizer } from "../src/speech/system/recognizer.ts";
+import { normalizeTranscript } from "../src/io/text.ts";
+import { wordEdits } from "../src/speech/metrics/wer.ts";
 import { compareRecording, findReference, readClips } from "../src/speech/validate/recording.ts";
 import { defineVerb, isMain, runVerb } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
@@ -123,22 +125,28 @@ async function recognise(host: Host, recognizer: Recognizer, folder: string, pri
   const found = await recognizer.recognize(audios);
   const elapsed = (performance.now() - start) / 1000;
   const total = found.reduce((sum, r) => sum + r.seconds, 0);
-  const rows = list.map(({ file, text, label }, i) => {
+  const rows = list.map(({ file, text, label, note }, i) => {
     const { emotion, probabilities, transcript } = found[i];
     const sure = emotion && probabilities ? `${emotion} ${probabilities[emotion].toFixed(2)}` : "-";
-    return { file, text, label, emotion, sure, words: transcript?.text ?? "-" };
+    const edits =
+      transcript && wordEdits({ reference: normalizeTranscript(text), hypothesis: transcript.text });
+    return { file, text, label, note, emotion, sure, words: transcript?.text ?? "-", edits };
   });
   for (const line of formatTable(
     ["recording", "label", "recognised", "reference", "hypothesis"],
-    rows.map((r) => [r.file, r.label, r.sure, r.text, r.words]),
+    rows.map((r) => [r.file, r.label ?? "-", r.sure, r.text, r.words]),
   ))
     print(`  ${line}`);
-  const right = rows.filter((r) => r.emotion === r.label).length;
+  const labelled = rows.filter((r) => r.label !== undefined);
+  const right = labelled.filter((r) => r.emotion === r.label).length;
   print();
+  for (const { file, note, edits } of rows)
+    if (note)
+      print(`${file} is ${note}: ${edits ? `${edits.correct} of ${edits.length} words right` : "no words"}.`);
   print(
-    `${right} of ${rows.length} emotions right; ${total.toFixed(1)} s of audio in ${formatSeconds(elapsed)}, ${formatSeconds(elapsed / total)} per second.`,
+    `${right} of ${labelled.length} emotions right; ${total.toFixed(1)} s of audio in ${formatSeconds(elapsed)}, ${formatSeconds(elapsed / total)} per second.`,
   );
-  return rows.map(({ sure: _, ...row }) => row);
+  return rows.map(({ sure: _, edits: __, ...row }) => row);
 }
 
 if (isMain(import.meta)) await runVerb(verb);

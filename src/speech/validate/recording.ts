@@ -132,9 +132,16 @@ class ReferenceTensors {
   }
 }
 
-const clipsSchema = v.array(object({ file: v.string(), text: v.string(), label: v.string() }));
+const clipsSchema = v.array(
+  object({
+    file: v.string(),
+    text: v.string(),
+    label: v.optional(v.string()),
+    note: v.optional(v.string()),
+  }),
+);
 
-/** A recording of a model folder: its name in clips/, its reference transcript and its label. */
+/** A recording of a model folder: its name in clips/, its reference transcript, its label where it has one, what to know of it. */
 export type Clip = Readonly<v.InferOutput<typeof clipsSchema>[number]>;
 
 /** The recordings in `model`/clips, as clips.json lists them. Throws where that is no such list. */
