@@ -88,20 +88,20 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
     // The types do not know what is experimental yet.
     adapter.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits }),
   );
-  const sources = await readKernels(host);
+  const sources = KERNEL_FOLDER ? await readKernels(host, KERNEL_FOLDER) : KERNEL_TEXTS;
   return new Device(host, info, device, sources, options);
 }
 
 /**
- * Texts of all kernels of the package and of what they include, by file name inside kernels/: operators that are imported
+ * Texts of all kernels of a checkout and of what they include, by file name inside kernels/: operators that are imported
  * later find theirs, and kernels that users declare find what they include.
  */
-async function readKernels(host: Host): Promise<Map<string, string>> {
+async function readKernels(host: Host, folder: URL): Promise<Map<string, string>> {
   const sources = new Map<string, string>();
   const read = async (file: string): Promise<void> => {
     if (sources.has(file)) return;
     sources.set(file, "");
-    const text = KERNEL_TEXTS[file] ?? (await readKernel(host, file));
+    const text = await readKernel(host, new URL(file, folder), file);
     sources.set(file, text);
     await Promise.all([...text.matchAll(INCLUDE)].map((m) => read(m[1])));
   };
@@ -109,10 +109,9 @@ async function readKernels(host: Host): Promise<Map<string, string>> {
   return sources;
 }
 
-/** A file of a checkout. */
-async function readKernel(host: Host, file: string): Promise<string> {
+async function readKernel(host: Host, address: URL, file: string): Promise<string> {
   try {
-    return await host.readText(new URL(file, KERNEL_FOLDER));
+    return await host.readText(address);
   } catch (cause) {
     const advice = "only the built package (npm run build) works without the folder kernels/, as in a bundle";
     throw new Error(`Cannot find kernel ${file}: ${advice}`, { cause });
