@@ -14,7 +14,7 @@ import { LABELS } from "../corpora/corpus.ts";
 import type { StageConfig } from "../recipes/config.ts";
 import { lstmOf, lstmStage, PRESETS, type PresetName } from "../recipes/presets.ts";
 import { systemConfig, systemOf } from "../recipes/systems.ts";
-import { emotionConfig, emotionSystem } from "../system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../system/emotion_system.ts";
 import { type ForwardOptions, noiseOf, type Workload } from "../system/profile.ts";
 import { freeze } from "./build.ts";
 import { EmotionTask } from "./emotion_task.ts";
