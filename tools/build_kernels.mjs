@@ -15,10 +15,13 @@ const SHARED = ["exp", "gelu", "grid", "random", "sigmoid", "workgroup_max", "wo
  */
 export function writeKernels(root, dist) {
   const texts = new Map(
-    filesOf(join(root, "kernels"), ".wgsl").map((file) => [file, readFileSync(join(root, "kernels", file), "utf8")]),
+    filesOf(join(root, "kernels"), ".wgsl").map((file) => [
+      file,
+      readFileSync(join(root, "kernels", file), "utf8"),
+    ]),
   );
   const engine = join(dist, "src/gpu");
-  const rest = "export const KERNEL_FOLDER = undefined;\n";
+  const rest = "export const kernelTexts = async () => KERNEL_TEXTS;\n";
   // #kernels/NAME is this module too, which needs no more texts.
   const all = `export const KERNEL_TEXTS = new Map(${JSON.stringify([...texts], null, 2)});\n`;
   writeFileSync(join(engine, "kernel_texts.js"), `${all}${rest}export const texts = [];\n`);
@@ -37,7 +40,10 @@ export function writeKernels(root, dist) {
     const module = `${imports}export const texts = [${items}${own}];\n`;
     writeFileSync(join(dist, "kernels", file.replace(/wgsl$/, "js")), module);
   }
-  addToTwins(join(dist, "src"), [...texts.keys()].filter((file) => !file.startsWith("lib/")));
+  addToTwins(
+    join(dist, "src"),
+    [...texts.keys()].filter((file) => !file.startsWith("lib/")),
+  );
 }
 
 /**
@@ -57,7 +63,8 @@ function addToTwins(sources, files) {
     const imports = `import { KERNEL_TEXTS } from "${registry}";\nimport { texts } from "#kernels/${kernel}";\n`;
     writeFileSync(path, `${imports}${code}for (const [file, text] of texts) KERNEL_TEXTS.set(file, text);\n`);
   }
-  if (missing.size > 0) throw new Error(`Cannot build dist: no module has the twin of ${[...missing].join(", ")}`);
+  if (missing.size > 0)
+    throw new Error(`Cannot build dist: no module has the twin of ${[...missing].join(", ")}`);
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Audio, safetensors, CTC decoding and tokenizers. */
-export { type Audio, type AudioOptions, normalize, readWav } from "./audio.ts";
+export { type Audio, type AudioOptions, readWav } from "./audio.ts";
+export { normalize } from "./samples.ts";
 export {
   type AudioStream,
   type AudioStreamOptions,

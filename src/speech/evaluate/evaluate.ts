@@ -1,7 +1,8 @@
 /** A model's answers to the utterances of a test set. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
-import { readWav, SAMPLE_RATE } from "../../io/audio.ts";
+import { readWav } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { batchBytes, planBatches } from "../../models/batches.ts";
 import { receptiveField } from "../../models/hubert.ts";

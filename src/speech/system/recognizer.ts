@@ -1,7 +1,7 @@
 /** Recognises words and emotion in recordings with a model folder: normalises them, plans batches and runs Inference. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
-import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/audio.ts";
+import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/samples.ts";
 import type { Transcript } from "../../io/decode.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import { activationsOf, type Mode } from "../../nn/mode.ts";

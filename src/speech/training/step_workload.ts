@@ -1,7 +1,7 @@
 /** What `wavegate profile train` runs: training steps of a system on noise. */
 import { readJson } from "../../io/config.ts";
 import type { Host } from "../../host/host.ts";
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { openCheckpoint } from "../../io/checkpoint.ts";
 import { frameCount, receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
