@@ -1,14 +1,4 @@
-/** What recognises recordings. */
-export { type RecognizedFile, toAudacity, toCsv, toRttm, toSrt, toVtt } from "./predict/formats.ts";
-export {
-  type LongOptions,
-  type LongRecognition,
-  recognizeLong,
-  type RecognizedSegment,
-} from "./predict/long.ts";
-export { predict, type Prediction, type PredictOptions } from "./predict/predict.ts";
-export { findRecordings, type FoundRecording } from "./predict/recordings.ts";
-export { SpeechStream, type StreamOptions, type StreamUpdate } from "./predict/stream.ts";
+/** Model folders and what recognises with them. */
 export { type ModelFolder, openModelFolder, type SpeechModel } from "./system/folder.ts";
 export type { SpeechEmbedding } from "./system/inference.ts";
 export {
