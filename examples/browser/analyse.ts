@@ -13,8 +13,8 @@ import { Outline } from "./outline.ts";
 const RATE = 16000;
 /** Seconds of the longest recording that is recognised as a whole; longer ones are by their segments of speech, as in Node. */
 const WINDOW = 30;
-/** Seconds of which the kernels are timed. */
-const TIMED = 20;
+/** Seconds of a longer one of which the kernels are timed. */
+export const TIMED = 5;
 
 /** A value over time. */
 export interface Span {
@@ -223,7 +223,7 @@ export async function kernelsOf(
   device.startProfile();
   const { profiler } = device.recorder;
   try {
-    await recognizer.recognize([samples.subarray(0, TIMED * RATE)], { skipSilence: false });
+    await recognizer.recognize([samples], { skipSilence: false });
   } finally {
     await device.endProfile();
   }

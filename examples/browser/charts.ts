@@ -72,7 +72,19 @@ export function emotions(spans: readonly EmotionSpan[], labels: readonly string[
     });
     return `<path data-tip="${escaped(label)}" d="${boxes.join("")}" fill="${colour(k)}" opacity="0.75"/>`;
   });
-  return svg(168, ticks(seconds, 168, "s") + levels(y) + areas.join(""), "emotion over time");
+  const last = spans[spans.length - 1];
+  const room = at(last.end) < WIDTH - 80;
+  let sum = 0;
+  const names = labels.map((label) => {
+    const p = last.probabilities[label] ?? 0;
+    sum += p;
+    return room && p > 0.12 ? text(at(last.end) + 6, y(sum - p / 2) + 4, label, 'class="strong"') : "";
+  });
+  return svg(
+    168,
+    ticks(seconds, 168, "s") + levels(y) + areas.join("") + names.join(""),
+    "emotion over time",
+  );
 }
 
 /** The gates of frames as a line, or of segments as steps; those of words, or of segments, as steps. */

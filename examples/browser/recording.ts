@@ -7,6 +7,7 @@ import {
   emotionsOfWindows,
   type Heard,
   kernelsOf,
+  TIMED,
 } from "./analyse.ts";
 import { openRecording, type Recording } from "./audio.ts";
 import { colour, emotions, gates, timeline, totals, waveform } from "./charts.ts";
@@ -39,7 +40,13 @@ export async function showRecording(
   showAnswer(found, name);
   find("wave").innerHTML = waveform(outline, found.words, found.seconds);
   find("gates").innerHTML = gates(found, found.seconds);
-  if (found.silent) return;
+  for (const id of ["emotions", "windows", "timeline", "legend", "kernels"]) find(id).replaceChildren();
+  find("tip").hidden = true;
+  document.body.dataset.shown = "";
+  if (found.silent) {
+    document.body.dataset.shown = name;
+    return;
+  }
   if (found.probabilities) {
     const { segments } = found;
     const { spans, note } = segments
@@ -142,7 +149,7 @@ async function showKernels(recognizer: Recognizer, samples: Float32Array, long: 
   }
   const sums = totals(events);
   const whole = sums.reduce((sum, [, ms]) => sum + ms, 0);
-  const which = long ? "the first 20 s: " : "";
+  const which = long ? `the first ${TIMED} s: ` : "";
   caption.textContent = `${which}${events.length} dispatches, ${whole.toFixed(2)} ms on the GPU; browsers round timestamps, Chrome to 0.1 ms`;
   find("timeline").innerHTML = timeline(events);
   const rest = sums.slice(7).reduce((sum, [, ms]) => sum + ms, 0);
