@@ -253,15 +253,15 @@ test(
   },
 );
 
-/** All clips twice, with pauses: 40 s. */
+/** All clips with pauses: 38 s. */
 async function longRecording(): Promise<Uint8Array> {
   const host = await currentHost();
   const folder = join(root, "weights/default/clips");
   const clips = readdirSync(folder).filter((name) => name.endsWith(".wav"));
   const parts: Float32Array[] = [];
-  for (const name of [...clips, ...clips]) {
+  for (const name of clips) {
     const { samples } = await readWav(host, join(folder, name));
-    parts.push(samples, new Float32Array(0.9 * 16_000));
+    parts.push(samples, new Float32Array(3.3 * 16_000));
   }
   return wav16Bytes(joined(parts));
 }
@@ -316,7 +316,7 @@ test(
     console.log(JSON.stringify(segments.map(shown))); process.exit(0);`,
     );
     const segments: string[] = JSON.parse(runScript(app, "long.mjs"));
-    assert.ok(segments.length > 12, `${segments.length} segments`);
+    assert.ok(segments.length >= 8, `${segments.length} segments`);
     await page!.setInputFiles("#file", long);
     await page!.locator("#progress:not([hidden])").waitFor();
     await shown("long.wav");

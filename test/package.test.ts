@@ -59,7 +59,7 @@ const printed = "1 4 3 8; 1 4 9; 2 4 6; 1 4 9; 2 4 6\n";
 test("package brings its kernels along in modules, takes others, and no development dependency is needed", () => {
   writeFileSync(join(app, "app.mjs"), `import process from "node:process";${program}`);
   assert.equal(runScript(app, "app.mjs"), printed);
-  const files = readdirSync(join(app, "node_modules/wavegate"), { recursive: true, encoding: "utf8" });
+  const files = readdirSync(join(app, "node_modules/wavegate/dist"), { recursive: true, encoding: "utf8" });
   assert.deepEqual(
     files.filter((name) => name.endsWith(".wgsl")),
     [],
