@@ -176,6 +176,44 @@ test(
 );
 
 test(
+  "Chromium runs operators that are loaded after the device was opened, and kernels of a page with what they include",
+  where,
+  async () => {
+    bundle(
+      "late.js",
+      `import { currentHost, gridFor, openDevice, Tensor, twin } from "wavegate";
+      export async function late(source) {
+        const device = await openDevice(await currentHost());
+        const { softplus } = await import("wavegate/ops");
+        const x = Tensor.from(device, Float32Array.of(0, 1, 2, 3), [4]);
+        const [y, z] = [softplus(x), x.like()];
+        twin("page/exp", source).run("forward", { x, y: z }, { size: 4 }, gridFor(4, 4));
+        const found = [[...(await y.read())], [...(await z.read())]];
+        device.dispose();
+        return found;
+      }`,
+    );
+    const shared = ["exp", "gelu", "grid", "random", "workgroup_sum", "workgroup_max"];
+    // gelu includes sigmoid.
+    const source = `struct Dims { size: u32 }
+      @group(0) @binding(0) var<storage, read> x: array<f32>;
+      @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+      @group(0) @binding(2) var<uniform> d: Dims;
+      override WG: u32 = 4;
+      ${shared.map((name) => `\n#include "lib/${name}.wgsl"`).join("")}
+      @compute @workgroup_size(WG)
+      fn forward(@builtin(local_invocation_index) t: u32) { if (t < d.size) { y[t] = accurate_exp(vec4f(x[t])).x; } }`;
+    await page!.goto(`${web!.url}/index.html`);
+    const [soft, exp] = await inPage<number[][]>(
+      `return await (await import("/late.js")).late(argument);`,
+      source,
+    );
+    for (const [i, value] of soft.entries()) assert.ok(Math.abs(value - Math.log1p(Math.exp(i))) < 1e-5);
+    for (const [i, value] of exp.entries()) assert.ok(Math.abs(value - Math.exp(i)) < 1e-4);
+  },
+);
+
+test(
   "weights are read by ranges, again where the line breaks, and kept; what is no file is said",
   where,
   async () => {

@@ -60,8 +60,9 @@ function addToTwins(sources, files) {
     const kernel = /\btwin\(\s*"(\w+)"/.exec(code)?.[1];
     if (kernel === undefined || !missing.delete(kernel)) continue;
     const registry = `${relative(dirname(path), sources).replaceAll("\\", "/")}/gpu/kernel_texts.js`;
-    const imports = `import { KERNEL_TEXTS } from "${registry}";\nimport { texts } from "#kernels/${kernel}";\n`;
-    writeFileSync(path, `${imports}${code}for (const [file, text] of texts) KERNEL_TEXTS.set(file, text);\n`);
+    const imports = `import { KERNEL_TEXTS } from "${registry}";\nimport { texts as kernelTexts } from "#kernels/${kernel}";\n`;
+    const adds = "for (const [file, text] of kernelTexts) KERNEL_TEXTS.set(file, text);\n";
+    writeFileSync(path, `${imports}${code}${adds}`);
   }
   if (missing.size > 0)
     throw new Error(`Cannot build dist: no module has the twin of ${[...missing].join(", ")}`);
