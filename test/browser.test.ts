@@ -291,7 +291,7 @@ test(
   },
 );
 
-/** All clips with pauses: 38 s. */
+/** All clips with pauses: 37 s. */
 async function longRecording(): Promise<Uint8Array> {
   const host = await currentHost();
   const folder = join(root, "weights/default/clips");
