@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import fc from "fast-check";
 import { currentHost } from "../src/host/current.ts";
-import { normalize, readWav } from "../src/io/audio.ts";
+import { readWav } from "../src/io/audio.ts";
+import { normalize } from "../src/io/samples.ts";
 import { resample } from "../src/io/resample.ts";
 import { writeWav16 } from "../src/io/wav.ts";
 

@@ -7,7 +7,7 @@ import { examine } from "../src/speech/corpora/examine.ts";
 import { applySettings, checkConfig } from "../src/speech/recipes/config.ts";
 import { PRESETS, trainConfig } from "../src/speech/recipes/presets.ts";
 import { spells, systemConfig, systemOf } from "../src/speech/recipes/systems.ts";
-import { emotionConfig, emotionSystem } from "../src/speech/system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../src/speech/system/emotion_system.ts";
 import { Inference } from "../src/speech/system/inference.ts";
 import { checkWords, lstmSystemConfig, vocabularyOfLstm } from "../src/speech/system/lstm_config.ts";
 import { newRun } from "../src/speech/training/prepare_run.ts";

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { CtcVocabulary } from "../src/io/vocabulary.ts";
 import { bertConfig, checkSubwords, hubertConfig, vocabularyOfHead } from "../src/models/config.ts";
-import { emotionConfig } from "../src/speech/system/emotion.ts";
+import { emotionConfig } from "../src/speech/system/emotion_system.ts";
 
 type Json = Record<string, unknown>;
 type Parse = (json: unknown, source: string) => unknown;

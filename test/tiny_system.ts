@@ -1,6 +1,7 @@
 /** A system of a few thousand weights and a batch for it, for tests of training. */
 import type { Device } from "../src/gpu/device.ts";
-import { emotionConfig, type EmotionSystem, emotionSystem } from "../src/speech/system/emotion.ts";
+import type { EmotionSystem } from "../src/speech/system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../src/speech/system/emotion_system.ts";
 import { Weights } from "../src/nn/weights.ts";
 import { PRESETS } from "../src/speech/recipes/presets.ts";
 import type { StageNumber } from "../src/speech/recipes/config.ts";

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { currentHost } from "../src/host/current.ts";
-import { normalize, readWav } from "../src/io/audio.ts";
+import { readWav } from "../src/io/audio.ts";
+import { normalize } from "../src/io/samples.ts";
 
 const host = await currentHost();
 const folder = mkdtempSync(join(tmpdir(), "wav-test-"));

@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { writeKernels } from "./build_kernels.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { values } = parseArgs({ options: { out: { type: "string" } } });
@@ -29,20 +30,7 @@ if (tsc.status !== 0) {
   process.exit(1);
 }
 
-// Replaces the empty module of a checkout: a bundler includes it, and no file of kernels is looked for at run time.
-const kernels = readdirSync(join(root, "kernels"), { recursive: true, encoding: "utf8" })
-  .filter((name) => name.endsWith(".wgsl"))
-  .sort()
-  .map((name) => [name.replaceAll("\\", "/"), readFileSync(join(root, "kernels", name), "utf8")]);
-writeKernels("kernel_texts.js", kernels);
-// A page has them without comments and indentation: that is a fifth of what it loads.
-/** @param {string} text */
-const bare = (text) =>
-  text.replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, "").replace(/^[ \t]+|[ \t]+$|\n(?=[ \t]*\n)/gm, "");
-writeKernels(
-  "kernel_texts.browser.js",
-  kernels.map(([name, text]) => [name, bare(text)]),
-);
+writeKernels(root, dist);
 
 // NAME.browser.ts takes the place of NAME.ts in a browser: package.json has the condition, which all bundlers know.
 const sources = join(dist, "src");
@@ -85,16 +73,6 @@ for (const { types } of Object.values(exports)) {
   const present = entry.replace(".before-6", "");
   writeFileSync(present, libraries + readFileSync(present, "utf8"));
   writeFileSync(entry, earlier);
-}
-
-/**
- * @param {string} name
- * @param {string[][]} texts
- */
-function writeKernels(name, texts) {
-  const json = JSON.stringify(Object.fromEntries(texts), null, 2);
-  const module = `export const KERNEL_TEXTS = ${json};\nexport const KERNEL_FOLDER = undefined;\n`;
-  writeFileSync(join(dist, "src/gpu", name), module);
 }
 
 function findTypescript() {

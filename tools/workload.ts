@@ -1,7 +1,8 @@
 /** What `wavegate profile` and `wavegate tune` run, by the options that both share. */
 import { bundled } from "../src/host/bundled_model.ts";
 import type { Host } from "../src/host/host.ts";
-import { MAX_SECONDS, readWav, SAMPLE_RATE } from "../src/io/audio.ts";
+import { MAX_SECONDS, readWav } from "../src/io/audio.ts";
+import { SAMPLE_RATE } from "../src/io/samples.ts";
 import { readJson } from "../src/io/config.ts";
 import { PRESETS, type PresetName } from "../src/speech/recipes/presets.ts";
 import { pretrains, SYSTEMS } from "../src/speech/recipes/systems.ts";

@@ -1,114 +1,81 @@
-/** Sound of files and of the microphone, mono at 16 kHz. */
-import { type Host, readWav } from "wavegate";
+/** Sound of files, mono at 16 kHz, a piece at a time. */
+import { type Host, openAudio } from "wavegate";
 
 const RATE = 16000;
-/** Seconds of the longest recording that the page takes. */
+/** Seconds of the longest recording that the browser decodes, which it does as a whole. */
 const LONGEST = 600;
+/** Samples of a piece of what the browser has decoded. */
+const PIECE = 10 * RATE;
 
-/** The samples of a file: WAV by the engine's own reader, so that they are those of Node; anything else by the browser. */
-export async function readAudio(host: Host, file: Blob): Promise<Float32Array> {
+/** What the engine reads itself, so that samples are those of Node: WAV, Ogg, FLAC and MP3 by their first bytes. */
+const OWN = /^(RIFF....WAVE|RF64|BW64|OggS|fLaC|ID3|\xff[\xe2-\xef\xf2-\xf7\xfa\xfb])/s;
+
+/** An open recording. */
+export interface Recording {
+  /** Its length, where that is known before it is read. */
+  readonly seconds?: number;
+  readonly pieces: AsyncIterable<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** Opens a recording: of any length where the engine reads it, at most 10 minutes long where the browser does. */
+export async function openRecording(host: Host, file: Blob): Promise<Recording> {
   const head = new TextDecoder("latin1").decode(await file.slice(0, 12).arrayBuffer());
-  if (/^(RIFF|RF64|BW64)....WAVE/s.test(head)) {
-    const address = URL.createObjectURL(file);
-    try {
-      return (await readWav(host, address, { maxSeconds: LONGEST })).samples;
-    } catch (error) {
-      throw new Error((error as Error).message.replace(address, "the recording"));
-    } finally {
+  if (!OWN.test(head)) return await decoded(file);
+  const address = URL.createObjectURL(file);
+  const named = (error: unknown) =>
+    new Error((error as Error).message.replace(address, "the recording"), { cause: error });
+  try {
+    const audio = await openAudio(host, address);
+    const pieces = (async function* () {
+      try {
+        yield* audio.pieces;
+      } catch (error) {
+        throw named(error);
+      }
+    })();
+    const close = async () => {
+      await audio.close();
       URL.revokeObjectURL(address);
-    }
+    };
+    return { seconds: audio.seconds, pieces, close };
+  } catch (error) {
+    URL.revokeObjectURL(address);
+    throw named(error);
   }
+}
+
+async function decoded(file: Blob): Promise<Recording> {
+  requireShort(await secondsOf(file));
   const context = new OfflineAudioContext(1, 1, RATE);
-  const decoded = await context.decodeAudioData(await file.arrayBuffer()).catch(() => {
+  const sound = await context.decodeAudioData(await file.arrayBuffer()).catch(() => {
     throw new Error(
       "Cannot read the recording: it is nothing that this browser decodes, a recording expected",
     );
   });
-  if (decoded.duration > LONGEST)
+  requireShort(sound.duration);
+  const mono = new Float32Array(sound.length);
+  for (let c = 0; c < sound.numberOfChannels; c++)
+    for (const [i, value] of sound.getChannelData(c).entries()) mono[i] += value / sound.numberOfChannels;
+  const pieces = (async function* () {
+    for (let at = 0; at < mono.length; at += PIECE) yield mono.subarray(at, at + PIECE);
+  })();
+  return { seconds: sound.duration, pieces, close: async () => {} };
+}
+
+/** The length of what a browser plays; 0 where it does not tell. */
+async function secondsOf(file: Blob): Promise<number> {
+  const player = new Audio(URL.createObjectURL(file));
+  await new Promise((resolve) => {
+    player.onloadedmetadata = player.onerror = resolve;
+  });
+  URL.revokeObjectURL(player.src);
+  return Number.isFinite(player.duration) ? player.duration : 0;
+}
+
+function requireShort(seconds: number): void {
+  if (seconds > LONGEST)
     throw new RangeError(
-      `Cannot read the recording: it is too long, ${decoded.duration.toFixed(0)} s, at most ${LONGEST} s accepted`,
+      `Cannot read the recording: it is too long, ${seconds.toFixed(0)} s, at most ${LONGEST} s of this format; WAV, MP3, FLAC and Ogg may be of any length`,
     );
-  const mono = new Float32Array(decoded.length);
-  for (let c = 0; c < decoded.numberOfChannels; c++)
-    for (const [i, value] of decoded.getChannelData(c).entries()) mono[i] += value / decoded.numberOfChannels;
-  return mono;
-}
-
-/** A microphone that is on. */
-export interface Microphone {
-  /** All that it heard so far. */
-  heard(): Float32Array;
-  /** Turns it off. */
-  stop(): void;
-}
-
-/** The processor hands on what it hears; 128 samples at a time. */
-const PROCESSOR = `registerProcessor("ear", class extends AudioWorkletProcessor {
-  process([[channel]]) { if (channel) this.port.postMessage(channel.slice()); return true; }
-})`;
-
-/** Turns the microphone on. Throws one line where the user or the system refuses. */
-export async function openMicrophone(): Promise<Microphone> {
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: true }).catch((error: DOMException) => {
-    const reasons: Record<string, string> = {
-      NotAllowedError: "it was refused; allow it in the browser's settings of this page",
-      NotFoundError: "there is none",
-      NotReadableError: "another program holds it",
-    };
-    throw new Error(`Cannot use the microphone: ${reasons[error.name] ?? error.message}`);
-  });
-  const context = new AudioContext({ sampleRate: RATE });
-  const module = URL.createObjectURL(new Blob([PROCESSOR], { type: "text/javascript" }));
-  await context.audioWorklet.addModule(module);
-  URL.revokeObjectURL(module);
-  const ear = new AudioWorkletNode(context, "ear", {
-    numberOfOutputs: 0,
-    channelCount: 1,
-    channelCountMode: "explicit",
-  });
-  const parts: Float32Array[] = [];
-  ear.port.onmessage = ({ data }) => {
-    if (parts.length * 128 < LONGEST * RATE) parts.push(data);
-  };
-  context.createMediaStreamSource(stream).connect(ear);
-  return {
-    heard: () => {
-      const all = new Float32Array(parts.length * 128);
-      for (const [i, part] of parts.entries()) all.set(part, i * 128);
-      return all;
-    },
-    stop() {
-      for (const track of stream.getTracks()) track.stop();
-      void context.close();
-    },
-  };
-}
-
-/** A WAV file of the samples, for the player. */
-export function wavOf(samples: Float32Array): Blob {
-  const bytes = new DataView(new ArrayBuffer(44 + samples.length * 2));
-  const write = (at: number, text: string) => {
-    for (let i = 0; i < text.length; i++) bytes.setUint8(at + i, text.charCodeAt(i));
-  };
-  write(0, "RIFF");
-  bytes.setUint32(4, 36 + samples.length * 2, true);
-  write(8, "WAVEfmt ");
-  for (const [at, value] of [
-    [16, 16],
-    [24, RATE],
-    [28, RATE * 2],
-    [40, samples.length * 2],
-  ])
-    bytes.setUint32(at, value, true);
-  for (const [at, value] of [
-    [20, 1],
-    [22, 1],
-    [32, 2],
-    [34, 16],
-  ])
-    bytes.setUint16(at, value, true);
-  write(36, "data");
-  for (const [i, value] of samples.entries())
-    bytes.setInt16(44 + i * 2, Math.max(-1, Math.min(1, value)) * 32767, true);
-  return new Blob([bytes], { type: "audio/wav" });
 }

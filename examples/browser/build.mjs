@@ -3,9 +3,9 @@
  *
  *     npm run build && node examples/browser/build.mjs --serve
  *
- * In a project where the package is installed: npm install esbuild, then node node_modules/wavegate/examples/browser/build.mjs.
+ * `--metafile FILE` writes what esbuild says of the sizes. In a project where the package is installed: npm install esbuild, then node node_modules/wavegate/examples/browser/build.mjs.
  */
-import { cpSync, mkdirSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -17,6 +17,7 @@ const { values } = parseArgs({
     out: { type: "string", default: "site" },
     model: { type: "string" },
     serve: { type: "boolean" },
+    metafile: { type: "string" },
   },
 });
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -34,9 +35,11 @@ const build = await context({
   format: "esm",
   splitting: true,
   tsconfigRaw: {},
+  metafile: true,
   logLevel: "warning",
 });
-await build.rebuild();
+const { metafile } = await build.rebuild();
+if (values.metafile !== undefined) writeFileSync(values.metafile, JSON.stringify(metafile));
 console.log(`built: ${out}`);
 if (values.serve) {
   const { port } = await build.serve({ servedir: out, host: "127.0.0.1" });

@@ -1,6 +1,7 @@
 /** Charts as SVG, all of one width, so that times stand above each other. */
 import type { DecodedWord, ProfileEvent } from "wavegate";
-import type { Span, Windows } from "./analyse.ts";
+import type { Analysis, EmotionSpan, Span } from "./analyse.ts";
+import type { Outline } from "./outline.ts";
 
 const WIDTH = 1160;
 const [LEFT, RIGHT] = [44, 12];
@@ -38,19 +39,13 @@ const levels = (y: (value: number) => number) =>
   [0, 0.5, 1].map((v) => text(LEFT - 6, y(v) + 4, v.toFixed(1), 'text-anchor="end"')).join("");
 
 /** The sound, and each word where it was heard; its opacity is the model's confidence. */
-export function waveform(samples: Float32Array, words: readonly DecodedWord[], seconds: number): string {
+export function waveform(outline: Outline, words: readonly DecodedWord[], seconds: number): string {
   const at = axis(seconds);
-  const columns = WIDTH - LEFT - RIGHT;
-  const peak = samples.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-6);
-  let path = "";
-  for (let c = 0; c < columns; c += 2) {
-    const part = samples.subarray(
-      Math.floor((c / columns) * samples.length),
-      Math.floor(((c + 2) / columns) * samples.length) + 1,
-    );
-    const [low, high] = part.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [0, 0]);
-    path += `M${LEFT + c} ${f(62 - (high / peak) * 50)}V${f(62.5 - (low / peak) * 50)}`;
-  }
+  const columns = outline.parts((WIDTH - LEFT - RIGHT) / 2);
+  const peak = columns.reduce((most, [low, high]) => Math.max(most, -low, high), 1e-6);
+  const lines = columns.map(
+    ([low, high], c) => `M${LEFT + 2 * c} ${f(62 - (high / peak) * 50)}V${f(62.5 - (low / peak) * 50)}`,
+  );
   const boxes = words.map(({ text: word, start, end, confidence }) => {
     const [x, w] = [at(start), Math.max(2, at(end) - at(start))];
     const tip = `${word}\n${start.toFixed(2)} to ${end.toFixed(2)} s\nconfidence ${confidence.toFixed(2)}`;
@@ -59,31 +54,31 @@ export function waveform(samples: Float32Array, words: readonly DecodedWord[], s
     const name = fits ? text(x + w / 2, 138, word, 'class="strong" text-anchor="middle"') : "";
     return `<g data-tip="${escaped(tip)}">${box}${name}</g>`;
   });
-  const line = `<path d="${path}" stroke="${colour(0)}" stroke-width="1.4"/>`;
+  const line = `<path d="${lines.join("")}" stroke="${colour(0)}" stroke-width="1.4"/>`;
   return svg(172, ticks(seconds, 172, "s") + line + boxes.join(""), "sound and words");
 }
 
-/** Stacked probabilities of windows, drawn at their middles. */
-export function emotions(windows: Windows, labels: readonly string[], seconds: number): string {
+/** Probabilities over time, stacked. */
+export function emotions(spans: readonly EmotionSpan[], labels: readonly string[], seconds: number): string {
   const at = axis(seconds);
   const y = (v: number) => 140 - v * 128;
-  const rows = windows.rows.filter((row) => row.probabilities);
-  if (rows.length < 2) return svg(60, text(LEFT, 34, "too short for windows of its own"), "no windows");
-  const below = rows.map(() => 0);
+  if (spans.length === 0) return svg(60, text(LEFT, 34, "too short for windows of its own"), "no windows");
+  const below = spans.map(() => 0);
   const areas = labels.map((label, k) => {
-    const lower = rows.map(({ at: time }, i) => `${f(at(time))} ${f(y(below[i]))}`);
-    const upper = rows.map(({ at: time, probabilities }, i) => {
-      below[i] += probabilities?.[label] ?? 0;
-      return `${f(at(time))} ${f(y(below[i]))}`;
+    const boxes = spans.map(({ start, end, probabilities }, i) => {
+      const from = below[i];
+      below[i] += probabilities[label] ?? 0;
+      return `M${f(at(start))} ${f(y(from))}V${f(y(below[i]))}H${f(at(end))}V${f(y(from))}Z`;
     });
-    return `<path data-tip="${escaped(label)}" d="M${[...upper, ...lower.reverse()].join("L")}Z" fill="${colour(k)}" opacity="0.75"/>`;
+    return `<path data-tip="${escaped(label)}" d="${boxes.join("")}" fill="${colour(k)}" opacity="0.75"/>`;
   });
-  const last = rows.at(-1)!;
+  const last = spans[spans.length - 1];
+  const room = at(last.end) < WIDTH - 80;
   let sum = 0;
   const names = labels.map((label) => {
-    const p = last.probabilities?.[label] ?? 0;
+    const p = last.probabilities[label] ?? 0;
     sum += p;
-    return p > 0.12 ? text(at(last.at) + 6, y(sum - p / 2) + 4, label, 'class="strong"') : "";
+    return room && p > 0.12 ? text(at(last.end) + 6, y(sum - p / 2) + 4, label, 'class="strong"') : "";
   });
   return svg(
     168,
@@ -92,8 +87,11 @@ export function emotions(windows: Windows, labels: readonly string[], seconds: n
   );
 }
 
-/** The gates of frames as a line, those of words as steps. */
-export function gates(speech: readonly Span[], words: readonly Span[], seconds: number): string {
+/** The gates of frames as a line, or of segments as steps; those of words, or of segments, as steps. */
+export function gates(
+  { speechGates: speech, textGates: words, segments }: Analysis,
+  seconds: number,
+): string {
   if (speech.length === 0) return svg(60, text(LEFT, 34, "this model has no gates"), "no gates");
   const at = axis(seconds);
   const all = [...speech, ...words].map(({ value }) => value);
@@ -101,15 +99,16 @@ export function gates(speech: readonly Span[], words: readonly Span[], seconds: 
   const margin = Math.max(0.01, (most - least) * 0.1);
   const y = (v: number) => 128 - ((v - least + margin) / (most - least + 2 * margin)) * 116;
   const line = speech.map(({ start, end, value }) => `${f(at((start + end) / 2))} ${f(y(value))}`).join("L");
-  const steps = words.map(
-    ({ start, end, value }) =>
-      `<path data-tip="text gate ${value.toFixed(3)}" d="M${f(at(start))} ${f(y(value))}H${f(at(end))}" stroke="${colour(1)}" stroke-width="5" stroke-linecap="round"/>`,
-  );
+  const step = (name: string, { start, end, value }: Span, k: number) =>
+    `<path data-tip="${name} gate ${value.toFixed(3)}" d="M${f(at(start))} ${f(y(value))}H${f(at(end))}" stroke="${colour(k)}" stroke-width="5" stroke-linecap="round"/>`;
+  const steps = words.map((span) => step("text", span, 1));
   const scale = [least, (least + most) / 2, most]
     .map((v) => text(LEFT - 6, y(v) + 4, v.toFixed(2), 'text-anchor="end"'))
     .join("");
   const names = `${text(LEFT + 8, 20, "speech", `style="fill:${colour(0)}"`)}${text(LEFT + 60, 20, "text", `style="fill:${colour(1)}"`)}`;
-  const curve = `<path d="M${line}" fill="none" stroke="${colour(0)}" stroke-width="1.8"/>`;
+  const curve = segments
+    ? speech.map((span) => step("speech", span, 0)).join("")
+    : `<path d="M${line}" fill="none" stroke="${colour(0)}" stroke-width="1.8"/>`;
   return svg(156, ticks(seconds, 156, "s") + scale + curve + steps.join("") + names, "gates over time");
 }
 

@@ -1,10 +1,8 @@
 /** The page: opens the model once, then shows what it makes of each recording. `?model=ADDRESS` names another model. */
 import { currentHost, type Device, type Host, openDevice, openRecognizer, type Recognizer } from "wavegate";
-import { type Analysis, analyse, emotionOverTime, kernelsOf } from "./analyse.ts";
-import { type Microphone, openMicrophone, readAudio, wavOf } from "./audio.ts";
-import { colour, emotions, gates, timeline, totals, waveform } from "./charts.ts";
+import { element, find } from "./elements.ts";
+import { type Microphone, openMicrophone, wavOf } from "./microphone.ts";
 
-const find = <E extends HTMLElement>(id: string): E => document.getElementById(id) as E;
 const [file, record, notice, device] = [
   find<HTMLInputElement>("file"),
   find<HTMLButtonElement>("record"),
@@ -12,9 +10,6 @@ const [file, record, notice, device] = [
   find("device"),
 ];
 const address = new URLSearchParams(location.search).get("model") ?? "model";
-
-const element = (name: string, content: string, more: Partial<HTMLElement> = {}): HTMLElement =>
-  Object.assign(document.createElement(name), { textContent: content }, more);
 
 function say(message: string | undefined): void {
   notice.hidden = message === undefined;
@@ -95,75 +90,17 @@ async function listClips(): Promise<void> {
   }
 }
 
-/** A recording through everything; each part appears as it is ready. */
+/** What reads, recognises and draws recordings comes with the first. */
+const parts = () => import("./recording.ts");
+
 async function show(recording: Blob, name: string): Promise<void> {
-  if (!recognizer) return;
-  const samples = await readAudio(host, recording);
-  const found = await analyse(recognizer, samples);
-  const player = find<HTMLAudioElement>("player");
-  URL.revokeObjectURL(player.src);
-  player.src = URL.createObjectURL(wavOf(samples));
-  answer(found, name);
-  find("wave").innerHTML = waveform(samples, found.words, found.seconds);
-  find("gates").innerHTML = gates(found.speechGates, found.textGates, found.seconds);
-  if (found.silent) return;
-  if (found.probabilities) {
-    const windows = await emotionOverTime(recognizer, samples);
-    find("emotions").innerHTML = emotions(windows, Object.keys(found.probabilities), found.seconds);
-    find("windows").textContent = `windows of ${windows.seconds.toFixed(1)} s, each recognised by itself`;
-  } else find("emotions").textContent = "This model names no emotion.";
-  await showKernels(samples);
-  document.body.dataset.shown = name;
-}
-
-function answer({ seconds, milliseconds, silent, text, probabilities = {} }: Analysis, name: string): void {
-  find("result").hidden = false;
-  find("name").textContent = name;
-  find("words").textContent = silent ? "(silent)" : (text ?? "(this model writes no words)");
-  const ratio = (milliseconds / 1000 / seconds).toFixed(2);
-  find("times").textContent =
-    `${seconds.toFixed(2)} s of sound in ${milliseconds.toFixed(0)} ms, ${ratio} × its length`;
-  const list = find("probabilities");
-  list.replaceChildren();
-  const first = Math.max(...Object.values(probabilities));
-  for (const [k, [label, p]] of Object.entries(probabilities).entries()) {
-    const className = p === first ? "first" : "";
-    const [bar, fill] = [element("dd", "", { className: "bar" }), element("i", "")];
-    fill.style.cssText = `width:${(100 * p).toFixed(1)}%;background:${colour(k)}`;
-    bar.append(fill);
-    list.append(element("dt", label, { className }), bar, element("dd", p.toFixed(3), { className }));
-  }
-}
-
-async function showKernels(samples: Float32Array): Promise<void> {
-  const [caption, legend] = [find("kernels"), find("legend")];
-  legend.replaceChildren();
-  const events = recognizer && (await kernelsOf(recognizer, samples));
-  if (!events || events.length === 0) {
-    caption.textContent = "this adapter, or this browser, has no timestamps";
-    return find("timeline").replaceChildren();
-  }
-  const sums = totals(events);
-  const whole = sums.reduce((sum, [, ms]) => sum + ms, 0);
-  caption.textContent = `${events.length} dispatches, ${whole.toFixed(2)} ms on the GPU; browsers round timestamps, Chrome to 0.1 ms`;
-  find("timeline").innerHTML = timeline(events);
-  const rest = sums.slice(7).reduce((sum, [, ms]) => sum + ms, 0);
-  const named: [string, number][] = [
-    ...sums.slice(0, 7),
-    ...(rest > 0 ? [["others", rest] as [string, number]] : []),
-  ];
-  for (const [k, [kernel, ms]] of named.entries()) {
-    const swatch = element("i", "", { className: "swatch" });
-    swatch.style.background = colour(k);
-    const entry = element("span", "");
-    entry.append(swatch, `${kernel} ${ms.toFixed(2)} ms`);
-    legend.append(entry);
-  }
+  if (recognizer) await (await parts()).showRecording(host, recognizer, recording, name);
 }
 
 /** While the microphone is on: what the last 6 s say, again and again. */
 let microphone: Microphone | undefined;
 async function listen(): Promise<void> {
+  const { analyseWhole, showAnswer } = await parts();
   microphone = await openMicrophone();
   record.textContent = "Stop";
   record.className = "on";
@@ -171,8 +108,8 @@ async function listen(): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 500));
     const last = microphone?.heard().slice(-6 * 16000);
     if (!last || last.length < 16000) continue;
-    const found = await analyse(recognizer, last);
-    if (microphone) answer(found, "listening; the last 6 s");
+    const found = await analyseWhole(recognizer, last);
+    if (microphone) showAnswer(found, "listening; the last 6 s");
   }
 }
 

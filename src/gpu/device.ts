@@ -10,13 +10,12 @@ import { Choices } from "./choices.ts";
 import { describeRun, type Place, type PlannedDispatch } from "./cost.ts";
 import { checkOptions, describeValue, synchronous } from "../io/checks.ts";
 import type { Watcher } from "./kernel.ts";
-import { KERNEL_FOLDER, KERNEL_TEXTS } from "./kernel_texts.ts";
-import { KERNELS, type Path } from "./launch.ts";
+import { kernelTexts } from "./kernel_texts.ts";
+import type { Path } from "./launch.ts";
 import { KernelLibrary } from "./library.ts";
 import { formatMiB, Pool, type PoolBuffer, usage } from "./pool.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
 import { Recorder } from "./recorder.ts";
-import { INCLUDE } from "./wgsl.ts";
 
 /** Which GPU to open, how much of its memory to take, and how kernels are launched on it. */
 export interface DeviceOptions extends GpuOptions {
@@ -88,35 +87,7 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
     // The types do not know what is experimental yet.
     adapter.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits }),
   );
-  const sources = await readKernels(host);
-  return new Device(host, info, device, sources, options);
-}
-
-/**
- * Texts of all kernels of the package and of what they include, by file name inside kernels/: operators that are imported
- * later find theirs, and kernels that users declare find what they include.
- */
-async function readKernels(host: Host): Promise<Map<string, string>> {
-  const sources = new Map<string, string>();
-  const read = async (file: string): Promise<void> => {
-    if (sources.has(file)) return;
-    sources.set(file, "");
-    const text = KERNEL_TEXTS[file] ?? (await readKernel(host, file));
-    sources.set(file, text);
-    await Promise.all([...text.matchAll(INCLUDE)].map((m) => read(m[1])));
-  };
-  await Promise.all(KERNELS.map((name) => read(`${name}.wgsl`)));
-  return sources;
-}
-
-/** A file of a checkout. */
-async function readKernel(host: Host, file: string): Promise<string> {
-  try {
-    return await host.readText(new URL(file, KERNEL_FOLDER));
-  } catch (cause) {
-    const advice = "only the built package (npm run build) works without the folder kernels/, as in a bundle";
-    throw new Error(`Cannot find kernel ${file}: ${advice}`, { cause });
-  }
+  return new Device(host, info, device, await kernelTexts(host), options);
 }
 
 /**

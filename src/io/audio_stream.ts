@@ -1,9 +1,10 @@
 /** Recordings of any length and format as mono samples at 16 kHz, a piece at a time. */
 import type { Host, RangedFile } from "../host/host.ts";
-import { type Audio, named, requireFinite, requireLong, SAMPLE_RATE } from "./audio.ts";
+import { type Audio, named, requireLong } from "./audio.ts";
+import { requireFinite, SAMPLE_RATE } from "./samples.ts";
 import { HEAD_BYTES, kindOfFile } from "./file_kinds.ts";
 import { Resampler } from "./resample.ts";
-import { type CompressedSound, openCompressed } from "./sound_decoders.ts";
+import type { CompressedSound } from "./sound_decoders.ts";
 import { readWavFormat, type WavFormat } from "./wav.ts";
 import { channelSums, monoPieces } from "./wav_samples.ts";
 
@@ -149,21 +150,23 @@ interface Opened {
 }
 
 async function openSamples(file: RangedFile, raw: RawFormat | undefined): Promise<Opened> {
-  const compressed = raw ? undefined : await openCompressed(file);
-  if (compressed) {
+  const head = new Uint8Array(Math.min(HEAD_BYTES, file.size));
+  await file.read(head, 0);
+  const kind = raw ? undefined : kindOfFile(head);
+  if (kind === "MP3" || kind === "FLAC" || kind === "Ogg") {
+    const { openCompressed } = await import("./sound_decoders.ts");
+    const compressed = await openCompressed(file, kind, head);
     const { seconds, note } = compressed;
     const about: About = { sampleRate: 0, channels: 0, seconds, notes: note ? [note] : [] };
     return { about, pieces: decoded(file, compressed, about) };
   }
-  const format = raw ? rawFormat(file, raw) : await wavFormat(file);
+  const format = raw ? rawFormat(file, raw) : await wavFormat(file, head);
   const { sampleRate, channels, frames, note } = format;
   const about = { sampleRate, channels, seconds: frames / sampleRate, notes: note ? [note] : [] };
   return { about, pieces: monoPieces(file, format) };
 }
 
-async function wavFormat(file: RangedFile): Promise<WavFormat> {
-  const head = new Uint8Array(Math.min(HEAD_BYTES, file.size));
-  await file.read(head, 0);
+async function wavFormat(file: RangedFile, head: Uint8Array): Promise<WavFormat> {
   if (/^(RIFF|RF64|BW64)/.test(String.fromCharCode(...head.subarray(0, 4)))) return await readWavFormat(file);
   const kind = kindOfFile(head);
   const found = file.size === 0 ? "the file is empty" : kind ? `it is ${kind}` : "it is not a sound file";

@@ -3,7 +3,7 @@
  * use_energy=False), with their first and second differences (torchaudio.functional.compute_deltas): the features from which
  * HuBERT's first units are clustered.
  */
-import { SAMPLE_RATE } from "./audio.ts";
+import { SAMPLE_RATE } from "./samples.ts";
 
 /** Coefficients of a frame: 13, their differences, and the differences of those. */
 export const MFCC_SIZE = 39;

@@ -1,37 +1,7 @@
-/** Audio, safetensors, CTC decoding and tokenizers. */
-export { type Audio, type AudioOptions, normalize, readWav } from "./audio.ts";
-export {
-  type AudioStream,
-  type AudioStreamOptions,
-  openAudio,
-  type RawFormat,
-  readAudio,
-} from "./audio_stream.ts";
-export {
-  decodeBeam,
-  type DecodedCharacter,
-  type DecodedWord,
-  decodeGreedy,
-  type DecodeOptions,
-  type Transcript,
-} from "./decode.ts";
-export { openCheckpoint } from "./checkpoint.ts";
-export { type Conversion, convertCheckpoint, type ConvertOptions } from "./convert_checkpoint.ts";
-export { checkMel, type MelConfig, melFilterbank, melFrames } from "./mel.ts";
-export {
-  beamSearch,
-  type BeamSearchOptions,
-  greedySearch,
-  type SearchOptions,
-  type Sequence,
-  type Step,
-  type StepResult,
-} from "./sequence_search.ts";
-export type { StoredDType } from "./dtype.ts";
-export { openSafetensors, readF32, type Safetensors, type TensorEntry } from "./safetensors.ts";
-export { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";
-export { type Segment, Segmenter, type SegmentOptions } from "./segmenter.ts";
-export { normalizeTranscript } from "./text.ts";
-export { type BertEncoding, type BertTokenizer, openBertTokenizer } from "./tokenizer.ts";
-export { type CtcTokens, CtcVocabulary, openCtcVocabulary } from "./vocabulary.ts";
-export { writeWav16 } from "./wav.ts";
+/**
+ * Audio, safetensors, CTC decoding and tokenizers.
+ *
+ * In two, for esbuild, as speech/mod.ts: the second is of systems of LSTMs.
+ */
+export * from "./files.ts";
+export * from "./algorithms.ts";

@@ -5,7 +5,7 @@
  * Speech begins above floor + onset and ends below floor + offset, which lies lower: hysteresis. Linear in the samples; what is held
  * is no longer than a window.
  */
-import { SAMPLE_RATE } from "./audio.ts";
+import { SAMPLE_RATE } from "./samples.ts";
 import { joined } from "./audio_stream.ts";
 
 /** How speech is found and divided; times in seconds, levels in dB. */

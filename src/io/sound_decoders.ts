@@ -1,6 +1,5 @@
 /** Decoders of MP3, FLAC, Ogg Vorbis and Ogg Opus: WebAssembly builds of mpg123, libFLAC, libvorbis and libopus, loaded on use. */
 import type { RangedFile } from "../host/host.ts";
-import { HEAD_BYTES, kindOfFile } from "./file_kinds.ts";
 
 /** What a piece of a file was decoded to. */
 export interface DecodedSound {
@@ -37,22 +36,19 @@ const MAX_MISCOUNT = 4096;
 
 const NOTHING: DecodedSound = { channelData: [], sampleRate: 0, errors: [] };
 
-/**
- * Opens the decoder of a file; undefined where it is none of these formats. Throws a SyntaxError for a codec that is not known and
- * for a file that is cut off.
- */
-export async function openCompressed(file: RangedFile): Promise<CompressedSound | undefined> {
-  const head = new Uint8Array(Math.min(HEAD_BYTES, file.size));
-  await file.read(head, 0);
-  switch (kindOfFile(head)) {
+/** Opens the decoder of a file that begins with `head`. Throws a SyntaxError for a codec that is not known and for a file that is cut off. */
+export async function openCompressed(
+  file: RangedFile,
+  kind: "MP3" | "FLAC" | "Ogg",
+  head: Uint8Array<ArrayBuffer>,
+): Promise<CompressedSound> {
+  switch (kind) {
     case "MP3":
       return { seconds: await mp3Seconds(file, head), decoder: await openMp3() };
     case "FLAC":
       return { decoder: await openFlac(), seconds: flacSeconds(head) };
     case "Ogg":
       return await openOgg(file, head);
-    default:
-      return undefined;
   }
 }
 

@@ -1,7 +1,7 @@
 /** Preprocessing of audio: the settings of Wav2Vec2FeatureExtractor. */
 import * as v from "valibot";
 import type { Host } from "../host/host.ts";
-import { SAMPLE_RATE } from "../io/audio.ts";
+import { SAMPLE_RATE } from "../io/samples.ts";
 import { readJson, readOptionalJson } from "../io/config.ts";
 import { brief } from "../io/json.ts";
 import { anyObject, object, parse } from "../io/schema.ts";

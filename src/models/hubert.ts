@@ -5,7 +5,7 @@
  */
 import { redrawn } from "../gpu/capture.ts";
 import type { Device } from "../gpu/device.ts";
-import { SAMPLE_RATE } from "../io/audio.ts";
+import { SAMPLE_RATE } from "../io/samples.ts";
 import { SelfAttention } from "../nn/attention.ts";
 import { Conv1d, WeightNormConv1d } from "../nn/conv.ts";
 import { FeedForward } from "../nn/feed_forward.ts";

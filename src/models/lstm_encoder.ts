@@ -1,7 +1,7 @@
 /** An encoder of speech by bidirectional LSTMs over log-mel features: the listener of LAS (Chan et al. 2016). */
 import * as v from "valibot";
 import type { Device } from "../gpu/device.ts";
-import { SAMPLE_RATE } from "../io/audio.ts";
+import { SAMPLE_RATE } from "../io/samples.ts";
 import { checkMel, melFrames } from "../io/mel.ts";
 import { finite, integer, keysOf, mismatch, number, object, parse } from "../io/schema.ts";
 import { type LogMelConfig, LogMelSpectrogram } from "../nn/log_mel.ts";

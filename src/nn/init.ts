@@ -1,5 +1,5 @@
 /** The values that parameters begin with, as rules; equal rules, seeds and keys give equal values. */
-import { SAMPLE_RATE } from "../io/audio.ts";
+import { SAMPLE_RATE } from "../io/samples.ts";
 import { checkChoice, checkNumber } from "../io/checks.ts";
 import { hash, normal, uniform } from "./random.ts";
 

@@ -3,7 +3,7 @@
  * is kept for that part, and each case is listed as a problem.
  */
 import type { Host } from "../../host/host.ts";
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { readWavFormat } from "../../io/wav.ts";
 import { type FrameGeometry, frameCount, receptiveField } from "../../models/hubert.ts";
 import type { Corpus, Problem, ProblemKind, Utterance } from "./corpus.ts";

@@ -1,14 +1,16 @@
 /** A model's answers to the utterances of a test set. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
-import { readWav, SAMPLE_RATE } from "../../io/audio.ts";
+import { readWav } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { ArgumentError } from "../../io/argument_error.ts";
 import { batchBytes, planBatches } from "../../models/batches.ts";
 import { receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
 import { Weights } from "../../nn/weights.ts";
 import { LABELS, type Problem, type Utterance } from "../corpora/corpus.ts";
-import { type EmotionConfig, emotionSystem } from "../system/emotion.ts";
+import type { EmotionConfig } from "../system/emotion.ts";
+import { emotionSystem } from "../system/emotion_system.ts";
 import { type ModelFolder, openModelFolder } from "../system/folder.ts";
 import { Inference } from "../system/inference.ts";
 import { openRecognizer, type Recognizer } from "../system/recognizer.ts";

@@ -1,5 +1,5 @@
 /** Recognises recordings of any length: segments of speech, the words joined across their borders, the emotion of each. */
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import type { Transcript } from "../../io/decode.ts";
 import { type Segment, type SegmentOptions, Segmenter, segmentOptions } from "../../io/segmenter.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";

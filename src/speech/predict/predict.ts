@@ -11,7 +11,8 @@ import {
   type RecognizerOptions,
 } from "../system/recognizer.ts";
 import type { Audio } from "../../io/audio.ts";
-import { MAX_SECONDS, SAMPLE_RATE } from "../../io/audio.ts";
+import { MAX_SECONDS } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import type { RawFormat } from "../../io/audio_stream.ts";
 import { type SegmentOptions, segmentOptions } from "../../io/segmenter.ts";
 import { bounded, type LongRecognition, recognizeSegments } from "./long.ts";

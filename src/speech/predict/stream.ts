@@ -1,5 +1,5 @@
 /** Recognises speech while it is spoken: chunks of samples in, partial words and a running emotion out. */
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { Resampler } from "../../io/resample.ts";
 import { type Segment, type SegmentOptions, Segmenter } from "../../io/segmenter.ts";
 import type { RecognizeOptions, Recognizer } from "../system/recognizer.ts";

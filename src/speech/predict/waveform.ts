@@ -1,6 +1,6 @@
 /** What a page keeps of a recording of any length: its outline, and where it is short enough, its sound. */
 import { joined } from "../../io/audio_stream.ts";
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { base64 } from "../../io/encoding.ts";
 import { wav16Bytes } from "../../io/wav.ts";
 

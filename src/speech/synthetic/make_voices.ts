@@ -8,7 +8,7 @@
  * A recording depends on the seed and its own number alone. What is made before a stop is kept in OUT.partial.
  */
 import type { Host } from "../../host/host.ts";
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { readOptionalJson } from "../../io/config.ts";
 import { resample } from "../../io/resample.ts";
 import { readWavFormat, writeWav16 } from "../../io/wav.ts";

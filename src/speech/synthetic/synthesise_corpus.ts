@@ -8,7 +8,7 @@
  *   vocab.txt       the word pieces of a BERT that reads them
  */
 import type { Host } from "../../host/host.ts";
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { resample } from "../../io/resample.ts";
 import { normalizeTranscript } from "../../io/text.ts";
 import { writeWav16 } from "../../io/wav.ts";

@@ -6,7 +6,8 @@
  *   text only                modalities "text"
  *   acoustic + text          modalities "both", with CmgiConfig's interaction and gate
  *
- * Those with LSTMs are configs of LstmEmotionRecognizer, see lstm.ts.
+ * Those with LSTMs are configs of LstmEmotionRecognizer, see lstm.ts; nothing here loads that, which few models need. The functions
+ * for any of them are in emotion_system.ts.
  *
  * The words are decoded between its two synchronous halves, encodeSpeech() and classify(): see inference.ts.
  */
@@ -28,8 +29,7 @@ import { CmGI, type CmgiConfig, cmgiConfig, type CmgiOutput } from "./cmgi.ts";
 import { type BertConfig, bertConfig, type HubertConfig, hubertConfig } from "../../models/config.ts";
 import { type HubertInput, HubertModel, type HubertOutput } from "../../models/hubert.ts";
 import { LABELS } from "./labels.ts";
-import { LstmEmotionRecognizer } from "./lstm.ts";
-import { type LstmSystemConfig, lstmSystemConfig } from "./lstm_config.ts";
+import type { LstmSystemConfig, lstmSystemConfig } from "./lstm_config.ts";
 
 /** Config of a system, from config.json of its model folder. */
 export interface EmotionConfig {
@@ -75,8 +75,12 @@ const schema = object({
   lstm: v.nullish(anyObject),
 });
 
-/** Reads the config of a system with those of its parts. Throws a SyntaxError that names the key; `source` names the file. */
-export function emotionConfig(json: unknown, source: string): EmotionConfig {
+/** As emotionConfig(). `readLstm` is needed for a system of LSTMs. */
+export function readEmotionConfig(
+  json: unknown,
+  source: string,
+  readLstm?: typeof lstmSystemConfig,
+): EmotionConfig {
   const c = parse(schema, json, source);
   const part = <T>(
     key: "hubert" | "bert" | "cmgi" | "lstm",
@@ -88,7 +92,8 @@ export function emotionConfig(json: unknown, source: string): EmotionConfig {
   };
   const { modalities: kind } = c;
   if (c.lstm) {
-    const lstm = part("lstm", lstmSystemConfig);
+    if (!readLstm) throw new TypeError("Cannot read the config of a system of LSTMs: no reader was given");
+    const lstm = part("lstm", readLstm);
     const { encoder, words, blank } = lstm;
     if ((kind === "both") !== (words !== undefined) || kind === "text")
       throw mismatch(
@@ -163,10 +168,6 @@ export interface EmotionSystem {
     options?: Pick<SpellOptions, "beam">,
   ): Promise<Transcript[]>;
 }
-
-/** The layers of the system of a config. */
-export const emotionSystem = (weights: WeightScope, config: EmotionConfig): EmotionSystem =>
-  config.lstm ? new LstmEmotionRecognizer(weights, config) : new EmotionRecognizer(weights, config);
 
 /** HuBERT with a CTC head, BERT and a fusion head or a classifier: the layers of any system, see EmotionConfig. */
 export class EmotionRecognizer implements EmotionSystem {

@@ -16,14 +16,10 @@ import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
 import type { EncoderSizes } from "../../models/batches.ts";
 import { checkSubwords, type HubertConfig, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
-import { type EmotionConfig, emotionConfig } from "./emotion.ts";
+import { type EmotionConfig, readEmotionConfig } from "./emotion.ts";
 import { architectureOf, familyOf, has, modelTypeOf } from "../../models/family.ts";
 import { openFeatureExtractor } from "../../models/feature_extractor.ts";
-import {
-  type SequenceClassificationConfig,
-  sequenceClassificationConfig,
-} from "../../models/sequence_classification.ts";
-import { checkWords, vocabularyOfLstm } from "./lstm_config.ts";
+import type { SequenceClassificationConfig } from "../../models/sequence_classification.ts";
 
 /** An open model folder. */
 export interface ModelFolder {
@@ -123,7 +119,8 @@ type Json = Readonly<Record<string, unknown>>;
 type Parts = Omit<ModelFolder, "weights">;
 
 async function openSystem(host: Host, path: string, json: Json, source: string): Promise<Parts> {
-  const emotion = emotionConfig(json, source);
+  const ofLstm = has(json, "lstm") ? await import("./lstm_config.ts") : undefined;
+  const emotion = readEmotionConfig(json, source, ofLstm?.lstmSystemConfig);
   if (emotion.cmgi && emotion.cmgi.classes !== emotion.labels.length)
     throw mismatch(
       `${source} (cmgi)`,
@@ -136,11 +133,11 @@ async function openSystem(host: Host, path: string, json: Json, source: string):
   const vocabulary =
     vocab && emotion.hubert
       ? vocabularyOfHead(json.hubert as Json, `${source} (hubert)`, vocab)
-      : vocab && emotion.lstm
-        ? vocabularyOfLstm(emotion.lstm, `${source} (lstm)`, vocab)
+      : vocab && emotion.lstm && ofLstm
+        ? ofLstm.vocabularyOfLstm(emotion.lstm, `${source} (lstm)`, vocab)
         : vocab;
   const tokenizer = readsWords ? await openBertTokenizer(host, path) : undefined;
-  if (tokenizer && emotion.lstm) checkWords(emotion.lstm, `${source} (lstm)`, tokenizer);
+  if (tokenizer && emotion.lstm && ofLstm) ofLstm.checkWords(emotion.lstm, `${source} (lstm)`, tokenizer);
   else if (tokenizer)
     checkSubwords(json.bert as Json, `${source} (bert)`, tokenizer.vocabularySize, tokenizer);
   const { normalize, note } = await openFeatureExtractor(host, path);
@@ -190,6 +187,7 @@ async function openClassifier(
   tensors: Safetensors["tensors"],
 ): Promise<Parts> {
   const hubert = hubertConfig(json, source);
+  const { sequenceClassificationConfig } = await import("../../models/sequence_classification.ts");
   const classifier = sequenceClassificationConfig(json, source);
   const { labels, weightedLayerSum, lastIsNormed } = classifier;
   const missing = HEAD.find((key) => !tensors.has(key));

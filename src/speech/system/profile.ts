@@ -18,7 +18,7 @@ import type { Mode } from "../../nn/mode.ts";
 import { Weights, type WeightsOptions } from "../../nn/weights.ts";
 import { scope } from "../../tensor/scope.ts";
 import { Tensor } from "../../tensor/tensor.ts";
-import { emotionConfig, emotionSystem } from "./emotion.ts";
+import { emotionConfig, emotionSystem } from "./emotion_system.ts";
 import { isSystem } from "./folder.ts";
 import { openRecognizer } from "./recognizer.ts";
 

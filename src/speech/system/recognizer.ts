@@ -1,22 +1,19 @@
 /** Recognises words and emotion in recordings with a model folder: normalises them, plans batches and runs Inference. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
-import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/audio.ts";
+import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/samples.ts";
 import type { Transcript } from "../../io/decode.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import { activationsOf, type Mode } from "../../nn/mode.ts";
 import { Weights } from "../../nn/weights.ts";
 import { batchBytes, bindableBytes, largestBytes, mayPad, planBatches } from "../../models/batches.ts";
 import type { HubertConfig } from "../../models/config.ts";
-import { emotionSystem } from "./emotion.ts";
+import { EmotionRecognizer } from "./emotion.ts";
 import { type SpeechModel, type ModelFolder, openModelFolder } from "./folder.ts";
 import { requireOwnWords, requireSpeechEncoder } from "./folder.ts";
 import { checkLength, HubertForCTC } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
-import {
-  HubertForSequenceClassification,
-  type SequenceClassificationConfig,
-} from "../../models/sequence_classification.ts";
+import type { SequenceClassificationConfig } from "../../models/sequence_classification.ts";
 import { Inference, padSpeech, type SpeechEmbedding, type SystemLayers } from "./inference.ts";
 import { tokenizeWords } from "./words.ts";
 
@@ -115,7 +112,7 @@ async function load(
     requireSpeechEncoder(model);
     activationsOf(device, { activations });
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
-    const recognizer = new Recognizer(weights, model, activations, words);
+    const recognizer = new Recognizer(weights, model, await layersOf(weights, model), activations, words);
     await weights.initialize(onProgress);
     return recognizer;
   } catch (error) {
@@ -137,10 +134,11 @@ export class Recognizer {
   readonly #activations: RecognizerOptions["activations"];
   readonly #words: Recognizer | undefined;
 
-  /** Builds the layers; the caller initialises the weights. `words` writes the words; it goes with this. */
+  /** For openRecognizer(). `words` writes the words; it goes with this. */
   constructor(
     weights: Weights,
     model: SpeechModel,
+    layers: SystemLayers,
     activations?: RecognizerOptions["activations"],
     words?: Recognizer,
   ) {
@@ -149,7 +147,7 @@ export class Recognizer {
     this.#activations = activations;
     this.device = weights.device;
     this.#weights = weights;
-    this.#inference = new Inference(layersOf(weights, model), model);
+    this.#inference = new Inference(layers, model);
   }
 
   /** The characters of the words; undefined where none are recognised. */
@@ -286,10 +284,18 @@ export function joinedWords(model: ModelFolder, words: ModelFolder): ModelFolder
   return { ...words, emotion: undefined, classifier: undefined, tokenizer: undefined };
 }
 
-function layersOf(weights: Weights, { hubert, emotion, classifier }: SpeechModel): SystemLayers {
-  if (emotion) return emotionSystem(weights.root, emotion);
+/** The layers of a model, whose code is loaded with the first that needs it: most need neither LSTMs nor a published classifier's. */
+async function layersOf(
+  weights: Weights,
+  { hubert, emotion, classifier }: SpeechModel,
+): Promise<SystemLayers> {
+  if (emotion?.lstm) {
+    const { LstmEmotionRecognizer } = await import("./lstm.ts");
+    return new LstmEmotionRecognizer(weights.root, emotion);
+  }
+  if (emotion) return new EmotionRecognizer(weights.root, emotion);
   if (!hubert) throw new TypeError("Cannot build a published model: it has no config of HuBERT");
-  return classifier ? classifierLayers(weights, hubert, classifier) : ctcLayers(weights, hubert);
+  return classifier ? await classifierLayers(weights, hubert, classifier) : ctcLayers(weights, hubert);
 }
 
 /** A plain CTC model as a system without an emotion. */
@@ -305,11 +311,12 @@ function ctcLayers({ device, root }: Weights, hubert: HubertConfig): SystemLayer
 }
 
 /** A published classifier as a system that recognises no words. */
-function classifierLayers(
+async function classifierLayers(
   { device, root }: Weights,
   hubert: HubertConfig,
   config: SequenceClassificationConfig,
-): SystemLayers {
+): Promise<SystemLayers> {
+  const { HubertForSequenceClassification } = await import("../../models/sequence_classification.ts");
   const model = new HubertForSequenceClassification(root, hubert, config);
   return {
     ...{ device, config: { speech: hubert, labels: config.labels } },

@@ -1,6 +1,6 @@
 /** Vocabulary, tokenizer and feature extractor of a model, and the files that they have in its folder. */
 import type { Host } from "../../host/host.ts";
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { readOptionalJson } from "../../io/config.ts";
 import { type BertTokenizer, bertTokenizerFolder, openBertTokenizer } from "../../io/tokenizer.ts";
 import { writeWhole } from "../../io/write_whole.ts";

@@ -2,7 +2,7 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { bertConfig } from "../../models/config.ts";
-import { emotionConfig, emotionSystem } from "../system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../system/emotion_system.ts";
 import { lstmSystemConfig } from "../system/lstm_config.ts";
 import { receptiveField } from "../../models/hubert.ts";
 import { BertForMaskedLM } from "../../models/bert.ts";

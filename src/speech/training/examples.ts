@@ -1,7 +1,8 @@
 /** Reads utterances into batches: normalised audio, CTC targets, token ids and labels. */
 import { LABELS, type Utterance } from "../corpora/corpus.ts";
 import type { Host } from "../../host/host.ts";
-import { normalize, readWav, SAMPLE_RATE } from "../../io/audio.ts";
+import { readWav } from "../../io/audio.ts";
+import { normalize, SAMPLE_RATE } from "../../io/samples.ts";
 import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";

@@ -1,7 +1,8 @@
 /** Stages that pretrain a speech encoder: by transcripts, or by units of masked frames. Their models open in transformers. */
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
-import { normalize, readWav } from "../../io/audio.ts";
+import { readWav } from "../../io/audio.ts";
+import { normalize } from "../../io/samples.ts";
 import { mismatch } from "../../io/schema.ts";
 import { type HubertConfig, hubertConfig } from "../../models/config.ts";
 import { HubertForCTC, receptiveField } from "../../models/hubert.ts";

@@ -5,7 +5,7 @@ import { mismatch } from "../../io/schema.ts";
 import { openCheckpoint } from "../../io/checkpoint.ts";
 import type { Safetensors } from "../../io/safetensors.ts";
 import { bertConfig, checkSubwords, hubertConfig, vocabularyOfHead } from "../../models/config.ts";
-import { emotionConfig, emotionSystem } from "../system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../system/emotion_system.ts";
 import { checkWords, type LstmKind, lstmSystemConfig, vocabularyOfLstm } from "../system/lstm_config.ts";
 import type { EncoderSizes } from "../../models/batches.ts";
 import { lstmEncoderConfig } from "../../models/lstm_encoder.ts";

@@ -1,7 +1,7 @@
 /** What `wavegate profile train` runs: training steps of a system on noise. */
 import { readJson } from "../../io/config.ts";
 import type { Host } from "../../host/host.ts";
-import { SAMPLE_RATE } from "../../io/audio.ts";
+import { SAMPLE_RATE } from "../../io/samples.ts";
 import { openCheckpoint } from "../../io/checkpoint.ts";
 import { frameCount, receptiveField } from "../../models/hubert.ts";
 import { mayIgnore, spellings } from "../../models/keys.ts";
@@ -14,7 +14,8 @@ import { LABELS } from "../corpora/corpus.ts";
 import type { StageConfig } from "../recipes/config.ts";
 import { lstmOf, lstmStage, PRESETS, type PresetName } from "../recipes/presets.ts";
 import { systemConfig, systemOf } from "../recipes/systems.ts";
-import { type EmotionSystem, emotionConfig, emotionSystem } from "../system/emotion.ts";
+import type { EmotionSystem } from "../system/emotion.ts";
+import { emotionConfig, emotionSystem } from "../system/emotion_system.ts";
 import { type ForwardOptions, noiseOf, type Workload } from "../system/profile.ts";
 import { freeze } from "./build.ts";
 import { EmotionTask } from "./emotion_task.ts";
