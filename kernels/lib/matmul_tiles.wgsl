@@ -37,79 +37,76 @@ fn rowAt(place: u32, threads: u32) -> u32 {
   return (i / 4u * threads + place % threads) * 4u + i % 4u;
 }
 
-// A thread's quads of each step lie as far from its first ones as the step's k0 from 0. Where they are aligned it is said here
-// where the first ones are; else where their run begins, or their first m or n. Past K that is the last k.
-fn startA(m: u32, k: u32, z: u32) -> u32 {
+// A distance in elements, in what a and b are arrays of.
+fn places(elements: u32) -> u32 {
 #if ${vec}
-#if ${transA}
-  return (z * d.aBatchStride + min(k, d.K - 1u) * d.aRowStride + inside(m, d.M)) >> 2u;
+  return elements >> 2u;
 #else
-  return (rowA(m, z) + inside(k, d.K)) >> 2u;
-#endif
-#elif ${transA}
-  return m;
-#else
-  return rowA(m, z);
+  return elements;
 #endif
 }
 
-fn fetchA(start: u32, k: u32, k0: u32, z: u32) -> vec4<${X}> {
+// The last quad of a run, or its last element.
+fn lastQuad(length: u32) -> u32 {
 #if ${vec}
-#if ${transA}
-  return a[start + ((k0 * d.aRowStride) >> 2u)];
+  return length - 4u;
 #else
-  return a[start + (k0 >> 2u)];
+  return length - 1u;
 #endif
-#elif ${transA}
-  return a4ofRow(k0 + k, start, z);
+}
+
+// Where a quad that a thread brings begins in the first BK k's: m, n and k or the last ones. In a step that begins at k0 it begins
+// stepA(k0) further on, which is the same for all threads.
+fn startA(m: u32, k: u32, z: u32) -> u32 {
+  let inK = min(k, d.K - 1u);
+#if ${transA}
+  return places(z * d.aBatchStride + inK * d.aRowStride + min(m, lastQuad(d.M)));
 #else
-  return a4(start, k0 + k, d.K);
+  return places(rowA(m, z) + inK);
+#endif
+}
+
+fn stepA(k0: u32) -> u32 {
+#if ${transA}
+  return places(k0 * d.aRowStride);
+#else
+  return places(k0);
 #endif
 }
 
 fn startB(n: u32, k: u32, z: u32) -> u32 {
+  let inK = min(k, d.K - 1u);
 #if ${transB}
-#if ${vec}
-  return (columnB(n, z) + inside(k, d.K)) >> 2u;
+  return places(columnB(n, z) + inK);
 #else
-  return columnB(n, z);
-#endif
-#elif ${mappedB}
-  return inside(n, d.N);
-#elif ${vec}
-  return (z * d.bBatchStride + min(k, d.K - 1u) * d.bRowStride + inside(n, d.N)) >> 2u;
-#else
-  return n;
+  return places(z * d.bBatchStride + inK * d.bRowStride + min(n, lastQuad(d.N)));
 #endif
 }
 
-fn fetchB(start: u32, k: u32, k0: u32, z: u32) -> vec4<${W}> {
+fn stepB(k0: u32) -> u32 {
 #if ${transB}
+  return places(k0);
+#else
+  return places(k0 * d.bRowStride);
+#endif
+}
+
+// Without vec, up to three elements may lie behind the end of a row: they go into sums that are not stored.
+fn quadA(at: u32) -> vec4<${X}> {
 #if ${vec}
-  return b[start + (k0 >> 2u)];
+  return a[at];
 #else
-  return b4(start, k0 + k, d.K);
-#endif
-#elif ${vec}
-  return b[start + ((k0 * d.bRowStride) >> 2u)];
-#else
-  return b4ofRow(k0 + k, start, z);
+  return vec4<${X}>(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
 #endif
 }
 
-#if ${mappedB}
-// A row of a mapped B: where it begins, and which of its segment it is. Steps rarely leave a segment: only then are there divisions.
-struct Row { at: u32, within: u32 }
-
-fn advance(row: Row, by: u32) -> Row {
-  var r = Row(row.at + by * d.bRowStride, row.within + by);
-  if (r.within >= d.bSegmentRows) {
-    r.at += r.within / d.bSegmentRows * (d.bSegmentStride - d.bSegmentRows * d.bRowStride);
-    r.within %= d.bSegmentRows;
-  }
-  return r;
-}
+fn quadB(at: u32) -> vec4<${W}> {
+#if ${vec}
+  return b[at];
+#else
+  return vec4<${W}>(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
 #endif
+}
 
 @compute @workgroup_size(THREADS) ${subgroupSize}
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
@@ -127,57 +124,69 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let threadN = t % THREADS_N;
   let threadM = t / THREADS_N;
 
-  // The quads that this thread brings. A last step that would pass K begins BK before it, and what was counted before is zero
-  // in A: all that is read belongs to A and B.
+  // The first step counts the k's that whole steps leave over, `head` of them, so that no other step need look at bounds; what
+  // else it brings is zero in A. Where it would pass K it begins before its time, at `first`.
+  let steps = (end - begin + BK - 1u) / BK;
+  let head = end - begin - (steps - 1u) * BK;
   let last = max(d.K, BK) - BK;
+  let first = min(begin, last);
+  let counted = begin - first;
 #unroll i LOADS_A
 #if ${transA}
   let kA$i = t / WIDE_A + $iu * (THREADS / WIDE_A);
   let placeA$i = t + $iu * THREADS;
-  let startA$i = startA(m0 + (t % WIDE_A) * 4u, kA$i, z);
+  let mA$i = m0 + (t % WIDE_A) * 4u;
 #else
   let kA$i = (t % KQ) * 4u;
   let rowA$i = t / KQ + $iu * (THREADS / KQ);
   let placeA$i = rowA$i * WIDE_A + t % KQ;
-  let startA$i = startA(m0 + rowAt(rowA$i, THREADS_M), kA$i, z);
+  let mA$i = m0 + rowAt(rowA$i, THREADS_M);
 #endif
-  var nextA$i = fetchA(startA$i, kA$i, min(begin, last), z);
+  let startA$i = startA(mA$i, kA$i, z);
+#if ${vec}
+  var nextA$i = select(vec4<${X}>(), quadA(startA$i + stepA(first)), kA$i - counted < head);
+#elif ${transA}
+  var nextA$i = select(vec4<${X}>(), quadA(startA$i + stepA(first)), kA$i - counted < head);
+#else
+  var nextA$i = select(vec4<${X}>(), a4(rowA(mA$i, z), first + kA$i, d.K), kA$i + vec4u(0u, 1u, 2u, 3u) - counted < vec4u(head));
+#endif
 #endunroll
+#if ${shortB}
+#elif ${mappedB}
+  // Rows from k = edge on lie in the next segment, a jump further; jumps are those before. No step meets more than one edge.
+  let jump = places(d.bSegmentStride) - d.bSegmentRows * places(d.bRowStride);
+  var edge = (first / d.bSegmentRows + 1u) * d.bSegmentRows;
+  var jumps = first / d.bSegmentRows * jump;
+#endif
 #unroll i LOADS_B
 #if ${transB}
   let kB$i = (t % KQ) * 4u;
   let rowB$i = t / KQ + $iu * (THREADS / KQ);
   let placeB$i = rowB$i * WIDE_B + t % KQ;
-  let startB$i = startB(n0 + rowAt(rowB$i, THREADS_N), kB$i, z);
+  let nB$i = n0 + rowAt(rowB$i, THREADS_N);
 #else
   let kB$i = t / WIDE_B + $iu * (THREADS / WIDE_B);
   let placeB$i = t + $iu * THREADS;
-  let startB$i = startB(n0 + (t % WIDE_B) * 4u, kB$i, z);
+  let nB$i = n0 + (t % WIDE_B) * 4u;
 #endif
-#if ${mappedB}
-  var row$i = advance(Row(z * d.bBatchStride, 0u), min(kB$i + min(begin, last), d.K - 1u));
-  var nextB$i = b4(row$i.at, startB$i, d.N);
+  let startB$i = startB(nB$i, kB$i, z);
+#if ${shortB}
+  var nextB$i = b4ofRow(first + kB$i, nB$i, z);
+#elif ${mappedB}
+  let overB$i = startB$i + jump;
+  var nextB$i = quadB(select(startB$i, overB$i, kB$i >= edge - first) + stepB(first) + jumps);
+#elif ${vec}
+  var nextB$i = quadB(startB$i + stepB(first));
+#elif ${transB}
+  var nextB$i = b4(columnB(nB$i, z), first + kB$i, d.K);
 #else
-  var nextB$i = fetchB(startB$i, kB$i, min(begin, last), z);
+  var nextB$i = quadB(startB$i + stepB(first));
 #endif
 #endunroll
   var acc: array<vec4f, ${SUMS}>;
-  var k0 = begin;
+  var k0 = begin + head;
   // Counted down: of loops that count up to a variable Tint cannot tell that they end, and counts along.
-  for (var left = (end - begin + BK - 1u) / BK; left > 0u; left--) {
-    if (left == 1u) {
-      let counted = k0 - min(k0, last);
-#unroll i LOADS_A
-#if ${transA}
-      nextA$i = select(vec4<${X}>(), nextA$i, kA$i >= counted && kA$i < d.K);
-#elif ${vec}
-      nextA$i = select(vec4<${X}>(), nextA$i, kA$i >= counted && kA$i < d.K);
-#else
-      let ks$i = kA$i + vec4u(0u, 1u, 2u, 3u);
-      nextA$i = select(vec4<${X}>(), nextA$i, (ks$i >= vec4u(counted)) & (ks$i < vec4u(d.K)));
-#endif
-#endunroll
-    }
+  for (var left = steps; left > 0u; left--) {
     workgroupBarrier();
 #unroll i LOADS_A
     tileA[placeA$i] = vec4f(nextA$i);
@@ -186,29 +195,63 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
     tileB[placeB$i] = vec4f(nextB$i);
 #endunroll
     workgroupBarrier();
-    let now = min(k0, last);
-    k0 += BK;
     let ahead = min(k0, last);
+    k0 += BK;
 #unroll i LOADS_A
-    nextA$i = fetchA(startA$i, kA$i, ahead, z);
+    nextA$i = quadA(startA$i + stepA(ahead));
 #endunroll
+#if ${shortB}
+#elif ${mappedB}
+    if (ahead >= edge) {
+      edge += d.bSegmentRows;
+      jumps += jump;
+    }
+#endif
 #unroll i LOADS_B
-#if ${mappedB}
-    row$i = advance(row$i, ahead - now);
-    nextB$i = b4(row$i.at, startB$i, d.N);
+#if ${shortB}
+    nextB$i = b4ofRow(ahead + kB$i, nB$i, z);
+#elif ${mappedB}
+    nextB$i = quadB(select(startB$i, overB$i, kB$i >= edge - ahead) + stepB(ahead) + jumps);
 #else
-    nextB$i = fetchB(startB$i, kB$i, ahead, z);
+    nextB$i = quadB(startB$i + stepB(ahead));
 #endif
 #endunroll
 #unroll q KQ
     {
-      // Four k's of the thread's columns, as rows of B; then four rows of A at a time.
-#unroll h QUADS_N
 #if ${transB}
+      // Four k's of the thread's columns.
+#unroll h QUADS_N
       let c0$h = tileB[($hu * 4u * THREADS_N + threadN) * WIDE_B + $qu];
       let c1$h = tileB[(($hu * 4u + 1u) * THREADS_N + threadN) * WIDE_B + $qu];
       let c2$h = tileB[(($hu * 4u + 2u) * THREADS_N + threadN) * WIDE_B + $qu];
       let c3$h = tileB[(($hu * 4u + 3u) * THREADS_N + threadN) * WIDE_B + $qu];
+#endunroll
+#endif
+#if ${transA}
+      // Quads of A hold one k each: so it goes by k, with few registers.
+#unroll k 4
+      {
+#unroll h QUADS_N
+#if ${transB}
+        let w$h = vec4f(c0$h[$k], c1$h[$k], c2$h[$k], c3$h[$k]);
+#else
+        let w$h = tileB[($qu * 4u + $ku) * WIDE_B + $hu * THREADS_N + threadN];
+#endif
+#endunroll
+#unroll g QUADS_M
+        let v$g = tileA[($qu * 4u + $ku) * WIDE_A + $gu * THREADS_M + threadM];
+#unroll e 4
+#unroll h QUADS_N
+        acc[($gu * 4u + $eu) * QUADS_N + $hu] = fma(vec4f(v$g[$e]), w$h, acc[($gu * 4u + $eu) * QUADS_N + $hu]);
+#endunroll
+#endunroll
+#endunroll
+      }
+#endunroll
+#else
+      // Quads of A hold four k's: these of B as rows, then four rows of A at a time.
+#unroll h QUADS_N
+#if ${transB}
       let w0$h = vec4f(c0$h.x, c1$h.x, c2$h.x, c3$h.x);
       let w1$h = vec4f(c0$h.y, c1$h.y, c2$h.y, c3$h.y);
       let w2$h = vec4f(c0$h.z, c1$h.z, c2$h.z, c3$h.z);
@@ -222,21 +265,9 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #endunroll
 #unroll g QUADS_M
       {
-#if ${transA}
-        let v0 = tileA[($qu * 4u) * WIDE_A + $gu * THREADS_M + threadM];
-        let v1 = tileA[($qu * 4u + 1u) * WIDE_A + $gu * THREADS_M + threadM];
-        let v2 = tileA[($qu * 4u + 2u) * WIDE_A + $gu * THREADS_M + threadM];
-        let v3 = tileA[($qu * 4u + 3u) * WIDE_A + $gu * THREADS_M + threadM];
-        let r0 = vec4f(v0.x, v1.x, v2.x, v3.x);
-        let r1 = vec4f(v0.y, v1.y, v2.y, v3.y);
-        let r2 = vec4f(v0.z, v1.z, v2.z, v3.z);
-        let r3 = vec4f(v0.w, v1.w, v2.w, v3.w);
-#else
-        let r0 = tileA[($gu * 4u * THREADS_M + threadM) * WIDE_A + $qu];
-        let r1 = tileA[(($gu * 4u + 1u) * THREADS_M + threadM) * WIDE_A + $qu];
-        let r2 = tileA[(($gu * 4u + 2u) * THREADS_M + threadM) * WIDE_A + $qu];
-        let r3 = tileA[(($gu * 4u + 3u) * THREADS_M + threadM) * WIDE_A + $qu];
-#endif
+#unroll e 4
+        let r$e = tileA[(($gu * 4u + $eu) * THREADS_M + threadM) * WIDE_A + $qu];
+#endunroll
 #unroll e 4
 #unroll h QUADS_N
         acc[($gu * 4u + $eu) * QUADS_N + $hu] = fma(vec4f(r$e.w), w3$h, fma(vec4f(r$e.z), w2$h, fma(vec4f(r$e.y), w1$h, fma(vec4f(r$e.x), w0$h, acc[($gu * 4u + $eu) * QUADS_N + $hu]))));
@@ -244,6 +275,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #endunroll
       }
 #endunroll
+#endif
     }
 #endunroll
   }
