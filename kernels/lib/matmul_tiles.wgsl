@@ -4,7 +4,8 @@
 // An operand that is contiguous in k lies there as [row][quad of k], each row a quad longer than it need be, so that neighbours
 // begin in different banks; one that is contiguous in m or n as [k][quad of m or n]. Threads store whole quads: on Metal and
 // D3D writing one component of a workgroup vector writes them all. There is one buffer: with an offset that alternates between
-// two, bounds checks stay in the inner loop.
+// two, bounds checks stay in the inner loop. What a step loads it stores as well: of a variable that brings it to the next step
+// LLVM makes one that brings the address, and loads where it is too late.
 //
 // A thread has quads of rows and of columns, THREADS_M and THREADS_N quads apart, so that neighbours store side by side. That
 // neighbours read side by side too, row 4·(T·h + x) + e of a tile by [row] lies at place (4·h + e)·T + x, with T threads along it.
@@ -17,18 +18,23 @@ const THREADS_M = BM / TM;
 const THREADS_N = BN / 4u / QUADS_N;
 const THREADS = THREADS_M * THREADS_N;
 const KQ = BK / 4u;
+// K_OF_A, K_OF_B: by how many k's the elements of a quad lie behind its first.
 #if ${transA}
 const WIDE_A = BM / 4u;
+const K_OF_A = vec4u();
 var<workgroup> tileA: array<vec4f, BK * WIDE_A>;
 #else
 const WIDE_A = KQ + 1u;
+const K_OF_A = vec4u(0u, 1u, 2u, 3u);
 var<workgroup> tileA: array<vec4f, BM * WIDE_A>;
 #endif
 #if ${transB}
 const WIDE_B = KQ + 1u;
+const K_OF_B = vec4u(0u, 1u, 2u, 3u);
 var<workgroup> tileB: array<vec4f, BN * WIDE_B>;
 #else
 const WIDE_B = BN / 4u;
+const K_OF_B = vec4u();
 var<workgroup> tileB: array<vec4f, BK * WIDE_B>;
 #endif
 
@@ -124,8 +130,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let threadN = t % THREADS_N;
   let threadM = t / THREADS_N;
 
-  // The first step counts the k's that whole steps leave over, `head` of them, so that no other step need look at bounds; what
-  // else it brings is zero in A. Where it would pass K it begins before its time, at `first`.
+  // The first step counts the k's that whole steps leave over, `head` of them, so that no other need look at bounds; what else
+  // it brings is zero in A. Where it would pass K it begins before its time, at `first`.
   let steps = (end - begin + BK - 1u) / BK;
   let head = end - begin - (steps - 1u) * BK;
   let last = max(d.K, BK) - BK;
@@ -143,13 +149,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let mA$i = m0 + rowAt(rowA$i, THREADS_M);
 #endif
   let startA$i = startA(mA$i, kA$i, z);
-#if ${vec}
-  var nextA$i = select(vec4<${X}>(), quadA(startA$i + stepA(first)), kA$i - counted < head);
-#elif ${transA}
-  var nextA$i = select(vec4<${X}>(), quadA(startA$i + stepA(first)), kA$i - counted < head);
-#else
-  var nextA$i = select(vec4<${X}>(), a4(rowA(mA$i, z), first + kA$i, d.K), kA$i + vec4u(0u, 1u, 2u, 3u) - counted < vec4u(head));
-#endif
+  let firstA$i = quadA(startA$i + stepA(first));
+  tileA[placeA$i] = vec4f(select(vec4<${X}>(), firstA$i, kA$i + K_OF_A - counted < vec4u(head)));
 #endunroll
 #if ${shortB}
 #elif ${mappedB}
@@ -171,34 +172,24 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #endif
   let startB$i = startB(nB$i, kB$i, z);
 #if ${shortB}
-  var nextB$i = b4ofRow(first + kB$i, nB$i, z);
+  let firstB$i = b4ofRow(first + kB$i, nB$i, z);
 #elif ${mappedB}
   let overB$i = startB$i + jump;
-  var nextB$i = quadB(select(startB$i, overB$i, kB$i >= edge - first) + stepB(first) + jumps);
-#elif ${vec}
-  var nextB$i = quadB(startB$i + stepB(first));
-#elif ${transB}
-  var nextB$i = b4(columnB(nB$i, z), first + kB$i, d.K);
+  let firstB$i = quadB(select(startB$i, overB$i, kB$i >= edge - first) + stepB(first) + jumps);
 #else
-  var nextB$i = quadB(startB$i + stepB(first));
+  let firstB$i = quadB(startB$i + stepB(first));
 #endif
+  tileB[placeB$i] = vec4f(select(vec4<${W}>(), firstB$i, first + kB$i + K_OF_B < vec4u(d.K)));
 #endunroll
   var acc: array<vec4f, ${SUMS}>;
   var k0 = begin + head;
   // Counted down: of loops that count up to a variable Tint cannot tell that they end, and counts along.
   for (var left = steps; left > 0u; left--) {
     workgroupBarrier();
-#unroll i LOADS_A
-    tileA[placeA$i] = vec4f(nextA$i);
-#endunroll
-#unroll i LOADS_B
-    tileB[placeB$i] = vec4f(nextB$i);
-#endunroll
-    workgroupBarrier();
     let ahead = min(k0, last);
     k0 += BK;
 #unroll i LOADS_A
-    nextA$i = quadA(startA$i + stepA(ahead));
+    let nextA$i = quadA(startA$i + stepA(ahead));
 #endunroll
 #if ${shortB}
 #elif ${mappedB}
@@ -209,37 +200,71 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #endif
 #unroll i LOADS_B
 #if ${shortB}
-    nextB$i = b4ofRow(ahead + kB$i, nB$i, z);
+    let nextB$i = b4ofRow(ahead + kB$i, nB$i, z);
 #elif ${mappedB}
-    nextB$i = quadB(select(startB$i, overB$i, kB$i >= edge - ahead) + stepB(ahead) + jumps);
+    let nextB$i = quadB(select(startB$i, overB$i, kB$i >= edge - ahead) + stepB(ahead) + jumps);
 #else
-    nextB$i = quadB(startB$i + stepB(ahead));
+    let nextB$i = quadB(startB$i + stepB(ahead));
 #endif
 #endunroll
 #unroll q KQ
     {
 #if ${transB}
-      // Four k's of the thread's columns.
+      // Quads of B hold four k's each: four k's of the thread's columns as rows of B, then four rows of A at a time.
 #unroll h QUADS_N
       let c0$h = tileB[($hu * 4u * THREADS_N + threadN) * WIDE_B + $qu];
       let c1$h = tileB[(($hu * 4u + 1u) * THREADS_N + threadN) * WIDE_B + $qu];
       let c2$h = tileB[(($hu * 4u + 2u) * THREADS_N + threadN) * WIDE_B + $qu];
       let c3$h = tileB[(($hu * 4u + 3u) * THREADS_N + threadN) * WIDE_B + $qu];
+      let w0$h = vec4f(c0$h.x, c1$h.x, c2$h.x, c3$h.x);
+      let w1$h = vec4f(c0$h.y, c1$h.y, c2$h.y, c3$h.y);
+      let w2$h = vec4f(c0$h.z, c1$h.z, c2$h.z, c3$h.z);
+      let w3$h = vec4f(c0$h.w, c1$h.w, c2$h.w, c3$h.w);
+#endunroll
+#unroll g QUADS_M
+      {
+#if ${transA}
+        let v0 = tileA[($qu * 4u) * WIDE_A + $gu * THREADS_M + threadM];
+        let v1 = tileA[($qu * 4u + 1u) * WIDE_A + $gu * THREADS_M + threadM];
+        let v2 = tileA[($qu * 4u + 2u) * WIDE_A + $gu * THREADS_M + threadM];
+        let v3 = tileA[($qu * 4u + 3u) * WIDE_A + $gu * THREADS_M + threadM];
+#unroll e 4
+        let r$e = vec4f(v0[$e], v1[$e], v2[$e], v3[$e]);
+#endunroll
+#else
+#unroll e 4
+        let r$e = tileA[(($gu * 4u + $eu) * THREADS_M + threadM) * WIDE_A + $qu];
 #endunroll
 #endif
+#unroll e 4
+#unroll h QUADS_N
+        acc[($gu * 4u + $eu) * QUADS_N + $hu] = fma(vec4f(r$e.w), w3$h, fma(vec4f(r$e.z), w2$h, fma(vec4f(r$e.y), w1$h, fma(vec4f(r$e.x), w0$h, acc[($gu * 4u + $eu) * QUADS_N + $hu]))));
+#endunroll
+#endunroll
+      }
+#endunroll
+#else
+      // Quads of B hold one k each: so it goes by k, with fewer registers.
 #if ${transA}
-      // Quads of A hold one k each: so it goes by k, with few registers.
+#else
+#unroll g QUADS_M
+      let r0$g = tileA[($gu * 4u * THREADS_M + threadM) * WIDE_A + $qu];
+      let r1$g = tileA[(($gu * 4u + 1u) * THREADS_M + threadM) * WIDE_A + $qu];
+      let r2$g = tileA[(($gu * 4u + 2u) * THREADS_M + threadM) * WIDE_A + $qu];
+      let r3$g = tileA[(($gu * 4u + 3u) * THREADS_M + threadM) * WIDE_A + $qu];
+#endunroll
+#endif
 #unroll k 4
       {
 #unroll h QUADS_N
-#if ${transB}
-        let w$h = vec4f(c0$h[$k], c1$h[$k], c2$h[$k], c3$h[$k]);
-#else
         let w$h = tileB[($qu * 4u + $ku) * WIDE_B + $hu * THREADS_N + threadN];
-#endif
 #endunroll
 #unroll g QUADS_M
+#if ${transA}
         let v$g = tileA[($qu * 4u + $ku) * WIDE_A + $gu * THREADS_M + threadM];
+#else
+        let v$g = vec4f(r0$g[$k], r1$g[$k], r2$g[$k], r3$g[$k]);
+#endif
 #unroll e 4
 #unroll h QUADS_N
         acc[($gu * 4u + $eu) * QUADS_N + $hu] = fma(vec4f(v$g[$e]), w$h, acc[($gu * 4u + $eu) * QUADS_N + $hu]);
@@ -248,35 +273,15 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #endunroll
       }
 #endunroll
-#else
-      // Quads of A hold four k's: these of B as rows, then four rows of A at a time.
-#unroll h QUADS_N
-#if ${transB}
-      let w0$h = vec4f(c0$h.x, c1$h.x, c2$h.x, c3$h.x);
-      let w1$h = vec4f(c0$h.y, c1$h.y, c2$h.y, c3$h.y);
-      let w2$h = vec4f(c0$h.z, c1$h.z, c2$h.z, c3$h.z);
-      let w3$h = vec4f(c0$h.w, c1$h.w, c2$h.w, c3$h.w);
-#else
-      let w0$h = tileB[($qu * 4u) * WIDE_B + $hu * THREADS_N + threadN];
-      let w1$h = tileB[($qu * 4u + 1u) * WIDE_B + $hu * THREADS_N + threadN];
-      let w2$h = tileB[($qu * 4u + 2u) * WIDE_B + $hu * THREADS_N + threadN];
-      let w3$h = tileB[($qu * 4u + 3u) * WIDE_B + $hu * THREADS_N + threadN];
-#endif
-#endunroll
-#unroll g QUADS_M
-      {
-#unroll e 4
-        let r$e = tileA[(($gu * 4u + $eu) * THREADS_M + threadM) * WIDE_A + $qu];
-#endunroll
-#unroll e 4
-#unroll h QUADS_N
-        acc[($gu * 4u + $eu) * QUADS_N + $hu] = fma(vec4f(r$e.w), w3$h, fma(vec4f(r$e.z), w2$h, fma(vec4f(r$e.y), w1$h, fma(vec4f(r$e.x), w0$h, acc[($gu * 4u + $eu) * QUADS_N + $hu]))));
-#endunroll
-#endunroll
-      }
-#endunroll
 #endif
     }
+#endunroll
+    workgroupBarrier();
+#unroll i LOADS_A
+    tileA[placeA$i] = vec4f(nextA$i);
+#endunroll
+#unroll i LOADS_B
+    tileB[placeB$i] = vec4f(nextB$i);
 #endunroll
   }
   // Compilers take long over many tails, so there is one a quad of columns, in a loop whose count they do not know. The rows
