@@ -124,7 +124,7 @@ test("gemm() by tiles reads rows of A and of B in segments", async () => {
     [6, 3, 4],
     [7, 1, 3],
   ])
-    for (const splitK of [1, 3]) {
+    for (const splitK of windows < SMALL[0].BK ? [1] : [1, 3]) {
       const [T, N, tile] = [2 * windows + 1, 8, { ...SMALL[0], splitK }];
       const x = normal(samples * T * C, 1);
       const rows = Array.from({ length: samples * windows }, (_, r) => {
