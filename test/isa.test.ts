@@ -85,9 +85,9 @@ test("budgets say what spills, what lost multiply-adds and what is not in the ta
     'navi31: softmax.forward {"vec":true} {"WG":64} spills 3 registers, none expected',
   ]);
   assert.deepEqual(overBudget("navi31", figures("a", 10, 0, "matmul.forward {}")), [
-    "navi31: matmul.forward {} has 10 % multiply-adds in its inner loop, at least 75 % expected",
+    "navi31: matmul.forward {} has 10 % multiply-adds in its inner loop, at least 80 % expected",
   ]);
-  assert.deepEqual(overBudget("navi31", figures("a", 62, 0, 'matmul.forward {"mappedB":true}')), []);
+  assert.deepEqual(overBudget("navi31", figures("a", 79, 0, 'matmul.forward {"mappedB":true}')), []);
   const table = { navi31: figures("a", 50) };
   assert.deepEqual(worse("navi31", figures("a", 49.6), table), []);
   assert.deepEqual(worse("navi31", figures("b", 47.5), table), [], "another compiler");

@@ -88,6 +88,8 @@ test("launch() gives a GPU products by tiles: more sums a thread where workgroup
   assert.deepEqual(choose(gpu, 128, 768, 3072), { ...flat, splitK: 3 });
   assert.deepEqual(choose(gpu, 64, 768, 3072), { ...flat, splitK: 6 });
   assert.deepEqual(choose(gpu, 64, 64, 511, 9), { ...flat, splitK: 1 });
+  assert.deepEqual(choose(gpu, 64, 8192, 249, 16), { ...usual, splitK: 1 }, "enough workgroups without");
+  assert.deepEqual(choose(gpu, 80, 8192, 249, 16), { ...flat, splitK: 1 }, "96 rows in place of 128");
   const intel = (subgroupSizes: number[]) => ({ info: { ...info, vendor: "intel", subgroupSizes } });
   assert.deepEqual(choose(intel([16, 32]), 4096, 4096, 64), { ...small, splitK: 1, subgroup: 16 });
   assert.deepEqual(choose(intel([8, 16, 32]), 64, 64, 64), { ...smallFlat, splitK: 1, subgroup: 8 });

@@ -115,33 +115,41 @@ test("gemm() puts the tail after the sum over all slices of K", async () => {
 });
 
 test("gemm() by tiles reads rows of A and of B in segments", async () => {
-  // Two samples of 9 frames, windows of 3 at every second frame, 4 channels: 4 windows a sample.
-  const [T, C, windows, N] = [9, 4, 4, 8];
-  const x = normal(2 * T * C, 1);
-  const rows = Array.from({ length: 2 * windows }, (_, r) => {
-    const from = Math.floor(r / windows) * T * C + (r % windows) * 2 * C;
-    return [...x.subarray(from, from + 3 * C)];
-  }).flat();
-  const [M, K] = [2 * windows, 3 * C];
-  const layout = { rowStride: 2 * C, segmentRows: windows, segmentStride: T * C };
-  const [w, dy] = [normal(N * K, 2), normal(M * N, 3)];
-  for (const splitK of [1, 3]) {
-    const tile = { ...SMALL[0], splitK };
-    const [y, dw] = scope(device, () => {
-      const tx = Tensor.from(device, x, [2, T, C]);
-      const y = Tensor.empty(device, [M, N]);
-      const at = { transB: true, a: layout, b: { rowStride: K }, y: { rowStride: N } };
-      gemm(y, tx, Tensor.from(device, w, [N, K]), { M, N, K, tile, ...at });
-      const dw = Tensor.empty(device, [N, K]);
-      const turned = { transA: true, a: { rowStride: N }, b: layout, y: { rowStride: K } };
-      gemm(dw, Tensor.from(device, dy, [M, N]), tx, { M: N, N: K, K: M, tile, ...turned });
-      return [y, dw];
-    });
-    const [r, wide, dys] = [rows, [...w], [...dy]].map((v) => Float64Array.from(v));
-    near(await y.read(), product(r, wide, { M, N, K, transB: true }), 2e-6, "y");
-    near(await dw.read(), product(dys, r, { M: N, N: K, K: M, transA: true }), 2e-6, "dw");
-    for (const t of [y, dw]) t.release();
-  }
+  // Samples of frames, windows of 3 at every second frame. By steps of 4 k's: segments of one step; longer ones, whose edges
+  // lie anywhere in a step; shorter ones.
+  for (const [samples, windows, C] of [
+    [2, 4, 4],
+    [5, 7, 4],
+    [3, 6, 3],
+    [6, 3, 4],
+    [7, 1, 3],
+  ])
+    for (const splitK of windows < SMALL[0].BK ? [1] : [1, 3]) {
+      const [T, N, tile] = [2 * windows + 1, 8, { ...SMALL[0], splitK }];
+      const x = normal(samples * T * C, 1);
+      const rows = Array.from({ length: samples * windows }, (_, r) => {
+        const from = Math.floor(r / windows) * T * C + (r % windows) * 2 * C;
+        return [...x.subarray(from, from + 3 * C)];
+      }).flat();
+      const [M, K] = [samples * windows, 3 * C];
+      const layout = { rowStride: 2 * C, segmentRows: windows, segmentStride: T * C };
+      const [w, dy] = [normal(N * K, 2), normal(M * N, 3)];
+      const [y, dw] = scope(device, () => {
+        const tx = Tensor.from(device, x, [samples, T, C]);
+        const y = Tensor.empty(device, [M, N]);
+        const at = { transB: true, a: layout, b: { rowStride: K }, y: { rowStride: N } };
+        gemm(y, tx, Tensor.from(device, w, [N, K]), { M, N, K, tile, ...at });
+        const dw = Tensor.empty(device, [N, K]);
+        const turned = { transA: true, a: { rowStride: N }, b: layout, y: { rowStride: K } };
+        gemm(dw, Tensor.from(device, dy, [M, N]), tx, { M: N, N: K, K: M, tile, ...turned });
+        return [y, dw];
+      });
+      const [r, wide, dys] = [rows, [...w], [...dy]].map((v) => Float64Array.from(v));
+      const what = `of ${samples} samples of ${windows} windows of ${C} channels in ${splitK} slices`;
+      near(await y.read(), product(r, wide, { M, N, K, transB: true }), 2e-6, `y ${what}`);
+      near(await dw.read(), product(dys, r, { M: N, N: K, K: M, transA: true }), 2e-6, `dw ${what}`);
+      for (const t of [y, dw]) t.release();
+    }
 });
 
 test("gemm() by tiles counts nothing that lies behind its operands", async () => {

@@ -4,7 +4,8 @@
 // An operand that is contiguous in k lies there as [row][quad of k], each row a quad longer than it need be, so that neighbours
 // begin in different banks; one that is contiguous in m or n as [k][quad of m or n]. Threads store whole quads: on Metal and
 // D3D writing one component of a workgroup vector writes them all. There is one buffer: with an offset that alternates between
-// two, bounds checks stay in the inner loop.
+// two, bounds checks stay in the inner loop. What a step loads it stores as well: of a variable that brings it to the next step
+// LLVM makes one that brings the address, and loads where it is too late.
 //
 // A thread has quads of rows and of columns, THREADS_M and THREADS_N quads apart, so that neighbours store side by side. That
 // neighbours read side by side too, row 4·(T·h + x) + e of a tile by [row] lies at place (4·h + e)·T + x, with T threads along it.
@@ -17,18 +18,23 @@ const THREADS_M = BM / TM;
 const THREADS_N = BN / 4u / QUADS_N;
 const THREADS = THREADS_M * THREADS_N;
 const KQ = BK / 4u;
+// K_OF_A, K_OF_B: by how many k's the elements of a quad lie behind its first.
 #if ${transA}
 const WIDE_A = BM / 4u;
+const K_OF_A = vec4u();
 var<workgroup> tileA: array<vec4f, BK * WIDE_A>;
 #else
 const WIDE_A = KQ + 1u;
+const K_OF_A = vec4u(0u, 1u, 2u, 3u);
 var<workgroup> tileA: array<vec4f, BM * WIDE_A>;
 #endif
 #if ${transB}
 const WIDE_B = KQ + 1u;
+const K_OF_B = vec4u(0u, 1u, 2u, 3u);
 var<workgroup> tileB: array<vec4f, BN * WIDE_B>;
 #else
 const WIDE_B = BN / 4u;
+const K_OF_B = vec4u();
 var<workgroup> tileB: array<vec4f, BK * WIDE_B>;
 #endif
 
@@ -37,79 +43,76 @@ fn rowAt(place: u32, threads: u32) -> u32 {
   return (i / 4u * threads + place % threads) * 4u + i % 4u;
 }
 
-// A thread's quads of each step lie as far from its first ones as the step's k0 from 0. Where they are aligned it is said here
-// where the first ones are; else where their run begins, or their first m or n. Past K that is the last k.
-fn startA(m: u32, k: u32, z: u32) -> u32 {
+// A distance in elements, in what a and b are arrays of.
+fn places(elements: u32) -> u32 {
 #if ${vec}
-#if ${transA}
-  return (z * d.aBatchStride + min(k, d.K - 1u) * d.aRowStride + inside(m, d.M)) >> 2u;
+  return elements >> 2u;
 #else
-  return (rowA(m, z) + inside(k, d.K)) >> 2u;
-#endif
-#elif ${transA}
-  return m;
-#else
-  return rowA(m, z);
+  return elements;
 #endif
 }
 
-fn fetchA(start: u32, k: u32, k0: u32, z: u32) -> vec4<${X}> {
+// The last quad of a run, or its last element.
+fn lastQuad(length: u32) -> u32 {
 #if ${vec}
-#if ${transA}
-  return a[start + ((k0 * d.aRowStride) >> 2u)];
+  return length - 4u;
 #else
-  return a[start + (k0 >> 2u)];
+  return length - 1u;
 #endif
-#elif ${transA}
-  return a4ofRow(k0 + k, start, z);
+}
+
+// Where a quad that a thread brings begins in the first BK k's: m, n and k or the last ones. In a step that begins at k0 it begins
+// stepA(k0) further on, which is the same for all threads.
+fn startA(m: u32, k: u32, z: u32) -> u32 {
+  let inK = min(k, d.K - 1u);
+#if ${transA}
+  return places(z * d.aBatchStride + inK * d.aRowStride + min(m, lastQuad(d.M)));
 #else
-  return a4(start, k0 + k, d.K);
+  return places(rowA(m, z) + inK);
+#endif
+}
+
+fn stepA(k0: u32) -> u32 {
+#if ${transA}
+  return places(k0 * d.aRowStride);
+#else
+  return places(k0);
 #endif
 }
 
 fn startB(n: u32, k: u32, z: u32) -> u32 {
+  let inK = min(k, d.K - 1u);
 #if ${transB}
-#if ${vec}
-  return (columnB(n, z) + inside(k, d.K)) >> 2u;
+  return places(columnB(n, z) + inK);
 #else
-  return columnB(n, z);
-#endif
-#elif ${mappedB}
-  return inside(n, d.N);
-#elif ${vec}
-  return (z * d.bBatchStride + min(k, d.K - 1u) * d.bRowStride + inside(n, d.N)) >> 2u;
-#else
-  return n;
+  return places(z * d.bBatchStride + inK * d.bRowStride + min(n, lastQuad(d.N)));
 #endif
 }
 
-fn fetchB(start: u32, k: u32, k0: u32, z: u32) -> vec4<${W}> {
+fn stepB(k0: u32) -> u32 {
 #if ${transB}
+  return places(k0);
+#else
+  return places(k0 * d.bRowStride);
+#endif
+}
+
+// Without vec, up to three elements may lie behind the end of a row: they go into sums that are not stored.
+fn quadA(at: u32) -> vec4<${X}> {
 #if ${vec}
-  return b[start + (k0 >> 2u)];
+  return a[at];
 #else
-  return b4(start, k0 + k, d.K);
-#endif
-#elif ${vec}
-  return b[start + ((k0 * d.bRowStride) >> 2u)];
-#else
-  return b4ofRow(k0 + k, start, z);
+  return vec4<${X}>(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
 #endif
 }
 
-#if ${mappedB}
-// A row of a mapped B: where it begins, and which of its segment it is. Steps rarely leave a segment: only then are there divisions.
-struct Row { at: u32, within: u32 }
-
-fn advance(row: Row, by: u32) -> Row {
-  var r = Row(row.at + by * d.bRowStride, row.within + by);
-  if (r.within >= d.bSegmentRows) {
-    r.at += r.within / d.bSegmentRows * (d.bSegmentStride - d.bSegmentRows * d.bRowStride);
-    r.within %= d.bSegmentRows;
-  }
-  return r;
-}
+fn quadB(at: u32) -> vec4<${W}> {
+#if ${vec}
+  return b[at];
+#else
+  return vec4<${W}>(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
 #endif
+}
 
 @compute @workgroup_size(THREADS) ${subgroupSize}
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t: u32) {
@@ -127,84 +130,88 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let threadN = t % THREADS_N;
   let threadM = t / THREADS_N;
 
-  // The quads that this thread brings. A last step that would pass K begins BK before it, and what was counted before is zero
-  // in A: all that is read belongs to A and B.
+  // The first step counts the k's that whole steps leave over, `head` of them, so that no other need look at bounds; what else
+  // it brings is zero in A. Where it would pass K it begins before its time, at `first`.
+  let steps = (end - begin + BK - 1u) / BK;
+  let head = end - begin - (steps - 1u) * BK;
   let last = max(d.K, BK) - BK;
+  let first = min(begin, last);
+  let counted = begin - first;
 #unroll i LOADS_A
 #if ${transA}
   let kA$i = t / WIDE_A + $iu * (THREADS / WIDE_A);
   let placeA$i = t + $iu * THREADS;
-  let startA$i = startA(m0 + (t % WIDE_A) * 4u, kA$i, z);
+  let mA$i = m0 + (t % WIDE_A) * 4u;
 #else
   let kA$i = (t % KQ) * 4u;
   let rowA$i = t / KQ + $iu * (THREADS / KQ);
   let placeA$i = rowA$i * WIDE_A + t % KQ;
-  let startA$i = startA(m0 + rowAt(rowA$i, THREADS_M), kA$i, z);
+  let mA$i = m0 + rowAt(rowA$i, THREADS_M);
 #endif
-  var nextA$i = fetchA(startA$i, kA$i, min(begin, last), z);
+  let startA$i = startA(mA$i, kA$i, z);
+  let firstA$i = quadA(startA$i + stepA(first));
+  tileA[placeA$i] = vec4f(select(vec4<${X}>(), firstA$i, kA$i + K_OF_A - counted < vec4u(head)));
 #endunroll
+#if ${shortB}
+#elif ${mappedB}
+  // Rows from k = edge on lie in the next segment, a jump further; jumps are those before. No step meets more than one edge.
+  let jump = places(d.bSegmentStride) - d.bSegmentRows * places(d.bRowStride);
+  var edge = (first / d.bSegmentRows + 1u) * d.bSegmentRows;
+  var jumps = first / d.bSegmentRows * jump;
+#endif
 #unroll i LOADS_B
 #if ${transB}
   let kB$i = (t % KQ) * 4u;
   let rowB$i = t / KQ + $iu * (THREADS / KQ);
   let placeB$i = rowB$i * WIDE_B + t % KQ;
-  let startB$i = startB(n0 + rowAt(rowB$i, THREADS_N), kB$i, z);
+  let nB$i = n0 + rowAt(rowB$i, THREADS_N);
 #else
   let kB$i = t / WIDE_B + $iu * (THREADS / WIDE_B);
   let placeB$i = t + $iu * THREADS;
-  let startB$i = startB(n0 + (t % WIDE_B) * 4u, kB$i, z);
+  let nB$i = n0 + (t % WIDE_B) * 4u;
 #endif
-#if ${mappedB}
-  var row$i = advance(Row(z * d.bBatchStride, 0u), min(kB$i + min(begin, last), d.K - 1u));
-  var nextB$i = b4(row$i.at, startB$i, d.N);
+  let startB$i = startB(nB$i, kB$i, z);
+#if ${shortB}
+  let firstB$i = b4ofRow(first + kB$i, nB$i, z);
+#elif ${mappedB}
+  let overB$i = startB$i + jump;
+  let firstB$i = quadB(select(startB$i, overB$i, kB$i >= edge - first) + stepB(first) + jumps);
 #else
-  var nextB$i = fetchB(startB$i, kB$i, min(begin, last), z);
+  let firstB$i = quadB(startB$i + stepB(first));
 #endif
+  tileB[placeB$i] = vec4f(select(vec4<${W}>(), firstB$i, first + kB$i + K_OF_B < vec4u(d.K)));
 #endunroll
   var acc: array<vec4f, ${SUMS}>;
-  var k0 = begin;
+  var k0 = begin + head;
   // Counted down: of loops that count up to a variable Tint cannot tell that they end, and counts along.
-  for (var left = (end - begin + BK - 1u) / BK; left > 0u; left--) {
-    if (left == 1u) {
-      let counted = k0 - min(k0, last);
-#unroll i LOADS_A
-#if ${transA}
-      nextA$i = select(vec4<${X}>(), nextA$i, kA$i >= counted && kA$i < d.K);
-#elif ${vec}
-      nextA$i = select(vec4<${X}>(), nextA$i, kA$i >= counted && kA$i < d.K);
-#else
-      let ks$i = kA$i + vec4u(0u, 1u, 2u, 3u);
-      nextA$i = select(vec4<${X}>(), nextA$i, (ks$i >= vec4u(counted)) & (ks$i < vec4u(d.K)));
-#endif
-#endunroll
-    }
+  for (var left = steps; left > 0u; left--) {
     workgroupBarrier();
-#unroll i LOADS_A
-    tileA[placeA$i] = vec4f(nextA$i);
-#endunroll
-#unroll i LOADS_B
-    tileB[placeB$i] = vec4f(nextB$i);
-#endunroll
-    workgroupBarrier();
-    let now = min(k0, last);
-    k0 += BK;
     let ahead = min(k0, last);
+    k0 += BK;
 #unroll i LOADS_A
-    nextA$i = fetchA(startA$i, kA$i, ahead, z);
+    let nextA$i = quadA(startA$i + stepA(ahead));
 #endunroll
+#if ${shortB}
+#elif ${mappedB}
+    if (ahead >= edge) {
+      edge += d.bSegmentRows;
+      jumps += jump;
+    }
+#endif
 #unroll i LOADS_B
-#if ${mappedB}
-    row$i = advance(row$i, ahead - now);
-    nextB$i = b4(row$i.at, startB$i, d.N);
+#if ${shortB}
+    let nextB$i = b4ofRow(ahead + kB$i, nB$i, z);
+#elif ${mappedB}
+    let nextB$i = quadB(select(startB$i, overB$i, kB$i >= edge - ahead) + stepB(ahead) + jumps);
 #else
-    nextB$i = fetchB(startB$i, kB$i, ahead, z);
+    let nextB$i = quadB(startB$i + stepB(ahead));
 #endif
 #endunroll
 #unroll q KQ
     {
-      // Four k's of the thread's columns, as rows of B; then four rows of A at a time.
-#unroll h QUADS_N
 #if ${transB}
+      // Quads of B hold four k's each: four k's of the thread's columns as rows of B, then four rows of A at a time.
+#unroll h QUADS_N
       let c0$h = tileB[($hu * 4u * THREADS_N + threadN) * WIDE_B + $qu];
       let c1$h = tileB[(($hu * 4u + 1u) * THREADS_N + threadN) * WIDE_B + $qu];
       let c2$h = tileB[(($hu * 4u + 2u) * THREADS_N + threadN) * WIDE_B + $qu];
@@ -213,12 +220,6 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
       let w1$h = vec4f(c0$h.y, c1$h.y, c2$h.y, c3$h.y);
       let w2$h = vec4f(c0$h.z, c1$h.z, c2$h.z, c3$h.z);
       let w3$h = vec4f(c0$h.w, c1$h.w, c2$h.w, c3$h.w);
-#else
-      let w0$h = tileB[($qu * 4u) * WIDE_B + $hu * THREADS_N + threadN];
-      let w1$h = tileB[($qu * 4u + 1u) * WIDE_B + $hu * THREADS_N + threadN];
-      let w2$h = tileB[($qu * 4u + 2u) * WIDE_B + $hu * THREADS_N + threadN];
-      let w3$h = tileB[($qu * 4u + 3u) * WIDE_B + $hu * THREADS_N + threadN];
-#endif
 #endunroll
 #unroll g QUADS_M
       {
@@ -227,15 +228,13 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
         let v1 = tileA[($qu * 4u + 1u) * WIDE_A + $gu * THREADS_M + threadM];
         let v2 = tileA[($qu * 4u + 2u) * WIDE_A + $gu * THREADS_M + threadM];
         let v3 = tileA[($qu * 4u + 3u) * WIDE_A + $gu * THREADS_M + threadM];
-        let r0 = vec4f(v0.x, v1.x, v2.x, v3.x);
-        let r1 = vec4f(v0.y, v1.y, v2.y, v3.y);
-        let r2 = vec4f(v0.z, v1.z, v2.z, v3.z);
-        let r3 = vec4f(v0.w, v1.w, v2.w, v3.w);
+#unroll e 4
+        let r$e = vec4f(v0[$e], v1[$e], v2[$e], v3[$e]);
+#endunroll
 #else
-        let r0 = tileA[($gu * 4u * THREADS_M + threadM) * WIDE_A + $qu];
-        let r1 = tileA[(($gu * 4u + 1u) * THREADS_M + threadM) * WIDE_A + $qu];
-        let r2 = tileA[(($gu * 4u + 2u) * THREADS_M + threadM) * WIDE_A + $qu];
-        let r3 = tileA[(($gu * 4u + 3u) * THREADS_M + threadM) * WIDE_A + $qu];
+#unroll e 4
+        let r$e = tileA[(($gu * 4u + $eu) * THREADS_M + threadM) * WIDE_A + $qu];
+#endunroll
 #endif
 #unroll e 4
 #unroll h QUADS_N
@@ -244,7 +243,45 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #endunroll
       }
 #endunroll
+#else
+      // Quads of B hold one k each: so it goes by k, with fewer registers.
+#if ${transA}
+#else
+#unroll g QUADS_M
+      let r0$g = tileA[($gu * 4u * THREADS_M + threadM) * WIDE_A + $qu];
+      let r1$g = tileA[(($gu * 4u + 1u) * THREADS_M + threadM) * WIDE_A + $qu];
+      let r2$g = tileA[(($gu * 4u + 2u) * THREADS_M + threadM) * WIDE_A + $qu];
+      let r3$g = tileA[(($gu * 4u + 3u) * THREADS_M + threadM) * WIDE_A + $qu];
+#endunroll
+#endif
+#unroll k 4
+      {
+#unroll h QUADS_N
+        let w$h = tileB[($qu * 4u + $ku) * WIDE_B + $hu * THREADS_N + threadN];
+#endunroll
+#unroll g QUADS_M
+#if ${transA}
+        let v$g = tileA[($qu * 4u + $ku) * WIDE_A + $gu * THREADS_M + threadM];
+#else
+        let v$g = vec4f(r0$g[$k], r1$g[$k], r2$g[$k], r3$g[$k]);
+#endif
+#unroll e 4
+#unroll h QUADS_N
+        acc[($gu * 4u + $eu) * QUADS_N + $hu] = fma(vec4f(v$g[$e]), w$h, acc[($gu * 4u + $eu) * QUADS_N + $hu]);
+#endunroll
+#endunroll
+#endunroll
+      }
+#endunroll
+#endif
     }
+#endunroll
+    workgroupBarrier();
+#unroll i LOADS_A
+    tileA[placeA$i] = vec4f(nextA$i);
+#endunroll
+#unroll i LOADS_B
+    tileB[placeB$i] = vec4f(nextB$i);
 #endunroll
   }
   // Compilers take long over many tails, so there is one a quad of columns, in a loop whose count they do not know. The rows

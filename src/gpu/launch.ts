@@ -156,18 +156,22 @@ const fewestLanes = ({ vendor, subgroupSizes }: DeviceInfo): number | undefined 
 
 /**
  * The tile of a product. On GPUs it goes by the machine code that drivers make: 8 × 4 sums a thread, 8 × 8 where the workgroups
- * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. K goes in slices where workgroups
- * are few.
+ * are enough even so, 4 × 4 in its smallest subgroups on Intel, whose registers hold no more. Few rows go by flat tiles, unless
+ * there are enough workgroups without and no more rows of theirs are empty. K goes in slices where workgroups are few.
  */
 export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmTile {
   if (on.cpu || narrow(on)) return M <= 32 ? GEMM_TILES.cpuFlat : GEMM_TILES.cpu;
   const intel = on.vendor === "intel";
   const groupsOf = ({ BM, BN }: GemmTile) => Math.ceil(M / BM) * Math.ceil(N / BN) * batch;
-  const large = N >= 4096 && groupsOf(GEMM_TILES.large) >= 2 * BUSY;
-  const [flat, tall] = intel
-    ? (["smallFlat", "small"] as const)
-    : (["flat", large ? "large" : "usual"] as const);
-  const tile = GEMM_TILES[M <= 128 ? flat : tall];
+  const rowsOf = ({ BM }: GemmTile) => Math.ceil(M / BM) * BM;
+  const { flat, usual, large, smallFlat, small } = GEMM_TILES;
+  const [low, tall] = intel ? [smallFlat, small] : [flat, usual];
+  const many = (tile: GemmTile) => groupsOf(tile) >= 2 * BUSY;
+  const choose = (): GemmTile => {
+    if (M <= 128) return many(tall) && rowsOf(tall) === rowsOf(low) ? tall : low;
+    return !intel && N >= 4096 && many(large) ? large : tall;
+  };
+  const tile = choose();
   const splitK = Math.max(1, Math.min(8, Math.ceil(BUSY / groupsOf(tile)), Math.floor(K / FEWEST_K)));
   const subgroup = fewestLanes(on);
   return { ...tile, ...(subgroup && { subgroup }), splitK };

@@ -106,6 +106,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     enables: enables([...tile.enables, ...([a, b, y].some(isHalf) ? ["f16"] : [])]),
     ...{ X: elementOf(a), W: elementOf(b), Y: elementOf(y) },
     rare: code > 1,
+    shortB: mappedB && dims.bSegmentRows < tile.flags.BK,
     ...tile.flags,
   };
   const sliced = { ...dims, splits, sliceK };
