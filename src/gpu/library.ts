@@ -119,7 +119,8 @@ export class KernelLibrary {
   readonly #variants = new Map<string, Map<string, Variants>>();
   readonly #outputs = new Map<string, ReadonlySet<string>>();
   readonly #substitutes = new Map<string, string>();
-  readonly #formed = new Map<string, boolean>();
+  /** Whether a kernel's text names BY_SUBGROUP. */
+  readonly #named = new Map<string, boolean>();
   #planned: Map<string, Request> | undefined;
 
   /** `sources` maps file names inside kernels/ to their text. */
@@ -144,7 +145,7 @@ export class KernelLibrary {
       );
     this.#substitutes.set(kernel, source);
     this.#outputs.delete(kernel);
-    this.#formed.delete(kernel);
+    this.#named.delete(kernel);
   }
 
   /** The text of a kernel that is compiled with these flags and constants. */
@@ -156,20 +157,24 @@ export class KernelLibrary {
 
   /** The flags of a variant, and BY_SUBGROUP where the kernel names it. */
   #flagsOf(kernel: string, { flags = {}, overrides }: Variant): Flags {
-    if (!this.#isFormed(kernel)) return flags;
+    if (!this.#namesSubgroup(kernel)) return flags;
     const { info } = this.#device;
     const one = info.path === "subgroups" && narrow(info) && overrides?.WG === info.subgroup;
     return { ...flags, [BY_SUBGROUP]: one };
   }
 
-  /** Whether a kernel names BY_SUBGROUP. */
-  #isFormed(kernel: string): boolean {
-    let formed = this.#formed.get(kernel);
-    if (formed === undefined) {
-      formed = this.textOf(kernel).includes(`\${${BY_SUBGROUP}}`);
-      this.#formed.set(kernel, formed);
+  #namesSubgroup(kernel: string): boolean {
+    let names = this.#named.get(kernel);
+    if (names === undefined) {
+      try {
+        names = this.textOf(kernel).includes(`\${${BY_SUBGROUP}}`);
+      } catch {
+        // An #include that cannot be: expand() says which, and of what kernel.
+        return false;
+      }
+      this.#named.set(kernel, names);
     }
-    return formed;
+    return names;
   }
 
   /** Names of the buffers that a kernel's entry points write. */
