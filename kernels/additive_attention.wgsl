@@ -36,7 +36,7 @@ fn slope_of(x: E) -> E { return tanh_slope(vec4f(x)).x; }
 
 #include "lib/gelu.wgsl"
 #include "lib/grid.wgsl"
-#include "lib/workgroup_sum.wgsl"
+#include "lib/sum.wgsl"
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {

@@ -30,8 +30,8 @@ alias Bits = u32; // of f32
 @group(0) @binding(7) var<storage, read> total: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dlogits: array<${X}>;
 
-#include "lib/workgroup_max.wgsl"
-#include "lib/workgroup_sum.wgsl"
+#include "lib/max.wgsl"
+#include "lib/sum.wgsl"
 
 const NAN_BITS = 0x7fc00000u;
 const INF_BITS = 0x7f800000u;

@@ -36,7 +36,7 @@ struct Dims { B: u32, T: u32, C: u32, G: u32, splits: u32, eps: f32 }
 // What x is from its group's mean.
 fn centred(v: f32, m: vec2f) -> f32 { return (v - m.x) - m.y; }
 
-#include "lib/workgroup_sum.wgsl"
+#include "lib/sum.wgsl"
 
 #if ${tiled}
 #include "lib/group_norm_tiles.wgsl"

@@ -54,8 +54,8 @@ fn finished(v: E) -> E { return activate(d.activation, vec4f(v)).x; }
 fn finished(v: E) -> E { return v; }
 #endif
 
-#include "lib/workgroup_sum.wgsl"
-#include "lib/workgroup_sum2.wgsl"
+#include "lib/sum.wgsl"
+#include "lib/sum2.wgsl"
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {

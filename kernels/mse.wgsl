@@ -17,7 +17,7 @@ struct Dims { N: u32, quads: u32, step: u32, dyStride: u32, factor: f32 }
 @group(0) @binding(4) var<uniform> d: Dims;
 
 #include "lib/quads.wgsl"
-#include "lib/workgroup_sum.wgsl"
+#include "lib/sum.wgsl"
 
 fn load_error(i: u32) -> vec4f {
   let at = min(i, d.quads - 1u);

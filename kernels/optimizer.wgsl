@@ -32,7 +32,7 @@ struct Dims {
 @group(0) @binding(8) var<storage, read> summed: array<f32>;
 @group(0) @binding(9) var<storage, read_write> clipOut: array<f32>;
 
-#include "lib/workgroup_sum.wgsl"
+#include "lib/sum.wgsl"
 #include "lib/quads.wgsl"
 
 @compute @workgroup_size(WG)

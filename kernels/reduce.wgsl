@@ -10,7 +10,7 @@ ${enables}
 override WG: u32 = 8;
 
 #include "lib/grid.wgsl"
-#include "lib/workgroup_sum.wgsl"
+#include "lib/sum.wgsl"
 
 struct Dims { rows: u32, C: u32, step: u32, B: u32, T: u32, splits: u32, divisor: f32 }
 

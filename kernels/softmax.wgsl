@@ -48,8 +48,8 @@ const LEAST = -3.4028234e38;
 @group(0) @binding(5) var<storage, read> dprobs: array<S>;
 @group(0) @binding(6) var<storage, read_write> dlogits: array<S>;
 
-#include "lib/workgroup_max.wgsl"
-#include "lib/workgroup_sum.wgsl"
+#include "lib/max.wgsl"
+#include "lib/sum.wgsl"
 
 const LOWEST = -3.4028234e38;
 const NAN_BITS = 0x7fc00000u;

@@ -92,6 +92,19 @@ test("Device.precompile() makes the pipelines that the body needs, so that the n
   assert.equal(own.counters.pipelines, pipelines);
 });
 
+test("a CPU adapter gets the first dispatch of a kernel at once, to compile it beside the recording of the next", async () => {
+  const own = await testDevice();
+  const first = own.info.cpu ? 1 : 0;
+  scope(own, () => {
+    const x = full(own, [5], 1);
+    assert.equal(own.recorder.submits, first);
+    scale(x, 2);
+    assert.equal(own.recorder.submits, 2 * first);
+    scale(x, 3);
+    assert.equal(own.recorder.submits, 2 * first);
+  });
+});
+
 test("Device profiles dispatches by label, longest first", async (t) => {
   if (!device.info.timestamps) {
     t.diagnostic(`${device.info.name} has no timestamps: it must say so`);

@@ -1,6 +1,10 @@
 // attention without workgroup memory. One thread owns one query (backward_kv: one key) of one head and walks over the others
 // in tiles of 16. Its sums stay in the output row itself: any head size. With subgroups each lane loads one row of the tile
 // and hands it round by broadcast; without, every thread reads the row (one address for all of them).
+//
+// A first run waits until llvmpipe has compiled this, which takes the longer the more code there is: a load of a vec4 becomes
+// 350 instructions, and what dropout draws for a weight 30. What is done once a score is therefore a loop over fours, through
+// whose place the scores rotate. It starts at the tile, not at 0: Mesa unrolls a loop whose rounds it can count.
 override WG: u32 = 8;
 const TILE = 16u;
 
@@ -31,6 +35,18 @@ fn store_dq(at: u32, c: u32, x: vec4f) { dq[at + c] = E(x.x); }
 fn store_dkv(at: u32, c: u32, x: vec4f) { dkv[at + c] = E(x.x); }
 #endif
 
+// The four indexes from `at` on.
+fn quad(at: u32) -> vec4u { return at + vec4u(0u, 1u, 2u, 3u); }
+
+fn weigh4(score: vec4f, z: vec4f) -> vec4f {
+  return select(exp(score - z), vec4f(1.0 / f32(d.Tk)), z <= vec4f(LOWEST));
+}
+
+fn kept4(b: u32, h: u32, tq: vec4u, tk: vec4u) -> vec4f {
+  if (d.dropBelow == 0u) { return vec4f(1.0); }
+  return vec4f(drawn(b, h, tq.x, tk.x), drawn(b, h, tq.y, tk.y), drawn(b, h, tq.z, tk.z), drawn(b, h, tq.w, tk.w));
+}
+
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let t = wg.x * WG + lane;
@@ -40,7 +56,6 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   let out = place(b, t, d.Tq, d.H * d.D, 0u, h);
   // A thread past the last query works on a copy of it, for the broadcasts, and writes nothing.
   let alive = t < d.Tq;
-  if (alive) { for (var c = 0u; c < d.quads; c++) { store_o(out, c, vec4f(0.0)); } }
   var m = LOWEST;
   var l = 0.0;
   for (var k0 = 0u; k0 < d.Tk; k0 += TILE) {
@@ -88,13 +103,21 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     let shrink = exp(m - top);
     l *= shrink;
     m = top;
-#unroll j 16
-    s[$j] = select(0.0, exp(s[$j] - top), k0 + $ju < d.Tk);
-    l += s[$j];
-    s[$j] *= kept(b, h, t, k0 + $ju);
+    for (var k1 = k0; k1 < k0 + TILE; k1 += 4u) {
+      let weight = select(vec4f(0.0), exp(vec4f(s[0], s[1], s[2], s[3]) - top), quad(k1) < vec4u(d.Tk));
+      l = (((l + weight.x) + weight.y) + weight.z) + weight.w;
+      let dropped = weight * kept4(b, h, vec4u(t), quad(k1));
+#unroll j 12
+      s[$j] = s[$ju + 4u];
 #endunroll
+#unroll e 4
+      s[12 + $e] = dropped[$e];
+#endunroll
+    }
+    // The last tile divides by the sum of all weights.
+    let divisor = select(1.0, l, k0 + TILE >= d.Tk);
     for (var c = 0u; c < d.quads; c++) {
-      var sum = load_o(out, c) * shrink;
+      var sum = select(load_o(out, c) * shrink, vec4f(0.0), k0 == 0u);
 #if ${subgroups}
 #unroll i HOLDS
       let value$i = load_v(valueAt$i, c);
@@ -107,13 +130,10 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
       sum = fma(vec4f(s[$j]), load_v(place(b, k0 + $ju, d.Tk, d.vRow, d.vStart, h), c), sum);
 #endunroll
 #endif
-      if (alive) { store_o(out, c, sum); }
+      if (alive) { store_o(out, c, sum / divisor); }
     }
   }
-  if (alive) {
-    for (var c = 0u; c < d.quads; c++) { store_o(out, c, load_o(out, c) / l); }
-    lse[(b * d.H + h) * d.Tq + t] = m + log(l);
-  }
+  if (alive) { lse[(b * d.H + h) * d.Tq + t] = m + log(l); }
 }
 
 @compute @workgroup_size(WG)
@@ -151,7 +171,6 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
   let out = place(b, t, d.Tq, d.H * d.D, 0u, h);
   let stat = (b * d.H + h) * d.Tq + min(t, d.Tq - 1u);
   let alive = t < d.Tq;
-  if (alive) { for (var c = 0u; c < d.quads; c++) { store_dq(mine, c, vec4f(0.0)); } }
   let z = savedLse[stat];
   let del = savedDelta[stat];
   for (var k0 = 0u; k0 < d.Tk; k0 += TILE) {
@@ -198,11 +217,20 @@ fn backward_q(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index)
     s[$j] = select(LOWEST, s[$j] * d.scale, open(b, k0 + $ju) > 0.0);
 #endunroll
 #endif
-#unroll j 16
-    s[$j] = select(0.0, weigh(s[$j], z) * (kept(b, h, t, k0 + $ju) * g[$j] - del) * d.scale, k0 + $ju < d.Tk);
+    for (var k1 = k0; k1 < k0 + TILE; k1 += 4u) {
+      let weight = weigh4(vec4f(s[0], s[1], s[2], s[3]), vec4f(z));
+      let dropped = kept4(b, h, vec4u(t), quad(k1)) * vec4f(g[0], g[1], g[2], g[3]);
+      let ds = select(vec4f(0.0), weight * (dropped - del) * d.scale, quad(k1) < vec4u(d.Tk));
+#unroll j 12
+      s[$j] = s[$ju + 4u];
+      g[$j] = g[$ju + 4u];
 #endunroll
+#unroll e 4
+      s[12 + $e] = ds[$e];
+#endunroll
+    }
     for (var c = 0u; c < d.quads; c++) {
-      var sum = load_dq(mine, c);
+      var sum = select(load_dq(mine, c), vec4f(0.0), k0 == 0u);
 #if ${subgroups}
 #unroll i HOLDS
       let key$i = load_k(keyAt$i, c);
@@ -229,12 +257,7 @@ fn backward_kv(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index
   let myValue = place(b, t, d.Tk, d.vRow, d.vStart, h);
   let alive = t < d.Tk;
   let isOpen = open(b, t) > 0.0;
-  if (alive) {
-    for (var c = 0u; c < d.quads; c++) {
-      store_dkv(myKey, c, vec4f(0.0));
-      store_dkv(myValue, c, vec4f(0.0));
-    }
-  }
+  let stats = (b * d.H + h) * d.Tq;
   for (var q0 = 0u; q0 < d.Tq; q0 += TILE) {
     var s: array<f32, 16>;
     var g: array<f32, 16>;
@@ -268,19 +291,38 @@ fn backward_kv(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index
 #endif
     }
     // s becomes the dropped-out weight, for dv; g becomes ds, for dk.
-#unroll j 16
-    {
-      let tq = min(q0 + $ju, d.Tq - 1u);
-      let stat = (b * d.H + h) * d.Tq + tq;
-      let weight = select(0.0, weigh(select(LOWEST, s[$j] * d.scale, isOpen), savedLse[stat]), q0 + $ju < d.Tq);
-      let keep = kept(b, h, tq, t);
-      s[$j] = weight * keep;
-      g[$j] = weight * (keep * g[$j] - savedDelta[stat]) * d.scale;
-    }
+    for (var q1 = q0; q1 < q0 + TILE; q1 += 4u) {
+      let tq = min(quad(q1), vec4u(d.Tq - 1u));
+#if ${subgroups}
+      // Each lane loads one of the four.
+      let stat = stats + min(q1 + lane % 4u, d.Tq - 1u);
+      let statLse = savedLse[stat];
+      let statDelta = savedDelta[stat];
+      let z = vec4f(subgroupBroadcast(statLse, 0u), subgroupBroadcast(statLse, 1u),
+                    subgroupBroadcast(statLse, 2u), subgroupBroadcast(statLse, 3u));
+      let del = vec4f(subgroupBroadcast(statDelta, 0u), subgroupBroadcast(statDelta, 1u),
+                      subgroupBroadcast(statDelta, 2u), subgroupBroadcast(statDelta, 3u));
+#else
+      let z = vec4f(savedLse[stats + tq.x], savedLse[stats + tq.y], savedLse[stats + tq.z], savedLse[stats + tq.w]);
+      let del = vec4f(savedDelta[stats + tq.x], savedDelta[stats + tq.y], savedDelta[stats + tq.z], savedDelta[stats + tq.w]);
+#endif
+      let score = select(vec4f(LOWEST), vec4f(s[0], s[1], s[2], s[3]) * d.scale, isOpen);
+      let weight = select(vec4f(0.0), weigh4(score, z), quad(q1) < vec4u(d.Tq));
+      let keep = kept4(b, h, tq, vec4u(t));
+      let dropped = weight * keep;
+      let ds = weight * (keep * vec4f(g[0], g[1], g[2], g[3]) - del) * d.scale;
+#unroll j 12
+      s[$j] = s[$ju + 4u];
+      g[$j] = g[$ju + 4u];
 #endunroll
+#unroll e 4
+      s[12 + $e] = dropped[$e];
+      g[12 + $e] = ds[$e];
+#endunroll
+    }
     for (var c = 0u; c < d.quads; c++) {
-      var sumK = load_dkv(myKey, c);
-      var sumV = load_dkv(myValue, c);
+      var sumK = select(load_dkv(myKey, c), vec4f(0.0), q0 == 0u);
+      var sumV = select(load_dkv(myValue, c), vec4f(0.0), q0 == 0u);
 #if ${subgroups}
 #unroll i HOLDS
       let query$i = load_q(queryAt$i, c);

@@ -122,7 +122,9 @@ export const declaredSource = (name: string): string | undefined => sources.get(
  * - `#include "lib/x.wgsl"` puts in a file that the package's kernels share: `exp` (accurate_exp), `gelu`, `sigmoid` (of vec4f),
  *   `grid` (linear_id), `random` (random_bits), `workgroup_sum` and `workgroup_max`. The last two are `workgroup_sum(t, value)`
  *   over the threads t = 0 … WG − 1 of a workgroup: WG is an override of yours, a power of two; all threads call it, and all
- *   get the result. They declare `partial` and `highest` in workgroup memory: names that are then taken.
+ *   get the result. They declare `partial` and `highest` in workgroup memory: names that are then taken. `sum`, `sum2` and `max`
+ *   have the same functions, and are without barriers where WG is the subgroup of a CPU adapter: for kernels that share nothing
+ *   else between threads.
  *
  * @example
  * ```ts

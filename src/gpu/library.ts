@@ -1,6 +1,7 @@
 import { checkOptions, describeValue } from "../io/checks.ts";
 import type { Device } from "./device.ts";
 import { type Bound, declaredSource, type Grid, type Variant } from "./kernel.ts";
+import { narrow } from "./launch.ts";
 import { Pipeline } from "./pipeline.ts";
 import {
   type BindingInfo,
@@ -97,6 +98,9 @@ function layoutEntry(b: BindingInfo): GPUBindGroupLayoutEntry {
   };
 }
 
+/** A flag that the device sets, for kernels that name it: whether the workgroup is one subgroup; see kernels/lib/sum.wgsl. */
+const BY_SUBGROUP = "bySubgroup";
+
 /** A kernel's text with flags filled in, compiled, and what was read from it. */
 interface Module {
   readonly module: GPUShaderModule;
@@ -115,6 +119,8 @@ export class KernelLibrary {
   readonly #variants = new Map<string, Map<string, Variants>>();
   readonly #outputs = new Map<string, ReadonlySet<string>>();
   readonly #substitutes = new Map<string, string>();
+  /** Whether a kernel's text names BY_SUBGROUP. */
+  readonly #named = new Map<string, boolean>();
   #planned: Map<string, Request> | undefined;
 
   /** `sources` maps file names inside kernels/ to their text. */
@@ -139,11 +145,36 @@ export class KernelLibrary {
       );
     this.#substitutes.set(kernel, source);
     this.#outputs.delete(kernel);
+    this.#named.delete(kernel);
   }
 
-  /** The text of a kernel that is compiled with these flags. */
-  expanded(kernel: string, flags: Flags): string {
-    return expand(this.#source(kernel), flags, this.#sources, kernel);
+  /** The text of a kernel that is compiled with these flags and constants. */
+  expanded(kernel: string, variant: Variant): string {
+    const flags = this.#flagsOf(kernel, variant);
+    const text = expand(this.#source(kernel), flags, this.#sources, kernel);
+    return flags[BY_SUBGROUP] ? `enable subgroups;\n${text}` : text;
+  }
+
+  /** The flags of a variant, and BY_SUBGROUP where the kernel names it. */
+  #flagsOf(kernel: string, { flags = {}, overrides }: Variant): Flags {
+    if (!this.#namesSubgroup(kernel)) return flags;
+    const { info } = this.#device;
+    const one = info.path === "subgroups" && narrow(info) && overrides?.WG === info.subgroup;
+    return { ...flags, [BY_SUBGROUP]: one };
+  }
+
+  #namesSubgroup(kernel: string): boolean {
+    let names = this.#named.get(kernel);
+    if (names === undefined) {
+      try {
+        names = this.textOf(kernel).includes(`\${${BY_SUBGROUP}}`);
+      } catch {
+        // An #include that cannot be: expand() says which, and of what kernel.
+        return false;
+      }
+      this.#named.set(kernel, names);
+    }
+    return names;
   }
 
   /** Names of the buffers that a kernel's entry points write. */
@@ -235,12 +266,12 @@ export class KernelLibrary {
   #prepare(request: Request) {
     const { name, entry, variant } = request;
     const label = show(request);
-    const { flags = {}, overrides = {} } = variant;
+    const { overrides = {} } = variant;
     const device = this.#device;
     const { gpu } = device;
-    const moduleKey = `${name} ${JSON.stringify(flags)}`;
+    const moduleKey = `${name} ${JSON.stringify(this.#flagsOf(name, variant))}`;
     const known = this.#modules.get(moduleKey);
-    const text = known?.text ?? expand(this.#source(name), flags, this.#sources, name);
+    const text = known?.text ?? this.expanded(name, variant);
     const all = known?.face ?? reflect(text, name);
     if (!all.entries.includes(entry))
       throw new Error(

@@ -30,6 +30,7 @@ export class Pipeline {
   readonly #pipeline: GPUComputePipeline;
   /** What the dispatch binds that is being recorded. */
   readonly #buffers: PoolBuffer[];
+  #ran = false;
 
   /** `id` tells the pipelines of a device apart. */
   constructor(
@@ -101,6 +102,10 @@ export class Pipeline {
     const label = recorder.profiler || capturing ? device.profileLabel(this.label) : this.label;
     recorder.dispatch(this.#pipeline, group, this.#takesDims, x, y, z, label);
     capturing?.fill(this.label, dims, this.#fields);
+    if (this.#ran) return;
+    this.#ran = true;
+    // A CPU adapter compiles at the first dispatch: submitted at once, it does so beside the recording of the next ones.
+    if (device.info.cpu && !capturing && !recorder.profiler) recorder.flush();
   }
 
   #misread(name: string, dtype: string, element: Scalar): TypeError {

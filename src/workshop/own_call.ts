@@ -73,7 +73,7 @@ export function callOf(
   variant: Variant,
 ): Call {
   const { flags, overrides } = split(source, variant);
-  const text = device.kernels.expanded(kernel.name, flags);
+  const text = device.kernels.expanded(kernel.name, { flags, overrides });
   const face = reflect(text, source.path);
   const entry = entryOf(source, json, spec.entry, face);
   const numbers = { ...defaultsOf(text), ...sizes, ...numericOf(variant) };

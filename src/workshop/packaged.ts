@@ -1,8 +1,8 @@
 /** A kernel or an operator of the package: its record says what is right, and at what sizes it is timed. */
 import { type Dispatched, describeRun } from "../gpu/cost.ts";
 import type { Device } from "../gpu/device.ts";
+import type { Variant } from "../gpu/kernel.ts";
 import { KERNELS, type Path, PATHS } from "../gpu/launch.ts";
-import type { Flags } from "../gpu/wgsl.ts";
 import { nearest } from "../io/nearest.ts";
 import type { Array64 } from "../records/float64.ts";
 import { cast } from "../ops/convert.ts";
@@ -236,9 +236,9 @@ function makePackaged(
       showDispatch(`${kernel}.${entry}`, grid, variant),
     ),
     texts: new Map(
-      planned.map(({ kernel, entry, flags }) => [
-        `${kernel}.${entry} ${JSON.stringify(flags)}`,
-        device.kernels.expanded(kernel, flags),
+      planned.map(({ kernel, entry, compiled }) => [
+        `${kernel}.${entry} ${JSON.stringify(compiled.flags ?? {})}`,
+        device.kernels.expanded(kernel, compiled),
       ]),
     ),
     run,
@@ -294,15 +294,15 @@ async function checkSamples(
   return findings;
 }
 
-/** A dispatch, and the flags that its text is expanded with. */
-type Expanded = Dispatched & { readonly flags: Flags };
+/** A dispatch, and the variant that is compiled for it. */
+type Expanded = Dispatched & { readonly compiled: Variant };
 
 /** What a body would dispatch; none of it is. Described at once: tensors that the body makes end with it. */
 function dispatchesOf(device: Device, body: () => void): Expanded[] {
   const found: Expanded[] = [];
   const { recorder } = device;
   recorder.observer = {
-    observe: (run) => void found.push({ ...describeRun(run), flags: run.variant.flags ?? {} }),
+    observe: (run) => void found.push({ ...describeRun(run), compiled: run.variant }),
   };
   try {
     body();
