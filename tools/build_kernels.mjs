@@ -3,7 +3,10 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 
 /** What twin() says that kernels of users may include. */
-const SHARED = ["exp", "gelu", "grid", "random", "sigmoid", "workgroup_max", "workgroup_sum"];
+const SHARED = [
+  ...["exp", "gelu", "grid", "random", "sigmoid"],
+  ...["max", "sum", "sum2", "workgroup_max", "workgroup_sum"],
+];
 
 /**
  * For Node and Deno all texts are in one module, which takes the place of the empty one of a checkout. For browsers each is in one
