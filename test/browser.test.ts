@@ -92,7 +92,7 @@ const chromium = (process.env.PATH ?? "")
   .split(delimiter)
   .map((each) => join(each, "chromium"))
   .find((each) => existsSync(each));
-const where = { skip: !chromium && "no chromium on the PATH" };
+const where = { skip: !chromium && "no chromium on the PATH: node tools/setup.mjs --chromium installs it" };
 
 let [browser, page, web]: [Browser?, Page?, WebServer?] = [];
 const errors: string[] = [];

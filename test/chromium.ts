@@ -7,7 +7,8 @@ import { pathToFileURL } from "node:url";
 
 /** Why tests that need Chromium are skipped; false where they are not. */
 export const withoutChromium =
-  spawnSync("chromium", ["--version"], { encoding: "utf8" }).status !== 0 && "no chromium on the PATH";
+  spawnSync("chromium", ["--version"], { encoding: "utf8" }).status !== 0 &&
+  "no chromium on the PATH: node tools/setup.mjs --chromium installs it";
 
 /**
  * Opens `page` with `visitor` at its end, a script that leaves what it found in the attribute data-found of the document as JSON;

@@ -141,7 +141,7 @@ test("setup installs the packages again where one of them was removed", async ()
     "npm-cli.js",
     'console.error("npm error " + process.argv.slice(2).join(" ")); process.exit(1);',
   );
-  for (const name of ["setup.mjs", "mesa.mjs"])
+  for (const name of ["setup.mjs", "apt.mjs", "mesa.mjs"])
     await cp(fileURLToPath(new URL(`../tools/${name}`, import.meta.url)), join(folder, "tools", name));
   const { status, stderr } = spawnSync("node", [join(folder, "tools/setup.mjs")], {
     encoding: "utf8",

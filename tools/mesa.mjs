@@ -7,10 +7,11 @@
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { APT, hasApt, INSTALL, rootPrefix, run } from "./apt.mjs";
 
 export const OLDEST_MESA = 25;
 
-/** @typedef {{ command: string[], input?: string }} Step */
+/** @typedef {import("./apt.mjs").Step} Step */
 /** @typedef {{ type: "deb822" | "list", text: string }} Source  A file that names apt archives. */
 
 /**
@@ -91,14 +92,12 @@ function listEntry(text, codename) {
  * @throws {Error} where no archive is known that has the driver
  */
 export function planInstall({ os, installed, available, sources }) {
-  const apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120"];
-  const install = [...apt, "install", "-y", "--no-install-recommends"];
   const drivers = ["libvulkan1", "mesa-vulkan-drivers"];
-  if (majorVersion(installed) >= OLDEST_MESA) return [{ command: [...install, "libvulkan1"] }];
-  if (majorVersion(available[0]) >= OLDEST_MESA) return [{ command: [...install, ...drivers] }];
+  if (majorVersion(installed) >= OLDEST_MESA) return [{ command: [...INSTALL, "libvulkan1"] }];
+  if (majorVersion(available[0]) >= OLDEST_MESA) return [{ command: [...INSTALL, ...drivers] }];
 
   const codename = os.VERSION_CODENAME;
-  const backports = [...install, "-t", `${codename}-backports`, ...drivers];
+  const backports = [...INSTALL, "-t", `${codename}-backports`, ...drivers];
   if (available.some((version) => version.includes("~bpo") && majorVersion(version) >= OLDEST_MESA))
     return [{ command: backports }];
   const source = os.ID === "debian" ? sources.find((each) => backportsEntry(each, codename)) : undefined;
@@ -109,7 +108,7 @@ export function planInstall({ os, installed, available, sources }) {
   const file = `/etc/apt/sources.list.d/wavegate-backports.${source.type === "deb822" ? "sources" : "list"}`;
   return [
     { command: ["tee", file], input: backportsEntry(source, codename) },
-    { command: [...apt, "update"] },
+    { command: [...APT, "update"] },
     { command: backports },
   ];
 }
@@ -146,37 +145,15 @@ export function readOsRelease() {
  */
 export function installMesa({ dryRun = false, say }) {
   const os = readOsRelease();
-  if (!succeeds(["apt-get", "--version"])) throw new Error(`Cannot find a WebGPU adapter: ${byHand(os)}`);
-  const prefix = rootPrefix();
-  if (!prefix && !dryRun)
+  if (!hasApt()) throw new Error(`Cannot find a WebGPU adapter: ${byHand(os)}`);
+  if (!rootPrefix() && !dryRun)
     throw new Error(`Cannot find a WebGPU adapter, nor install one without root: ${byHand(os)}`);
 
-  const run = (/** @type {Step} */ { command, input }) => {
-    if (dryRun) return say(`would run: ${command.join(" ")}${input ? ` <<'END'\n${input}END` : ""}`);
-    const environment = ["env", "DEBIAN_FRONTEND=noninteractive"];
-    const [program, ...rest] = [...(prefix ?? []), ...environment, ...command];
-    const done = spawnSync(program, rest, { input: input ?? "", encoding: "utf8" });
-    // One of several archives may be unreachable; whether that matters, the next commands show.
-    if (done.status === 0 || command.at(-1) === "update") return;
-    const said = `${done.stderr}`.trim().split("\n").at(-1);
-    throw new Error(`Cannot run ${command.join(" ")}: ${said}; ${byHand(os)}`);
-  };
-
+  const options = { dryRun, say, advice: byHand(os) };
   say("no WebGPU adapter here: installing Mesa's CPU Vulkan driver through apt");
-  run({ command: ["apt-get", "-o", "DPkg::Lock::Timeout=120", "update"] });
+  run({ command: [...APT, "update"] }, options);
   const plan = planInstall({ os, ...mesaVersions(), sources: readSources() });
-  for (const step of plan) run(step);
-}
-
-/** [] for root, ["sudo", "-n"] where that works without a password, undefined otherwise. */
-function rootPrefix() {
-  if (process.getuid?.() === 0) return [];
-  return succeeds(["sudo", "-n", "true"]) ? ["sudo", "-n"] : undefined;
-}
-
-/** @param {string[]} command */
-function succeeds([program, ...rest]) {
-  return spawnSync(program, rest, { stdio: "ignore" }).status === 0;
+  for (const step of plan) run(step, options);
 }
 
 function mesaVersions() {

@@ -3,10 +3,12 @@
  *
  *   node tools/setup.mjs             called by `npm run demo` and `npm test`
  *   node tools/setup.mjs --dry-run   prints the commands that would install a driver, and runs none
+ *   node tools/setup.mjs --chromium  installs Chromium too, through apt: without it the tests of pages are skipped
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync, utimesSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { APT, hasApt, INSTALL, rootPrefix, run } from "./apt.mjs";
 import { installMesa, byHand, readOsRelease } from "./mesa.mjs";
 
 const OLDEST_NODE = 20;
@@ -91,14 +93,31 @@ function ensureAdapter() {
   say(`adapter: ${after.name}`);
 }
 
+/** @param {boolean} dryRun */
+function ensureChromium(dryRun) {
+  if (spawnSync("chromium", ["--version"]).status === 0) return;
+  const advice = "install it so that the program chromium is on the PATH";
+  // Ubuntu's package leads to a snap, which has no program of that name where snaps do not run.
+  if (readOsRelease().ID !== "debian" || !hasApt() || !(rootPrefix() || dryRun))
+    throw new Error(`Cannot install Chromium without Debian's apt and root: ${advice}`);
+  say("installing Chromium through apt");
+  for (const command of [
+    [...APT, "update"],
+    [...INSTALL, "chromium"],
+  ])
+    run({ command }, { dryRun, say, advice });
+}
+
 try {
   checkNode();
-  if (process.argv.includes("--dry-run")) {
-    installMesa({ dryRun: true, say });
+  const dryRun = process.argv.includes("--dry-run");
+  if (dryRun) {
+    installMesa({ dryRun, say });
   } else {
     installPackages();
     ensureAdapter();
   }
+  if (process.argv.includes("--chromium")) ensureChromium(dryRun);
 } catch (error) {
   say(/** @type {Error} */ (error).message);
   process.exitCode = 1;
