@@ -122,7 +122,7 @@ test("writeReport() writes report.json, tables.md, answers.csv and a page that a
   );
   const csv = readFileSync(join(folder, "answers.csv"), "utf8").trimEnd().split("\n");
   assert.equal(csv.length, 1 + cells.reduce((n, cell) => n + cell.answers.length, 0));
-  assert.match(csv[0], /^system,words,fold,seed,id,.*,word_errors,reference_words$/);
+  assert.match(csv[0], /^system,words,fold,seed,id,.*,word_errors,reference_words,gate_acoustic,gate_text$/);
   for (const wish of [/<link/, /\shref=/, /url\(/, /@import/, /\bfetch\(/, /XMLHttpRequest/, /CmGI <b>/])
     assert.doesNotMatch(page, wish);
   for (const [, source] of page.matchAll(/\ssrc="([^"]*)"/g))

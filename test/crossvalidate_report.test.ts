@@ -180,6 +180,12 @@ test("readAnswers() gives back what answersCsv() wrote, and refuses what does no
       cell.answers,
     );
   }
+  const gated = cells[0].answers.map((each) => ({ ...each, gates: { acoustic: 0.5, text: 0.25 } }));
+  writeFileSync(path, answersCsv(gated));
+  assert.deepEqual(
+    (await readAnswers(host, path, utterances)).map(({ gates }) => gates),
+    gated.map(({ gates }) => gates),
+  );
   const text = answersCsv(cells[0].answers);
   const [, row] = text.split("\n");
   const refused = async (content: string, why: RegExp) => {

@@ -191,6 +191,31 @@ test("scoreAnswers() brings figures, intervals and parts together", () => {
   assert.equal(JSON.parse(JSON.stringify(result)).confusion[1][2], 1);
 });
 
+test("scoreAnswers() gives the means of gates by word errors, and answersCsv() each", () => {
+  const gated = (id: string, hypothesis: string, acoustic: number): Answer => ({
+    ...answer(id, "sad", "sad", "HE IS GONE", hypothesis),
+    gates: { acoustic, text: 1 - acoustic },
+  });
+  const answers = [
+    gated("d1F", "HE IS GONE", 0.5),
+    gated("d1M", "HE IS GONE", 0.25),
+    gated("d2F", "A B C", 0.875),
+  ];
+  const result = scoreAnswers(answers);
+  assert.deepEqual(result.slices["no word errors"].gates, { acoustic: 0.375, text: 0.625 });
+  assert.deepEqual(result.slices["WER 50 % and over"].gates, { acoustic: 0.875, text: 0.125 });
+  const lines = formatReport(result).split("\n");
+  assert.ok(lines.some((line) => /^part .* WER +gate s +gate t$/.test(line)));
+  assert.ok(lines.some((line) => /^WER 50 % and over .* 0\.875 +0\.125$/.test(line)));
+  assert.ok(lines.every((line) => line.length <= 80));
+  const [header, , second] = answersCsv(answers).split("\n");
+  assert.match(header, /,reference,hypothesis,gate_acoustic,gate_text$/);
+  assert.match(second, /,0\.25,0\.75$/);
+  // One answer without gates: no mean of the rest is given for all.
+  const mixed = scoreAnswers([...answers, answer("d2M", "sad", "sad", "HE IS GONE", "HE IS GONE")]);
+  assert.equal(mixed.slices["no word errors"].gates, undefined);
+});
+
 test("scoreAnswers() leaves WER out for a system that recognises no words", () => {
   const result = scoreAnswers([answer("d1F", "angry", "angry", "GO AWAY")]);
   assert.equal(result.wer, undefined);

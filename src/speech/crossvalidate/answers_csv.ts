@@ -25,6 +25,7 @@ export async function readAnswers(
   const missing = columns.find((name) => !header?.includes(name));
   if (missing !== undefined) throw new SyntaxError(`Cannot use ${path}: it lacks the column ${missing}`);
   const recognises = header.includes("hypothesis");
+  const gated = header.includes("gate_acoustic") && header.includes("gate_text");
   return rows.map((row, i) => {
     const refuse = (why: string): never => {
       throw new SyntaxError(`Cannot use ${path}: row ${i + 1} ${why}`);
@@ -39,6 +40,11 @@ export async function readAnswers(
       refuse(`has probabilities ${probabilities.join(", ")}, expected numbers from 0 to 1`);
     if (LABELS[argmax(probabilities)] !== field("prediction"))
       refuse(`predicts ${field("prediction")}, its probabilities say ${LABELS[argmax(probabilities)]}`);
-    return { utterance, probabilities, ...(recognises ? { hypothesis: field("hypothesis") } : {}) };
+    const gates = { acoustic: Number(field("gate_acoustic")), text: Number(field("gate_text")) };
+    return {
+      ...{ utterance, probabilities },
+      ...(recognises ? { hypothesis: field("hypothesis") } : {}),
+      ...(gated && field("gate_acoustic") !== "" ? { gates } : {}),
+    };
   });
 }

@@ -257,20 +257,23 @@ export const confusionTable = ({ confusion, classes }: Pooled): Table => ({
   ]),
 });
 
-/** Speakers, kinds of dialogue, durations and word errors of a row. */
+/** Speakers, kinds of dialogue, durations and word errors of a row, with the means of its gates. */
 export const partsTable = ({ parts }: Pooled): Table => {
   const recognises = parts.some(({ wer }) => wer !== undefined);
+  const gated = parts.some(({ gates }) => gates !== undefined);
   return {
     title: "Parts",
     columns: [
       { name: "part", text: true },
       ...["answers", "UA", "WA", ...(recognises ? ["WER"] : [])].map((name) => ({ name })),
+      ...(gated ? ["speech", "text"].map((name) => ({ name, group: "gate" })) : []),
     ],
-    rows: parts.map(({ name, count, ua, wa, wer }) => [
+    rows: parts.map(({ name, count, ua, wa, wer, gates }) => [
       name,
       String(count),
       ...[ua, wa].map(points),
       ...(recognises ? [wer === undefined ? "" : points(wer)] : []),
+      ...(gated ? [gates?.acoustic, gates?.text].map((mean) => mean?.toFixed(3) ?? "") : []),
     ]),
   };
 };

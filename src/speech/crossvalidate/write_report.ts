@@ -46,21 +46,26 @@ const HEADER = [
   ...["system", "words", "fold", "seed", "id", "dialogue", "speaker", "improvised", "seconds"],
   ...["label", "prediction", ...LABELS.map((label) => `p_${label}`)],
   ...["reference", "hypothesis", "word_errors", "reference_words"],
+  ...["gate_acoustic", "gate_text"],
 ];
+
+/** With nine digits, all that f32 holds. */
+const number = (value: number | undefined) => (value === undefined ? "" : `${Number(value.toPrecision(9))}`);
 
 /** CSV with a row per answer of every cell; fields that a system does not have are empty. */
 export function everyAnswerCsv(cells: readonly Cell[]): string {
   const rows = cells.flatMap(({ system, words = "", fold, seed, answers }) =>
-    answers.map(({ utterance, probabilities, hypothesis }) => {
+    answers.map(({ utterance, probabilities, hypothesis, gates }) => {
       const { id, dialogue, speaker, improvised, seconds, label, words: reference } = utterance;
       const edits = hypothesis === undefined ? undefined : wordEdits({ reference, hypothesis });
       return [
         ...[system, words, fold, `${seed}`, id, dialogue, speaker, `${improvised}`, `${seconds ?? ""}`],
-        ...[label, LABELS[argmax(probabilities)], ...probabilities.map((p) => `${Number(p.toPrecision(9))}`)],
+        ...[label, LABELS[argmax(probabilities)], ...probabilities.map(number)],
         ...[reference, hypothesis ?? ""],
         ...(edits
           ? [`${edits.substitutions + edits.deletions + edits.insertions}`, `${edits.length}`]
           : ["", ""]),
+        ...[number(gates?.acoustic), number(gates?.text)],
       ];
     }),
   );

@@ -71,7 +71,7 @@ export function scoreAnswers(answers: readonly Answer[], seed = 0): Report {
     >,
     confusion: scores.confusion,
     slices: Object.fromEntries(
-      partsOf(answers).map(({ name, count, ua, wa, wer }) => [name, { count, ua, wa, wer }]),
+      partsOf(answers).map(({ name, count, ua, wa, wer, gates }) => [name, { count, ua, wa, wer, gates }]),
     ),
   };
 }
@@ -107,32 +107,42 @@ export function formatReport(result: Report): string {
     const shares = [recall, precision, f1].map((value) => percent(value).padStart(11)).join("");
     lines.push(`${label.padEnd(10)}${result.confusion[k].map(cell).join("")}${shares}`);
   });
-  lines.push("", `${"part".padEnd(18)}${["count", "UA", "WA", "WER"].map(cell).join("")}`);
-  for (const [name, part] of Object.entries(result.slices)) {
-    const rate = part.wer === undefined ? "" : percent(part.wer);
+  const parts = Object.entries(result.slices);
+  const gated = parts.some(([, { gates }]) => gates);
+  const heads = ["count", "UA", "WA", "WER", ...(gated ? ["gate s", "gate t"] : [])];
+  lines.push("", `${"part".padEnd(18)}${heads.map(cell).join("")}`);
+  for (const [name, { count, ua, wa, wer, gates }] of parts) {
+    const rate = wer === undefined ? "" : percent(wer);
+    const means = gates ? [gates.acoustic.toFixed(3), gates.text.toFixed(3)] : [];
     lines.push(
-      `${name.padEnd(18)}${[part.count, percent(part.ua), percent(part.wa), rate].map(cell).join("")}`,
+      `${name.padEnd(18)}${[count, percent(ua), percent(wa), rate, ...means].map(cell).join("")}`.trimEnd(),
     );
   }
+  if (gated) lines.push("gate s, gate t: mean weight of speech's own features, and of text's own");
   return lines.join("\n");
 }
 
 /**
  * CSV with a row per utterance: id, label, prediction, probabilities, reference and, where the system recognises words,
- * hypothesis. Probabilities have nine digits, all that f32 holds.
+ * hypothesis, where it has gates, their means. Numbers have nine digits, all that f32 holds.
  */
 export function answersCsv(answers: readonly Answer[]): string {
   const recognises = answers.some(({ hypothesis }) => hypothesis !== undefined);
-  const header = ["id", "label", "prediction", ...LABELS.map((label) => `p_${label}`), "reference"];
-  const rows = answers.map((answer) => [
-    answer.utterance.id,
-    answer.utterance.label,
-    LABELS[argmax(answer.probabilities)],
-    ...answer.probabilities.map((p) => String(Number(p.toPrecision(9)))),
-    answer.utterance.words,
-    ...(recognises ? [answer.hypothesis ?? ""] : []),
+  const gated = answers.some(({ gates }) => gates !== undefined);
+  const number = (value: number | undefined) =>
+    value === undefined ? "" : `${Number(value.toPrecision(9))}`;
+  const header = [
+    ...["id", "label", "prediction", ...LABELS.map((label) => `p_${label}`), "reference"],
+    ...(recognises ? ["hypothesis"] : []),
+    ...(gated ? ["gate_acoustic", "gate_text"] : []),
+  ];
+  const rows = answers.map(({ utterance, probabilities, hypothesis, gates }) => [
+    ...[utterance.id, utterance.label, LABELS[argmax(probabilities)]],
+    ...[...probabilities.map(number), utterance.words],
+    ...(recognises ? [hypothesis ?? ""] : []),
+    ...(gated ? [number(gates?.acoustic), number(gates?.text)] : []),
   ]);
-  return toCsv([[...header, ...(recognises ? ["hypothesis"] : [])], ...rows]);
+  return toCsv([header, ...rows]);
 }
 
 /** Rows of fields as CSV (RFC 4180, lines ended by \n). */

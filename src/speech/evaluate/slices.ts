@@ -1,6 +1,6 @@
 /** Scores of the parts of a test set: by speaker, kind of dialogue, duration and word errors. */
 import { LABELS } from "../corpora/corpus.ts";
-import { editsOf } from "../metrics/answer.ts";
+import { editsOf, meanGates } from "../metrics/answer.ts";
 import { argmax, score } from "../metrics/metrics.ts";
 import { totalEdits, wer } from "../metrics/wer.ts";
 import type { Answer } from "./report.ts";
@@ -15,6 +15,8 @@ export interface Slice {
   readonly wa: number;
   /** Word error rate; absent where the system recognises no words. */
   readonly wer?: number;
+  /** Means of the gates, the weight of the own modality against the other; absent where the system has none. */
+  readonly gates?: { readonly acoustic: number; readonly text: number };
 }
 
 /** A part of the test set. */
@@ -86,5 +88,5 @@ function sliceOf(part: readonly Answer[]): Slice {
     LABELS.length,
   );
   const edits = editsOf(part);
-  return { count, ua, wa, wer: edits && wer(totalEdits(edits)) };
+  return { count, ua, wa, wer: edits && wer(totalEdits(edits)), gates: meanGates(part) };
 }

@@ -11,19 +11,30 @@ export interface UtteranceAnswer<U extends Utterance = Utterance> {
   readonly probabilities: readonly number[];
   /** Recognised words in upper case, as references are; absent where the system recognises none. */
   readonly hypothesis?: string;
+  /** Means of the gates over frames and subwords, the weight of the own modality against the other; absent where there are none. */
+  readonly gates?: Recognition["gates"];
 }
 
 /** The answer in the order of LABELS, which the system may have in any order. Throws where it has no probabilities. */
 export function utteranceAnswer<U extends Utterance>(
   utterance: U,
-  { transcript, probabilities }: Pick<Recognition, "transcript" | "probabilities">,
+  { transcript, probabilities, gates }: Pick<Recognition, "transcript" | "probabilities" | "gates">,
 ): UtteranceAnswer<U> {
   if (!probabilities) throw new Error(`Cannot score ${utterance.id}: the system names no emotion`);
   return {
     utterance,
     probabilities: LABELS.map((label) => probabilities[label]),
     hypothesis: transcript?.text.toUpperCase(),
+    gates,
   };
+}
+
+/** Means of the gates of some answers; undefined where one has none. */
+export function meanGates(answers: readonly UtteranceAnswer[]): UtteranceAnswer["gates"] {
+  const gates = answers.flatMap((answer) => answer.gates ?? []);
+  if (gates.length === 0 || gates.length < answers.length) return undefined;
+  const mean = (side: "acoustic" | "text") => gates.reduce((sum, each) => sum + each[side], 0) / gates.length;
+  return { acoustic: mean("acoustic"), text: mean("text") };
 }
 
 /** Word edits of each answer; undefined where the system recognises no words. */
