@@ -55,11 +55,11 @@ function environment(job: string): NodeJS.ProcessEnv {
 }
 /**
  * Left to Node where both runtimes run, which keeps that within 20 minutes on two cores: what goes through processes and a
- * browser that are the same whichever runtime asks, and long trainings. `--deno` runs all.
+ * browser that are the same whichever runtime asks, adapters beside the usual one, and long trainings. `--deno` runs all.
  */
 const NODE_ALONE = [
-  ...["browser", "crossvalidate_run", "doctor", "examples", "f16_activations", "gradients", "kernel_verb"],
-  ...["paper_rows", "pretraining", "slurm", "stage_loop", "train_run", "tuning", "update"],
+  ...["adapters", "browser", "crossvalidate_run", "doctor", "examples", "f16_activations", "gradients"],
+  ...["kernel_verb", "paper_rows", "pretraining", "slurm", "stage_loop", "train_run", "tuning", "update"],
 ].map((name) => `deno test/${name}.test.ts`);
 /** Milliseconds after which a file counts as hanging. */
 const LIMIT = 900_000;
