@@ -62,11 +62,6 @@ fn open(b: u32, t: u32) -> f32 {
 }
 
 // What dropout makes of the weight of (query, key): 0, or 1/(1 - rate).
-fn kept(b: u32, h: u32, tq: u32, tk: u32) -> f32 {
-  if (d.dropBelow == 0u) { return 1.0; }
-  return drawn(b, h, tq, tk);
-}
-
 fn drawn(b: u32, h: u32, tq: u32, tk: u32) -> f32 {
   let index = ((b * d.H + h) * d.Tq + tq) * d.Tk + tk;
   return select(0.0, d.keep, random_bits(d.seed, index) >= d.dropBelow);

@@ -186,6 +186,8 @@ test("readAnswers() gives back what answersCsv() wrote, and refuses what does no
     (await readAnswers(host, path, utterances)).map(({ gates }) => gates),
     gated.map(({ gates }) => gates),
   );
+  writeFileSync(path, answersCsv(gated).replace(",0.5,0.25", ",0.5,"));
+  await assert.rejects(readAnswers(host, path, utterances), /row 1 has gates 0\.5, , expected two numbers$/);
   const text = answersCsv(cells[0].answers);
   const [, row] = text.split("\n");
   const refused = async (content: string, why: RegExp) => {

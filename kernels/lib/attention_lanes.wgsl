@@ -42,6 +42,7 @@ fn weigh4(score: vec4f, z: vec4f) -> vec4f {
   return select(exp(score - z), vec4f(1.0 / f32(d.Tk)), z <= vec4f(LOWEST));
 }
 
+// drawn() of four, 1 where nothing is dropped.
 fn kept4(b: u32, h: u32, tq: vec4u, tk: vec4u) -> vec4f {
   if (d.dropBelow == 0u) { return vec4f(1.0); }
   return vec4f(drawn(b, h, tq.x, tk.x), drawn(b, h, tq.y, tk.y), drawn(b, h, tq.z, tk.z), drawn(b, h, tq.w, tk.w));

@@ -40,11 +40,15 @@ export async function readAnswers(
       refuse(`has probabilities ${probabilities.join(", ")}, expected numbers from 0 to 1`);
     if (LABELS[argmax(probabilities)] !== field("prediction"))
       refuse(`predicts ${field("prediction")}, its probabilities say ${LABELS[argmax(probabilities)]}`);
-    const gates = { acoustic: Number(field("gate_acoustic")), text: Number(field("gate_text")) };
+    const fields = gated ? [field("gate_acoustic"), field("gate_text")] : [];
+    const [acoustic, text] = fields.map((value) => (value === "" ? Number.NaN : Number(value)));
+    const gates = fields.some((value) => value !== "") ? { acoustic, text } : undefined;
+    if (gates && !(Number.isFinite(acoustic) && Number.isFinite(text)))
+      refuse(`has gates ${fields.join(", ")}, expected two numbers`);
     return {
       ...{ utterance, probabilities },
       ...(recognises ? { hypothesis: field("hypothesis") } : {}),
-      ...(gated && field("gate_acoustic") !== "" ? { gates } : {}),
+      ...(gates ? { gates } : {}),
     };
   });
 }

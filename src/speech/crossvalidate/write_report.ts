@@ -2,7 +2,7 @@
 import type { Host } from "../../host/host.ts";
 import { writeWhole } from "../../io/write_whole.ts";
 import { LABELS } from "../corpora/corpus.ts";
-import { toCsv } from "../evaluate/report.ts";
+import { numberField, toCsv } from "../evaluate/report.ts";
 import { wordEdits } from "../metrics/wer.ts";
 import { argmax } from "../metrics/metrics.ts";
 import { readCurves } from "./curves.ts";
@@ -49,9 +49,6 @@ const HEADER = [
   ...["gate_acoustic", "gate_text"],
 ];
 
-/** With nine digits, all that f32 holds. */
-const number = (value: number | undefined) => (value === undefined ? "" : `${Number(value.toPrecision(9))}`);
-
 /** CSV with a row per answer of every cell; fields that a system does not have are empty. */
 export function everyAnswerCsv(cells: readonly Cell[]): string {
   const rows = cells.flatMap(({ system, words = "", fold, seed, answers }) =>
@@ -60,12 +57,12 @@ export function everyAnswerCsv(cells: readonly Cell[]): string {
       const edits = hypothesis === undefined ? undefined : wordEdits({ reference, hypothesis });
       return [
         ...[system, words, fold, `${seed}`, id, dialogue, speaker, `${improvised}`, `${seconds ?? ""}`],
-        ...[label, LABELS[argmax(probabilities)], ...probabilities.map(number)],
+        ...[label, LABELS[argmax(probabilities)], ...probabilities.map(numberField)],
         ...[reference, hypothesis ?? ""],
         ...(edits
           ? [`${edits.substitutions + edits.deletions + edits.insertions}`, `${edits.length}`]
           : ["", ""]),
-        ...[number(gates?.acoustic), number(gates?.text)],
+        ...[numberField(gates?.acoustic), numberField(gates?.text)],
       ];
     }),
   );

@@ -129,8 +129,6 @@ export function formatReport(result: Report): string {
 export function answersCsv(answers: readonly Answer[]): string {
   const recognises = answers.some(({ hypothesis }) => hypothesis !== undefined);
   const gated = answers.some(({ gates }) => gates !== undefined);
-  const number = (value: number | undefined) =>
-    value === undefined ? "" : `${Number(value.toPrecision(9))}`;
   const header = [
     ...["id", "label", "prediction", ...LABELS.map((label) => `p_${label}`), "reference"],
     ...(recognises ? ["hypothesis"] : []),
@@ -138,12 +136,16 @@ export function answersCsv(answers: readonly Answer[]): string {
   ];
   const rows = answers.map(({ utterance, probabilities, hypothesis, gates }) => [
     ...[utterance.id, utterance.label, LABELS[argmax(probabilities)]],
-    ...[...probabilities.map(number), utterance.words],
+    ...[...probabilities.map(numberField), utterance.words],
     ...(recognises ? [hypothesis ?? ""] : []),
-    ...(gated ? [number(gates?.acoustic), number(gates?.text)] : []),
+    ...(gated ? [numberField(gates?.acoustic), numberField(gates?.text)] : []),
   ]);
   return toCsv([header, ...rows]);
 }
+
+/** A number with nine digits, all that f32 holds; empty where there is none. */
+export const numberField = (value: number | undefined): string =>
+  value === undefined ? "" : `${Number(value.toPrecision(9))}`;
 
 /** Rows of fields as CSV (RFC 4180, lines ended by \n). */
 export const toCsv = (rows: readonly (readonly string[])[]): string =>
