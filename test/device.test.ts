@@ -5,7 +5,11 @@ import { openDevice } from "../src/gpu/device.ts";
 import type { Path } from "../src/gpu/launch.ts";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
+import { Linear } from "../src/nn/linear.ts";
+import { Weights } from "../src/nn/weights.ts";
+import { mean } from "../src/ops/reduce.ts";
 import { add, full, scale } from "../src/ops/elementwise.ts";
+import { valueAndGrad } from "../src/tensor/autograd.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
@@ -90,6 +94,31 @@ test("Device.precompile() makes the pipelines that the body needs, so that the n
   body();
   await own.idle();
   assert.equal(own.counters.pipelines, pipelines);
+});
+
+test("weights may be read while precompile() compiles what uses them, gradients included", async () => {
+  const own = await testDevice();
+  const weights = new Weights(own, { seed: 1 });
+  const layer = new Linear(weights.at("layer"), 8, 4);
+  const x = full(own, [3, 8], 1);
+  const body = () =>
+    scope(own, () => {
+      const parameters = weights.parameters.map((p) => p.value);
+      const { gradients } = valueAndGrad(own, parameters, () => mean(layer.forward(x)));
+      assert.ok(parameters.every((p) => gradients.get(p)));
+    });
+  assert.throws(body, /layer\.weight \(4, 8\): it has no value yet/);
+  const planned = own.plan(body).length;
+  await Promise.all([own.precompile(body), weights.initialize()]);
+  const { pipelines } = own.counters;
+  assert.equal(own.plan(body).length, planned);
+  body();
+  await own.idle();
+  assert.equal(own.counters.pipelines, pipelines);
+  weights.dispose();
+  assert.throws(() => own.plan(body), /its weights were disposed/);
+  x.release();
+  assert.equal(own.pool.statistics.live, 0);
 });
 
 test("a CPU adapter gets the first dispatch of a kernel at once, to compile it beside the recording of the next", async () => {

@@ -64,6 +64,18 @@ async function devOf(path: string) {
   }
 }
 
+test("openRecognizer() compiles all that a recording needs while it reads the weights", async () => {
+  const own = await testDevice();
+  const recognizer = await openRecognizer(host, own, demo);
+  const { pipelines } = own.counters;
+  assert.ok(pipelines > 10, `${pipelines} pipelines`);
+  for (const seconds of [0.5, 6])
+    await recognizer.recognize([Float32Array.from({ length: 16000 * seconds }, (_, i) => Math.sin(i * i))]);
+  assert.equal(own.counters.pipelines, pipelines);
+  recognizer.dispose();
+  assert.equal(own.pool.statistics.live, 0);
+});
+
 test("predict, evaluate and the dev figures answer alike, and leave no bytes alive", async () => {
   const { live } = device.pool.statistics;
   const truth = await predicted(demo);

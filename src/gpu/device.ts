@@ -270,7 +270,8 @@ export class Device {
   /**
    * Compiles side by side every pipeline that `body` would run, and reports each. `body` records as usual, but nothing is
    * dispatched: the tensors it makes hold no results, and are freed as at the end of a scope. Throws a TypeError where `body`
-   * returns a Promise. A CPU adapter does part of the work only at a kernel's first run.
+   * returns a Promise. Parameters may be without values yet: weights.initialize() can read them meanwhile. A CPU adapter does part
+   * of the work only at a kernel's first run.
    */
   async precompile(body: () => void, onProgress?: (compiled: number, total: number) => void): Promise<void> {
     this.#checkCapture("precompile");

@@ -16,6 +16,9 @@ export interface Part {
   readonly offset: number;
 }
 
+/** Makes what stands for a value where nothing is computed; elsewhere undefined. `onRelease` is called when it is freed. */
+type StandIn = (onRelease: () => void) => Tensor | undefined;
+
 /**
  * A trained tensor. Several checkpoint tensors of equal width may be packed into one parameter (query, key and value),
  * so that one product serves all of them; loading, saving and gradients still go by their own keys.
@@ -37,13 +40,16 @@ export class Parameter {
   /** What was computed from the value and kept; it goes with it. */
   readonly derived: Derived[] = [];
   readonly #half: Derived;
+  readonly #standIn: StandIn;
+  #standing: Tensor | undefined;
 
   /** `shape` is that of each part. Weights declare parameters; see WeightScope.get(). */
-  constructor(keys: readonly string[], shape: Shape, init: Init) {
+  constructor(keys: readonly string[], shape: Shape, init: Init, standIn: StandIn) {
     const each = sizeOf(shape);
     this.parts = keys.map((key, i) => ({ key, shape, offset: i * each }));
     this.shape = keys.length === 1 ? shape : [shape[0] * keys.length, ...shape.slice(1)];
     this.init = init;
+    this.#standIn = standIn;
     this.#half = new Derived([this], () => halved(this.value));
   }
 
@@ -65,9 +71,14 @@ export class Parameter {
     this.#matmulDType = dtype;
   }
 
-  /** The value, which the parameter owns. Throws before Weights.initialize(), and after dispose(). */
+  /** The value, which the parameter owns. Throws before Weights.initialize(), but inside precompile(), and after dispose(). */
   get value(): Tensor {
     if (this.#value) return this.#value;
+    if (!this.#disposed)
+      this.#standing ??= this.#standIn(() => {
+        this.#standing = undefined;
+      });
+    if (this.#standing) return this.#standing;
     const why = this.#disposed
       ? "its weights were disposed"
       : "it has no value yet; await Weights.initialize() once all layers are made";

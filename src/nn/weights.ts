@@ -182,9 +182,19 @@ export class Weights {
       checkInit(init, key);
     }
     for (const key of keys) this.#keys.add(key);
-    const parameter = new Parameter(keys, shape, init);
+    const parameter: Parameter = new Parameter(keys, shape, init, (onRelease) =>
+      this.#standIn(parameter.shape, half, onRelease),
+    );
     this.#parameters.push({ parameter, half, sources: keys.map((key) => this.#find(key, shape)) });
     return parameter;
+  }
+
+  /** A tensor with no room for its values, for precompile() and plan(), which compute nothing. */
+  #standIn(shape: Shape, half: boolean, onRelease: () => void): Tensor | undefined {
+    const device = this.#device;
+    if (!device?.dry) return undefined;
+    device.scopes.at(-1)?.push({ release: onRelease });
+    return Tensor.over(device, device.pool.acquire(16), shape, half ? this.#options.dtype : "f32");
   }
 
   #find(key: string, shape: Shape): string | undefined {

@@ -153,6 +153,20 @@ export class Inference {
   }
 
   /**
+   * Compiles the kernels of a recording of so many samples and of as many tokens, while the weights are read: nothing is
+   * computed. Those of a decoder that spells are left to its first word.
+   */
+  async precompile(samples: number, tokens: number, { activations }: Pick<InferenceOptions, "activations">) {
+    const { device, classify, spells, readsSpelling, config } = this.#layers;
+    const words: BertInput = { ids: [new Array(tokens).fill(0)], mask: [new Array(tokens).fill(1)] };
+    await device.precompile(() => {
+      const encoded = this.#encode({ audio: new Float32Array(samples), samples }, { activations });
+      if (classify && !spells && !readsSpelling)
+        this.#classify(encoded, config.maxTokens === undefined ? undefined : words, { activations });
+    });
+  }
+
+  /**
    * The words that the system recognises in recordings, by greedy decoding, as input of BERT; undefined where it recognises or
    * reads none.
    */

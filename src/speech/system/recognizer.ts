@@ -113,7 +113,13 @@ async function load(
     activationsOf(device, { activations });
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
     const recognizer = new Recognizer(weights, model, await layersOf(weights, model), activations, words);
-    await weights.initialize(onProgress);
+    // Side by side; and where one fails the other still uses the device.
+    const [filled, compiled] = await Promise.allSettled([
+      weights.initialize(onProgress),
+      recognizer.precompile(),
+    ]);
+    if (filled.status === "rejected") throw filled.reason;
+    if (compiled.status === "rejected") throw compiled.reason;
     return recognizer;
   } catch (error) {
     weights?.dispose();
@@ -122,6 +128,10 @@ async function load(
     await model.weights.close();
   }
 }
+
+/** A recording whose kernels are compiled early: others need few more, as products choose their tiles by the number of rows. */
+const USUAL_SECONDS = 4;
+const USUAL_TOKENS = 16;
 
 /** A model folder on a device. */
 export class Recognizer {
@@ -148,6 +158,13 @@ export class Recognizer {
     this.device = weights.device;
     this.#weights = weights;
     this.#inference = new Inference(layers, model);
+  }
+
+  /** Compiles what a recording of a few seconds needs; openRecognizer() does so while it reads the weights. */
+  async precompile(): Promise<void> {
+    await this.#inference.precompile(USUAL_SECONDS * SAMPLE_RATE, USUAL_TOKENS, {
+      activations: this.#activations,
+    });
   }
 
   /** The characters of the words; undefined where none are recognised. */
