@@ -271,10 +271,15 @@ test("settingNotes() says what changes nothing and what is overruled", () => {
   const notes = (stage: StageNumber | undefined, ...settings: string[]) =>
     settingNotes(recipe("both-cmgi", stage), settings);
   assert.deepEqual(notes(undefined, "stage1.epochs=3", "sentences=9", "model.bert.hidden_size=8"), []);
-  assert.deepEqual(notes(1, "stage2.epochs=3", "sentences=9", "model.bert.hidden_size=8"), [
+  assert.deepEqual(notes(1, "stage2.epochs=3", "sentences=9", "wordVectors=1", "model.bert.hidden_size=8"), [
     "--set stage2.epochs=3 changes nothing: only stage 1 is trained",
     "--set sentences=9 changes nothing: only stage 1 is trained",
+    "--set wordVectors=1 changes nothing: only stage 1 is trained",
     "--set model.bert.hidden_size=8 changes nothing: only stage 1 is trained",
+  ]);
+  const given = { ...recipe("text-mlm", undefined), from: { bert: "b" } };
+  assert.deepEqual(settingNotes(given, ["sentences=9", "wordVectors=1"]), [
+    "--set wordVectors=1 changes nothing: BERT begins with the weights of --bert",
   ]);
   assert.deepEqual(
     notes(

@@ -260,7 +260,7 @@ async function keysOf(
   stage: StageNumber,
   before: readonly Job[],
 ): Promise<Pick<Job, "key" | "speed">> {
-  const { system, model, from, dev, seed, maxSeconds, sentences, fold } = config;
+  const { system, model, from, dev, seed, maxSeconds, sentences, wordVectors, fold } = config;
   const recipe = stageOf(config, stage);
   const built =
     stage === 0
@@ -270,7 +270,7 @@ async function keysOf(
   return {
     key: await hash({
       ...{ stage, recipe, built, seed, before: before.map((job) => job.key) },
-      ...(stage === 0 ? { sentences } : { fold, dev, maxSeconds, hubert: from.hubert }),
+      ...(stage === 0 ? { sentences, wordVectors } : { fold, dev, maxSeconds, hubert: from.hubert }),
       ...(takesBert(system, stage) ? { bert: from.bert } : {}),
       ...(stage === 2 ? { words: systemOf(system).words } : {}),
     }),

@@ -114,6 +114,11 @@ export const schema = strictObject({
   maxSeconds: positive,
   /** Lines of the corpus's text.txt that stage 0 reads. */
   sentences: integer(1),
+  /**
+   * Standard deviation of the word embeddings that stage 0 begins with where they are word vectors of that text. Left out or 0:
+   * they are random, as BERT's.
+   */
+  wordVectors: v.optional(nonNegative),
   /** Of hubert-pretrain alone. */
   units: v.optional(
     strictObject({

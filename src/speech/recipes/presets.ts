@@ -243,15 +243,15 @@ const small: Preset = {
   },
   maxSeconds: 12,
   sentences: 50_000,
-  stage0: { ...PAPER_TEXT, epochs: 1, batch: { items: 64 }, learningRate: { encoder: 1e-3, heads: 1e-3 } },
+  wordVectors: 0.2,
+  stage0: { ...PAPER_TEXT, epochs: 2, batch: { items: 64 }, learningRate: { encoder: 1e-3, heads: 1e-3 } },
   // The corpus has an hour of speech by eight speakers: augmentation keeps the model from overfitting to them.
   stage1: {
     ...FRESH_STAGE,
     epochs: 40,
     batch: { items: 8, seconds: 28 },
     learningRate: { encoder: 1e-3, heads: 1e-3 },
-    alpha: 0.7,
-    augment: { speed: 0.2, pitchFormantShift: 0, tilt: 0.3, noise: 0.08 },
+    augment: { speed: 0.2, pitchFormantShift: 0.3, tilt: 0.5, noise: 0.08 },
   },
   stage2: {
     ...FRESH_FUSION,
@@ -272,6 +272,7 @@ const nano: Preset = {
     lstm: LSTM_NANO,
   },
   sentences: 512,
+  wordVectors: 0,
   stage1: { ...FRESH_STAGE, epochs: 2 },
   stage2: { ...FRESH_FUSION, epochs: 2 },
 };

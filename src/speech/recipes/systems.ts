@@ -191,8 +191,10 @@ export function settingNotes(config: TrainConfig, settings: readonly string[]): 
 }
 
 /** Why no stage uses a key of the config; undefined where one does. */
-export function unused({ stages, system }: TrainConfig, key: string): string | undefined {
+export function unused({ stages, system, from }: TrainConfig, key: string): string | undefined {
   const [top, part] = key.split(".");
+  if (top === "wordVectors" && stages.includes(0) && from.bert !== undefined)
+    return "BERT begins with the weights of --bert";
   const trained = stages.length === 1 ? `only stage ${stages[0]} is` : `stages ${stages.join(" and ")} are`;
   const has = (part: Parameters<typeof hasPart>[1]) => hasPart(system, part, stages);
   const spoken = stages.some((stage) => stage > 0);
@@ -200,7 +202,7 @@ export function unused({ stages, system }: TrainConfig, key: string): string | u
   const needed =
     {
       ...{ stage0: stages.includes(0), stage1: stages.includes(1), stage2: stages.includes(2) },
-      ...{ sentences: stages.includes(0), maxSeconds: spoken, dev: spoken },
+      ...{ sentences: stages.includes(0), wordVectors: stages.includes(0), maxSeconds: spoken, dev: spoken },
     }[top] ?? (top === "model" ? models[part as keyof typeof models] : true);
   return needed === false ? `${trained} trained` : undefined;
 }

@@ -96,6 +96,9 @@ export async function build(
       );
     }
     await weights.initialize();
+    const fresh = checkpoint === undefined && config.from.bert === undefined;
+    if (fresh && config.wordVectors && task instanceof TextTask)
+      await task.useWordVectors(config.wordVectors);
     freeze(weights.parameters, frozen);
     for (const parameter of weights.parameters) parameter.matmulDType = precision;
     return {

@@ -13,6 +13,7 @@ import { scope } from "../../tensor/scope.ts";
 import { planEpoch } from "./batches.ts";
 import { seedOf, uniformStream } from "../../train/seeds.ts";
 import type { DevResult, Losses, SavePoint, Task } from "../../train/task.ts";
+import { wordVectors } from "./word_vectors.ts";
 
 /** Token ids. */
 type Sentence = readonly number[];
@@ -88,6 +89,22 @@ export class TextTask implements Task<TextBatch> {
 
   get parameters(): readonly Parameter[] {
     return this.#o.parameters;
+  }
+
+  /**
+   * Makes the word embeddings word vectors of the training text, of that standard deviation; those of words that do not occur
+   * stay. From random embeddings a small BERT learns which words go together late, if at all.
+   */
+  async useWordVectors(deviation: number): Promise<void> {
+    const { train, special, seed, parameters } = this.#o;
+    const key = "bert.embeddings.word_embeddings.weight";
+    const words = parameters.find((p) => p.key === key);
+    if (!words) throw new Error(`Cannot use word vectors: the model has no ${key}`);
+    const [, size] = words.shape;
+    const values = await words.value.read();
+    const { ids, vectors } = wordVectors(train, special, { size, deviation, seed });
+    for (const [i, id] of ids.entries()) values.set(vectors[i], id * size);
+    words.write(values);
   }
 
   plan(epoch: number): readonly (readonly number[])[] {
