@@ -100,7 +100,16 @@ for (const system of RUNS) {
     const whole = join(scratch, system);
     await train(system, whole, {});
     await train(system, `${whole}-broken`, { updates: 1 });
-    assert.ok((await weightsOf(whole)).equals(await weightsOf(`${whole}-broken`)), "the weights differ");
+    const bytes = await weightsOf(whole);
+    assert.ok(bytes.equals(await weightsOf(`${whole}-broken`)), "the weights differ");
+    const header = JSON.parse(bytes.toString("utf8", 8, 8 + bytes.readUInt32LE()));
+    const millions = (bytes.length - 8 - bytes.readUInt32LE()) / 4e6;
+    assert.ok(Object.values(header).length > 1 && millions >= 0.01, `${millions} M parameters`);
+    assert.ok(
+      (await readFile(join(whole, "model/README.md"), "utf8")).includes(
+        `${millions.toFixed(2)} M parameters`,
+      ),
+    );
     for (const { words } of rowsOf([system])) {
       const model = await openEmotionModel(host, `${whole}/model`);
       assert.equal(model.emotion.hubert?.prefix, system in FAMILY ? FAMILY[system] : "hubert");

@@ -153,7 +153,6 @@ function emotionTask(
     ...(bert ? { "bert/config.json": toJson({ ...bert, architectures: ["BertModel"] }) } : {}),
     ...recordFiles(weights.device, record),
   };
-  const facts = { config, stage, record, parameters: sizeOf(weights) };
   return new EmotionTask({
     ...{ train, dev, batch: options.batch, seed: config.seed },
     system: emotionSystem(weights.root, parsed),
@@ -173,7 +172,11 @@ function emotionTask(
     words: systemOf(config.system).words,
     augment: options.augment,
     save: async (folder, at) => {
-      await writeFiles(host, folder, { ...files, [CARD_FILE]: modelCard({ ...facts, at }) });
+      const parameters = sizeOf(weights);
+      await writeFiles(host, folder, {
+        ...files,
+        [CARD_FILE]: modelCard({ config, stage, record, parameters, at }),
+      });
       await saveWeights(host, `${folder}/model.safetensors`, weights.parameters);
     },
   });
@@ -185,6 +188,7 @@ const recordFiles = (device: Device, record: Provenance | undefined): Record<str
   ...(device.choices.list.length > 0 ? { [LAUNCH_FILE]: launchText(device) } : {}),
 });
 
+/** Numbers in all parameters; of the layers that are made, so it is asked for when a model is saved. */
 const sizeOf = ({ parameters }: Weights): number =>
   parameters.reduce((sum, { value }) => sum + value.size, 0);
 
