@@ -1,7 +1,7 @@
 /** Random changes to what is trained on: to samples, and masks over frames. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { augmented, shiftPitchAndFormants } from "../src/speech/training/augment.ts";
+import { augmented, misspelled, shiftPitchAndFormants } from "../src/speech/training/augment.ts";
 import { maskSpans } from "../src/speech/training/spec_augment.ts";
 import { uniformStream } from "../src/train/seeds.ts";
 
@@ -16,6 +16,20 @@ test("augmented() changes length by the speed and is the same for the same numbe
     augmented(clip, { speed: 0, pitchFormantShift: 0, tilt: 0, noise: 0 }, uniformStream(3)),
     clip,
   );
+});
+
+test("misspelled() changes letters of about that share of the words, and no others", () => {
+  const words = Array.from({ length: 400 }, (_, i) => ["TERRIBLE", "SO", "WINDOW", "A"][i % 4]);
+  const once = misspelled(words.join(" "), 0.25, uniformStream(3));
+  assert.equal(misspelled(words.join(" "), 0.25, uniformStream(3)), once);
+  assert.match(once, /^[A-Z]+( [A-Z]+)*$/);
+  // A short word may lose its only letter.
+  const kept = once.split(" ").filter((word) => words.includes(word)).length;
+  assert.ok(kept > 270 && kept < 330, `${kept} of 400 as they were`);
+  assert.equal(misspelled("SO IT IS", 0, uniformStream(3)), "SO IT IS");
+  assert.equal(misspelled("", 1, uniformStream(3)), "");
+  const changed = misspelled("TERRIBLE WINDOW", 1, uniformStream(4)).split(" ");
+  assert.ok(changed.every((word, i) => word !== ["TERRIBLE", "WINDOW"][i]));
 });
 
 test("shiftPitchAndFormants() moves the pitch and keeps the tempo", () => {

@@ -126,6 +126,18 @@ test("readBatch() opens no recording where none is read", async () => {
   );
 });
 
+test("what readBatch() changes of the words BERT reads, and a recogniser does not learn", async () => {
+  const reader = { host: device.host, maxTokens: 16, tokenizer, vocabulary, audio: false };
+  const wanted = [utterance("sad", "SO")];
+  const [plain, changed] = [
+    await readBatch(reader, wanted),
+    await readBatch(reader, wanted, { words: (words, id) => (id === "sad SO" ? "OO" : words) }),
+  ];
+  assert.deepEqual(changed?.targets, plain?.targets);
+  assert.deepEqual(changed?.targets, [vocabulary.encode("SO")]);
+  assert.notDeepEqual(changed?.words, plain?.words);
+});
+
 for (const interaction of ["self", "cross"] as const)
   for (const bounded of [true, false])
     test(`a gate over modalities after ${interaction}-attention, ${bounded ? "" : "un"}bounded, passes finite differences`, async () => {

@@ -158,6 +158,22 @@ test("applySettings() refuses what the system's model has no use for", () => {
   const without = (stage: number, system: string, part: string) =>
     `the model of stage ${stage} of the system ${system} has no ${part}`;
   refused("both-cmgi", 'stage1.freeze=["bert"]', without(1, "both-cmgi", "bert"));
+  const wordless = (stage: number, system: string) =>
+    `the model of stage ${stage} of the system ${system} reads no words`;
+  refused("both-cmgi", "stage1.augment.wordErrors=0.2", wordless(1, "both-cmgi"));
+  refused("acoustic-asr", "stage1.augment.wordErrors=0.2", wordless(1, "acoustic-asr"));
+  refused("lstm-las", "stage1.augment.wordErrors=0.2", wordless(1, "lstm-las"));
+  refused(
+    "wav2vec2-both",
+    "stage2.augment.wordErrors=0.2",
+    "the system wav2vec2-both learns from the words that it recognises",
+  );
+  for (const [system, setting] of [
+    ["both-cmgi", "stage2.augment.wordErrors=0.2"],
+    ["text", "stage2.augment.wordErrors=0.2"],
+    ["lstm-both", "stage1.augment.wordErrors=0.2"],
+  ])
+    set(system, setting);
   refused("both-cmgi", 'stage0.freeze=["bert","cnn"]', without(0, "both-cmgi", "cnn"));
   refused("acoustic", 'stage1.freeze=["ctc"]', without(1, "acoustic", "ctc"));
   refused("both-none", "model.cmgi.heads=4", "the system both-none has no attention there");

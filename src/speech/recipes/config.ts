@@ -53,6 +53,7 @@ const stage = strictObject({
     pitchFormantShift: v.pipe(share, v.maxValue(0.5)),
     tilt: share,
     noise: share,
+    wordErrors: v.optional(share),
   }),
   /** The dev score that selects the epoch; "last": none does, the last epoch is kept. */
   select: v.picklist(["ua", "wer", "loss", "last"]),
@@ -305,7 +306,14 @@ function unreadInStage(system: string, stage: StageNumber, key: string, value: u
     return `the system ${system} predicts the units of recordings as they are`;
   if (own && (of("alpha|labelSmoothing|classWeights") || (key === "select" && value === "ua")))
     return `the system ${system} recognises no emotion`;
-  const { hubert, lstm } = partsOf(system, stage);
+  const { hubert, lstm, bert } = partsOf(system, stage);
+  if (of("augment\\.wordErrors")) {
+    if (!bert && systemOf(system).lstm !== "both")
+      return `the model of stage ${stage} of the system ${system} reads no words`;
+    if (systemOf(system).words === "recognised")
+      return `the system ${system} learns from the words that it recognises`;
+    return undefined;
+  }
   if (!hubert && !lstm && of("batch\\.seconds|augment")) return `the system ${system} takes no speech`;
   if (spells(system) && of("ctcReduction")) return `the system ${system} has no CTC head`;
   if (lstm && of("gradientCheckpointing|activations"))

@@ -260,7 +260,7 @@ const small: Preset = {
     alpha: 0.4,
     weightDecay: 0.05,
     labelSmoothing: 0.1,
-    augment: { speed: 0.15, pitchFormantShift: 0.3, tilt: 0.5, noise: 0.08 },
+    augment: { speed: 0.15, pitchFormantShift: 0.3, tilt: 0.5, noise: 0.08, wordErrors: 0.2 },
   },
 };
 

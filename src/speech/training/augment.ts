@@ -1,4 +1,4 @@
-/** Augmentation of recordings in the time domain. */
+/** Augmentation of recordings in the time domain, and of the words that are read beside them. */
 
 /** Strength of each augmentation; 0: none. */
 export interface Augmentation {
@@ -10,6 +10,30 @@ export interface Augmentation {
   readonly tilt: number;
   /** Largest RMS of white noise relative to that of the recording. */
   readonly noise: number;
+  /** Share of the words read that are misspelled, as those that are recognised will be. Default 0. */
+  readonly wordErrors?: number;
+}
+
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/** `text`, of which that share of the words has up to one letter in two replaced, left out or added, as a CTC head errs. */
+export function misspelled(text: string, share: number, next: () => number): string {
+  const below = (n: number) => Math.floor(n * next());
+  const misspell = (word: string) => {
+    let out = word;
+    for (let edits = 1 + below(Math.ceil(word.length / 2)); edits > 0; edits--) {
+      const at = below(out.length);
+      const kind = next();
+      const letter = kind < 0.75 ? LETTERS[below(LETTERS.length)] : "";
+      out = out.slice(0, at) + letter + out.slice(kind < 0.5 || kind >= 0.75 ? at + 1 : at);
+    }
+    return out;
+  };
+  return text
+    .split(" ")
+    .map((word) => (word !== "" && next() < share ? misspell(word) : word))
+    .filter((word) => word !== "")
+    .join(" ");
 }
 
 /** An augmented copy (its length may differ) of samples (N); `next` gives uniform numbers in [0, 1). */

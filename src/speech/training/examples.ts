@@ -40,23 +40,36 @@ export interface Reader {
   readonly onProblem?: (id: string, message: string) => void;
 }
 
-/** Reads the utterances of a batch, each augmented by `change`; undefined where none can be read. */
+/** How the utterances of a batch are augmented. */
+export interface Changes {
+  readonly samples?: (samples: Float32Array, id: string) => Float32Array;
+  /** Of what BERT reads; a recogniser learns from the transcript as it is. */
+  readonly words?: (words: string, id: string) => string;
+}
+
+/** Reads the utterances of a batch, augmented by `change`; undefined where none can be read. */
 export async function readBatch(
   reader: Reader,
   wanted: readonly Utterance[],
-  change?: (samples: Float32Array, id: string) => Float32Array,
+  change: Changes = {},
 ): Promise<Batch | undefined> {
   const { host, minSamples, onProblem } = reader;
   if (reader.audio === false) {
     const lengths = wanted.map(() => 0);
     const seconds = wanted.reduce((sum, u) => sum + (u.seconds ?? 0), 0);
-    return { ...(await answersOf(reader, wanted)), audio: new Float32Array(0), samples: 0, lengths, seconds };
+    return {
+      ...(await answersOf(reader, wanted, change)),
+      audio: new Float32Array(0),
+      samples: 0,
+      lengths,
+      seconds,
+    };
   }
   const clips = await Promise.all(
     wanted.map(async (utterance) => {
       try {
         const { samples } = await readWav(host, utterance.wav, { minSamples });
-        const changed = change ? change(samples, utterance.id) : samples;
+        const changed = change.samples?.(samples, utterance.id) ?? samples;
         return { utterance, samples: reader.normalize === false ? changed : normalize(changed) };
       } catch (error) {
         if (!onProblem) throw error;
@@ -74,13 +87,14 @@ export async function readBatch(
   );
   const utterances = read.map((clip) => clip.utterance);
   const seconds = read.reduce((sum, clip) => sum + clip.samples.length, 0) / SAMPLE_RATE;
-  return { ...(await answersOf(reader, utterances)), ...speech, seconds };
+  return { ...(await answersOf(reader, utterances, change)), ...speech, seconds };
 }
 
 /** What the recordings of utterances say, and with which emotion. */
 async function answersOf(
   { vocabulary, tokenizer, maxTokens }: Reader,
   utterances: readonly Utterance[],
+  change: Changes,
 ): Promise<Pick<Batch, "utterances" | "targets" | "labels" | "words">> {
   return {
     utterances,
@@ -90,7 +104,7 @@ async function answersOf(
       tokenizer &&
       (await tokenizeWords(
         tokenizer,
-        utterances.map((u) => u.words),
+        utterances.map((u) => change.words?.(u.words, u.id) ?? u.words),
         maxTokens,
       )),
   };

@@ -8,7 +8,7 @@ import { Tensor } from "../../tensor/tensor.ts";
 import { uniformStream } from "../../train/seeds.ts";
 import type { SavePoint, Task } from "../../train/task.ts";
 import type { Utterance } from "../corpora/corpus.ts";
-import { type Augmentation, augmented } from "./augment.ts";
+import { type Augmentation, augmented, misspelled } from "./augment.ts";
 import { type BatchSize, planEpoch, planInOrder } from "./batches.ts";
 import { type Batch, type Reader, readBatch } from "./examples.ts";
 import { specAugment } from "./spec_augment.ts";
@@ -55,10 +55,19 @@ export abstract class SpeechTask<O extends SpeechTaskOptions> {
 
   load(indices: readonly number[], epoch: number): Promise<Batch | undefined> {
     const { reader, train, augment, seed } = this.options;
+    const wordErrors = augment?.wordErrors ?? 0;
     return readBatch(
       reader,
       indices.map((i) => train[i]),
-      augment && ((samples, id) => augmented(samples, augment, uniformStream("augment", seed, epoch, id))),
+      {
+        samples:
+          augment &&
+          ((samples, id) => augmented(samples, augment, uniformStream("augment", seed, epoch, id))),
+        words:
+          wordErrors > 0
+            ? (words, id) => misspelled(words, wordErrors, uniformStream("word errors", seed, epoch, id))
+            : undefined,
+      },
     );
   }
 
