@@ -248,14 +248,14 @@ const small: Preset = {
   // The corpus has an hour of speech by eight speakers: augmentation keeps the model from overfitting to them.
   stage1: {
     ...FRESH_STAGE,
-    epochs: 40,
+    epochs: 30,
     batch: { items: 8, seconds: 28 },
     learningRate: { encoder: 1e-3, heads: 1e-3 },
     augment: { speed: 0.2, pitchFormantShift: 0.3, tilt: 0.5, noise: 0.08 },
   },
   stage2: {
     ...FRESH_FUSION,
-    epochs: 6,
+    epochs: 4,
     learningRate: { encoder: 5e-4, heads: 1e-3 },
     alpha: 0.4,
     weightDecay: 0.05,
