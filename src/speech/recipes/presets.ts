@@ -272,7 +272,7 @@ const nano: Preset = {
     lstm: LSTM_NANO,
   },
   sentences: 512,
-  wordVectors: 0,
+  wordVectors: undefined,
   stage1: { ...FRESH_STAGE, epochs: 2 },
   stage2: { ...FRESH_FUSION, epochs: 2 },
 };
