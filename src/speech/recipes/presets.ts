@@ -273,6 +273,7 @@ const nano: Preset = {
   },
   sentences: 512,
   wordVectors: undefined,
+  stage0: { ...small.stage0, epochs: 1 },
   stage1: { ...FRESH_STAGE, epochs: 2 },
   stage2: { ...FRESH_FUSION, epochs: 2 },
 };
