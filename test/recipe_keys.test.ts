@@ -283,6 +283,13 @@ test("trainRun() refuses f16 that the device has not before any stage", async ()
   });
 });
 
+test("preset small misspells the words of systems that recognise theirs, and no others", () => {
+  const errors = (system: string) =>
+    trainConfig({ preset: "small", system, data: "d", fold: "1" }).stage2.augment.wordErrors;
+  for (const system of ["both-cmgi", "both-none", "text"]) assert.equal(errors(system), 0.2);
+  for (const system of ["both-none-noasr", "text-noasr"]) assert.equal(errors(system), undefined);
+});
+
 test("settingNotes() says what changes nothing and what is overruled", () => {
   const notes = (stage: StageNumber | undefined, ...settings: string[]) =>
     settingNotes(recipe("both-cmgi", stage), settings);

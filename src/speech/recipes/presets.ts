@@ -394,6 +394,9 @@ export function trainConfig(choice: RecipeChoice): TrainConfig {
     config.stage2 = partsOf(system, 2).hubert
       ? { ...base.stage1, select: "ua" }
       : { ...base.stage2, freeze: [] };
+  const { wordErrors, ...augment } = config.stage2.augment;
+  // True words are read as they are.
+  if (!recipe.asr && wordErrors !== undefined) config.stage2 = { ...config.stage2, augment };
   // The epoch of the last stage is selected by the score that the run is for: UA.
   const last = config.stages[config.stages.length - 1];
   if (last === 1 && recipe.modalities === "acoustic" && !recipe.lstm)
