@@ -102,14 +102,11 @@ for (const system of RUNS) {
     await train(system, `${whole}-broken`, { updates: 1 });
     const bytes = await weightsOf(whole);
     assert.ok(bytes.equals(await weightsOf(`${whole}-broken`)), "the weights differ");
-    const header = JSON.parse(bytes.toString("utf8", 8, 8 + bytes.readUInt32LE()));
+    // What follows the header is f32.
     const millions = (bytes.length - 8 - bytes.readUInt32LE()) / 4e6;
-    assert.ok(Object.values(header).length > 1 && millions >= 0.01, `${millions} M parameters`);
-    assert.ok(
-      (await readFile(join(whole, "model/README.md"), "utf8")).includes(
-        `${millions.toFixed(2)} M parameters`,
-      ),
-    );
+    assert.ok(millions >= 0.01, `${millions} M parameters`);
+    const card = await readFile(join(whole, "model/README.md"), "utf8");
+    assert.ok(card.includes(`${millions.toFixed(2)} M parameters`));
     for (const { words } of rowsOf([system])) {
       const model = await openEmotionModel(host, `${whole}/model`);
       assert.equal(model.emotion.hubert?.prefix, system in FAMILY ? FAMILY[system] : "hubert");

@@ -1,6 +1,6 @@
 /**
  * Training recipes as data. "paper": the values of the paper. "safe": the paper's, with the learning rates of comparable
- * public recipes. "small": the model in weights/default, from random weights on a CPU. "nano": a few minutes, to see that
+ * public recipes. "small": models of the size of that in weights/default, on a CPU. "nano": a few minutes, to see that
  * everything runs.
  */
 import { type StageConfig, type StageNumber, stageOf, type TrainConfig } from "./config.ts";
