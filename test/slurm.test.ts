@@ -28,7 +28,7 @@ process.env.MESA_SHADER_CACHE_DIR = MESA_SHADER_CACHE_DIR ?? XDG_CACHE_HOME;
 process.env.XDG_CACHE_HOME = join(folder, "cache");
 
 let corpus: TinyRelease;
-const daemons: ChildProcess[] = [];
+const daemons = new Map<string, ChildProcess>();
 const host = await currentHost();
 const machine = hostname();
 
@@ -55,6 +55,26 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1
 NodeName=${machine} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 `;
+
+/** Starts a daemon of Slurm. */
+function start(program: "slurmctld" | "slurmd"): void {
+  const node = program === "slurmd" ? ["-N", machine] : [];
+  const log = join(folder, `${program}.log`);
+  const args = ["-D", "-f", join(folder, "slurm.conf"), "-L", log, ...node];
+  daemons.set(program, spawn(program, args, { stdio: "ignore" }));
+}
+
+/** Kills what runs on the machine as a power cut does: its daemon, and the tasks under `out` with those that watch them. */
+function cutPower(out: string): void {
+  daemons.get("slurmd")?.kill("SIGKILL");
+  const { stdout } = spawnSync("ps", ["-eo", "ppid=,pgid=,args="], { encoding: "utf8" });
+  const tasks = stdout.split("\n").filter((line) => line.includes(`crossvalidate --out ${out} --job `));
+  for (const line of tasks) {
+    const [parent, group] = line.trim().split(/\s+/).map(Number);
+    process.kill(parent, "SIGKILL"); // first, or it would tell Slurm that its task ended
+    process.kill(-group, "SIGKILL");
+  }
+}
 
 /** What a command of Slurm prints. */
 function slurm(program: string, ...args: string[]): string {
@@ -83,12 +103,8 @@ before(async () => {
   const path = join(folder, "slurm.conf");
   writeFileSync(path, configuration(20_000 + (process.pid % 20_000)));
   process.env.SLURM_CONF = path;
-  const start = (program: string, ...args: string[]) =>
-    void daemons.push(
-      spawn(program, ["-D", "-f", path, "-L", join(folder, `${program}.log`), ...args], { stdio: "ignore" }),
-    );
   start("slurmctld");
-  start("slurmd", "-N", machine);
+  start("slurmd");
   await until(
     () => /\bidle\b/.test(spawnSync("sinfo", ["-h"], { encoding: "utf8" }).stdout),
     60,
@@ -101,7 +117,7 @@ after(async () => {
   spawnSync("scancel", ["--user=root"]);
   const left = () => spawnSync("squeue", ["--noheader"], { encoding: "utf8" }).stdout !== "";
   for (let waited = 0; waited < 100 && left(); waited++) await sleep(100);
-  for (const daemon of daemons.reverse()) daemon.kill("SIGKILL");
+  for (const daemon of daemons.values()) daemon.kill("SIGKILL");
   rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   await corpus.remove();
 });
@@ -138,11 +154,10 @@ test("crossvalidate --slurm submits arrays; a job that is lost is done again, on
     }
   };
   await until(trained, 120, "no checkpoint");
+  cutPower(out);
   slurm("scontrol", "update", `NodeName=${machine}`, "State=DOWN", "Reason=lost");
+  start("slurmd");
   const ended = () => {
-    // It comes back, unless its daemon has brought it back by itself.
-    if (slurm("sinfo", "--noheader", "--format=%T").includes("down"))
-      spawnSync("scontrol", ["update", `NodeName=${machine}`, "State=RESUME"]);
     // Slurm waits two minutes before it starts a lost job again.
     for (const line of slurm("squeue", "--noheader", "--format=%A %r").split("\n")) {
       const [id, reason] = line.split(" ");
