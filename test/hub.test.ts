@@ -37,6 +37,16 @@ const server = await HubServer.start({
     },
     revisions,
   },
+  "org/words": {
+    files: {
+      "config.json": config,
+      "language_model/attrs.json": "{}",
+      "language_model/3-gram.arpa": "grams",
+      "language_model/3-gram.bin": "grams",
+      "model.safetensors": noise(100, 5),
+    },
+    revisions,
+  },
   "org/shards": {
     files: {
       "config.json": config,
@@ -171,6 +181,20 @@ test("pullModel() takes safetensors before pickles, and all shards that an index
     server.takeAsked();
     await assert.rejects(pull("org/model", { check }), { message: "unknown" });
     assert.deepEqual(filesAsked(), ["config.json", "vocab.json", "bert/vocab.txt"]);
+  });
+});
+
+test("pullModel() downloads a language model as ARPA file", async () => {
+  await withCache(async ({ pull }) => {
+    const { folder } = await pull("org/words");
+    const names = [
+      "config.json",
+      "language_model/3-gram.arpa",
+      "language_model/attrs.json",
+      "model.safetensors",
+    ];
+    assert.deepEqual(filesBelow(folder).sort(), names);
+    server.takeAsked();
   });
 });
 

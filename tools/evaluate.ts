@@ -14,6 +14,7 @@ import { type Answer, answersCsv, formatReport, scoreAnswers } from "../src/spee
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkWritable, writeWhole } from "../src/io/write_whole.ts";
+import { withLanguageModel } from "../src/speech/system/folder.ts";
 import { trainingLines } from "../src/speech/training/overlap.ts";
 import { useRecorded } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
@@ -39,6 +40,11 @@ const options = {
     choices: ["true", "recognised"],
     help: "words that the model reads: of the transcripts, or its own (its own, where it recognises any)",
   },
+  lm: {
+    type: "string",
+    value: "PATH",
+    help: "language model that decoding weighs in: an ARPA file, a folder with one, or none (that of the model folder)",
+  },
   anyway: { type: "boolean", help: "measure also where the model was trained on some of it" },
   out: { type: "string", value: "FILE", help: "write every answer as CSV" },
   batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
@@ -59,8 +65,9 @@ export const verb = defineVerb({
     const host = await currentHost();
     if (out !== undefined) await checkWritable(host, out);
     const path = await modelOf(host, values.model, "evaluate", context);
-    const model = await openEmotionModel(host, path);
+    let model = await openEmotionModel(host, path);
     try {
+      if (values.lm !== undefined) model = await withLanguageModel(host, model, values.lm);
       for (const line of model.notes) note(`evaluate: ${line}`);
       const words = wordsRead(model, values.words);
       const { examined, fold, training, baselines } = await openTest(host, model, {
@@ -76,6 +83,8 @@ export const verb = defineVerb({
       print(`${path} on ${fold.name} of ${data}`);
       if (words !== undefined)
         print(words === "true" ? "it reads the true words" : "it reads the words that it recognises");
+      const languageModel = model.languageModel?.path;
+      if (languageModel !== undefined) print(`words are decoded with the language model ${languageModel}`);
       for (const line of trainingLines(training, fold.test.length)) print(line);
       if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
       print(formatReport(result));
@@ -84,7 +93,10 @@ export const verb = defineVerb({
         await writeWhole(host, out, answersCsv(answers));
         print(`every answer is in ${out}`);
       }
-      printJson({ model: path, data, fold: fold.name, words, training, report: result, problems, baselines });
+      printJson({
+        ...{ model: path, data, fold: fold.name, words, languageModel, training },
+        ...{ report: result, problems, baselines },
+      });
     } finally {
       await model.weights.close();
     }

@@ -15,6 +15,7 @@ import {
   requireOwnWords,
   requireSpeechEncoder,
   type SpeechModel,
+  withLanguageModel,
 } from "../src/speech/system/folder.ts";
 import { joinedWords, type Recognition } from "../src/speech/system/recognizer.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
@@ -44,7 +45,16 @@ const options = {
     default: "f32",
     help: "what layers hand on to each other",
   },
-  beam: { type: "count", value: "N", help: "beam search of this width; greedy without" },
+  beam: {
+    type: "count",
+    value: "N",
+    help: "beam search of this width; greedy without, and 32 with a language model",
+  },
+  lm: {
+    type: "string",
+    value: "PATH",
+    help: "language model that decoding weighs in: an ARPA file, a folder with one, or none (that of the model folder)",
+  },
   batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
   segments: {
     type: "string",
@@ -96,16 +106,20 @@ export const verb = defineVerb({
     if (values.embeddings !== undefined) await checkWritable(host, values.embeddings);
     const opened = async (name: string) =>
       await openModelFolder(host, await modelOf(host, name, "predict", context));
-    const model =
+    const opening: ModelFolder =
       values.model === undefined ? await openModelFolder(host, defaultModel()) : await opened(values.model);
     let words: ModelFolder | undefined;
     try {
-      requireSpeechEncoder(model);
-      if (values.words === undefined) requireOwnWords(model);
+      requireSpeechEncoder(opening);
+      if (values.words === undefined) requireOwnWords(opening);
       else {
         words = await opened(values.words);
-        joinedWords(model, words);
+        joinedWords(opening, words);
       }
+      if (values.lm !== undefined && words) words = await withLanguageModel(host, words, values.lm);
+      const model =
+        values.lm !== undefined && !words ? await withLanguageModel(host, opening, values.lm) : opening;
+      const languageModel = (words ?? model).languageModel?.path;
       for (const line of [...model.notes, ...(words?.notes ?? []), ...limitsOf(model, words)])
         note(`predict: ${line}`);
       const found = await findRecordings(host, operands);
@@ -126,7 +140,8 @@ export const verb = defineVerb({
       const outputs =
         plan &&
         new Outputs(host, plan, model.path, (files) => ({
-          ...{ model: model.path, words: values.words, dtype: values.dtype, activations: values.activations },
+          ...{ model: model.path, words: values.words, languageModel },
+          ...{ dtype: values.dtype, activations: values.activations },
           files: files.map(({ file, recognition }) => record(file, recognition)),
         }));
       const settings = { segmentation, raw, outputs };
@@ -142,9 +157,9 @@ export const verb = defineVerb({
           ...{ level: values.level, model: model.path },
         });
       }
-      return conclude(quiet, model, results);
+      return conclude(quiet, { path: model.path, languageModel }, results);
     } finally {
-      await model.weights.close();
+      await opening.weights.close();
       await words?.weights.close();
     }
   },
@@ -257,7 +272,7 @@ function limitsOf(
 /** The last line or the JSON, and the exit status. */
 function conclude(
   { values, print, printJson }: Context<typeof options>,
-  model: SpeechModel,
+  { path, languageModel }: { readonly path: string; readonly languageModel?: string },
   { files, seconds, adapter, broken }: Results,
 ): number {
   const total = files.reduce((sum, file) => sum + ("seconds" in file ? file.seconds : 0), 0);
@@ -267,8 +282,9 @@ function conclude(
     );
   const { dtype, activations } = values;
   printJson({
-    model: model.path,
+    model: path,
     words: values.words,
+    languageModel,
     adapter,
     dtype,
     activations,

@@ -16,7 +16,7 @@ export interface HubFile {
 }
 
 /** Folders of a model folder that this project writes and reads. */
-const FOLDERS = ["bert", "hubert"];
+const FOLDERS = ["bert", "hubert", "language_model"];
 
 /** A path that leads nowhere but below the model's folder, on any system. */
 const isPlain = (path: string) => path.split("/").every((part) => /^(?!\.{0,2}$)[^\\:\0]+$/.test(part));

@@ -34,9 +34,13 @@ export interface WeightFiles {
 
 /** Whether a file, by its path in the model, is read beside the weights. */
 export function isSmall(path: string): boolean {
+  if (path === "language_model/attrs.json") return true;
   const name = path.slice(path.lastIndexOf("/") + 1);
   return SMALL.includes(name) && (path === name || path === `bert/${name}` || path === `hubert/${name}`);
 }
+
+/** Whether a file is a language model. */
+export const isLanguageModel = (path: string): boolean => /^language_model\/[^/]+\.arpa$/i.test(path);
 
 /** Which of the files in a model's root hold its weights. */
 export function weightsIn(names: readonly string[]): WeightFiles {

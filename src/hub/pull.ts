@@ -4,7 +4,7 @@ import { cachedCommit, lockFolderOf, rememberCommit, Snapshot } from "./cache.ts
 import { download } from "./download.ts";
 import { commitOf, filesOf, type HubFile } from "./listing.ts";
 import { isCommit, modelName, requireModelName, showName } from "./name.ts";
-import { isSmall, missingIn, shardsOf, weightsIn } from "./needed.ts";
+import { isLanguageModel, isSmall, missingIn, shardsOf, weightsIn } from "./needed.ts";
 import { type Hub, HubError } from "./request.ts";
 import { type HubSettings, hubSettings } from "./settings.ts";
 
@@ -109,7 +109,7 @@ async function fromHub(hub: Hub, { onProgress, check }: PullOptions): Promise<Pu
   if (!small.some(({ path }) => path === "config.json")) throw new HubError(hub, "it has no config.json");
   await fetchAll(small);
   await check?.(snapshot.folder);
-  const large: HubFile[] = [];
+  const large = [...listed.values()].filter(({ path }) => isLanguageModel(path));
   if (index !== undefined) await fetchAll([listed.get(index)!]);
   const names = index === undefined ? weights : await shardsOf(host, `${snapshot.folder}/${index}`);
   for (const name of names) {

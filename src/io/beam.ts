@@ -1,5 +1,5 @@
 /**
- * CTC prefix beam search (Hannun et al. 2014) in log space, without a language model.
+ * CTC prefix beam search (Hannun et al. 2014) in log space; what else a prefix is worth, as by a language model, may be added.
  *
  * A prefix has two sums over its paths: over those that end in a blank, and over those that end in its last label. After the
  * latter the same label again is a repeat, which collapses; after the former it is a new label.
@@ -12,11 +12,26 @@ export interface Hypothesis {
   logProbability: number;
 }
 
+/** What prefixes are worth besides their probability, by states that grow with them. */
+export interface PrefixScorer<State> {
+  /** Of the empty prefix. */
+  readonly start: State;
+  /** Of a prefix with one label more. */
+  extend(state: State, label: number): State;
+  /** Added to the log probability of a prefix that may go on. */
+  score(state: State): number;
+  /** Added to that of a whole labelling. */
+  final(state: State): number;
+}
+
 /** A node in the tree of prefixes, with its log probabilities after the present frame and after the next. */
 interface Prefix {
   label: number;
   parent: Prefix | undefined;
   children: Map<number, Prefix> | undefined;
+  /** Of the scorer. */
+  state: unknown;
+  score: number;
   total: number;
   endsBlank: number;
   endsLabel: number;
@@ -26,21 +41,31 @@ interface Prefix {
 
 const NONE = Number.NEGATIVE_INFINITY;
 
+/** For searches with a scorer, as pyctcdecode's: a token below the first, and a prefix so far below the best, is passed over. */
+const LEAST_TOKEN = -5;
+const LEAST_PREFIX = -10;
+
 /**
  * The `width` likeliest labellings of `logProbs` (T, V), best first; exact if `width` is at least the number of prefixes. Takes
- * T·width·V steps. Throws a RangeError for a width below 1, and at a frame in which no token is possible.
+ * T·width·V steps. With a scorer the best by both; of the tokens of a frame then only those above e⁻⁵ and the likeliest. Throws a
+ * RangeError for a width below 1, and at a frame in which no token is possible.
  */
 export function prefixBeamSearch(
   logProbs: Float32Array,
   V: number,
   blank: number,
   width: number,
+  scorer?: PrefixScorer<unknown>,
 ): Hypothesis[] {
   if (!(width >= 1)) throw new RangeError(`Cannot search with a beam of ${width}: at least 1 expected`);
-  let beam = [{ ...makePrefix(blank, undefined), total: 0, endsBlank: 0 }];
+  const root = makePrefix(blank, undefined, scorer?.start);
+  let beam = [{ ...root, total: 0, endsBlank: 0 }];
+  const worth = ({ total, score }: Prefix) => total + score;
   for (let row = 0; row + V <= logProbs.length; row += V) {
+    const frame = logProbs.subarray(row, row + V);
+    const tokens = tokensOf(frame, scorer ? LEAST_TOKEN : NONE);
     const reached = new Set<Prefix>();
-    for (const prefix of beam) extend(prefix, logProbs.subarray(row, row + V), blank, reached);
+    for (const prefix of beam) extend(prefix, frame, tokens, blank, reached, scorer);
     for (const prefix of beam) prefix.total = prefix.endsBlank = prefix.endsLabel = NONE;
     for (const prefix of reached) {
       prefix.endsBlank = prefix.nextBlank;
@@ -48,19 +73,38 @@ export function prefixBeamSearch(
       prefix.total = logAdd(prefix.nextBlank, prefix.nextLabel);
       prefix.nextBlank = prefix.nextLabel = NONE;
     }
-    beam = [...reached].sort((a, b) => b.total - a.total);
-    for (const prefix of beam.splice(width)) prune(prefix);
+    beam = [...reached].sort((a, b) => worth(b) - worth(a));
     if (!(beam[0]?.total > NONE))
       throw new RangeError(`Cannot decode: frame ${row / V} has no possible token`);
+    const least = scorer ? worth(beam[0]) + LEAST_PREFIX : NONE;
+    const kept = beam.findIndex((prefix, i) => i === width || worth(prefix) < least);
+    if (kept >= 0) for (const prefix of beam.splice(kept)) prune(prefix);
   }
-  return beam.map((prefix) => ({ ids: labelsOf(prefix), logProbability: prefix.total }));
+  const final = (prefix: Prefix) => prefix.total + (scorer?.final(prefix.state) ?? 0);
+  return beam
+    .map((prefix) => ({ prefix, value: final(prefix) }))
+    .sort((a, b) => b.value - a.value)
+    .map(({ prefix }) => ({ ids: labelsOf(prefix), logProbability: prefix.total }));
+}
+
+/** The tokens of a frame above `least`, and the likeliest. */
+function tokensOf(frame: Float32Array, least: number): number[] {
+  let best = 0;
+  for (let v = 1; v < frame.length; v++) if (frame[v] > frame[best]) best = v;
+  return Array.from(frame.keys()).filter((v) => frame[v] > least || (v === best && frame[v] > NONE));
 }
 
 /** Adds the paths of a prefix, extended by one frame, to the prefixes that they reach. */
-function extend(prefix: Prefix, frame: Float32Array, blank: number, reached: Set<Prefix>): void {
-  for (let v = 0; v < frame.length; v++) {
+function extend(
+  prefix: Prefix,
+  frame: Float32Array,
+  tokens: readonly number[],
+  blank: number,
+  reached: Set<Prefix>,
+  scorer: PrefixScorer<unknown> | undefined,
+): void {
+  for (const v of tokens) {
     const p = frame[v];
-    if (p === NONE) continue;
     if (v === blank) {
       prefix.nextBlank = logAdd(prefix.nextBlank, prefix.total + p);
       reached.add(prefix);
@@ -73,22 +117,23 @@ function extend(prefix: Prefix, frame: Float32Array, blank: number, reached: Set
     }
     const before = repeats ? prefix.endsBlank : prefix.total;
     if (before === NONE) continue;
-    const child = childOf(prefix, v);
+    const child = childOf(prefix, v, scorer);
     child.nextLabel = logAdd(child.nextLabel, before + p);
     reached.add(child);
   }
 }
 
-function makePrefix(label: number, parent: Prefix | undefined): Prefix {
+function makePrefix(label: number, parent: Prefix | undefined, state: unknown, score = 0): Prefix {
   const sums = { total: NONE, endsBlank: NONE, endsLabel: NONE, nextBlank: NONE, nextLabel: NONE };
-  return { label, parent, children: undefined, ...sums };
+  return { label, parent, children: undefined, state, score, ...sums };
 }
 
-function childOf(prefix: Prefix, label: number): Prefix {
+function childOf(prefix: Prefix, label: number, scorer: PrefixScorer<unknown> | undefined): Prefix {
   prefix.children ??= new Map();
   const known = prefix.children.get(label);
   if (known) return known;
-  const child = makePrefix(label, prefix);
+  const state = scorer?.extend(prefix.state, label);
+  const child = makePrefix(label, prefix, state, scorer?.score(state));
   prefix.children.set(label, child);
   return child;
 }

@@ -5,10 +5,11 @@
  */
 
 import { prefixBeamSearch } from "./beam.ts";
+import type { LanguageModel } from "./language_model.ts";
 import type { Sequence } from "./sequence_search.ts";
 import type { CtcVocabulary } from "./vocabulary.ts";
 
-/** Options of decodeGreedy() and decodeBeam(). */
+/** Options of decodeGreedy(). */
 export interface DecodeOptions {
   /** Time between frames: secondsPerFrame() of the encoder's config, 0.02 for the published ones. */
   readonly secondsPerFrame: number;
@@ -75,17 +76,26 @@ export function decodeGreedy(
   return transcript(spans, logProbs, vocabulary, secondsPerFrame);
 }
 
+/** Options of decodeBeam(). */
+export interface BeamOptions extends DecodeOptions {
+  /** Prefixes that are kept. Default 16, with a language model 32. */
+  readonly beamWidth?: number;
+  /** Weighed in. */
+  readonly languageModel?: LanguageModel;
+}
+
 /**
- * Prefix beam search, 16 wide by default; times are those of the likeliest path of the text that it finds. Throws as
- * decodeGreedy().
+ * Prefix beam search; times are those of the likeliest path of the text that it finds, and confidences by the speech alone. Throws
+ * as decodeGreedy(), and a RangeError where a language model is given and the vocabulary has no space between words.
  */
 export function decodeBeam(
   logProbs: Float32Array,
   vocabulary: CtcVocabulary,
-  { secondsPerFrame, beamWidth = 16 }: DecodeOptions & { readonly beamWidth?: number },
+  { secondsPerFrame, languageModel, beamWidth = languageModel ? 32 : 16 }: BeamOptions,
 ): Transcript {
   countFrames(logProbs, vocabulary.size);
-  const [{ ids }] = prefixBeamSearch(logProbs, vocabulary.size, vocabulary.blank, beamWidth);
+  const scorer = languageModel?.scorer(vocabulary);
+  const [{ ids }] = prefixBeamSearch(logProbs, vocabulary.size, vocabulary.blank, beamWidth, scorer);
   const spans = forcedAlign(logProbs, vocabulary.size, vocabulary.blank, ids);
   return transcript(spans, logProbs, vocabulary, secondsPerFrame);
 }

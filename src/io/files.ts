@@ -9,6 +9,7 @@ export {
   readAudio,
 } from "./audio_stream.ts";
 export {
+  type BeamOptions,
   decodeBeam,
   type DecodedCharacter,
   type DecodedWord,
@@ -19,6 +20,14 @@ export {
 export { openCheckpoint } from "./checkpoint.ts";
 export { type Conversion, convertCheckpoint, type ConvertOptions } from "./convert_checkpoint.ts";
 export type { StoredDType } from "./dtype.ts";
+export {
+  findLanguageModel,
+  LanguageModel,
+  type LanguageModelFiles,
+  type LanguageModelWeights,
+  readLanguageModel,
+} from "./language_model.ts";
+export { NgramModel, parseArpa, readArpa } from "./ngram_model.ts";
 export { openSafetensors, readF32, type Safetensors, type TensorEntry } from "./safetensors.ts";
 export { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";
 export { type Segment, Segmenter, type SegmentOptions } from "./segmenter.ts";

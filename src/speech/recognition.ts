@@ -1,5 +1,5 @@
 /** Model folders and what recognises with them. */
-export { type ModelFolder, openModelFolder, type SpeechModel } from "./system/folder.ts";
+export { type ModelFolder, openModelFolder, type SpeechModel, withLanguageModel } from "./system/folder.ts";
 export type { SpeechEmbedding } from "./system/inference.ts";
 export {
   openRecognizer,

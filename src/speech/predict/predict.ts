@@ -2,7 +2,7 @@
 import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { receptiveField } from "../../models/hubert.ts";
-import type { ModelFolder, SpeechModel } from "../system/folder.ts";
+import { type ModelFolder, openModelFolder, type SpeechModel } from "../system/folder.ts";
 import {
   openRecognizer,
   type Recognition,
@@ -256,14 +256,18 @@ class LazyRecognizer implements RecognizerSource {
     // openRecognizer() closes the weights: the next one opens the folder again.
     const first = this.adapter === undefined;
     const { words } = this.#options;
+    const again = async (model: ModelFolder): Promise<ModelFolder> => ({
+      ...(await openModelFolder(this.#host, model.path)),
+      languageModel: model.languageModel,
+    });
     this.adapter = this.#device.info.name;
     this.#recognizer = await openRecognizer(
       this.#host,
       this.#device,
-      first ? this.#model : this.#model.path,
+      first ? this.#model : await again(this.#model),
       {
         ...this.#options,
-        words: first ? words : words?.path,
+        words: first || !words ? words : await again(words),
       },
     );
     return this.#recognizer;

@@ -6,11 +6,14 @@
  *   `processor_config.json`; or
  * - a `HubertForCTC` or `Wav2Vec2ForCTC` as published on Hugging Face, which recognises words alone; or
  * - a `HubertForSequenceClassification` or `Wav2Vec2ForSequenceClassification`, which names one of its labels.
+ *
+ * One with a CTC head may hold a `language_model/` as well, see language_model.ts.
  */
 import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
 import { mismatch } from "../../io/schema.ts";
 import { openCheckpoint } from "../../io/checkpoint.ts";
+import { findLanguageModel, type LanguageModelFiles, languageModelOf } from "../../io/language_model.ts";
 import type { Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";
@@ -35,6 +38,8 @@ export interface ModelFolder {
   readonly classifier?: SequenceClassificationConfig;
   /** Of the CTC head; absent where no words are recognised. */
   readonly vocabulary?: CtcVocabulary;
+  /** What decoding with the CTC head weighs in; openRecognizer() reads it. */
+  readonly languageModel?: LanguageModelFiles;
   /** Of BERT; absent where no words are read. */
   readonly tokenizer?: BertTokenizer;
   /** Whether each utterance is brought to zero mean and unit variance. */
@@ -72,7 +77,7 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   const configPath = `${path}/config.json`;
   const json = await readJson(host, configPath);
   if (isSystem(json)) {
-    const parts = await openSystem(host, path, json, configPath);
+    const parts = await withOwnLanguageModel(host, await openSystem(host, path, json, configPath));
     const weights = await openCheckpoint(host, path);
     return { ...parts, notes: [...parts.notes, ...droppedNotes(path, weights)], weights };
   }
@@ -89,12 +94,41 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   });
   try {
     const open = classifies(json, weights.tensors) ? openClassifier : openCtc;
-    const parts = await open(host, path, json, configPath, weights.tensors);
+    const parts = await withOwnLanguageModel(host, await open(host, path, json, configPath, weights.tensors));
     return { ...parts, notes: [...parts.notes, ...droppedNotes(path, weights)], weights };
   } catch (error) {
     await weights.close();
     throw error;
   }
+}
+
+/** Whether the words are those of a CTC head, which a language model can be weighed in for. */
+const hasCtcHead = ({ vocabulary, emotion }: Parts): boolean =>
+  vocabulary !== undefined && (!emotion?.lstm || emotion.lstm.kind === "both");
+
+async function withOwnLanguageModel(host: Host, parts: Parts): Promise<Parts> {
+  const found = hasCtcHead(parts) ? await languageModelOf(host, parts.path) : undefined;
+  if (!found) return parts;
+  if ("path" in found) return { ...parts, languageModel: found };
+  const note = `${parts.path}/language_model is not used: ${found.lacks}`;
+  return { ...parts, notes: [...parts.notes, note] };
+}
+
+/**
+ * The model with the language model at `path`, as findLanguageModel() finds it, in place of its own; without any for "none". Throws
+ * one line where there is none, and where the model has no CTC head.
+ */
+export async function withLanguageModel<M extends ModelFolder>(
+  host: Host,
+  model: M,
+  path: string,
+): Promise<M> {
+  if (path === "none") return { ...model, languageModel: undefined };
+  if (!hasCtcHead(model))
+    throw new Error(
+      `Cannot weigh a language model in with ${model.path}: it has no CTC head that writes words`,
+    );
+  return { ...model, languageModel: await findLanguageModel(host, path) };
 }
 
 /** What a PyTorch checkpoint holds besides tensors. */

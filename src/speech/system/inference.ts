@@ -4,6 +4,7 @@
  */
 import type { Device } from "../../gpu/device.ts";
 import { decodeBeam, decodeGreedy, type Transcript } from "../../io/decode.ts";
+import type { LanguageModel } from "../../io/language_model.ts";
 import type { BertTokenizer } from "../../io/tokenizer.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import type { BertInput } from "../../models/bert.ts";
@@ -34,6 +35,8 @@ export interface SystemLayers {
 export interface WordCodecs {
   /** Of the CTC head; absent where no words are recognised. */
   readonly vocabulary?: CtcVocabulary;
+  /** Weighed in where a CTC head writes the words. */
+  readonly languageModel?: LanguageModel;
   /** Of BERT; absent where no words are read. */
   readonly tokenizer?: BertTokenizer;
 }
@@ -67,8 +70,10 @@ export interface InferenceInput {
 
 /** Options of Inference.run(). */
 export interface InferenceOptions {
-  /** Width of the prefix beam search, or of the decoder's beam. Left out: greedy decoding. */
+  /** Width of the prefix beam search, or of the decoder's beam. Left out: greedy decoding; with a language model 32. */
   readonly beam?: number;
+  /** False: the language model is not weighed in. Default true. */
+  readonly languageModel?: boolean;
   /** Told of every intermediate tensor, see Mode. */
   readonly observe?: Mode["observe"];
   /** As Mode's. */
@@ -199,6 +204,7 @@ export class Inference {
   ): Promise<Transcript[] | undefined> {
     const { logProbs, frames } = speech;
     const { vocabulary } = this.#codecs;
+    const languageModel = options.languageModel === false ? undefined : this.#codecs.languageModel;
     const layers = this.#layers;
     if (vocabulary && layers.spells) return await layers.transcribe?.(speech, vocabulary, options);
     const { speech: sizes } = layers.config;
@@ -210,8 +216,8 @@ export class Inference {
     const times = { secondsPerFrame: secondsPerFrame(sizes) };
     return frames.map((n, b) => {
       const own = values.subarray(b * T * V, (b * T + n) * V);
-      return beam
-        ? decodeBeam(own, vocabulary, { ...times, beamWidth: beam })
+      return beam || languageModel
+        ? decodeBeam(own, vocabulary, { ...times, beamWidth: beam, languageModel })
         : decodeGreedy(own, vocabulary, times);
     });
   }

@@ -3,6 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/samples.ts";
 import type { Transcript } from "../../io/decode.ts";
+import { type LanguageModel, readLanguageModel } from "../../io/language_model.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import { activationsOf, type Mode } from "../../nn/mode.ts";
 import { Weights } from "../../nn/weights.ts";
@@ -55,8 +56,10 @@ export interface RecognizerOptions {
 
 /** Options of Recognizer.recognize(). */
 export interface RecognizeOptions {
-  /** Width of the prefix beam search, or of a decoder's beam. Left out: greedy decoding. */
+  /** Width of the prefix beam search, or of a decoder's beam. Left out: greedy decoding; with a language model 32. */
   readonly beam?: number;
+  /** False: the language model of the model folder is not weighed in. Default true. */
+  readonly languageModel?: boolean;
   /** The true words of each recording, to be read in place of those that are recognised; needed where none are. */
   readonly words?: readonly string[];
   /** Most recordings in a batch. Default 8. */
@@ -82,12 +85,12 @@ export async function openRecognizer(
   { words, ...options }: RecognizerOptions = {},
 ): Promise<Recognizer> {
   const model = await opened(host, folder);
-  if (words === undefined) return await load(device, model, options);
+  if (words === undefined) return await load(host, device, model, options);
   let [other, writer]: [ModelFolder?, Recognizer?] = [];
   try {
     other = await opened(host, words);
-    writer = await load(device, joinedWords(model, other), options);
-    return await load(device, model, options, writer);
+    writer = await load(host, device, joinedWords(model, other), options);
+    return await load(host, device, model, options, writer);
   } catch (error) {
     writer?.dispose();
     throw error;
@@ -102,6 +105,7 @@ const opened = async (host: Host, folder: string | ModelFolder): Promise<ModelFo
 
 /** Builds and fills the layers of an open folder; closes its weights. */
 async function load(
+  host: Host,
   device: Device,
   model: ModelFolder,
   { dtype, activations, onProgress }: RecognizerOptions,
@@ -111,8 +115,11 @@ async function load(
   try {
     requireSpeechEncoder(model);
     activationsOf(device, { activations });
+    const files = model.languageModel;
+    const languageModel = files && (await readLanguageModel(host, files));
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
-    const recognizer = new Recognizer(weights, model, await layersOf(weights, model), activations, words);
+    const layers = await layersOf(weights, model);
+    const recognizer = new Recognizer(weights, model, layers, { activations, words, languageModel });
     // Side by side; and where one fails the other still uses the device.
     const [filled, compiled] = await Promise.allSettled([
       weights.initialize(onProgress),
@@ -133,6 +140,13 @@ async function load(
 const USUAL_SECONDS = 4;
 const USUAL_TOKENS = 16;
 
+/** What a Recognizer may have besides a model. */
+interface RecognizerParts {
+  readonly activations?: RecognizerOptions["activations"];
+  readonly words?: Recognizer;
+  readonly languageModel?: LanguageModel;
+}
+
 /** A model folder on a device. */
 export class Recognizer {
   /** The model folder, whose `weights` are closed. */
@@ -149,15 +163,14 @@ export class Recognizer {
     weights: Weights,
     model: SpeechModel,
     layers: SystemLayers,
-    activations?: RecognizerOptions["activations"],
-    words?: Recognizer,
+    { activations, words, languageModel }: RecognizerParts = {},
   ) {
     this.model = model;
     this.#words = words;
     this.#activations = activations;
     this.device = weights.device;
     this.#weights = weights;
-    this.#inference = new Inference(layers, model);
+    this.#inference = new Inference(layers, { ...model, languageModel });
   }
 
   /** Compiles what a recording of a few seconds needs; openRecognizer() does so while it reads the weights. */
@@ -204,7 +217,16 @@ export class Recognizer {
 
   async #recognize(
     audios: readonly Float32Array[],
-    { beam, words, batch = 8, observe, embeddings, skipSilence = true, onProgress }: RecognizeOptions,
+    {
+      beam,
+      languageModel,
+      words,
+      batch = 8,
+      observe,
+      embeddings,
+      skipSilence = true,
+      onProgress,
+    }: RecognizeOptions,
   ): Promise<Recognition[]> {
     if (words === undefined) requireOwnWords(this.model);
     else if (words.length !== audios.length)
@@ -231,7 +253,7 @@ export class Recognizer {
       const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
-        { beam, observe, embeddings, words: words && indices.map((i) => words[i]) },
+        { beam, languageModel, observe, embeddings, words: words && indices.map((i) => words[i]) },
       );
       for (const [k, i] of indices.entries())
         results[i] = silent[i] ? { ...results[i], ...found[k] } : found[k];
@@ -254,7 +276,7 @@ export class Recognizer {
 
   async #batch(
     audios: readonly Float32Array[],
-    { beam, observe, embeddings, words }: Pick<RecognizeOptions, "beam" | "observe" | "embeddings" | "words">,
+    { words, ...options }: Omit<RecognizeOptions, "batch" | "skipSilence" | "onProgress">,
   ): Promise<Recognition[]> {
     const speech = padSpeech(audios.map((audio) => (this.model.normalize ? normalize(audio) : audio)));
     const padded = speech.lengths.some((n) => n < speech.samples);
@@ -266,7 +288,7 @@ export class Recognizer {
     const given = words && tokenizer && (await tokenizeWords(tokenizer, words, emotion?.maxTokens ?? 512));
     const found = await this.#inference.run(
       { speech: padded ? speech : { ...speech, lengths: undefined }, words: given },
-      { beam, observe, embeddings, activations: this.#activations },
+      { ...options, activations: this.#activations },
     );
     const { transcripts, probabilities, gates } = found;
     return audios.map((audio, b) => ({
