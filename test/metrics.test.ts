@@ -4,6 +4,7 @@ import { LABELS, type Label, type Utterance } from "../src/speech/corpora/corpus
 import { ceilings } from "../src/speech/synthetic/ceilings.ts";
 import { fitLda, fitNaiveBayes } from "../src/speech/baselines/classifiers.ts";
 import { FEATURES, acousticFeatures } from "../src/speech/baselines/features.ts";
+import { besideBaseline, formatBesideBaseline } from "../src/speech/evaluate/beside_baseline.ts";
 import { bootstrap, wilson } from "../src/speech/evaluate/intervals.ts";
 import { meanAndDeviation, score } from "../src/speech/metrics/metrics.ts";
 import { type Answer, answersCsv, scoreAnswers, formatReport } from "../src/speech/evaluate/report.ts";
@@ -227,4 +228,47 @@ test("answersCsv() quotes what would break a row", () => {
   const [header, row] = csv.trimEnd().split("\n");
   assert.equal(header, "id,label,prediction,p_angry,p_happy,p_sad,p_neutral,reference,hypothesis");
   assert.equal(row, 'd1F,angry,sad,0.1,0.1,0.7,0.1,"SAY ""NO"", NOW",SAY NO');
+});
+
+test("besideBaseline() takes the baseline that is best on the session and knows the answers, on the same utterances", () => {
+  // Dialogue k holds one utterance of each class; the model is wrong on every third, the baselines on all of some classes.
+  const answers = Array.from({ length: 40 }, (_, i) => {
+    const label = LABELS[i % 4];
+    const best = i % 3 === 0 ? LABELS[(i + 1) % 4] : label;
+    return answer(`${String(Math.floor(i / 4)).padStart(2, "0")}-${i % 4}F`, label, best, "A");
+  });
+  const baseline = (wrong: readonly Label[], known = true) => {
+    const said = answers.map(({ utterance: { id, label } }) => [
+      id,
+      wrong.includes(label) ? "neutral" : label,
+    ]);
+    const folds = { Session1: 1 - wrong.length / 4 };
+    return { folds, ua: 0, deviation: 0, wa: 0, predictions: known ? Object.fromEntries(said) : undefined };
+  };
+  const [worse, better, unknown] = [baseline(["angry", "happy"]), baseline(["angry"]), baseline([], false)];
+  const others = { unigrams: worse, bigrams: unknown, lda: worse, ldaBySpeaker: worse };
+  const baselines = { utterances: 40, majority: 0.25, features: [], lateFusion: better, ...others };
+  const found = besideBaseline(answers.slice(4), baselines, "Session1");
+  assert.equal(found?.baseline, "both: product of posteriors");
+  assert.equal(found.utterances, 36);
+  const ua = scoreAnswers(answers.slice(4)).ua.value;
+  near(found.ua.value, ua - 0.75, 1e-12);
+  const right = (i: number) => i % 3 !== 0;
+  const only = (own: (i: number) => boolean, other: (i: number) => boolean) =>
+    Array.from({ length: 36 }, (_, i) => i + 4).filter((i) => own(i) && !other(i)).length;
+  const baselineRight = (i: number) => LABELS[i % 4] !== "angry";
+  assert.equal(found.mcnemar.onlyFirst, only(right, baselineRight));
+  assert.equal(found.mcnemar.onlySecond, only(baselineRight, right));
+  assert.match(
+    formatBesideBaseline(found),
+    /^against both: product of posteriors: UA -\d+\.\d points \(95 % -?\d+\.\d to -?\d+\.\d, paired bootstrap p = [\d.]+; McNemar p = [\d.]+\)$/,
+  );
+  const silent = {
+    ...baselines,
+    lateFusion: unknown,
+    unigrams: unknown,
+    lda: unknown,
+    ldaBySpeaker: unknown,
+  };
+  assert.equal(besideBaseline(answers, silent, "Session1"), undefined);
 });

@@ -9,6 +9,7 @@ import {
   openEmotionModel,
   wordsRead,
 } from "../src/speech/evaluate/evaluate.ts";
+import { besideBaseline, formatBesideBaseline } from "../src/speech/evaluate/beside_baseline.ts";
 import { openTest } from "../src/speech/evaluate/open_test.ts";
 import { type Answer, answersCsv, formatReport, scoreAnswers } from "../src/speech/evaluate/report.ts";
 import { currentHost } from "../src/host/current.ts";
@@ -89,13 +90,15 @@ export const verb = defineVerb({
       if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
       print(formatReport(result));
       if (baselines) print(`\n${formatSessionBaselines(baselines, fold.name)}`);
+      const against = baselines && besideBaseline(answers, baselines, fold.name);
+      if (against) print(formatBesideBaseline(against));
       if (out !== undefined) {
         await writeWhole(host, out, answersCsv(answers));
         print(`every answer is in ${out}`);
       }
       printJson({
         ...{ model: path, data, fold: fold.name, words, languageModel, training },
-        ...{ report: result, problems, baselines },
+        ...{ report: result, problems, baselines, against },
       });
     } finally {
       await model.weights.close();

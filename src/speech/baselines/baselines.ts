@@ -21,7 +21,14 @@ import { argmax, gather, meanAndDeviation, percent, score } from "../metrics/met
 const share = number("a share from 0 to 1", (x) => x >= 0 && x <= 1 + 1e-9);
 
 /** UA of every held-out session, their mean and standard deviation, and WA over all utterances. */
-const baselineSchema = object({ folds: record(share), ua: share, deviation: share, wa: share });
+const baselineSchema = object({
+  folds: record(share),
+  ua: share,
+  deviation: share,
+  wa: share,
+  /** The answer to every utterance, by its id; absent in files of version 0.2. */
+  predictions: v.optional(record(v.picklist(LABELS))),
+});
 
 const ceilingsSchema = object({ audio: share, text: share, both: share, aligned: share });
 
@@ -203,7 +210,8 @@ function baseline(data: readonly Labelled[], truth: readonly number[], fit: Fit)
   const { mean, deviation } = meanAndDeviation(perFold.map(([, ua]) => ua));
   const all = [...tests.values()].flat().sort((a, b) => a - b);
   const { wa } = score(gather(truth, all), gather(predicted, all), LABELS.length);
-  return { folds: Object.fromEntries(perFold), ua: mean, deviation, wa };
+  const predictions = Object.fromEntries(all.map((i) => [data[i].id, LABELS[predicted[i]]]));
+  return { folds: Object.fromEntries(perFold), ua: mean, deviation, wa, predictions };
 }
 
 /** Features (N, F) with mean 0 and deviation 1 within each speaker. */
@@ -231,7 +239,8 @@ const NAMES = {
   lateFusion: "both: product of posteriors",
 } as const;
 
-const rowsOf = (baselines: Baselines): [name: string, Baseline][] =>
+/** The baselines and their names. */
+export const rowsOf = (baselines: Baselines): [name: string, Baseline][] =>
   Object.entries(NAMES).map(([key, name]) => [name, baselines[key as keyof typeof NAMES]]);
 
 /** The baselines of a corpus as text. */

@@ -2,10 +2,11 @@
 import { LABELS } from "../corpora/corpus.ts";
 import type { Answer } from "../evaluate/report.ts";
 import { type Difference, type McNemar, mcnemar, pairedBootstrap } from "../evaluate/significance.ts";
+import { STATISTICS, summands } from "../evaluate/summands.ts";
 import { argmax } from "../metrics/metrics.ts";
 import type { PaperRow } from "../recipes/tables.ts";
 import { type Cell, cellsOf, type CrossPlan } from "./results.ts";
-import { type Figures, figures, STATISTICS, summands } from "./row_report.ts";
+import { type Figures, figures } from "./row_report.ts";
 
 /** Two rows on the utterances that both answered. */
 export interface Comparison {

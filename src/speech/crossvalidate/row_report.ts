@@ -2,6 +2,7 @@
 import { LABELS, type Label } from "../corpora/corpus.ts";
 import { bootstrapSums, percentiles } from "../evaluate/intervals.ts";
 import type { Answer, Estimate } from "../evaluate/report.ts";
+import { FIGURES, type Figure, STATISTICS, summands } from "../evaluate/summands.ts";
 import { type Part, partsOf } from "../evaluate/slices.ts";
 import { editsOf } from "../metrics/answer.ts";
 import { type Calibration, calibrationOf } from "../metrics/calibration.ts";
@@ -10,10 +11,6 @@ import { totalEdits, wer } from "../metrics/wer.ts";
 import type { PaperRow } from "../recipes/tables.ts";
 import { type Cell, cellsOf, type CrossPlan } from "./results.ts";
 
-/** The figures of the tables, each a share. */
-export const FIGURES = ["ua", "wa", "wer"] as const;
-/** "ua", "wa" or "wer". */
-export type Figure = (typeof FIGURES)[number];
 /** Figures by name; those that a system does not have are absent. */
 export type Figures<T> = Readonly<Partial<Record<Figure, T>>>;
 
@@ -70,46 +67,6 @@ export interface RowReport {
   /** Absent where nothing was evaluated. */
   readonly pooled?: Pooled;
 }
-
-/** What the figures of an answer are sums of: of each class its utterances and those that are right, word edits, words. */
-export function summands(answers: readonly Answer[]): number[][] {
-  const edits = editsOf(answers);
-  return answers.map((answer, i) => {
-    const row = new Array<number>(2 * LABELS.length + 2).fill(0);
-    const truth = LABELS.indexOf(answer.utterance.label);
-    row[2 * truth] = 1;
-    row[2 * truth + 1] = Number(argmax(answer.probabilities) === truth);
-    const own = edits?.[i];
-    row[2 * LABELS.length] = own ? own.substitutions + own.deletions + own.insertions : 0;
-    row[2 * LABELS.length + 1] = own?.length ?? 0;
-    return row;
-  });
-}
-
-/** A figure of sums of summands(); the WER is NaN where there are no words. */
-export const STATISTICS: Readonly<Record<Figure, (sums: Float64Array) => number>> = {
-  ua(sums) {
-    let [recalls, present] = [0, 0];
-    for (let k = 0; k < LABELS.length; k++) {
-      if (sums[2 * k] === 0) continue;
-      recalls += sums[2 * k + 1] / sums[2 * k];
-      present++;
-    }
-    return recalls / present;
-  },
-  wa(sums) {
-    let [count, correct] = [0, 0];
-    for (let k = 0; k < LABELS.length; k++) {
-      count += sums[2 * k];
-      correct += sums[2 * k + 1];
-    }
-    return correct / count;
-  },
-  wer(sums) {
-    const [errors, words] = sums.subarray(2 * LABELS.length);
-    return words === 0 ? Number.NaN : errors / words;
-  },
-};
 
 /** The figures of a row; `seed` is of the resampling. */
 export function reportRow(row: PaperRow, all: readonly Cell[], plan: CrossPlan, seed: number): RowReport {

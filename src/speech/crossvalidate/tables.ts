@@ -4,14 +4,8 @@ import type { Difference } from "../evaluate/significance.ts";
 import type { PaperRow } from "../recipes/tables.ts";
 import type { Comparison } from "./compare_rows.ts";
 import type { CrossReport } from "./report.ts";
-import {
-  FIGURES,
-  type Figure,
-  type Figures,
-  type Pooled,
-  type RowReport,
-  type Spread,
-} from "./row_report.ts";
+import type { Figures, Pooled, RowReport, Spread } from "./row_report.ts";
+import { FIGURES, type Figure } from "../evaluate/summands.ts";
 
 /** A column of a table. */
 export interface Column {
