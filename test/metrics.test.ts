@@ -230,45 +230,41 @@ test("answersCsv() quotes what would break a row", () => {
   assert.equal(row, 'd1F,angry,sad,0.1,0.1,0.7,0.1,"SAY ""NO"", NOW",SAY NO');
 });
 
-test("besideBaseline() takes the baseline that is best on the session and knows the answers, on the same utterances", () => {
-  // Dialogue k holds one utterance of each class; the model is wrong on every third, the baselines on all of some classes.
-  const answers = Array.from({ length: 40 }, (_, i) => {
+test("besideBaseline() takes the baseline that is best on the utterances that both answered", () => {
+  // A dialogue holds one utterance of each class; the model is wrong on every third, the baselines on all of some classes.
+  const answers = Array.from({ length: 44 }, (_, i) => {
     const label = LABELS[i % 4];
-    const best = i % 3 === 0 ? LABELS[(i + 1) % 4] : label;
-    return answer(`${String(Math.floor(i / 4)).padStart(2, "0")}-${i % 4}F`, label, best, "A");
+    const id = `${String(Math.floor(i / 4)).padStart(2, "0")}-${i % 4}F`;
+    return answer(id, label, i % 3 === 0 ? LABELS[(i + 1) % 4] : label, "A");
   });
-  const baseline = (wrong: readonly Label[], known = true) => {
-    const said = answers.map(({ utterance: { id, label } }) => [
-      id,
-      wrong.includes(label) ? "neutral" : label,
-    ]);
-    const folds = { Session1: 1 - wrong.length / 4 };
-    return { folds, ua: 0, deviation: 0, wa: 0, predictions: known ? Object.fromEntries(said) : undefined };
+  const baseline = (wrong: readonly Label[], from: number) => {
+    const said = answers
+      .slice(from)
+      .map(({ utterance: { id, label } }) => [id, wrong.includes(label) ? "neutral" : label]);
+    return { folds: { Session1: 0.5 }, ua: 0, deviation: 0, wa: 0, predictions: Object.fromEntries(said) };
   };
-  const [worse, better, unknown] = [baseline(["angry", "happy"]), baseline(["angry"]), baseline([], false)];
+  const [worse, better] = [baseline(["angry", "happy"], 0), baseline(["angry"], 4)];
+  const unknown = { ...worse, predictions: undefined };
   const others = { unigrams: worse, bigrams: unknown, lda: worse, ldaBySpeaker: worse };
-  const baselines = { utterances: 40, majority: 0.25, features: [], lateFusion: better, ...others };
-  const found = besideBaseline(answers.slice(4), baselines, "Session1");
+  const baselines = { utterances: 44, majority: 0.25, features: [], lateFusion: better, ...others };
+  const found = besideBaseline(answers, baselines);
   assert.equal(found?.baseline, "both: product of posteriors");
-  assert.equal(found.utterances, 36);
-  const ua = scoreAnswers(answers.slice(4)).ua.value;
-  near(found.ua.value, ua - 0.75, 1e-12);
+  assert.deepEqual([found.utterances, found.dialogues], [40, 10]);
+  near(found.value, scoreAnswers(answers.slice(4)).ua.value - 0.75, 1e-12);
+  near(found.difference?.value ?? 0, found.value, 1e-12);
   const right = (i: number) => i % 3 !== 0;
   const only = (own: (i: number) => boolean, other: (i: number) => boolean) =>
-    Array.from({ length: 36 }, (_, i) => i + 4).filter((i) => own(i) && !other(i)).length;
+    Array.from({ length: 40 }, (_, i) => i + 4).filter((i) => own(i) && !other(i)).length;
   const baselineRight = (i: number) => LABELS[i % 4] !== "angry";
   assert.equal(found.mcnemar.onlyFirst, only(right, baselineRight));
   assert.equal(found.mcnemar.onlySecond, only(baselineRight, right));
   assert.match(
     formatBesideBaseline(found),
-    /^against both: product of posteriors: UA -\d+\.\d points \(95 % -?\d+\.\d to -?\d+\.\d, paired bootstrap p = [\d.]+; McNemar p = [\d.]+\)$/,
+    /^against both: product of posteriors: UA -\d+\.\d points \(95 % [-+]\d+\.\d to [-+]\d+\.\d, paired bootstrap of 10 dialogues p = [\d.]+; McNemar p = [\d.]+\)$/,
   );
-  const silent = {
-    ...baselines,
-    lateFusion: unknown,
-    unigrams: unknown,
-    lda: unknown,
-    ldaBySpeaker: unknown,
-  };
-  assert.equal(besideBaseline(answers, silent, "Session1"), undefined);
+  const few = besideBaseline(answers.slice(4, 12), baselines);
+  assert.equal(few?.difference, undefined);
+  assert.match(formatBesideBaseline(few!), /\(2 dialogues are too few to resample; McNemar p = /);
+  const silent = { lateFusion: unknown, unigrams: unknown, lda: unknown, ldaBySpeaker: unknown };
+  assert.equal(besideBaseline(answers, { ...baselines, ...silent }), undefined);
 });

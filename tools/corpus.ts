@@ -15,7 +15,12 @@ import { CORPUS_NAMES, readCorpus } from "../src/speech/corpora/read.ts";
 import { heardLine } from "../src/speech/corpora/held_out.ts";
 import { CORPUS_PRESETS } from "../src/speech/synthetic/plan.ts";
 import { type CorpusStatistics, corpusStatistics } from "../src/speech/corpora/statistics.ts";
-import { type Baselines, formatBaselines, measureBaselines } from "../src/speech/baselines/baselines.ts";
+import {
+  type Baselines,
+  figuresOf,
+  formatBaselines,
+  measureBaselines,
+} from "../src/speech/baselines/baselines.ts";
 import { makeCorpus } from "../src/speech/baselines/make_corpus.ts";
 import { makeVoices, PER_VOICE, VOICE_UTTERANCES } from "../src/speech/synthetic/make_voices.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
@@ -127,7 +132,7 @@ async function make(
   print(`seed ${seed}, sha256 ${manifest.sha256}, made in ${formatSeconds(seconds)}`);
   print();
   print(formatBaselines(baselines));
-  printJson({ out, manifest, baselines, seconds });
+  printJson({ out, manifest, baselines: figuresOf(baselines), seconds });
   return 0;
 }
 
@@ -239,7 +244,7 @@ async function stats(host: Host, corpus: Corpus, output: Output): Promise<number
   const { sessions, seconds, words } = statistics;
   printJson({
     ...{ sessions, seconds, words, ...facts(corpus), problems },
-    ...{ baselines: measured.baselines, error: measured.error?.message },
+    ...{ baselines: measured.baselines && figuresOf(measured.baselines), error: measured.error?.message },
   });
   // Thrown after the problems are printed, since they may be the cause.
   if (measured.error) throw measured.error;

@@ -2,7 +2,7 @@
 import { type Problem, summarizeProblems } from "../src/speech/corpora/corpus.ts";
 import { CORPUS_NAMES } from "../src/speech/corpora/read.ts";
 import type { Fold } from "../src/speech/corpora/folds.ts";
-import { formatSessionBaselines } from "../src/speech/baselines/baselines.ts";
+import { figuresOf, formatSessionBaselines } from "../src/speech/baselines/baselines.ts";
 import {
   type EmotionModel,
   evaluateModel,
@@ -21,6 +21,7 @@ import { useRecorded } from "../src/tune/pinned.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError } from "./cli.ts";
 import { deviceOptions, openChosenDevice } from "./device.ts";
 import { modelOf, OR_HUB } from "./hub.ts";
+import { languageModelOption, languageModelPath } from "./language_model.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 const options = {
@@ -41,11 +42,7 @@ const options = {
     choices: ["true", "recognised"],
     help: "words that the model reads: of the transcripts, or its own (its own, where it recognises any)",
   },
-  lm: {
-    type: "string",
-    value: "PATH",
-    help: "language model that decoding weighs in: an ARPA file, a folder with one, or none (that of the model folder)",
-  },
+  ...languageModelOption,
   anyway: { type: "boolean", help: "measure also where the model was trained on some of it" },
   out: { type: "string", value: "FILE", help: "write every answer as CSV" },
   batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
@@ -68,7 +65,7 @@ export const verb = defineVerb({
     const path = await modelOf(host, values.model, "evaluate", context);
     let model = await openEmotionModel(host, path);
     try {
-      if (values.lm !== undefined) model = await withLanguageModel(host, model, values.lm);
+      if (values.lm !== undefined) model = await withLanguageModel(host, model, languageModelPath(values.lm));
       for (const line of model.notes) note(`evaluate: ${line}`);
       const words = wordsRead(model, values.words);
       const { examined, fold, training, baselines } = await openTest(host, model, {
@@ -90,7 +87,7 @@ export const verb = defineVerb({
       if (problems.length > 0) print(`problems: ${summarizeProblems(problems)}; --json names them`);
       print(formatReport(result));
       if (baselines) print(`\n${formatSessionBaselines(baselines, fold.name)}`);
-      const against = baselines && besideBaseline(answers, baselines, fold.name);
+      const against = baselines && besideBaseline(answers, baselines);
       if (against) print(formatBesideBaseline(against));
       if (out !== undefined) {
         await writeWhole(host, out, answersCsv(answers));
@@ -98,7 +95,7 @@ export const verb = defineVerb({
       }
       printJson({
         ...{ model: path, data, fold: fold.name, words, languageModel, training },
-        ...{ report: result, problems, baselines, against },
+        ...{ report: result, problems, baselines: baselines && figuresOf(baselines), against },
       });
     } finally {
       await model.weights.close();

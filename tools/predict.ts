@@ -24,6 +24,7 @@ import { formatSeconds } from "./format.ts";
 import { modelOf, OR_HUB } from "./hub.ts";
 import { firstLine, onOneLine } from "./output.ts";
 import { Outputs, planOutputs, writeEmbeddings } from "./predict/outputs.ts";
+import { languageModelOption, languageModelPath } from "./language_model.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 const UNTRAINED =
@@ -50,11 +51,7 @@ const options = {
     value: "N",
     help: "beam search of this width; greedy without, and 32 with a language model",
   },
-  lm: {
-    type: "string",
-    value: "PATH",
-    help: "language model that decoding weighs in: an ARPA file, a folder with one, or none (that of the model folder)",
-  },
+  ...languageModelOption,
   batch: { type: "count", value: "N", default: 8, help: "most recordings at once" },
   segments: {
     type: "string",
@@ -116,9 +113,10 @@ export const verb = defineVerb({
         words = await opened(values.words);
         joinedWords(opening, words);
       }
-      if (values.lm !== undefined && words) words = await withLanguageModel(host, words, values.lm);
-      const model =
-        values.lm !== undefined && !words ? await withLanguageModel(host, opening, values.lm) : opening;
+      const weighed = async <M extends ModelFolder>(each: M) =>
+        values.lm === undefined ? each : await withLanguageModel(host, each, languageModelPath(values.lm));
+      if (words) words = await weighed(words);
+      const model = words ? opening : await weighed(opening);
       const languageModel = (words ?? model).languageModel?.path;
       for (const line of [...model.notes, ...(words?.notes ?? []), ...limitsOf(model, words)])
         note(`predict: ${line}`);

@@ -11,6 +11,7 @@ export const SUMMARIES = {
   validate: "compare stages and gradients with tensors stored by PyTorch",
   corpus: "make a stand-in for IEMOCAP, check a corpus, or describe one",
   train: "train a system of the paper, or go on with a run",
+  average: "write the mean of the weights of models that began with the same",
   evaluate: "measure UA, WA, WER and the confusion matrix of a model on a held-out session",
   crossvalidate: "train and evaluate systems on every fold, on one machine or a cluster, and report them",
   tune: "measure which tiles and workgroups are fastest on this adapter, and remember them",

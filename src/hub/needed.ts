@@ -40,7 +40,7 @@ export function isSmall(path: string): boolean {
 }
 
 /** Whether a file is a language model. */
-export const isLanguageModel = (path: string): boolean => /^language_model\/[^/]+\.arpa$/i.test(path);
+export const isLanguageModel = (path: string): boolean => /^language_model\/[^/]+\.arpa(\.gz)?$/i.test(path);
 
 /** Which of the files in a model's root hold its weights. */
 export function weightsIn(names: readonly string[]): WeightFiles {

@@ -93,6 +93,10 @@ async function fromCache(hub: Hub, why: string): Promise<PulledModel> {
   return { id, revision, commit, folder, files: [], downloaded: 0 };
 }
 
+const MIB = 2 ** 20;
+/** A language model beyond that is often larger than the model, and slow to read: whoever wants it names it. */
+const LARGEST_LANGUAGE_MODEL = 64 * MIB;
+
 async function fromHub(hub: Hub, { onProgress, check }: PullOptions): Promise<PulledModel> {
   const { host, model, settings } = hub;
   const { cache } = settings;
@@ -109,7 +113,14 @@ async function fromHub(hub: Hub, { onProgress, check }: PullOptions): Promise<Pu
   if (!small.some(({ path }) => path === "config.json")) throw new HubError(hub, "it has no config.json");
   await fetchAll(small);
   await check?.(snapshot.folder);
-  const large = [...listed.values()].filter(({ path }) => isLanguageModel(path));
+  const large: HubFile[] = [];
+  for (const file of [...listed.values()].filter(({ path }) => isLanguageModel(path))) {
+    if (file.size <= LARGEST_LANGUAGE_MODEL) large.push(file);
+    else
+      hub.onNote(
+        `${file.path} of ${model.id} is left out, as it has ${Math.ceil(file.size / MIB)} MiB, more than ${LARGEST_LANGUAGE_MODEL / MIB}: --lm takes one`,
+      );
+  }
   if (index !== undefined) await fetchAll([listed.get(index)!]);
   const names = index === undefined ? weights : await shardsOf(host, `${snapshot.folder}/${index}`);
   for (const name of names) {

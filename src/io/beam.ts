@@ -14,6 +14,8 @@ export interface Hypothesis {
 
 /** What prefixes are worth besides their probability, by states that grow with them. */
 export interface PrefixScorer<State> {
+  /** The label between words. It is no text at either end or beside another: such prefixes are one, as in pyctcdecode. */
+  readonly separator: number;
   /** Of the empty prefix. */
   readonly start: State;
   /** Of a prefix with one label more. */
@@ -29,7 +31,7 @@ interface Prefix {
   label: number;
   parent: Prefix | undefined;
   children: Map<number, Prefix> | undefined;
-  /** Of the scorer. */
+  /** The scorer's, and what it adds. */
   state: unknown;
   score: number;
   total: number;
@@ -41,7 +43,7 @@ interface Prefix {
 
 const NONE = Number.NEGATIVE_INFINITY;
 
-/** For searches with a scorer, as pyctcdecode's: a token below the first, and a prefix so far below the best, is passed over. */
+/** pyctcdecode's limits, natural logarithms: of a token, and of a prefix below the best, that a search with a scorer follows. */
 const LEAST_TOKEN = -5;
 const LEAST_PREFIX = -10;
 
@@ -58,7 +60,7 @@ export function prefixBeamSearch(
   scorer?: PrefixScorer<unknown>,
 ): Hypothesis[] {
   if (!(width >= 1)) throw new RangeError(`Cannot search with a beam of ${width}: at least 1 expected`);
-  const root = makePrefix(blank, undefined, scorer?.start);
+  const root = makePrefix(scorer?.separator ?? blank, undefined, scorer?.start);
   let beam = [{ ...root, total: 0, endsBlank: 0 }];
   const worth = ({ total, score }: Prefix) => total + score;
   for (let row = 0; row + V <= logProbs.length; row += V) {
@@ -80,11 +82,15 @@ export function prefixBeamSearch(
     const kept = beam.findIndex((prefix, i) => i === width || worth(prefix) < least);
     if (kept >= 0) for (const prefix of beam.splice(kept)) prune(prefix);
   }
-  const final = (prefix: Prefix) => prefix.total + (scorer?.final(prefix.state) ?? 0);
-  return beam
-    .map((prefix) => ({ prefix, value: final(prefix) }))
+  const totals = new Map<Prefix, number>();
+  for (const prefix of beam) {
+    const text = scorer && prefix.parent && prefix.label === scorer.separator ? prefix.parent : prefix;
+    totals.set(text, logAdd(totals.get(text) ?? NONE, prefix.total));
+  }
+  return [...totals]
+    .map(([prefix, total]) => ({ prefix, total, value: total + (scorer?.final(prefix.state) ?? 0) }))
     .sort((a, b) => b.value - a.value)
-    .map(({ prefix }) => ({ ids: labelsOf(prefix), logProbability: prefix.total }));
+    .map(({ prefix, total }) => ({ ids: labelsOf(prefix), logProbability: total }));
 }
 
 /** The tokens of a frame above `least`, and the likeliest. */
@@ -117,7 +123,7 @@ function extend(
     }
     const before = repeats ? prefix.endsBlank : prefix.total;
     if (before === NONE) continue;
-    const child = childOf(prefix, v, scorer);
+    const child = repeats && v === scorer?.separator ? prefix : childOf(prefix, v, scorer);
     child.nextLabel = logAdd(child.nextLabel, before + p);
     reached.add(child);
   }

@@ -80,7 +80,7 @@ export function decodeGreedy(
 export interface BeamOptions extends DecodeOptions {
   /** Prefixes that are kept. Default 16, with a language model 32. */
   readonly beamWidth?: number;
-  /** Weighed in. */
+  /** Decides between texts together with the speech. */
   readonly languageModel?: LanguageModel;
 }
 

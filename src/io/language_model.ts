@@ -6,8 +6,8 @@
 import * as v from "valibot";
 import type { Host } from "../host/host.ts";
 import type { PrefixScorer } from "./beam.ts";
-import { type NgramModel, readArpa } from "./ngram_model.ts";
-import { object, readOptionalJsonAs } from "./schema.ts";
+import { KENLM, type NgramModel, readArpa } from "./ngram_model.ts";
+import { object, parse, readJsonAs } from "./schema.ts";
 import type { CtcVocabulary } from "./vocabulary.ts";
 
 /** How a language model is weighed, by pyctcdecode's names and defaults. */
@@ -41,20 +41,26 @@ interface TextState {
 export class LanguageModel {
   /** The words and their probabilities. */
   readonly ngrams: NgramModel;
-  /** As given, and the defaults. */
+  /** How it is weighed. */
   readonly weights: LanguageModelWeights;
-  readonly #cased: (text: string) => string;
+  /** How many words have each character. */
+  readonly #characters: ReadonlyMap<string, number>;
 
   /** `weights` that are left out are the defaults. */
   constructor(ngrams: NgramModel, weights: Partial<LanguageModelWeights> = {}) {
+    const { alpha = 0.5, beta = 1.5, unkScoreOffset = -10, scoreBoundary = true } = weights;
     this.ngrams = ngrams;
-    this.weights = { alpha: 0.5, beta: 1.5, unkScoreOffset: -10, scoreBoundary: true, ...weights };
-    this.#cased = caseOf(ngrams.words);
+    this.weights = { alpha, beta, unkScoreOffset, scoreBoundary };
+    const characters = new Map<string, number>();
+    for (const word of ngrams.words)
+      for (const character of new Set(word)) characters.set(character, (characters.get(character) ?? 0) + 1);
+    this.#characters = characters;
   }
 
   /**
-   * What the prefixes of a search over these characters are worth. They are taken in the case of the model's words, where all
-   * have the same. Throws a RangeError where the vocabulary has no space between words.
+   * What the prefixes of a search over these characters are worth. They are taken as they are, or in lower or upper case, where that
+   * is the case of more of the model's words. Throws a RangeError where the vocabulary has no space between words, and where the
+   * model's words have none of its characters.
    */
   scorer(vocabulary: CtcVocabulary): PrefixScorer<TextState> {
     const { ngrams, weights } = this;
@@ -62,17 +68,21 @@ export class LanguageModel {
     const { delimiter } = vocabulary;
     if (delimiter === undefined)
       throw new RangeError("Cannot weigh a language model in: the vocabulary has no space between words");
-    const tokens = vocabulary.tokens.map((token, id) => (vocabulary.isSpecial(id) ? "" : this.#cased(token)));
+    const tokens = this.#cased(
+      vocabulary.tokens.map((token, id) => (vocabulary.isSpecial(id) || id === delimiter ? "" : token)),
+    );
     const worth = (log10: number) => alpha * Math.LN10 * log10;
     const complete = ({ context, open, complete: before }: TextState): TextState => {
       const offset = ngrams.has(open) ? 0 : unkScoreOffset;
       const sum = before + worth(ngrams.logProbability(context, open) + offset) + beta;
-      return { context: [...context, open].slice(1 - ngrams.order), open: "", complete: sum, score: sum };
+      const words = ngrams.order > 1 ? [...context, open].slice(1 - ngrams.order) : [];
+      return { context: words, open: "", complete: sum, score: sum };
     };
     return {
+      separator: delimiter,
       start: { context: scoreBoundary ? ["<s>"] : [], open: "", complete: 0, score: 0 },
       extend(state, label) {
-        if (label === delimiter) return state.open === "" ? state : complete(state);
+        if (label === delimiter) return complete(state);
         if (tokens[label] === "") return state;
         const open = state.open + tokens[label];
         const penalty = ngrams.hasPrefix(open) ? 0 : unkScoreOffset * Math.max(1, open.length / USUAL_LENGTH);
@@ -85,20 +95,25 @@ export class LanguageModel {
       },
     };
   }
-}
 
-/** To the only case that the words have, or to none. */
-function caseOf(words: readonly string[]): (text: string) => string {
-  if (words.every((word) => word === word.toLowerCase())) return (text) => text.toLowerCase();
-  if (words.every((word) => word === word.toUpperCase())) return (text) => text.toUpperCase();
-  return (text) => text;
+  /** The characters in the case of more of the words. */
+  #cased(tokens: readonly string[]): readonly string[] {
+    const found = (all: readonly string[]) =>
+      all.reduce((sum, token) => sum + (this.#characters.get(token) ?? 0), 0);
+    const cases = [tokens, tokens.map((t) => t.toLowerCase()), tokens.map((t) => t.toUpperCase())];
+    const best = cases.reduce((most, each) => (found(each) > found(most) ? each : most));
+    if (found(best) > 0) return best;
+    throw new RangeError(
+      "Cannot weigh a language model in: its words have none of the vocabulary's characters",
+    );
+  }
 }
 
 /** Where a language model lies, and its weight. */
 export interface LanguageModelFiles {
   /** The ARPA file. */
   readonly path: string;
-  /** Those that are given. */
+  /** Others are the defaults. */
   readonly weights: Partial<LanguageModelWeights>;
 }
 
@@ -108,57 +123,75 @@ const attributes = object({
   beta: v.optional(v.pipe(v.number(), v.finite())),
   unk_score_offset: v.optional(v.pipe(v.number(), v.finite())),
   score_boundary: v.optional(v.boolean()),
-  file: v.optional(v.string()),
+  file: v.optional(v.pipe(v.string(), v.regex(/^[\w-][\w.-]*$/, "the name of a file beside it"))),
 });
+
+/** Why a folder has no language model that is of use. */
+interface Unusable {
+  readonly why: string;
+}
 
 /**
  * Finds a language model: an ARPA file, or a folder with one and with pyctcdecode's `attrs.json`, by itself or as `language_model`
  * in a model folder. Throws one line where there is none.
  */
 export async function findLanguageModel(host: Host, path: string): Promise<LanguageModelFiles> {
-  if ((await host.kind(path)) === "file") return { path, weights: {} };
-  const found = (await languageModelOf(host, path)) ?? (await languageModelIn(host, path));
-  if ("path" in found) return found;
-  const lacks = (await host.kind(path)) === undefined ? "there is no such file or folder" : found.lacks;
-  throw new Error(`Cannot take ${path} as a language model: ${lacks}`);
+  const kind = await host.kind(path);
+  if (kind === "file") return { path, weights: {} };
+  const found =
+    (await languageModelIn(host, `${path}/language_model`)) ?? (await languageModelIn(host, path));
+  if (found && "path" in found) return found;
+  const why = found?.why ?? (kind ? "it holds no ARPA file" : "there is no such file or folder");
+  throw new Error(`Cannot take ${path} as a language model: ${why}`);
 }
 
-/** The language model of a model folder; undefined where it has none. */
+/** The language model of a model folder, or why it is of no use; undefined where it has none. */
 export async function languageModelOf(
   host: Host,
   model: string,
-): Promise<LanguageModelFiles | { readonly lacks: string } | undefined> {
-  const folder = `${model}/language_model`;
-  return (await host.kind(`${folder}/attrs.json`)) === "file"
-    ? await languageModelIn(host, folder)
-    : undefined;
+): Promise<LanguageModelFiles | Unusable | undefined> {
+  try {
+    return await languageModelIn(host, `${model}/language_model`);
+  } catch (error) {
+    return { why: (error as Error).message };
+  }
 }
 
 async function languageModelIn(
   host: Host,
   folder: string,
-): Promise<LanguageModelFiles | { readonly lacks: string }> {
-  const { file, unk_score_offset, score_boundary, ...rest } = await readOptionalJsonAs(
-    host,
-    `${folder}/attrs.json`,
-    attributes,
-  );
-  const weights = {
-    ...rest,
-    ...(unk_score_offset === undefined ? {} : { unkScoreOffset: unk_score_offset }),
-    ...(score_boundary === undefined ? {} : { scoreBoundary: score_boundary }),
-  };
-  if (file !== undefined) return { path: `${folder}/${file}`, weights };
-  const names = (await host.kind(folder)) === "directory" ? await host.list(folder) : [];
-  const arpa = names.filter((name) => name.toLowerCase().endsWith(".arpa"));
+): Promise<LanguageModelFiles | Unusable | undefined> {
+  const names = await listed(host, folder);
+  const source = `${folder}/attrs.json`;
+  const described = names ? names.includes("attrs.json") : (await host.kind(source)) === "file";
+  const { file, unk_score_offset, score_boundary, alpha, beta } = described
+    ? await readJsonAs(host, source, attributes)
+    : parse(attributes, {}, source);
+  const weights = { alpha, beta, unkScoreOffset: unk_score_offset, scoreBoundary: score_boundary };
+  if (file !== undefined) {
+    const path = `${folder}/${file}`;
+    return (await host.kind(path)) === "file"
+      ? { path, weights }
+      : { why: `attrs.json names ${file}, which is not there` };
+  }
+  if (!names)
+    return described
+      ? { why: "attrs.json does not name its file, and the folder cannot be listed" }
+      : undefined;
+  const arpa = names.filter((name) => /\.arpa(\.gz)?$/i.test(name));
   if (arpa.length === 1) return { path: `${folder}/${arpa[0]}`, weights };
-  const binary = names.find((name) => /\.(bin|binary|klm|trie)$/i.test(name));
-  if (arpa.length > 1) return { lacks: `it holds ${arpa.length} ARPA files, expected one` };
-  return {
-    lacks: binary
-      ? `${binary} is in a binary format of KenLM, which is not read: an ARPA file is, as lmplz writes it`
-      : "it holds no ARPA file",
-  };
+  if (arpa.length > 1) return { why: `it holds ${arpa.length} ARPA files, expected one` };
+  const binary = names.find(
+    (name) => /\.(bin|binary|klm|trie)$/i.test(name) && !name.startsWith("pytorch_model"),
+  );
+  if (binary) return { why: `${binary} is ${KENLM}` };
+  return described ? { why: "it holds no ARPA file" } : undefined;
+}
+
+/** Names in a folder; undefined where there is none, or where it cannot be listed, as by a browser. */
+async function listed(host: Host, folder: string): Promise<string[] | undefined> {
+  if ((await host.kind(folder)) !== "directory") return undefined;
+  return await host.list(folder).catch(() => undefined);
 }
 
 /** Reads a language model. Throws one line that names the file. */

@@ -1,7 +1,6 @@
 /** Word n-gram models with backoff, in the ARPA format, as KenLM's lmplz, SRILM and IRSTLM write it. */
 
 import type { Host } from "../host/host.ts";
-import { readUtf8 } from "./encoding.ts";
 
 /** A word after a context, both numbers base 10. */
 interface Gram {
@@ -12,7 +11,7 @@ interface Gram {
 /** KenLM's probability of an unknown word where a model has none. */
 const UNKNOWN: Gram = { logProbability: -100, backoff: 0 };
 
-/** An n-gram model. */
+/** P(word | words before) of a word n-gram model. */
 export class NgramModel {
   /** The longest n. */
   readonly order: number;
@@ -24,7 +23,9 @@ export class NgramModel {
   constructor(order: number, grams: ReadonlyMap<string, Gram>) {
     this.order = order;
     this.#grams = grams;
-    this.words = [...grams.keys()].filter((key) => !key.includes(" ") && !MARKS.has(key)).sort();
+    const words: string[] = [];
+    for (const key of grams.keys()) if (!key.includes(" ") && !MARKS.has(key)) words.push(key);
+    this.words = words.sort();
   }
 
   /** Whether the model has the word; otherwise it is as likely as `<unk>`. */
@@ -45,70 +46,109 @@ export class NgramModel {
 
   /** log₁₀ of the probability of a word, or of `</s>`, after others: of as many as the model looks at. */
   logProbability(context: readonly string[], word: string): number {
+    const known = (text: string) => (this.#grams.has(text) ? text : "<unk>");
+    const [before, own] = [
+      context.slice(Math.max(0, context.length - this.order + 1)).map(known),
+      known(word),
+    ];
     let sum = 0;
-    for (let from = Math.max(0, context.length - this.order + 1); from < context.length; from++) {
-      const before = context.slice(from).join(" ");
-      const gram = this.#grams.get(`${before} ${word}`);
+    for (let from = 0; from < before.length; from++) {
+      const given = before.slice(from).join(" ");
+      const gram = this.#grams.get(`${given} ${own}`);
       if (gram) return sum + gram.logProbability;
-      sum += this.#grams.get(before)?.backoff ?? 0;
+      sum += this.#grams.get(given)?.backoff ?? 0;
     }
-    return sum + (this.#grams.get(word) ?? this.#grams.get("<unk>") ?? UNKNOWN).logProbability;
+    return sum + (this.#grams.get(own) ?? UNKNOWN).logProbability;
   }
 }
 
 const MARKS: ReadonlySet<string> = new Set(["<s>", "</s>", "<unk>"]);
 
-/** Reads an ARPA file. Throws one line that names it and, where one is at fault, the line. */
+/** Bytes of the largest file that is read: it becomes one string, of which V8 holds no longer. */
+const MOST_BYTES = 2 ** 29 - 24;
+
+/**
+ * Reads an ARPA file, also a gzipped one. Throws one line that names it and, where one is at fault, the line.
+ */
 export async function readArpa(host: Host, path: string): Promise<NgramModel> {
-  const text = await readUtf8(host, path);
+  const refused = (why: string, cause?: unknown) => new Error(`Cannot read ${path}: ${why}`, { cause });
+  const tooLarge = (bytes: number) =>
+    refused(`it holds ${Math.ceil(bytes / 2 ** 20)} MiB of text, and at most 512 are read: prune the model`);
+  const { size = 0 } = (await host.entry(path)) ?? {};
+  if (size > MOST_BYTES) throw tooLarge(size);
+  let bytes = await host.readBytes(path);
+  if (bytes[0] === 0x1f && bytes[1] === 0x8b)
+    bytes = await gunzip(bytes).catch((cause) => {
+      throw refused("it is gzipped, and damaged", cause);
+    });
+  if (bytes.length > MOST_BYTES) throw tooLarge(bytes.length);
+  if (new TextDecoder("latin1").decode(bytes.subarray(0, 12)) === "mmap lm http")
+    throw refused(`it is ${KENLM}`);
   try {
-    return parseArpa(text);
+    return parseArpa(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new Error(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
+    throw refused(cause instanceof TypeError ? "it is no UTF-8 text" : (cause as Error).message, cause);
   }
 }
+
+/** What a binary file of KenLM is, for messages. */
+export const KENLM = "in a binary format of KenLM, which is not read: an ARPA file is, as lmplz writes it";
+
+async function gunzip(bytes: Uint8Array): Promise<Uint8Array> {
+  const stream = new Blob([bytes as Uint8Array<ArrayBuffer>]).stream();
+  return new Uint8Array(
+    await new Response(stream.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer(),
+  );
+}
+
+/** A log₁₀ probability or weight; some tools write -inf, and -99 stands for it in files of others. */
+const numberOf = (text: string): number => (text === "-inf" ? -99 : Number(text));
 
 /** The model of an ARPA text. Throws an Error that says what is wrong, and in which line. */
 export function parseArpa(text: string): NgramModel {
   const lines = text.split(/\r?\n/);
   const begin = lines.findIndex((line) => line.trim() === "\\data\\");
   if (begin < 0) throw new Error("it has no line \\data\\, as ARPA files do");
+  if (lines.slice(0, begin).some((line) => line.startsWith("iARPA")))
+    throw new Error("it is IRSTLM's iARPA, whose numbers are others: compile-lm --text=yes makes ARPA of it");
   const counts: number[] = [];
   const grams = new Map<string, Gram>();
   let order = 0;
   let read = 0;
-  const finish = () => {
-    if (order > 0 && read !== counts[order - 1])
-      throw new Error(`it holds ${read} ${order}-grams but says that they are ${counts[order - 1]}`);
-  };
-  for (const [index, line] of lines.entries()) {
-    if (index <= begin || line.trim() === "") continue;
+  for (let index = begin + 1; index < lines.length; index++) {
+    const line = lines[index].replace(BLANKS, "");
+    if (line === "") continue;
     const wrong = (what: string) => new Error(`line ${index + 1}: ${what}`);
     if (line.startsWith("\\")) {
-      finish();
-      if (line.trim() === "\\end\\") {
+      if (order > 0 && read !== counts[order - 1])
+        throw new Error(`it holds ${read} ${order}-grams but says that they are ${counts[order - 1]}`);
+      if (line === "\\end\\") {
         if (order === 0 || order < counts.length)
           throw wrong(`it ends after ${order}-grams, but says that it has ${counts.length}-grams`);
         return new NgramModel(order, grams);
       }
-      if (line.trim() !== `\\${order + 1}-grams:`)
-        throw wrong(`expected \\${order + 1}-grams:, not ${line.trim()}`);
       order++;
       read = 0;
+      if (line !== `\\${order}-grams:`) throw wrong(`expected \\${order}-grams:, not ${line}`);
+      if (counts[order - 1] === undefined) throw wrong(`there is no "ngram ${order}=" with their number`);
     } else if (order === 0) {
-      const [, n, count] = /^ngram\s+(\d+)\s*=\s*(\d+)\s*$/.exec(line) ?? [];
+      const [, n, count] = /^ngram\s+(\d+)\s*=\s*(\d+)$/.exec(line) ?? [];
       if (Number(n) !== counts.length + 1) throw wrong(`expected "ngram ${counts.length + 1}=" and a number`);
       counts.push(Number(count));
     } else {
-      const [logProbability, ...fields] = line.trim().split(/\s+/);
-      const [p, backoff] = [Number(logProbability), Number(fields[order] ?? 0)];
+      // Words may hold other blanks of Unicode.
+      const [logProbability, ...fields] = line.split(/[ \t]+/);
+      const [p, backoff] = [numberOf(logProbability), numberOf(fields[order] ?? "0")];
       if (fields.length < order || fields.length > order + 1 || Number.isNaN(p) || Number.isNaN(backoff))
         throw wrong(
           `expected a number, ${order} ${order === 1 ? "word" : "words"} and at most one number more`,
         );
-      grams.set(fields.slice(0, order).join(" "), { logProbability: p, backoff });
+      const words = fields.slice(0, order).map((word) => (word === "<UNK>" ? "<unk>" : word));
+      grams.set(words.join(" "), { logProbability: p, backoff });
       read++;
     }
   }
   throw new Error("it ends without \\end\\: it is cut off");
 }
+
+const BLANKS = /^[ \t]+|[ \t]+$/g;

@@ -39,6 +39,7 @@ export type { StageConfig, StageNumber, TrainConfig } from "./recipes/config.ts"
 export { type PresetName, PRESETS, type RecipeChoice, trainConfig } from "./recipes/presets.ts";
 export { PAPER_ROWS, type PaperRow, rowsOf } from "./recipes/tables.ts";
 export { type SystemName, type SystemRecipe, SYSTEMS } from "./recipes/systems.ts";
+export { averageModels } from "./training/average_models.ts";
 export type { TrainData } from "./training/data.ts";
 export { heldOutSession, trainingOverlap, type TrainingOverlap } from "./training/overlap.ts";
 export {

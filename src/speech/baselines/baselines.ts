@@ -243,6 +243,17 @@ const NAMES = {
 export const rowsOf = (baselines: Baselines): [name: string, Baseline][] =>
   Object.entries(NAMES).map(([key, name]) => [name, baselines[key as keyof typeof NAMES]]);
 
+/** The figures alone, without the answer to every utterance. */
+export const figuresOf = (baselines: Baselines): Baselines => ({
+  ...baselines,
+  ...Object.fromEntries(
+    Object.keys(NAMES).map((key) => [
+      key,
+      { ...baselines[key as keyof typeof NAMES], predictions: undefined },
+    ]),
+  ),
+});
+
 /** The baselines of a corpus as text. */
 export function formatBaselines(baselines: Baselines): string {
   const lines = [

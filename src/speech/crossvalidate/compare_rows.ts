@@ -1,9 +1,7 @@
 /** Pairs of rows on the same utterances: paired bootstrap over dialogues, and McNemar's test. */
-import { LABELS } from "../corpora/corpus.ts";
 import type { Answer } from "../evaluate/report.ts";
 import { type Difference, type McNemar, mcnemar, pairedBootstrap } from "../evaluate/significance.ts";
-import { STATISTICS, summands } from "../evaluate/summands.ts";
-import { argmax } from "../metrics/metrics.ts";
+import { isRight, STATISTICS, summands } from "../evaluate/summands.ts";
 import type { PaperRow } from "../recipes/tables.ts";
 import { type Cell, cellsOf, type CrossPlan } from "./results.ts";
 import { type Figures, figures } from "./row_report.ts";
@@ -74,7 +72,3 @@ function comparison(pairs: readonly Pair[], { seeds }: CrossPlan, seed: number) 
     }),
   };
 }
-
-/** Whether an answer is the label. */
-export const isRight = ({ utterance, probabilities }: Answer): boolean =>
-  LABELS[argmax(probabilities)] === utterance.label;

@@ -11,7 +11,7 @@ import type { Answer } from "../evaluate/report.ts";
 import { openEmotionModel } from "../evaluate/evaluate.ts";
 import { openRecognizer, type Recognizer } from "../system/recognizer.ts";
 import { truncateTokens } from "../system/words.ts";
-import { isRight } from "./compare_rows.ts";
+import { isRight } from "../evaluate/summands.ts";
 
 /** Longer recordings are not chosen, since each is stored in the page. */
 const MAX_SECONDS = 6;

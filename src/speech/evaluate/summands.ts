@@ -9,6 +9,10 @@ export const FIGURES = ["ua", "wa", "wer"] as const;
 /** "ua", "wa" or "wer". */
 export type Figure = (typeof FIGURES)[number];
 
+/** Whether an answer is the label. */
+export const isRight = ({ utterance, probabilities }: Answer): boolean =>
+  LABELS[argmax(probabilities)] === utterance.label;
+
 /** What the figures of an answer are sums of: of each class its utterances and those that are right, word edits, words. */
 export function summands(answers: readonly Answer[]): number[][] {
   const edits = editsOf(answers);

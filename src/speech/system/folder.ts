@@ -102,32 +102,33 @@ export async function openModelFolder(host: Host, path: string): Promise<ModelFo
   }
 }
 
-/** Whether the words are those of a CTC head, which a language model can be weighed in for. */
-const hasCtcHead = ({ vocabulary, emotion }: Parts): boolean =>
-  vocabulary !== undefined && (!emotion?.lstm || emotion.lstm.kind === "both");
+/** Why no language model can be weighed in; undefined where one can. */
+function lacksForLanguageModel({ vocabulary, emotion }: Parts): string | undefined {
+  if (!vocabulary || (emotion?.lstm && emotion.lstm.kind !== "both"))
+    return "it has no CTC head that writes words";
+  return vocabulary.delimiter === undefined ? "its vocabulary has no space between words" : undefined;
+}
 
 async function withOwnLanguageModel(host: Host, parts: Parts): Promise<Parts> {
-  const found = hasCtcHead(parts) ? await languageModelOf(host, parts.path) : undefined;
+  const found = await languageModelOf(host, parts.path);
   if (!found) return parts;
-  if ("path" in found) return { ...parts, languageModel: found };
-  const note = `${parts.path}/language_model is not used: ${found.lacks}`;
-  return { ...parts, notes: [...parts.notes, note] };
+  const why = lacksForLanguageModel(parts) ?? ("path" in found ? undefined : found.why);
+  if (why === undefined && "path" in found) return { ...parts, languageModel: found };
+  return { ...parts, notes: [...parts.notes, `${parts.path}/language_model is not used: ${why}`] };
 }
 
 /**
- * The model with the language model at `path`, as findLanguageModel() finds it, in place of its own; without any for "none". Throws
- * one line where there is none, and where the model has no CTC head.
+ * The model with the language model at `path`, as findLanguageModel() finds it, in place of its own; without any where `path` is
+ * undefined. Throws one line where there is none, and where the model cannot take one.
  */
 export async function withLanguageModel<M extends ModelFolder>(
   host: Host,
   model: M,
-  path: string,
+  path: string | undefined,
 ): Promise<M> {
-  if (path === "none") return { ...model, languageModel: undefined };
-  if (!hasCtcHead(model))
-    throw new Error(
-      `Cannot weigh a language model in with ${model.path}: it has no CTC head that writes words`,
-    );
+  if (path === undefined) return { ...model, languageModel: undefined };
+  const why = lacksForLanguageModel(model);
+  if (why !== undefined) throw new Error(`Cannot weigh a language model in with ${model.path}: ${why}`);
   return { ...model, languageModel: await findLanguageModel(host, path) };
 }
 

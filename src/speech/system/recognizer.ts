@@ -115,8 +115,7 @@ async function load(
   try {
     requireSpeechEncoder(model);
     activationsOf(device, { activations });
-    const files = model.languageModel;
-    const languageModel = files && (await readLanguageModel(host, files));
+    const languageModel = await languageModelFor(host, model);
     weights = new Weights(device, { file: model.weights, path: model.path, spellings, mayIgnore, dtype });
     const layers = await layersOf(weights, model);
     const recognizer = new Recognizer(weights, model, layers, { activations, words, languageModel });
@@ -133,6 +132,20 @@ async function load(
     throw error;
   } finally {
     await model.weights.close();
+  }
+}
+
+async function languageModelFor(host: Host, model: ModelFolder): Promise<LanguageModel | undefined> {
+  const { path, languageModel: files, vocabulary } = model;
+  if (!files || !vocabulary) return undefined;
+  try {
+    const read = await readLanguageModel(host, files);
+    read.scorer(vocabulary); // whether they fit
+    return read;
+  } catch (cause) {
+    const own = files.path.startsWith(`${path}/language_model/`);
+    const way = own ? "; predict and evaluate --lm none decode without it" : "";
+    throw new Error(`${(cause as Error).message}${way}`, { cause });
   }
 }
 
