@@ -1,6 +1,6 @@
 /**
  * The mean of the weights of trained models: a model soup (Wortsman et al. 2022). It makes sense of models that began with the same
- * weights, as of trainings that differ in seed or recipe.
+ * weights, as of trainings whose recipes differ; those of other seeds begin with other heads.
  */
 import type { Host } from "../../host/host.ts";
 import { openCheckpoint } from "../../io/checkpoint.ts";
@@ -18,7 +18,7 @@ const OWN: readonly string[] = [WEIGHTS, CARD_FILE, PROVENANCE_FILE, "launch.jso
 /**
  * Writes the model whose weights are the means of those in `folders`, added up in float64, as f32 to a new folder `to`. Its
  * training.json names what any of them was trained on. Returns the number of tensors. Throws one line where there are fewer than two,
- * where their files differ beside the weights, where a tensor has other extents, and where `to` exists.
+ * where their files differ beside the weights, where a tensor has other extents, or nothing in common, and where `to` exists.
  */
 export async function averageModels(host: Host, folders: readonly string[], to: string): Promise<number> {
   if (folders.length < 2)
@@ -33,6 +33,8 @@ export async function averageModels(host: Host, folders: readonly string[], to: 
     for (const folder of folders) open.push(await openCheckpoint(host, folder));
     const keys = [...open[0].tensors.keys()];
     for (const [i, file] of open.entries()) requireSameTensors([first, open[0]], [folders[i], file]);
+    for (const [i, file] of open.entries())
+      for (const key of keys) if (i > 0) await requireAlike([first, open[0]], [folders[i], file], key);
     await host.makeDirectory(partial);
     for (const name of names) {
       if (name.includes("/")) await host.makeDirectory(`${partial}/${name.slice(0, name.lastIndexOf("/"))}`);
@@ -97,6 +99,31 @@ function requireSameTensors(
         `Cannot average ${first} and ${other}: ${key} is ${shown(own)} in the first and ${shown(their)} in the second`,
       );
   }
+}
+
+/** Elements from which on the cosine of two random tensors is below ALIKE beyond doubt: its deviation is 1/√n. */
+const MANY = 1000;
+const ALIKE = 0.2;
+
+async function requireAlike(
+  [first, a]: readonly [string, Safetensors],
+  [other, b]: readonly [string, Safetensors],
+  key: string,
+): Promise<void> {
+  const { shape } = a.tensors.get(key)!;
+  if (shape.length < 2 || shape.reduce((n, extent) => n * extent, 1) < MANY) return;
+  const [x, y] = [await readF32(a, key), await readF32(b, key)];
+  let [xx, xy, yy] = [0, 0, 0];
+  for (const [i, value] of x.entries()) {
+    xx += value * value;
+    xy += value * y[i];
+    yy += y[i] * y[i];
+  }
+  const cosine = xx * yy === 0 ? 1 : xy / Math.sqrt(xx * yy);
+  if (cosine < ALIKE)
+    throw new Error(
+      `Cannot average ${first} and ${other}: they began with other weights, as of another seed: the cosine of their ${key} is ${cosine.toFixed(2)}`,
+    );
 }
 
 const shown = (shape: readonly number[] | undefined) => (shape ? `(${shape.join(", ")})` : "not");
