@@ -338,7 +338,7 @@ test(
     );
     await page!.setInputFiles("#file", join(root, "weights/default/clips/Ses05F_impro03_F000.wav"));
     await shown("Ses05F_impro03_F000.wav");
-    assert.equal(await text("#words"), "I KNOW THAT HE BLESED YOU");
+    assert.equal(await text("#words"), "I KNOW THAT HE BLESSED YOU");
 
     const long = join(app, "long.wav");
     writeFileSync(long, await longRecording());
