@@ -20,13 +20,12 @@ export {
 export { openCheckpoint } from "./checkpoint.ts";
 export { type Conversion, convertCheckpoint, type ConvertOptions } from "./convert_checkpoint.ts";
 export type { StoredDType } from "./dtype.ts";
+export { LanguageModel, readLanguageModel } from "./language_model.ts";
 export {
   findLanguageModel,
-  LanguageModel,
   type LanguageModelFiles,
   type LanguageModelWeights,
-  readLanguageModel,
-} from "./language_model.ts";
+} from "./language_model_files.ts";
 export { NgramModel, parseArpa, readArpa } from "./ngram_model.ts";
 export { openSafetensors, readF32, type Safetensors, type TensorEntry } from "./safetensors.ts";
 export { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";

@@ -1,6 +1,7 @@
 /** Word n-gram models with backoff, in the ARPA format, as KenLM's lmplz, SRILM and IRSTLM write it. */
 
 import type { Host } from "../host/host.ts";
+import { KENLM } from "./language_model_files.ts";
 
 /** A word after a context, both numbers base 10. */
 interface Gram {
@@ -90,9 +91,6 @@ export async function readArpa(host: Host, path: string): Promise<NgramModel> {
     throw refused(cause instanceof TypeError ? "it is no UTF-8 text" : (cause as Error).message, cause);
   }
 }
-
-/** What a binary file of KenLM is, for messages. */
-export const KENLM = "in a binary format of KenLM, which is not read: an ARPA file is, as lmplz writes it";
 
 async function gunzip(bytes: Uint8Array): Promise<Uint8Array> {
   const stream = new Blob([bytes as Uint8Array<ArrayBuffer>]).stream();

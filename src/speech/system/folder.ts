@@ -13,7 +13,11 @@ import type { Host } from "../../host/host.ts";
 import { readJson } from "../../io/config.ts";
 import { mismatch } from "../../io/schema.ts";
 import { openCheckpoint } from "../../io/checkpoint.ts";
-import { findLanguageModel, type LanguageModelFiles, languageModelOf } from "../../io/language_model.ts";
+import {
+  findLanguageModel,
+  type LanguageModelFiles,
+  languageModelOf,
+} from "../../io/language_model_files.ts";
 import type { Safetensors } from "../../io/safetensors.ts";
 import { type BertTokenizer, openBertTokenizer } from "../../io/tokenizer.ts";
 import { type CtcVocabulary, openCtcVocabulary } from "../../io/vocabulary.ts";

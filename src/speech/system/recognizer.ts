@@ -3,7 +3,7 @@ import type { Device } from "../../gpu/device.ts";
 import type { Host } from "../../host/host.ts";
 import { isSilent, normalize, requireFinite, SAMPLE_RATE } from "../../io/samples.ts";
 import type { Transcript } from "../../io/decode.ts";
-import { type LanguageModel, readLanguageModel } from "../../io/language_model.ts";
+import type { LanguageModel } from "../../io/language_model.ts";
 import type { CtcVocabulary } from "../../io/vocabulary.ts";
 import { activationsOf, type Mode } from "../../nn/mode.ts";
 import { Weights } from "../../nn/weights.ts";
@@ -138,6 +138,7 @@ async function load(
 async function languageModelFor(host: Host, model: ModelFolder): Promise<LanguageModel | undefined> {
   const { path, languageModel: files, vocabulary } = model;
   if (!files || !vocabulary) return undefined;
+  const { readLanguageModel } = await import("../../io/language_model.ts");
   try {
     const read = await readLanguageModel(host, files);
     read.scorer(vocabulary); // whether they fit
