@@ -1,6 +1,6 @@
 /** `wavegate average`: the mean of the weights of models. */
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -110,4 +110,14 @@ test("average refuses models that do not go together, and leaves nothing", async
   await refused([first, second], `Cannot write ${out}: it is there already`, out);
   await refused([first, join(scratch, "nowhere")], /nowhere/);
   await refused([first], "Cannot run without MODEL");
+  const kept = join(scratch, "kept");
+  mkdirSync(`${kept}.partial`);
+  writeFileSync(`${kept}.partial/mine.txt`, "mine");
+  const there = `Cannot write ${kept}: ${kept}.partial of another writing is there; remove it`;
+  for (const models of [
+    [first, second],
+    [first, words],
+  ])
+    await refused(models, there, kept);
+  assert.ok(existsSync(`${kept}.partial/mine.txt`));
 });

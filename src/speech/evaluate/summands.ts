@@ -20,7 +20,7 @@ export function summands(answers: readonly Answer[]): number[][] {
     const row = new Array<number>(2 * LABELS.length + 2).fill(0);
     const truth = LABELS.indexOf(answer.utterance.label);
     row[2 * truth] = 1;
-    row[2 * truth + 1] = Number(argmax(answer.probabilities) === truth);
+    row[2 * truth + 1] = Number(isRight(answer));
     const own = edits?.[i];
     row[2 * LABELS.length] = own ? own.substitutions + own.deletions + own.insertions : 0;
     row[2 * LABELS.length + 1] = own?.length ?? 0;

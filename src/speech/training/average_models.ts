@@ -24,17 +24,21 @@ export async function averageModels(host: Host, folders: readonly string[], to: 
   if (folders.length < 2)
     throw new RangeError(`Cannot average ${folders.length} models: at least 2 expected`);
   if ((await host.kind(to)) !== undefined) throw new Error(`Cannot write ${to}: it is there already`);
+  const partial = `${to}.partial`;
+  if ((await host.kind(partial)) !== undefined)
+    throw new Error(`Cannot write ${to}: ${partial} of another writing is there; remove it`);
   const [first, ...others] = folders;
   const names = await filesOf(host, first);
   for (const other of others) await requireSameFiles(host, [first, names], other);
   const open: Safetensors[] = [];
-  const partial = `${to}.partial`;
+  let begun = false;
   try {
     for (const folder of folders) open.push(await openCheckpoint(host, folder));
     const keys = [...open[0].tensors.keys()];
     for (const [i, file] of open.entries()) requireSameTensors([first, open[0]], [folders[i], file]);
     for (const [i, file] of open.entries())
       for (const key of keys) if (i > 0) await requireAlike([first, open[0]], [folders[i], file], key);
+    begun = true;
     await host.makeDirectory(partial);
     for (const name of names) {
       if (name.includes("/")) await host.makeDirectory(`${partial}/${name.slice(0, name.lastIndexOf("/"))}`);
@@ -53,7 +57,7 @@ export async function averageModels(host: Host, folders: readonly string[], to: 
     await host.rename(partial, to);
     return keys.length;
   } catch (error) {
-    await host.remove(partial);
+    if (begun) await host.remove(partial);
     throw error;
   } finally {
     for (const file of open) await file.close();
