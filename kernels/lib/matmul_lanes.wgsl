@@ -3,46 +3,90 @@ const ROWS = ${ROWS}u;
 const LANES = ${LANES}u;
 const HELD = ${HELD}u;
 
+// What the positions below count: the quads that a load brings, or elements. lavapipe moves nothing out of a loop.
+#if ${vec}
+const UNIT = 4u;
+#else
+const UNIT = 1u;
+#endif
+
+// Four k's of a run of A that begins at `base`.
+fn fourOfA(base: u32, k: u32, K: u32) -> vec4f {
+#if ${vec}
+  return vec4f(a[base + k / 4u]);
+#else
+  return vec4f(a4(base, k, K));
+#endif
+}
+
+fn fourOfB(base: u32, k: u32, K: u32) -> vec4f {
+#if ${vec}
+  return vec4f(b[base + k / 4u]);
+#else
+  return vec4f(b4(base, k, K));
+#endif
+}
+
+// Workgroups that follow one another share columns of B, or columns of a stored (K,M) A: on lavapipe they find them in a cache.
 @compute @workgroup_size(${LANES})
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let m0 = wg.y * ROWS;
-  let n = (wg.x * LANES + lane) * 4u;
+#if ${transA}
+  let at = wg.xy;
+#else
+  let at = wg.yx;
+#endif
+  let m0 = at.y * ROWS;
+  let n = (at.x * LANES + lane) * 4u;
   let z = wg.z;
+  let K = d.K;
   var acc: array<vec4f, ${ROWS}>;
 #if ${transB}
-  let c0 = columnB(n, z);
-  let c1 = columnB(n + 1u, z);
-  let c2 = columnB(n + 2u, z);
-  let c3 = columnB(n + 3u, z);
+  let c0 = columnB(n, z) / UNIT;
+  let c1 = columnB(n + 1u, z) / UNIT;
+  let c2 = columnB(n + 2u, z) / UNIT;
+  let c3 = columnB(n + 3u, z) / UNIT;
+#else
+#if ${plainB}
+  let column = (z * d.bBatchStride + inside(n, d.N)) / UNIT;
+  let step = d.bRowStride / UNIT;
+#endif
 #endif
 #if ${transA}
   let e = lane % 4u;
   let quad = m0 + (lane / 4u) * 4u;
 #else
 #unroll i LOADS
-  let row$i = rowA(m0 + $iu * LANES + lane, z);
+  let row$i = rowA(m0 + $iu * LANES + lane, z) / UNIT;
 #endunroll
 #endif
-  for (var k = 0u; k < d.K; k += 4u) {
+  for (var k = 0u; k < K; k += 4u) {
 #if ${transB}
-    let t0 = vec4f(b4(c0, k, d.K));
-    let t1 = vec4f(b4(c1, k, d.K));
-    let t2 = vec4f(b4(c2, k, d.K));
-    let t3 = vec4f(b4(c3, k, d.K));
+    let t0 = fourOfB(c0, k, K);
+    let t1 = fourOfB(c1, k, K);
+    let t2 = fourOfB(c2, k, K);
+    let t3 = fourOfB(c3, k, K);
     let w0 = vec4f(t0.x, t1.x, t2.x, t3.x);
     let w1 = vec4f(t0.y, t1.y, t2.y, t3.y);
     let w2 = vec4f(t0.z, t1.z, t2.z, t3.z);
     let w3 = vec4f(t0.w, t1.w, t2.w, t3.w);
+#else
+#if ${plainB}
+    let row = column + k * step;
+    let w0 = vec4f(b[row]);
+    let w1 = vec4f(b[row + step]);
+    let w2 = vec4f(b[row + 2u * step]);
+    let w3 = vec4f(b[row + 3u * step]);
 #else
     let w0 = vec4f(b4ofRow(k, n, z));
     let w1 = vec4f(b4ofRow(k + 1u, n, z));
     let w2 = vec4f(b4ofRow(k + 2u, n, z));
     let w3 = vec4f(b4ofRow(k + 3u, n, z));
 #endif
+#endif
 #if ${transA}
     // A load brings HELD quads of m, four k's each: lane 4q + e holds row k + e of quad q.
 #unroll i LOADS
-    let a$i = select(vec4f(0.0), vec4f(a4ofRow(k + e, quad + $iu * HELD * 4u, z)), k + e < d.K);
+    let a$i = select(vec4f(0.0), vec4f(a4ofRow(k + e, quad + $iu * HELD * 4u, z)), k + e < K);
 #unroll q HELD
     {
       let r = ($iu * HELD + $qu) * 4u;
@@ -60,7 +104,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #else
     // A load brings HELD rows, four k's each: lane l holds row l.
 #unroll i LOADS
-    let a$i = vec4f(a4(row$i, k, d.K));
+    let a$i = fourOfA(row$i, k, K);
 #endunroll
 #unroll i LOADS
 #unroll l HELD

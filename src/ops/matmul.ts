@@ -87,6 +87,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     alpha: p.alpha ?? 1,
   };
   const given = { vec, transA, transB, mappedB, slope: p.slopes !== undefined };
+  const plainB = vec && !transA && !transB && !mappedB;
 
   const slopes = p.slopes && { slopes: p.slopes };
   const tail = { bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y, ...slopes };
@@ -106,11 +107,14 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     enables: enables([...tile.enables, ...([a, b, y].some(isHalf) ? ["f16"] : [])]),
     ...{ X: elementOf(a), W: elementOf(b), Y: elementOf(y) },
     rare: code > 1,
+    plainB,
     shortB: mappedB && dims.bSegmentRows < tile.flags.BK,
     ...tile.flags,
   };
   const sliced = { ...dims, splits, sliceK };
-  const grid: Grid = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows), batch * splits];
+  const [across, down] = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows)];
+  const layers = batch * splits;
+  const grid: Grid = tile.flags.subgroups && !transA ? [down, across, layers] : [across, down, layers];
   if (splits === 1) {
     k.run("forward", { a, b, ...tail }, sliced, grid, { flags });
     return;
