@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { readBaselines } from "../src/speech/baselines/baselines.ts";
 import { speakerGroups } from "../src/speech/corpora/clips.ts";
@@ -463,4 +463,90 @@ test("train, evaluate, crossvalidate and corpus stats take RAVDESS, and words ar
       String(error),
       /Cannot train acoustic-asr on .*: manifest\.csv has no transcripts, and it learns words; the system acoustic needs none$/,
     );
+});
+
+test("corpus join makes one corpus of several: groups or a split, relative paths, and no text where one has none", async () => {
+  const written = await folder({
+    "a.wav": undefined,
+    "b.wav": undefined,
+    "manifest.csv":
+      'path,label,text,speaker,group\na.wav,sad,"Oh, no.",ann,north\nb.wav,fear,Help,bob,south\nb.wav,joy,Yes,bob,south\n',
+  });
+  const acted = await folder(ravdess([1, 3], [4, 5]));
+  const silent = await folder({
+    "c.wav": undefined,
+    "d.wav": undefined,
+    "manifest.csv": "path,label,speaker\nc.wav,angry,cid\nd.wav,neutral,dan\n",
+  });
+  const rowsOf = async (out: string) =>
+    (await readFile(join(out, "manifest.jsonl"), "utf8"))
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+  const run = (...args: string[]) => runHere(corpusVerb, "join", ...args);
+
+  const out = join(scratch, "joined", "both");
+  const { json, error } = await run(`own=${written}`, `acted=${acted}`, "--out", out);
+  assert.equal(error, undefined);
+  assert.deepEqual([json.recordings, json.wordless, json.leftOut], [6, [], []]);
+  assert.deepEqual((await rowsOf(out))[0], {
+    ...{ path: `../../${basename(written)}/a.wav`, label: "sad", text: "Oh, no." },
+    ...{ speaker: "own/ann", group: "own/north" },
+  });
+  const corpus = await readCorpus(host, out);
+  assert.deepEqual(corpus.sessions, ["acted/Group1", "acted/Group2", "own/north", "own/south"]);
+  assert.deepEqual(corpus.utterances.map(({ label, words }) => [label, words !== ""]).slice(0, 2), [
+    ["sad", true],
+    ["happy", true],
+  ]);
+  assert.equal(corpus.transcribed, true);
+  assert.equal(folds(corpus.utterances, { dev: 0 }).length, 4);
+
+  const split = join(scratch, "joined", "split");
+  const chosen = ["--test", "own/south", "--dev", "acted/Group2", "--without", "silent/Group2"];
+  const three = await run(`own=${written}`, `acted=${acted}`, `silent=${silent}`, "--out", split, ...chosen);
+  assert.deepEqual(three.json.leftOut, ["silent/Group2"]);
+  assert.deepEqual(three.json.wordless, ["silent"]);
+  assert.deepEqual(
+    (await rowsOf(split)).map((row) => [row.speaker, row.split, "text" in row, "group" in row]),
+    [
+      ["own/ann", "train", false, false],
+      ["own/bob", "test", false, false],
+      ["acted/01M", "train", false, false],
+      ["acted/01M", "train", false, false],
+      ["acted/03M", "dev", false, false],
+      ["acted/03M", "dev", false, false],
+      ["silent/cid", "train", false, false],
+    ],
+  );
+  const [fold] = folds((await readCorpus(host, split)).utterances);
+  assert.deepEqual([fold.train.length, fold.dev.length, fold.test.length], [4, 2, 1]);
+
+  const both = [`own=${written}`, `acted=${acted}`];
+  const nameless = await folder({
+    "e.wav": undefined,
+    "f.wav": undefined,
+    "manifest.csv": "path,label,split\ne.wav,sad,train\nf.wav,sad,test\n",
+  });
+  for (const [args, message] of [
+    [both, /Cannot join corpora without --out DIR$/],
+    [[both[0], "--out", "x"], /Cannot join one corpus: give two or more$/],
+    [[...both, "--out", out], /Cannot write .*both: it exists, and corpus join does not change a corpus$/],
+    [[written, `${written}/`, "--out", "x"], /Cannot call .* and .* both \d+: give NAME=/],
+    [[`a=${written}`, `b=${written}`, "--out", "x"], /Cannot join: .*a\.wav is in a and in b$/],
+    [
+      [...both, "--out", "x", "--test", "own/west"],
+      /Cannot join: --test names own\/west, and there are own\/north, own\/south, acted\/Group1, acted\/Group2$/,
+    ],
+    [
+      [...both, "--out", "x", "--test", "own", "--dev", "own/north"],
+      /Cannot join: own\/north is in --test and in --dev$/,
+    ],
+    [[...both, "--out", "x", "--dev", "own"], /Cannot join: --dev needs --test/],
+    [[...both, "--out", "x", "--test", "own,acted"], /Cannot join: nothing is left to learn from$/],
+    [[both[0], `n=${nameless}`, "--out", "x"], /Cannot join: n does not say who speaks in .*e\.wav$/],
+  ] as const)
+    assert.match(String((await run(...args)).error), message);
+  const stats = await runHere(corpusVerb, "stats", written, "--test", "a");
+  assert.match(String(stats.error), /Cannot run corpus stats with --test: it is for corpus join$/);
 });

@@ -1,4 +1,5 @@
-/** `wavegate corpus make|check|stats`: makes a synthetic corpus, checks a corpus, describes one. */
+/** `wavegate corpus make|join|check|stats`: makes a synthetic corpus, joins corpora, checks a corpus, describes one. */
+import { relative, resolve, sep } from "node:path";
 import { currentHost } from "../src/host/current.ts";
 import type { Host } from "../src/host/host.ts";
 import { checkCorpus } from "../src/speech/corpora/check.ts";
@@ -10,6 +11,7 @@ import {
   problemLine,
   summarizeProblems,
 } from "../src/speech/corpora/corpus.ts";
+import { joinCorpora } from "../src/speech/corpora/join.ts";
 import { examine } from "../src/speech/corpora/examine.ts";
 import { CORPUS_NAMES, readCorpus } from "../src/speech/corpora/read.ts";
 import { heardLine } from "../src/speech/corpora/held_out.ts";
@@ -22,13 +24,14 @@ import {
   measureBaselines,
 } from "../src/speech/baselines/baselines.ts";
 import { makeCorpus } from "../src/speech/baselines/make_corpus.ts";
+import { writeWhole } from "../src/io/write_whole.ts";
 import { makeVoices, PER_VOICE, VOICE_UTTERANCES } from "../src/speech/synthetic/make_voices.ts";
 import { type Context, defineVerb, isMain, runVerb, UsageError, withoutSlash } from "./cli.ts";
 import { formatSeconds, formatTable } from "./format.ts";
 import type { Progress } from "./progress.ts";
 import { SUMMARIES } from "./summaries.ts";
 
-const ACTIONS = ["make", "check", "stats"] as const;
+const ACTIONS = ["make", "join", "check", "stats"] as const;
 type PresetName = keyof typeof CORPUS_PRESETS;
 const SIZES = Object.values(CORPUS_PRESETS).map(({ clips }) => clips.toLocaleString("en"));
 /** Beside this file: .ts in a checkout, .js where it is built. */
@@ -42,10 +45,11 @@ export const verb = defineVerb({
   summary: SUMMARIES.corpus,
   usage: `make --preset nano|mini|full --out DIR [--seed N]
        wavegate corpus make --preset voices --out DIR [--seed N] [--utterances N] [--jobs N]
+       wavegate corpus join [NAME=]DIR… --out DIR [--test GROUPS] [--dev GROUPS] [--without GROUPS]
        wavegate corpus check DIR [--corpus NAME]
        wavegate corpus stats DIR [--corpus NAME]`,
   example: "wavegate corpus make --preset nano --out corpus/nano",
-  operands: { max: 2 },
+  operands: { max: Number.POSITIVE_INFINITY },
   interruptible: true,
   options: {
     preset: {
@@ -54,7 +58,7 @@ export const verb = defineVerb({
       default: "nano",
       help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips; voices: many speakers for pretraining, no emotions`,
     },
-    out: { type: "string", value: "DIR", help: "make: a folder that does not exist yet" },
+    out: { type: "string", value: "DIR", help: "make and join: a folder that does not exist yet" },
     corpus: {
       type: "string",
       choices: CORPUS_NAMES,
@@ -67,14 +71,26 @@ export const verb = defineVerb({
       help: `voices: recordings, ${PER_VOICE} of each voice (${VOICE_UTTERANCES.toLocaleString("en")})`,
     },
     jobs: { type: "count", value: "N", help: "voices: synthesisers at once (1)" },
+    test: {
+      type: "string",
+      value: "GROUPS",
+      help: "join: names, or NAME/SESSION, separated by commas: the test",
+    },
+    dev: { type: "string", value: "GROUPS", help: "join: what chooses the epoch" },
+    without: { type: "string", value: "GROUPS", help: "join: what is left out" },
   },
   async main(context) {
-    const [action, dir] = context.operands;
+    const [action, dir, ...more] = context.operands;
     const actions = `it is one of ${ACTIONS.join(", ")}`;
     if (action === undefined) throw new UsageError(`Cannot run corpus without an action: ${actions}`);
     if (!(ACTIONS as readonly string[]).includes(action))
       throw new UsageError(`Cannot run corpus ${action}: ${actions}`);
     const host = await currentHost();
+    if (action === "join") return await join(host, context.operands.slice(1), context);
+    if (more.length > 0) throw new UsageError(`Cannot read "${more[0]}": one argument too many`);
+    for (const name of ["test", "dev", "without"] as const)
+      if (context.values[name] !== undefined)
+        throw new UsageError(`Cannot run corpus ${action} with --${name}: it is for corpus join`);
     if (action === "make") {
       const { preset, out, seed, corpus } = context.values;
       if (corpus !== undefined)
@@ -98,6 +114,59 @@ export const verb = defineVerb({
     return action === "check" ? await check(host, corpus, context) : await stats(host, corpus, context);
   },
 });
+
+/** Joins the folders of `operands`, each DIR or NAME=DIR, which is called as its last part otherwise. */
+async function join(host: Host, operands: readonly string[], context: JoinContext): Promise<number> {
+  const { print, printJson } = context;
+  const { out, test, dev, without } = context.values;
+  if (operands.length < 2)
+    throw new UsageError(`Cannot join ${operands.length === 0 ? "nothing" : "one corpus"}: give two or more`);
+  if (out === undefined) throw new UsageError("Cannot join corpora without --out DIR");
+  const folder = withoutSlash(out);
+  if ((await host.kind(folder)) !== undefined)
+    throw new Error(`Cannot write ${folder}: it exists, and corpus join does not change a corpus`);
+  const named = operands.map((operand) => {
+    const [, own, path = operand] = /^([^=/\\]+)=(.+)$/.exec(operand) ?? [];
+    return { name: own ?? resolve(path).split(sep).at(-1) ?? path, path };
+  });
+  for (const [i, { name, path }] of named.entries()) {
+    const same = named.slice(0, i).find((each) => each.name === name);
+    if (same) throw new UsageError(`Cannot call ${same.path} and ${path} both ${name}: give NAME=${path}`);
+  }
+  const parts = [];
+  for (const { name, path } of named) parts.push({ name, corpus: await readCorpus(host, path) });
+  const pathOf = (wav: string) => relative(resolve(folder), resolve(wav)).replaceAll(sep, "/");
+  const groups = (names?: string) => names?.split(",").filter((name) => name !== "");
+  const chosen = { test: groups(test), dev: groups(dev), without: groups(without) };
+  const { rows, ...joined } = joinCorpora(parts, pathOf, chosen);
+  const manifest = `${folder}/manifest.jsonl`;
+  await host.makeDirectory(folder);
+  await writeWhole(host, manifest, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  for (const { name, corpus } of parts) print(`${name}: ${labelLine(corpus)}`);
+  for (const line of formatTable(
+    ["group", "use", "recordings"],
+    joined.groups.map(({ name, use, count }) => [name, use, count]),
+  ))
+    print(line);
+  if (joined.leftOut.length > 0) print(`left out: ${joined.leftOut.join(", ")}`);
+  if (joined.wordless.length > 0) print(`without any transcript, as ${joined.wordless.join(", ")} has none`);
+  const problems = parts.flatMap(({ name, corpus }) =>
+    corpus.problems.map((problem) => ({ ...problem, id: `${name}/${problem.id}` })),
+  );
+  for (const line of problemLines(problems)) print(line);
+  print(`${manifest}: ${rows.length} recordings, ${new Set(rows.map((row) => row.speaker)).size} speakers`);
+  printJson({ out: folder, recordings: rows.length, ...joined, problems });
+  return 0;
+}
+
+type JoinContext = Output & {
+  readonly values: {
+    readonly out?: string;
+    readonly test?: string;
+    readonly dev?: string;
+    readonly without?: string;
+  };
+};
 
 type Output = Pick<Context, "print" | "printJson" | "progress" | "signal">;
 

@@ -9,7 +9,7 @@ export const SUMMARIES = {
   inspect: "show keys, shapes, dtypes and statistics of a safetensors file",
   convert: "write a PyTorch checkpoint (.bin) as safetensors; nothing of it is executed",
   validate: "compare stages and gradients with tensors stored by PyTorch",
-  corpus: "make a stand-in for IEMOCAP, check a corpus, or describe one",
+  corpus: "make a stand-in for IEMOCAP, join corpora, check or describe one",
   train: "train a system of the paper, or go on with a run",
   average: "write the mean of the weights of models that began with the same",
   evaluate: "measure UA, WA, WER and the confusion matrix of a model on a held-out session",
