@@ -186,6 +186,17 @@ test("a search with a language model finds the best text by the definition, over
   );
 });
 
+test("where speech follows, the begin of a known word is not judged as a whole one, nor the sentence as ended", () => {
+  const lm = new LanguageModel(parseArpa(ARPA), { ...weights, unkScoreOffset: -10 });
+  // A with 0.6, B with 0.4: of the model's words "a" begins one, "b" is one.
+  const logProbs = Float32Array.of(0.001, 0.001, 0.598, 0.4).map(Math.log);
+  const best = (isEnd?: boolean) =>
+    decodeBeam(logProbs, letters, { secondsPerFrame: 0.02, languageModel: lm, isEnd }).text;
+  assert.equal(best(), "B");
+  assert.equal(best(true), "B");
+  assert.equal(best(false), "A");
+});
+
 test("a prefix is worth what pyctcdecode makes it", () => {
   const ngrams = parseArpa(ARPA);
   const worthOf = (text: string, given?: ConstructorParameters<typeof LanguageModel>[1]) => {

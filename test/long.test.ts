@@ -184,6 +184,20 @@ test("SpeechStream gives partial words and emotions, and in the end what recogni
   );
 });
 
+test("SpeechStream and recognizeLong() hand on how words are decoded; a partial answer is not taken for the end", async (t) => {
+  const asked = t.mock.method(recognizer, "recognize");
+  const stream = new SpeechStream(recognizer, { languageModel: false, beam: 3 });
+  for (const piece of inPieces(furious, 8000)) await stream.push(piece);
+  const partial = asked.mock.callCount();
+  await stream.end();
+  const given = asked.mock.calls.map((call) => call.arguments[1]);
+  assert.ok(partial > 0 && given.length > partial);
+  assert.deepEqual(given[0], { beam: 3, languageModel: false, isEnd: false });
+  assert.deepEqual(given.at(-1), { beam: 3, languageModel: false, isEnd: true });
+  await recognizeLong(recognizer, [furious], { languageModel: false });
+  assert.equal(asked.mock.calls.at(-1)?.arguments[1]?.languageModel, false);
+});
+
 test("SpeechStream hears any rate and answers calls that are not waited for in their order", async () => {
   const stream = new SpeechStream(recognizer, { sampleRate: 8000 });
   const updates = await Promise.all([...inPieces(furious, 4000)].map((piece) => stream.push(piece)));

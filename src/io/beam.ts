@@ -49,8 +49,8 @@ const LEAST_PREFIX = -10;
 
 /**
  * The `width` likeliest labellings of `logProbs` (T, V), best first; exact if `width` is at least the number of prefixes. Takes
- * T·width·V steps. With a scorer the best by both; of the tokens of a frame then only those above e⁻⁵ and the likeliest. Throws a
- * RangeError for a width below 1, and at a frame in which no token is possible.
+ * T·width·V steps. With a scorer the best by both; of the tokens of a frame then only those above e⁻⁵ and the likeliest. Without `isEnd`
+ * labels may follow: nothing is judged as a whole labelling. Throws a RangeError for a width below 1, and at a frame in which no token is possible.
  */
 export function prefixBeamSearch(
   logProbs: Float32Array,
@@ -58,6 +58,7 @@ export function prefixBeamSearch(
   blank: number,
   width: number,
   scorer?: PrefixScorer<unknown>,
+  isEnd = true,
 ): Hypothesis[] {
   if (!(width >= 1)) throw new RangeError(`Cannot search with a beam of ${width}: at least 1 expected`);
   const root = makePrefix(scorer?.separator ?? blank, undefined, scorer?.start);
@@ -82,6 +83,7 @@ export function prefixBeamSearch(
     const kept = beam.findIndex((prefix, i) => i === width || worth(prefix) < least);
     if (kept >= 0) for (const prefix of beam.splice(kept)) prune(prefix);
   }
+  if (!isEnd) return beam.map((prefix) => ({ ids: labelsOf(prefix), logProbability: prefix.total }));
   const totals = new Map<Prefix, number>();
   for (const prefix of beam) {
     const text = scorer && prefix.parent && prefix.label === scorer.separator ? prefix.parent : prefix;

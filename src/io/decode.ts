@@ -82,6 +82,8 @@ export interface BeamOptions extends DecodeOptions {
   readonly beamWidth?: number;
   /** Decides between texts together with the speech. */
   readonly languageModel?: LanguageModel;
+  /** False: speech follows, and the language model takes neither the last word nor the sentence for whole. Default true. */
+  readonly isEnd?: boolean;
 }
 
 /**
@@ -91,12 +93,13 @@ export interface BeamOptions extends DecodeOptions {
 export function decodeBeam(
   logProbs: Float32Array,
   vocabulary: CtcVocabulary,
-  { secondsPerFrame, languageModel, beamWidth = languageModel ? 32 : 16 }: BeamOptions,
+  { secondsPerFrame, languageModel, beamWidth = languageModel ? 32 : 16, isEnd }: BeamOptions,
 ): Transcript {
   countFrames(logProbs, vocabulary.size);
   const scorer = languageModel?.scorer(vocabulary);
-  const [{ ids }] = prefixBeamSearch(logProbs, vocabulary.size, vocabulary.blank, beamWidth, scorer);
-  const spans = forcedAlign(logProbs, vocabulary.size, vocabulary.blank, ids);
+  const { size, blank } = vocabulary;
+  const [{ ids }] = prefixBeamSearch(logProbs, size, blank, beamWidth, scorer, isEnd);
+  const spans = forcedAlign(logProbs, size, blank, ids);
   return transcript(spans, logProbs, vocabulary, secondsPerFrame);
 }
 

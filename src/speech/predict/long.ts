@@ -21,8 +21,11 @@ export interface LongRecognition extends Recognition {
   readonly segments: readonly RecognizedSegment[];
 }
 
+/** How the segments are recognised. */
+type Recognizing = Pick<RecognizeOptions, "beam" | "languageModel" | "batch" | "embeddings">;
+
 /** Options of recognizeLong(). */
-export interface LongOptions extends SegmentOptions, Pick<RecognizeOptions, "beam" | "batch" | "embeddings"> {
+export interface LongOptions extends SegmentOptions, Recognizing {
   /** Told of each segment once it is final, in order. */
   readonly onSegment?: (segment: RecognizedSegment) => void;
   /** Told how many seconds of the recording are done. */
@@ -32,7 +35,7 @@ export interface LongOptions extends SegmentOptions, Pick<RecognizeOptions, "bea
 /** Recognises segments, in order. */
 export type RecognizeSegments = (
   audios: readonly Float32Array[],
-  options: Pick<RecognizeOptions, "beam" | "batch" | "embeddings">,
+  options: Recognizing,
 ) => Promise<Recognition[]>;
 
 /** Seconds of speech that are recognised together: more occupies a GPU no better, and takes more memory. */
@@ -63,7 +66,7 @@ export function bounded<O extends SegmentOptions>(options: O, longest: number): 
 /** As recognizeLong(), by any function that recognises segments. */
 export async function recognizeSegments(
   pieces: AsyncIterable<Float32Array> | Iterable<Float32Array>,
-  { onSegment, onSeconds, beam, batch, embeddings, ...options }: LongOptions,
+  { onSegment, onSeconds, beam, languageModel, batch, embeddings, ...options }: LongOptions,
   vocabulary: CtcVocabulary | undefined,
   recognize: RecognizeSegments,
 ): Promise<LongRecognition> {
@@ -84,7 +87,7 @@ export async function recognizeSegments(
         ? []
         : await recognize(
             group.map(({ samples }) => samples),
-            { beam, batch, embeddings },
+            { beam, languageModel, batch, embeddings },
           );
     for (const [i, recognition] of found.entries()) done(joiner.push(group[i], recognition));
     [group, grouped] = [[], 0];

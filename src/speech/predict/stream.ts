@@ -13,7 +13,7 @@ import {
 } from "./long.ts";
 
 /** Options of SpeechStream. */
-export interface StreamOptions extends SegmentOptions, Pick<RecognizeOptions, "beam"> {
+export interface StreamOptions extends SegmentOptions, Pick<RecognizeOptions, "beam" | "languageModel"> {
   /** Hz of the samples, an integer. Default 16000. */
   readonly sampleRate?: number;
   /** Seconds of new sound after which a segment that goes on is recognised anew. Default 0.5. */
@@ -66,7 +66,7 @@ export class SpeechStream {
     this.#options = options;
     if (!(Number.isInteger(sampleRate) && sampleRate >= 1000 && sampleRate <= 384_000))
       throw new RangeError(`Cannot hear at ${sampleRate} Hz: a whole number from 1000 to 384000 expected`);
-    const { interval: _, beam: __, ...segments } = options;
+    const { interval: _, beam: __, languageModel: ___, ...segments } = options;
     this.#segmenter = new Segmenter(bounded(segments, recognizer.longest));
     this.#resampler = new Resampler(sampleRate, SAMPLE_RATE);
     this.#joiner = new SegmentJoiner(recognizer.vocabulary);
@@ -94,14 +94,14 @@ export class SpeechStream {
   }
 
   async #hear(found: readonly Segment[]): Promise<StreamUpdate> {
-    const { interval = 0.5, beam } = this.#options;
+    const { interval = 0.5, beam, languageModel } = this.#options;
     const begin = performance.now();
     const seconds = this.#segmenter.samples / SAMPLE_RATE;
     const before = this.#final.length;
     let ran = false;
-    const recognize = async ({ samples }: Segment) => {
+    const recognize = async ({ samples }: Segment, isEnd = true) => {
       ran = true;
-      const [recognition] = await this.#recognizer.recognize([samples], { beam });
+      const [recognition] = await this.#recognizer.recognize([samples], { beam, languageModel, isEnd });
       return recognition;
     };
     for (const segment of found) {
@@ -115,7 +115,7 @@ export class SpeechStream {
     else if (seconds - this.#asked >= interval) {
       const start = open.start / SAMPLE_RATE;
       const end = start + open.samples.length / SAMPLE_RATE;
-      this.#partial = placed(await recognize(open), start, end);
+      this.#partial = placed(await recognize(open, false), start, end);
       this.#asked = seconds;
     }
     return {

@@ -74,6 +74,8 @@ export interface InferenceOptions {
   readonly beam?: number;
   /** False: the language model is not weighed in. Default true. */
   readonly languageModel?: boolean;
+  /** False: speech follows, and the language model takes neither the last word nor the sentence for whole. Default true. */
+  readonly isEnd?: boolean;
   /** Told of every intermediate tensor, see Mode. */
   readonly observe?: Mode["observe"];
   /** As Mode's. */
@@ -212,12 +214,12 @@ export class Inference {
     const [, T, V] = logProbs.shape;
     const values = await logProbs.read();
     if (values.some(Number.isNaN)) throw notFinite("decode", "logits", options);
-    const { beam } = options;
+    const { beam, isEnd } = options;
     const times = { secondsPerFrame: secondsPerFrame(sizes) };
     return frames.map((n, b) => {
       const own = values.subarray(b * T * V, (b * T + n) * V);
       return beam || languageModel
-        ? decodeBeam(own, vocabulary, { ...times, beamWidth: beam, languageModel })
+        ? decodeBeam(own, vocabulary, { ...times, beamWidth: beam, languageModel, isEnd })
         : decodeGreedy(own, vocabulary, times);
     });
   }

@@ -60,6 +60,8 @@ export interface RecognizeOptions {
   readonly beam?: number;
   /** False: the language model of the model folder is not weighed in. Default true. */
   readonly languageModel?: boolean;
+  /** False: speech follows, and the language model takes neither the last word nor the sentence for whole. Default true. */
+  readonly isEnd?: boolean;
   /** The true words of each recording, to be read in place of those that are recognised; needed where none are. */
   readonly words?: readonly string[];
   /** Most recordings in a batch. Default 8. */
@@ -234,6 +236,7 @@ export class Recognizer {
     {
       beam,
       languageModel,
+      isEnd,
       words,
       batch = 8,
       observe,
@@ -267,7 +270,7 @@ export class Recognizer {
       const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
-        { beam, languageModel, observe, embeddings, words: words && indices.map((i) => words[i]) },
+        { beam, languageModel, isEnd, observe, embeddings, words: words && indices.map((i) => words[i]) },
       );
       for (const [k, i] of indices.entries())
         results[i] = silent[i] ? { ...results[i], ...found[k] } : found[k];
