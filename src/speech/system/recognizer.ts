@@ -233,17 +233,7 @@ export class Recognizer {
 
   async #recognize(
     audios: readonly Float32Array[],
-    {
-      beam,
-      languageModel,
-      isEnd,
-      words,
-      batch = 8,
-      observe,
-      embeddings,
-      skipSilence = true,
-      onProgress,
-    }: RecognizeOptions,
+    { words, batch = 8, skipSilence = true, onProgress, ...options }: RecognizeOptions,
   ): Promise<Recognition[]> {
     if (words === undefined) requireOwnWords(this.model);
     else if (words.length !== audios.length)
@@ -270,7 +260,7 @@ export class Recognizer {
       const indices = planned.map((k) => chosen[k]);
       const found = await this.#batch(
         indices.map((i) => audios[i]),
-        { beam, languageModel, isEnd, observe, embeddings, words: words && indices.map((i) => words[i]) },
+        { ...options, words: words && indices.map((i) => words[i]) },
       );
       for (const [k, i] of indices.entries())
         results[i] = silent[i] ? { ...results[i], ...found[k] } : found[k];
