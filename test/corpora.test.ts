@@ -435,7 +435,7 @@ test("train, evaluate, crossvalidate and corpus stats take RAVDESS, and words ar
     ["Group1", "Group2", "Group3", "Group4"],
   );
   const make = await runHere(corpusVerb, "make", "--corpus", "tess", "--out", join(scratch, "made"));
-  assert.match(String(make.error), /Cannot make a corpus with --corpus, which says how one is read/);
+  assert.match(String(make.error), /Cannot run corpus make with --corpus: it is for corpus check and stats$/);
   const stats = await runHere(corpusVerb, "stats", root);
   assert.deepEqual(Object.keys(stats.json.baselines.lda.folds), ["Group1", "Group2", "Group3", "Group4"]);
 
@@ -549,4 +549,9 @@ test("corpus join makes one corpus of several: groups or a split, relative paths
     assert.match(String((await run(...args)).error), message);
   const stats = await runHere(corpusVerb, "stats", written, "--test", "a");
   assert.match(String(stats.error), /Cannot run corpus stats with --test: it is for corpus join$/);
+  const layout = await run(...both, "--out", "x", "--corpus", "ravdess");
+  assert.match(
+    String(layout.error),
+    /Cannot run corpus join with --corpus: it is for corpus check and stats$/,
+  );
 });

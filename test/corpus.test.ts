@@ -289,7 +289,7 @@ test("wavegate corpus refuses what exists, an unknown action and a folder that i
   assert.equal(run("bake").status, 2);
   const bare = run();
   assert.equal(bare.status, 2);
-  assert.match(bare.stderr, /Cannot run corpus without an action: it is one of make, check, stats$/m);
+  assert.match(bare.stderr, /Cannot run corpus without an action: it is one of make, join, check, stats$/m);
   assert.equal(run("make").status, 2);
   const none = run("check", join(scratch, "nowhere"));
   assert.equal(none.status, 1);

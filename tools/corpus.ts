@@ -32,6 +32,11 @@ import type { Progress } from "./progress.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 const ACTIONS = ["make", "join", "check", "stats"] as const;
+/** Whose options they are; --preset and --seed have defaults, and cannot be told from those. */
+const BELONGS = {
+  ...{ out: ["make", "join"], utterances: ["make"], jobs: ["make"], corpus: ["check", "stats"] },
+  ...{ test: ["join"], dev: ["join"], without: ["join"] },
+} as const;
 type PresetName = keyof typeof CORPUS_PRESETS;
 const SIZES = Object.values(CORPUS_PRESETS).map(({ clips }) => clips.toLocaleString("en"));
 /** Beside this file: .ts in a checkout, .js where it is built. */
@@ -86,17 +91,15 @@ export const verb = defineVerb({
     if (!(ACTIONS as readonly string[]).includes(action))
       throw new UsageError(`Cannot run corpus ${action}: ${actions}`);
     const host = await currentHost();
+    for (const [name, actions] of Object.entries(BELONGS) as [keyof typeof BELONGS, readonly string[]][])
+      if (context.values[name] !== undefined && !actions.includes(action))
+        throw new UsageError(
+          `Cannot run corpus ${action} with --${name}: it is for corpus ${actions.join(" and ")}`,
+        );
     if (action === "join") return await join(host, context.operands.slice(1), context);
     if (more.length > 0) throw new UsageError(`Cannot read "${more[0]}": one argument too many`);
-    for (const name of ["test", "dev", "without"] as const)
-      if (context.values[name] !== undefined)
-        throw new UsageError(`Cannot run corpus ${action} with --${name}: it is for corpus join`);
     if (action === "make") {
-      const { preset, out, seed, corpus } = context.values;
-      if (corpus !== undefined)
-        throw new UsageError(
-          "Cannot make a corpus with --corpus, which says how one is read; --preset is its size",
-        );
+      const { preset, out, seed } = context.values;
       if (dir !== undefined)
         throw new UsageError(`Cannot read "${dir}": the folder to make is given by --out`);
       if (out === undefined) throw new UsageError("Cannot make a corpus without --out DIR");
