@@ -4,7 +4,7 @@
 // Rows of A may overlap: row m starts at (m / aSegmentRows)·aSegmentStride + (m % aSegmentRows)·aRowStride, so that a
 // strided convolution over channels-last frames is this same kernel with aRowStride = stride·C and K = k·C. If mappedB,
 // the rows of a (K,N) B do too; shortB: in segments that are shorter than a step of K.
-// grid: x over N, y over M (lanes: the other way round, but for a stored (K,M) A), z over the products of a batch, *BatchStride apart.
+// grid: x over N, y over M (lanes: see there), z over the products of a batch, *BatchStride apart.
 //
 // Two bodies, lib/matmul_lanes.wgsl and lib/matmul_tiles.wgsl. With subgroups (chosen on CPU adapters, where a barrier costs 50 ns
 // and workgroup memory is no faster than global): one subgroup a workgroup, each lane owns 4 columns and hands its row of A to

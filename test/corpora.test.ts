@@ -549,6 +549,12 @@ test("corpus join makes one corpus of several: groups or a split, relative paths
     assert.match(String((await run(...args)).error), message);
   const stats = await runHere(corpusVerb, "stats", written, "--test", "a");
   assert.match(String(stats.error), /Cannot run corpus stats with --test: it is for corpus join$/);
+  for (const option of ["--preset=mini", "--seed=3"]) {
+    const { error } = await runHere(corpusVerb, "stats", written, option);
+    assert.match(String(error), /Cannot run corpus stats with --(preset|seed): it is for corpus make$/);
+  }
+  const empty = await run(...both, "--out", "x", "--test", "own/north,");
+  assert.match(String(empty.error), /Cannot join: --test names "", and there are own\/north/);
   const layout = await run(...both, "--out", "x", "--corpus", "ravdess");
   assert.match(
     String(layout.error),

@@ -32,9 +32,16 @@ import type { Progress } from "./progress.ts";
 import { SUMMARIES } from "./summaries.ts";
 
 const ACTIONS = ["make", "join", "check", "stats"] as const;
-/** Whose options they are; --preset and --seed have defaults, and cannot be told from those. */
-const BELONGS = {
-  ...{ out: ["make", "join"], utterances: ["make"], jobs: ["make"], corpus: ["check", "stats"] },
+/** The actions that take an option. */
+const TAKEN_BY = {
+  ...{
+    preset: ["make"],
+    out: ["make", "join"],
+    seed: ["make"],
+    utterances: ["make"],
+    jobs: ["make"],
+    corpus: ["check", "stats"],
+  },
   ...{ test: ["join"], dev: ["join"], without: ["join"] },
 } as const;
 type PresetName = keyof typeof CORPUS_PRESETS;
@@ -60,8 +67,7 @@ export const verb = defineVerb({
     preset: {
       type: "string",
       choices: [...(Object.keys(CORPUS_PRESETS) as PresetName[]), "voices"] as const,
-      default: "nano",
-      help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips; voices: many speakers for pretraining, no emotions`,
+      help: `make: ${SIZES.slice(0, -1).join(", ")} or ${SIZES.at(-1)} clips; voices: many speakers for pretraining, no emotions (nano)`,
     },
     out: { type: "string", value: "DIR", help: "make and join: a folder that does not exist yet" },
     corpus: {
@@ -69,7 +75,7 @@ export const verb = defineVerb({
       choices: CORPUS_NAMES,
       help: "check and stats: layout of the corpus (found from the folder)",
     },
-    seed: { type: "number", value: "N", default: 1, help: "make: equal seeds give equal bytes" },
+    seed: { type: "number", value: "N", help: "make: equal seeds give equal bytes (1)" },
     utterances: {
       type: "count",
       value: "N",
@@ -91,15 +97,15 @@ export const verb = defineVerb({
     if (!(ACTIONS as readonly string[]).includes(action))
       throw new UsageError(`Cannot run corpus ${action}: ${actions}`);
     const host = await currentHost();
-    for (const [name, actions] of Object.entries(BELONGS) as [keyof typeof BELONGS, readonly string[]][])
-      if (context.values[name] !== undefined && !actions.includes(action))
+    for (const [name, takers] of Object.entries(TAKEN_BY) as [keyof typeof TAKEN_BY, readonly string[]][])
+      if (context.values[name] !== undefined && !takers.includes(action))
         throw new UsageError(
-          `Cannot run corpus ${action} with --${name}: it is for corpus ${actions.join(" and ")}`,
+          `Cannot run corpus ${action} with --${name}: it is for corpus ${takers.join(" and ")}`,
         );
     if (action === "join") return await join(host, context.operands.slice(1), context);
     if (more.length > 0) throw new UsageError(`Cannot read "${more[0]}": one argument too many`);
     if (action === "make") {
-      const { preset, out, seed } = context.values;
+      const { preset = "nano", out, seed = 1 } = context.values;
       if (dir !== undefined)
         throw new UsageError(`Cannot read "${dir}": the folder to make is given by --out`);
       if (out === undefined) throw new UsageError("Cannot make a corpus without --out DIR");
@@ -139,8 +145,7 @@ async function join(host: Host, operands: readonly string[], context: JoinContex
   const parts = [];
   for (const { name, path } of named) parts.push({ name, corpus: await readCorpus(host, path) });
   const pathOf = (wav: string) => relative(resolve(folder), resolve(wav)).replaceAll(sep, "/");
-  const groups = (names?: string) => names?.split(",").filter((name) => name !== "");
-  const chosen = { test: groups(test), dev: groups(dev), without: groups(without) };
+  const chosen = { test: test?.split(","), dev: dev?.split(","), without: without?.split(",") };
   const { rows, ...joined } = joinCorpora(parts, pathOf, chosen);
   const manifest = `${folder}/manifest.jsonl`;
   await host.makeDirectory(folder);

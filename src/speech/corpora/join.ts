@@ -60,7 +60,7 @@ export function joinCorpora(
   for (const use of ["test", "dev", "without"] as const)
     for (const wanted of choice[use] ?? []) {
       const found = all.filter((group) => group === wanted || group.startsWith(`${wanted}/`));
-      if (found.length === 0) refuse(`--${use} names ${wanted}, and there are ${listed(all, 12)}`);
+      if (found.length === 0) refuse(`--${use} names ${wanted || '""'}, and there are ${listed(all, 12)}`);
       for (const group of found) {
         const other = uses.get(group);
         if (other !== undefined && other !== use) refuse(`${group} is in --${other} and in --${use}`);
