@@ -13,7 +13,7 @@ import { fmaShare, hottestLoop, innerLoops, mixOf, readListing } from "../tools/
 import { cudaKernel } from "../tools/isa/msl.ts";
 import { partsOf, readTable, shortVariants, type TargetTable, tableOf } from "../tools/isa/table.ts";
 import { LISTED, targetOf, warpsPerPart } from "../tools/isa/targets.ts";
-import { verb } from "../tools/isa.ts";
+import { renewed, verb } from "../tools/isa.ts";
 import { runHere } from "./verb.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "wavegate-isa-test-"));
@@ -101,6 +101,21 @@ test("budgets say what spills, what lost multiply-adds and what is not in the ta
   assert.deepEqual(worse("navi31", figures("a", 0, 0, "new.forward"), table), [
     "navi31: new.forward is not in tools/isa/table.json: run tsx tools/isa.ts --write",
   ]);
+});
+
+test("isa --write KERNEL puts that kernel's figures in place of its own, and of no other's", () => {
+  const [old, now] = ['softmax.forward {"vec":true} {"WG":64}', 'softmax.forward {"vec":false} {"WG":64}'];
+  const [other, alike] = ["reduce.sums {}", "softmaxes.forward {}"];
+  const table = {
+    compiler: "a",
+    kernels: Object.assign({}, ...[old, alike, other].map((line) => figures("a", 50, 0, line).kernels)),
+  };
+  const { kernels } = renewed(table, figures("a", 60, 0, now), ["softmax"]);
+  assert.deepEqual(Object.keys(kernels), [other, now, alike]);
+  assert.equal(kernels[now].fma, 60);
+  assert.throws(() => renewed(table, figures("b", 60, 0, now), ["softmax"]), {
+    message: "the table is by a, this is b: write all kernels",
+  });
 });
 
 const SPILLING = `

@@ -7,7 +7,15 @@ import type { Values } from "./isa/child.ts";
 import { MissingError } from "./isa/environment.ts";
 import { type IsaKernel, type IsaReport, isa } from "./isa/isa.ts";
 import { hottestLoop, type Kind, type Mix, totalOf } from "./isa/listing.ts";
-import { partsOf, readTable, shortVariants, tableOf, tablePage, writeTable } from "./isa/table.ts";
+import {
+  partsOf,
+  readTable,
+  shortVariants,
+  type TargetTable,
+  tableOf,
+  tablePage,
+  writeTable,
+} from "./isa/table.ts";
 import { LISTED, TARGETS, targetOf } from "./isa/targets.ts";
 import { SUMMARIES } from "./summaries.ts";
 
@@ -31,11 +39,11 @@ export const verb = defineVerb({
     wgsl: { type: "string", value: "FILE", help: "a kernel of yours instead" },
     entry: { type: "string", value: "NAME", multiple: true, help: "its entry points (all)" },
     asm: { type: "boolean", help: "also the instructions of the inner loop" },
-    write: { type: "boolean", help: "in a checkout: all kernels into tools/isa/table.md" },
+    write: { type: "boolean", help: "in a checkout: the figures into tools/isa/table.md" },
   },
   operands: { max: 100 },
   async main({ values, operands, print, printJson, note }) {
-    if (values.write) return await write(note);
+    if (values.write) return await write(operands, note);
     const own = values.wgsl === undefined ? undefined : { file: values.wgsl, entries: values.entry };
     if (own && operands.length > 0)
       throw new UsageError("Cannot take kernels of the package and --wgsl at once");
@@ -119,8 +127,8 @@ const showCode = (kernel: IsaKernel): string[] => [
   "",
 ];
 
-/** Puts the figures of all kernels on all listed targets into the table; those that cannot be had here stay as they were. */
-async function write(note: (line: string) => void): Promise<number> {
+/** Puts the figures of the kernels on all listed targets into the table; those that cannot be had here stay as they were. */
+async function write(names: readonly string[], note: (line: string) => void): Promise<number> {
   const page = new URL("isa/table.md", import.meta.url);
   if (!import.meta.url.endsWith(".ts") || !existsSync(page))
     throw new UsageError("Cannot --write: the table stands in a checkout of the project alone");
@@ -128,8 +136,9 @@ async function write(note: (line: string) => void): Promise<number> {
   const table = { ...readTable() };
   for (const target of LISTED) {
     try {
-      table[target] = tableOf(await isa(host, { target }));
-      note(`isa: ${target}: ${Object.keys(table[target].kernels).length} pipelines`);
+      const now = tableOf(await isa(host, { target, names }));
+      table[target] = names.length > 0 ? renewed(table[target], now, names) : now;
+      note(`isa: ${target}: ${Object.keys(now.kernels).length} pipelines`);
     } catch (error) {
       if (!(error instanceof MissingError)) throw error;
       note(`isa: ${target} stays as it was: ${error.message}`);
@@ -138,6 +147,22 @@ async function write(note: (line: string) => void): Promise<number> {
   writeTable(table);
   writeFileSync(page, tablePage(table));
   return 0;
+}
+
+/** A target's table with `now` in place of the kernels called `names`. Throws a MissingError where another compiler made the rest. */
+export function renewed(table: TargetTable, now: TargetTable, names: readonly string[]): TargetTable {
+  if (now.compiler !== table.compiler)
+    throw new MissingError(`the table is by ${table.compiler}, this is ${now.compiler}: write all kernels`);
+  const of = (line: string) => {
+    const { kernel } = partsOf(line);
+    return names.some((name) => kernel === name || kernel.startsWith(`${name}.`));
+  };
+  const others = Object.entries(table.kernels).filter(([line]) => !of(line));
+  const kernels = Object.entries(now.kernels);
+  return {
+    ...table,
+    kernels: Object.fromEntries([...others, ...kernels].sort(([a], [b]) => (a < b ? -1 : 1))),
+  };
 }
 
 if (isMain(import.meta)) await runVerb(verb);
