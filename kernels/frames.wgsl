@@ -3,12 +3,11 @@
 //   rejected  dy (N,C) keep (N)          -> y (N,C)    dy where keep is 0, else zero: fill's gradient before its sum over rows
 //   concat    x (N,Cx)                   -> y (N,C)    into columns start … start + Cx - 1; called once a part
 //   slice     x (N,C)                    -> y (N,Cy)   out of them
-//   transpose x (B,R,C)                  -> y (B,C,R)
 // One thread an element of the smaller side.   X: element type of x, fill and y.
 ${enables}
 override WG: u32 = 64;
 
-struct Dims { size: u32, R: u32, C: u32, Cy: u32, start: u32, hasFill: u32 }
+struct Dims { size: u32, C: u32, Cy: u32, start: u32, hasFill: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<${X}>;
 @group(0) @binding(1) var<storage, read> keep: array<u32>;
@@ -42,13 +41,4 @@ fn concat(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec
 fn slice(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = linear_id(wg, groups, t, WG);
   if (i < d.size) { y[i] = x[(i / d.Cy) * d.C + d.start + i % d.Cy]; }
-}
-
-@compute @workgroup_size(WG)
-fn transpose(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let i = linear_id(wg, groups, t, WG);
-  if (i >= d.size) { return; }
-  let b = i / (d.R * d.C);
-  let c = (i / d.R) % d.C;
-  y[i] = x[(b * d.R + i % d.R) * d.C + c];
 }

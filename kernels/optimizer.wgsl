@@ -8,12 +8,12 @@
 // clip[0] multiplies every gradient: min(1, maxNorm/(norm + 1e-6)) as torch's clip_grad_norm_, times `unscale` that undoes
 // a loss scale; 0 if a gradient is not finite, and then adam and sgd change nothing.
 // rest1 = 1 - beta1 and rest2 = 1 - beta2 come from the CPU's f64: in f32 the difference would be off by 1e-5.
-// QUADS: quads a thread of adam, sgd and scale.   vec: squares goes by quads.
+// QUADS: quads that a thread of adam, sgd and scale takes in each of its rounds.   vec: squares goes by quads.
 override WG: u32 = 64;
 const BLOCK = 128u;
 
 struct Dims {
-  N: u32, quads: u32, slot: u32, count: u32, first: u32, decoupled: u32,
+  N: u32, quads: u32, rounds: u32, slot: u32, count: u32, first: u32, decoupled: u32,
   rate: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, rest1: f32, rest2: f32, correction1: f32, correction2: f32, maxNorm: f32, unscale: f32,
 }
 
@@ -33,51 +33,64 @@ struct Dims {
 @group(0) @binding(9) var<storage, read_write> clipOut: array<f32>;
 
 #include "lib/sum.wgsl"
-#include "lib/quads.wgsl"
+#include "lib/grid.wgsl"
 
 @compute @workgroup_size(WG)
 fn adam(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   if (clip[2] == 0.0) { return; }
-  let i = first_quad(wg, groups, t);
+  let factor = clip[0];
+  let keep = 1.0 - d.rate * d.decay;
+  let rate = d.rate / d.correction1;
+  let root = sqrt(d.correction2);
+  let round = ${QUADS}u * WG;
+  let first = linear_id(wg, groups, 0u, d.rounds * round);
+  let end = min(first + d.rounds * round, d.quads);
+  for (var i = first + t; i < end; i += round) {
 #unroll q QUADS
-  let at_$q = min(i + $qu * WG, d.quads - 1u);
-  let p_$q = p[at_$q];
-  let g_$q = g[at_$q];
-  let m_$q = m[at_$q];
-  let v_$q = v[at_$q];
+    let at_$q = min(i + $qu * WG, d.quads - 1u);
+    let p_$q = p[at_$q];
+    let g_$q = g[at_$q];
+    let m_$q = m[at_$q];
+    let v_$q = v[at_$q];
 #endunroll
 #unroll q QUADS
-  if (i + $qu * WG < d.quads) {
-    var x = p_$q;
-    var grad = g_$q * clip[0];
-    if (d.decoupled != 0u) { x *= 1.0 - d.rate * d.decay; } else { grad += d.decay * x; }
-    let m1 = d.beta1 * m_$q + d.rest1 * grad;
-    let v1 = d.beta2 * v_$q + d.rest2 * grad * grad;
-    m[at_$q] = m1;
-    v[at_$q] = v1;
-    p[at_$q] = x - (d.rate / d.correction1) * m1 / (sqrt(v1) / sqrt(d.correction2) + d.eps);
+    if (i + $qu * WG < d.quads) {
+      var x = p_$q;
+      var grad = g_$q * factor;
+      if (d.decoupled != 0u) { x *= keep; } else { grad += d.decay * x; }
+      let m1 = d.beta1 * m_$q + d.rest1 * grad;
+      let v1 = d.beta2 * v_$q + d.rest2 * grad * grad;
+      m[at_$q] = m1;
+      v[at_$q] = v1;
+      p[at_$q] = x - rate * m1 / (sqrt(v1) / root + d.eps);
+    }
+#endunroll
   }
-#endunroll
 }
 
 @compute @workgroup_size(WG)
 fn sgd(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   if (clip[2] == 0.0) { return; }
-  let i = first_quad(wg, groups, t);
+  let factor = clip[0];
+  let round = ${QUADS}u * WG;
+  let first = linear_id(wg, groups, 0u, d.rounds * round);
+  let end = min(first + d.rounds * round, d.quads);
+  for (var i = first + t; i < end; i += round) {
 #unroll q QUADS
-  let at_$q = min(i + $qu * WG, d.quads - 1u);
-  let p_$q = p[at_$q];
-  let g_$q = g[at_$q];
-  let m_$q = m[at_$q];
+    let at_$q = min(i + $qu * WG, d.quads - 1u);
+    let p_$q = p[at_$q];
+    let g_$q = g[at_$q];
+    let m_$q = m[at_$q];
 #endunroll
 #unroll q QUADS
-  if (i + $qu * WG < d.quads) {
-    let grad = g_$q * clip[0] + d.decay * p_$q;
-    let m1 = select(d.beta1 * m_$q + grad, grad, d.first != 0u);
-    m[at_$q] = m1;
-    p[at_$q] = p_$q - d.rate * m1;
+    if (i + $qu * WG < d.quads) {
+      let grad = g_$q * factor + d.decay * p_$q;
+      let m1 = select(d.beta1 * m_$q + grad, grad, d.first != 0u);
+      m[at_$q] = m1;
+      p[at_$q] = p_$q - d.rate * m1;
+    }
+#endunroll
   }
-#endunroll
 }
 
 // In blocks: word embeddings have millions of terms in a split, and one by one they would lose what they add.
@@ -132,12 +145,17 @@ fn settle(@builtin(local_invocation_index) t: u32) {
 
 @compute @workgroup_size(WG)
 fn scale(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-  let i = first_quad(wg, groups, t);
+  let factor = clip[0];
+  let round = ${QUADS}u * WG;
+  let first = linear_id(wg, groups, 0u, d.rounds * round);
+  let end = min(first + d.rounds * round, d.quads);
+  for (var i = first + t; i < end; i += round) {
 #unroll q QUADS
-  let at_$q = min(i + $qu * WG, d.quads - 1u);
-  let g_$q = g[at_$q];
+    let at_$q = min(i + $qu * WG, d.quads - 1u);
+    let g_$q = g[at_$q];
 #endunroll
 #unroll q QUADS
-  if (i + $qu * WG < d.quads) { p[at_$q] = g_$q * clip[0]; }
+    if (i + $qu * WG < d.quads) { p[at_$q] = g_$q * factor; }
 #endunroll
+  }
 }

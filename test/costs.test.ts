@@ -201,6 +201,7 @@ test("plan() counts the backward, a part that runs again too, to where the forwa
       "forward encoder layer matmul",
       "forward   elementwise",
       "backward encoder layer matmul",
+      ...(device.info.path === "subgroups" ? ["backward encoder layer transpose"] : []),
       "backward encoder layer matmul",
     ],
   );

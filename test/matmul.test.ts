@@ -20,6 +20,26 @@ test("linear() refuses a residual after an activation where a gradient must pass
   );
 });
 
+test("gemm() adds no rows beyond K, whose places belong to the next product", async () => {
+  const [M, N, K] = [8, 12, 5];
+  const a = given([2, K, M], 1);
+  const b = given([2, K, N], 2);
+  b.data.fill(Number.NaN, K * N);
+  const y = await forward(device, [a, b], (x, w) => {
+    const out = Tensor.empty(device, [2, M, N]);
+    gemm(out, x, w, {
+      ...{ M, N, K, batch: 2, transA: true },
+      a: { rowStride: M, batchStride: K * M },
+      b: { rowStride: N, batchStride: K * N },
+      y: { rowStride: N, batchStride: M * N },
+    });
+    return out;
+  });
+  const first = product(a.data.slice(0, K * M), b.data.slice(0, K * N), { M, N, K, transA: true });
+  near(y.slice(0, M * N), first, 1e-6, "the first");
+  assert.ok(y.slice(M * N).every(Number.isNaN));
+});
+
 test("gemm() adds to what the output holds if told to accumulate", async () => {
   const [a, b] = [given([3, 5], 1), given([7, 5], 2)];
   const y = await forward(device, [a, b], (x, w) => {
@@ -54,7 +74,8 @@ test("linear() computes no gradient that nobody asked for", () => {
       const y = linear(x, w);
       return { outputs: [y], cotangents: [full(device, y.shape, 1)] };
     });
-    assert.equal(device.recorder.dispatches - before, 3, "forward, cotangent, dw");
+    const turned = device.info.path === "subgroups" ? 1 : 0;
+    assert.equal(device.recorder.dispatches - before, 3 + turned, "forward, cotangent, dw");
     assert.deepEqual([...gradients.keys()], [w]);
   });
 });

@@ -27,16 +27,11 @@ fn fourOfB(base: u32, k: u32, K: u32) -> vec4f {
 #endif
 }
 
-// Workgroups that follow one another share columns of B, or columns of a stored (K,M) A: on lavapipe they find them in a cache.
+// Workgroups that follow one another share columns of B: on lavapipe they find them in a cache.
 @compute @workgroup_size(${LANES})
 fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-#if ${transA}
-  let at = wg.xy;
-#else
-  let at = wg.yx;
-#endif
-  let m0 = at.y * ROWS;
-  let n = (at.x * LANES + lane) * 4u;
+  let m0 = wg.x * ROWS;
+  let n = (wg.y * LANES + lane) * 4u;
   let z = wg.z;
   let K = d.K;
   var acc: array<vec4f, ${ROWS}>;
@@ -49,16 +44,12 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #if ${plainB}
   let column = (z * d.bBatchStride + inside(n, d.N)) / UNIT;
   let step = d.bRowStride / UNIT;
+  let last = K - 1u; // where rows of A go on with zeros, B has no more rows
 #endif
 #endif
-#if ${transA}
-  let e = lane % 4u;
-  let quad = m0 + (lane / 4u) * 4u;
-#else
 #unroll i LOADS
   let row$i = rowA(m0 + $iu * LANES + lane, z) / UNIT;
 #endunroll
-#endif
   for (var k = 0u; k < K; k += 4u) {
 #if ${transB}
     let t0 = fourOfB(c0, k, K);
@@ -71,11 +62,10 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     let w3 = vec4f(t0.w, t1.w, t2.w, t3.w);
 #else
 #if ${plainB}
-    let row = column + k * step;
-    let w0 = vec4f(b[row]);
-    let w1 = vec4f(b[row + step]);
-    let w2 = vec4f(b[row + 2u * step]);
-    let w3 = vec4f(b[row + 3u * step]);
+    let w0 = vec4f(b[column + k * step]);
+    let w1 = vec4f(b[column + min(k + 1u, last) * step]);
+    let w2 = vec4f(b[column + min(k + 2u, last) * step]);
+    let w3 = vec4f(b[column + min(k + 3u, last) * step]);
 #else
     let w0 = vec4f(b4ofRow(k, n, z));
     let w1 = vec4f(b4ofRow(k + 1u, n, z));
@@ -83,25 +73,6 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     let w3 = vec4f(b4ofRow(k + 3u, n, z));
 #endif
 #endif
-#if ${transA}
-    // A load brings HELD quads of m, four k's each: lane 4q + e holds row k + e of quad q.
-#unroll i LOADS
-    let a$i = select(vec4f(0.0), vec4f(a4ofRow(k + e, quad + $iu * HELD * 4u, z)), k + e < K);
-#unroll q HELD
-    {
-      let r = ($iu * HELD + $qu) * 4u;
-      let v0 = subgroupBroadcast(a$i, $qu * 4u);
-      let v1 = subgroupBroadcast(a$i, $qu * 4u + 1u);
-      let v2 = subgroupBroadcast(a$i, $qu * 4u + 2u);
-      let v3 = subgroupBroadcast(a$i, $qu * 4u + 3u);
-      acc[r] = fma(vec4f(v3.x), w3, fma(vec4f(v2.x), w2, fma(vec4f(v1.x), w1, fma(vec4f(v0.x), w0, acc[r]))));
-      acc[r + 1u] = fma(vec4f(v3.y), w3, fma(vec4f(v2.y), w2, fma(vec4f(v1.y), w1, fma(vec4f(v0.y), w0, acc[r + 1u]))));
-      acc[r + 2u] = fma(vec4f(v3.z), w3, fma(vec4f(v2.z), w2, fma(vec4f(v1.z), w1, fma(vec4f(v0.z), w0, acc[r + 2u]))));
-      acc[r + 3u] = fma(vec4f(v3.w), w3, fma(vec4f(v2.w), w2, fma(vec4f(v1.w), w1, fma(vec4f(v0.w), w0, acc[r + 3u]))));
-    }
-#endunroll
-#endunroll
-#else
     // A load brings HELD rows, four k's each: lane l holds row l.
 #unroll i LOADS
     let a$i = fourOfA(row$i, k, K);
@@ -114,7 +85,6 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     }
 #endunroll
 #endunroll
-#endif
   }
   // One store in the text, not sixteen: what LLVM takes to compile grows with every store. The rows rotate through acc[0].
   let rows = min(ROWS, d.M - m0);

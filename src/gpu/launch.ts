@@ -120,8 +120,7 @@ function attention(on: DeviceInfo, { D }: Heads, chosen?: AttentionTile) {
  * Rows of A that one subgroup takes, measured on lavapipe: 32 take 0.8 of the time of 16 for each row that there is. More spill,
  * and wider subgroups (LP_NATIVE_VECTOR_WIDTH=512 on AVX-512) compile twice as long for a tenth of the time.
  */
-function rowsPerSubgroup(M: number, transA: boolean, lanes: number): number {
-  if (transA) return lanes === 8 ? 24 : 16;
+function rowsPerSubgroup(M: number): number {
   const taken = (rows: number) => Math.ceil(M / rows) * rows;
   return 0.8 * taken(32) < taken(16) ? 32 : 16;
 }
@@ -141,9 +140,9 @@ export interface Product {
 }
 
 /** How the rows of A come into the lanes of a subgroup, by HELD at a time. */
-export function lanesOf(lanes: number, ROWS: number, transA: boolean) {
-  const HELD = transA ? Math.min(lanes / 4, ROWS / 4) : Math.min(lanes, ROWS);
-  return { HELD, LOADS: (transA ? ROWS / 4 : ROWS) / HELD };
+export function lanesOf(lanes: number, ROWS: number) {
+  const HELD = Math.min(lanes, ROWS);
+  return { HELD, LOADS: ROWS / HELD };
 }
 
 /** Workgroups that keep a GPU busy, and the fewest k's that repay adding up one more slice. */
@@ -182,7 +181,7 @@ const NO_TILE = unused(tileFlags(GEMM_TILES.usual));
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
 function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly ROWS: number }) {
-  const { M, K, transA = false } = product;
+  const { M, K } = product;
   if (on.path !== "subgroups") {
     if (product.tile) checkTile(product.tile, on.subgroupSizes);
     const tile = product.tile ?? (chosen && "BM" in chosen ? chosen : gemmTile(on, product));
@@ -197,7 +196,7 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
   if (product.tile)
     throw new Error("Cannot take a tile on path subgroups: lanes hold its products, path portable has tiles");
   const lanes = on.subgroup;
-  const ROWS = chosen && "ROWS" in chosen ? chosen.ROWS : rowsPerSubgroup(M, transA, lanes);
+  const ROWS = chosen && "ROWS" in chosen ? chosen.ROWS : rowsPerSubgroup(M);
   return {
     ...{ rows: ROWS, columns: 4 * lanes, splits: 1, sliceK: K },
     enables: ["subgroups"],
@@ -206,7 +205,7 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
       subgroups: true,
       ROWS,
       LANES: lanes,
-      ...lanesOf(lanes, ROWS, transA),
+      ...lanesOf(lanes, ROWS),
       LAST: ROWS - 1,
     },
   };
@@ -310,13 +309,16 @@ const TABLE = {
   mse: pointwise,
   /** Quads that one workgroup adds up. */
   "mse.sums": () => ({ step: 1024 }),
-  /** Adam has four values an element: half as many quads a thread as elsewhere. */
-  optimizer: (on: DeviceInfo, sizes: { quads: number }, chosen?: Quads): Quads =>
-    chosen ?? {
-      // Without a barrier, wide workgroups are as good on a CPU.
-      ...(narrow(on) ? THREADS_64 : THREADS_256),
-      QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2),
-    },
+  /**
+   * Adam has four values an element: half as many quads a thread as elsewhere, in one round. On a CPU what a thread begins with
+   * takes longer than a quad: there it has many rounds, and narrow workgroups, whose rounds follow one another in memory.
+   */
+  optimizer: (on: DeviceInfo, sizes: { quads: number }, chosen?: Quads): Quads & { rounds: number } => ({
+    ...(narrow(on)
+      ? { ...THREADS_8, QUADS: 1, rounds: 32 }
+      : { ...THREADS_256, QUADS: Math.max(1, pointwise(on, sizes).QUADS / 2), rounds: 1 }),
+    ...chosen,
+  }),
   /** Parts of a sum of squares, each of a workgroup. A GPU gets by size what keeps it busy; `vec` adds quads. */
   "optimizer.squares": (on: DeviceInfo, { quads }: { quads: number }) =>
     narrow(on)
@@ -331,6 +333,7 @@ const TABLE = {
   softmax: (on: DeviceInfo, { C }: Rows, chosen?: Threads) =>
     heldRow(on, C, C % 4 === 0 && !narrow(on), 2, chosen),
   softplus: pointwise,
+  transpose: (on: DeviceInfo) => byRow(on),
   weight_norm: alone,
   "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
     chosen ?? { parts: Math.min(64, Math.ceil(rows / 64)) },

@@ -69,8 +69,9 @@ const parts =
 function products({ info, limits }: Limited, product: Product): LaunchValue[] {
   const { M, N, K, batch = 1, transA = false } = product;
   if (info.path === "subgroups") {
-    const whole = (ROWS: number) => Number.isInteger(lanesOf(info.subgroup, ROWS, transA).LOADS);
-    return [16, 24, 32].filter(whole).map((ROWS) => ({ ROWS }));
+    const whole = (ROWS: number) => Number.isInteger(lanesOf(info.subgroup, ROWS).LOADS);
+    // Columns of A become rows first: what is chosen for those counts.
+    return transA ? [] : [16, 24, 32].filter(whole).map((ROWS) => ({ ROWS }));
   }
   const { cpu, cpuFlat, ...gpu } = GEMM_TILES;
   const { subgroup } = gemmTile(info, product);

@@ -10,7 +10,7 @@ import { exp, log } from "../ops/activation.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { dropout } from "../ops/dropout.ts";
 import { add, mul, reshape, scale } from "../ops/elementwise.ts";
-import { transpose } from "../ops/frames.ts";
+import { transpose } from "../ops/transpose.ts";
 import { linear } from "../ops/matmul.ts";
 import { sum } from "../ops/reduce.ts";
 import { scope } from "../tensor/scope.ts";

@@ -18,17 +18,16 @@ const k = twin("frames", {
   // One part of y, or of x.
   concat: ({ bytes }) => ({ flops: 0, bytes: 2 * bytes("x") }),
   slice: ({ bytes }) => ({ flops: 0, bytes: 2 * bytes("y") }),
-  transpose: ({ bytes }) => ({ flops: 0, bytes: moved(bytes, "x", "y") }),
 });
 
 function run(
   entry: string,
   buffers: Record<string, Tensor>,
   size: number,
-  dims: { R?: number; C?: number; Cy?: number; start?: number; hasFill?: number },
+  dims: { C?: number; Cy?: number; start?: number; hasFill?: number },
 ): void {
   const overrides = launch(buffers.y.device, "frames");
-  const all = { size, R: 1, C: 1, Cy: 1, start: 0, hasFill: 0, ...dims };
+  const all = { size, C: 1, Cy: 1, start: 0, hasFill: 0, ...dims };
   const flags = elementFlags(buffers.y);
   k.run(entry, buffers, all, gridFor(size, overrides.WG), { flags, overrides });
 }
@@ -89,13 +88,4 @@ export function slice(x: Tensor, start: number, width: number): Tensor {
       full(dy.device, [...shape.slice(0, -1), columns], 0, dy.dtype as WeightDType);
     return [concat([zeros(start), dy, zeros(C - start - width)].filter((t) => t.size > 0))];
   });
-}
-
-/** The last two axes exchanged.   (B, R, C) → (B, C, R) */
-export function transpose(x: Tensor): Tensor {
-  checkShape("transpose", "x", x.shape, [-1, -1, -1]);
-  const [B, R, C] = x.shape;
-  const y = x.like([B, C, R], x.dtype);
-  run("transpose", { x, y }, x.size, { R, C });
-  return record("transpose", [x], y, [], (dy) => [transpose(dy)]);
 }

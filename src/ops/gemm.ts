@@ -25,6 +25,8 @@ export interface Gemm {
   readonly batch?: number;
   /** A is stored (K, M). */
   readonly transA?: boolean;
+  /** Rows of A go on with zeros up to a multiple of four. */
+  readonly paddedA?: boolean;
   /** B is stored (N, K), as a Linear weight. */
   readonly transB?: boolean;
   readonly a: Layout;

@@ -12,6 +12,7 @@ import { mul } from "./elementwise.ts";
 import { type Gemm, operandBytes, sizeOfFlag, tailCost } from "./gemm.ts";
 import { matrices, usesMatrices } from "./matmul_matrices.ts";
 import { columnSum } from "./reduce.ts";
+import { transposed } from "./transpose.ts";
 
 /** Bytes of the sums of all slices of K. */
 const partialBytes = ({ M, N, splits }: Costed["dims"], batch: number): number =>
@@ -70,7 +71,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     yRowStride: p.y.rowStride,
     yBatchStride: p.y.batchStride ?? 0,
   };
-  const contiguous = [N, transA ? M : K, transB ? K : N];
+  const contiguous = [N, transA ? M : p.paddedA ? 0 : K, transB ? K : N];
   const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
   const dims = {
     M,
@@ -100,6 +101,10 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     return;
   }
 
+  if (transA && y.device.info.path === "subgroups") {
+    gemmOfColumns(y, a, b, p);
+    return;
+  }
   const tile = launch(y.device, "matmul", { ...sizes, tile: p.tile });
   const { splits, sliceK } = tile;
   const flags = {
@@ -114,7 +119,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const sliced = { ...dims, splits, sliceK };
   const [across, down] = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows)];
   const layers = batch * splits;
-  const grid: Grid = tile.flags.subgroups && !transA ? [down, across, layers] : [across, down, layers];
+  const grid: Grid = tile.flags.subgroups ? [down, across, layers] : [across, down, layers];
   if (splits === 1) {
     k.run("forward", { a, b, ...tail }, sliced, grid, { flags });
     return;
@@ -125,6 +130,18 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     k.run("forward", { a, b, partial }, sliced, grid, { flags });
     const [gx, gy = 1] = gridFor(M * quads, 64);
     k.run("total", { partial, ...tail }, sliced, [gx, gy, batch], { flags });
+  });
+}
+
+/** gemm() of a stored (K,M) A by lanes, which hand out rows: columns become rows first. The terms are added in the same order. */
+function gemmOfColumns(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
+  const { M, K, batch = 1 } = p;
+  const rowStride = 4 * Math.ceil(K / 4);
+  const stored = { xRowStride: p.a.rowStride, xBatchStride: p.a.batchStride ?? 0 };
+  scope(y.device, () => {
+    const rows = transposed(a, batch, { R: K, C: M, Ry: rowStride, ...stored });
+    const turned = { transA: false, paddedA: true, a: { rowStride, batchStride: M * rowStride } };
+    gemm(y, rows, b, { ...p, ...turned });
   });
 }
 

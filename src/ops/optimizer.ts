@@ -25,6 +25,7 @@ const k = twin("optimizer", {
 const none = {
   N: 0,
   quads: 0,
+  rounds: 1,
   slot: 0,
   count: 0,
   first: 0,
@@ -42,11 +43,12 @@ const none = {
   unscale: 1,
 };
 
-/** Grid and variant of a step on `quads` quads. */
-const variantOf = (device: Device, quads: number) =>
-  overQuads(quads, launch(device, "optimizer", { quads }), {
-    vec: launch(device, "optimizer.squares", { quads }).vec,
-  });
+/** Grid and variant of a step on `quads` quads, and the rounds that its threads go. */
+function stepOf(device: Device, quads: number) {
+  const { rounds, ...tile } = launch(device, "optimizer", { quads });
+  const { vec } = launch(device, "optimizer.squares", { quads });
+  return { rounds, ...overQuads(Math.ceil(quads / rounds), tile, { vec }) };
+}
 
 /** [scale, norm, 1 if all finite]: what a step multiplies gradients by. Stays on the GPU. */
 export type Clip = Tensor;
@@ -86,8 +88,8 @@ export function clipNorm(
 export function clipped(gradient: Tensor, clip: Clip): Tensor {
   const y = gradient.like();
   const quads = Math.ceil(gradient.size / 4);
-  const { grid, variant } = variantOf(gradient.device, quads);
-  k.run("scale", { g: gradient, clip, p: y }, { ...none, quads }, grid, variant);
+  const { rounds, grid, variant } = stepOf(gradient.device, quads);
+  k.run("scale", { g: gradient, clip, p: y }, { ...none, quads, rounds }, grid, variant);
   return y;
 }
 
@@ -120,11 +122,13 @@ export function adamStep(
   now?: () => Progress,
 ): void {
   const quads = Math.ceil(p.size / 4);
+  const { rounds, grid, variant } = stepOf(p.device, quads);
   const { rate, beta1, beta2, eps, decay, step } = s;
   const corrections = { correction1: 1 - beta1 ** step, correction2: 1 - beta2 ** step };
   const dims = {
     ...none,
     quads,
+    rounds,
     decoupled: s.decoupled ? 1 : 0,
     rate,
     beta1,
@@ -141,7 +145,6 @@ export function adamStep(
       correction1: () => 1 - beta1 ** now().step,
       correction2: () => 1 - beta2 ** now().step,
     });
-  const { grid, variant } = variantOf(p.device, quads);
   k.run("adam", { g, clip, p, m, v }, dims, grid, variant);
 }
 
@@ -155,15 +158,16 @@ export function sgdStep(
   now?: () => Progress,
 ): void {
   const quads = Math.ceil(p.size / 4);
+  const { rounds, grid, variant } = stepOf(p.device, quads);
   const dims = {
     ...none,
     quads,
+    rounds,
     first: s.step === 1 ? 1 : 0,
     rate: s.rate,
     beta1: s.momentum,
     decay: s.decay,
   };
   if (now) varies(p.device, dims, { rate: () => now().rate, first: () => (now().step === 1 ? 1 : 0) });
-  const { grid, variant } = variantOf(p.device, quads);
   k.run("sgd", { g, clip, p, m }, dims, grid, variant);
 }

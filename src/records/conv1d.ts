@@ -1,5 +1,5 @@
 import { type ConvOptions, conv1d, packWeight } from "../ops/conv1d.ts";
-import { transpose } from "../ops/frames.ts";
+import { transpose } from "../ops/transpose.ts";
 import { type Array64, columnSums } from "./float64.ts";
 import { type Arrays, defineOp, inHalf, type SampleSpec } from "./op_info.ts";
 

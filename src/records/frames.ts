@@ -1,5 +1,5 @@
-import { concat, maskRows, slice, transpose } from "../ops/frames.ts";
-import { type Array64, array64, columnSums, map } from "./float64.ts";
+import { concat, maskRows, slice } from "../ops/frames.ts";
+import { type Array64, columnSums, map } from "./float64.ts";
 import { defineOp, inHalf, type InputSpec } from "./op_info.ts";
 
 const rows = (shape: number[]): InputSpec => ({ shape, dtype: "u32", fill: (_, n) => (n % 3 === 1 ? 0 : 1) });
@@ -10,12 +10,6 @@ function columns({ shape, data }: Array64, start: number, width: number): Array6
   const y = data.filter((_, i) => i % C >= start && i % C < start + width);
   return { shape: [...shape.slice(0, -1), width], data: y };
 }
-
-const exchanged = ({ shape: [B, R, C], data }: Array64): Array64 =>
-  array64([B, C, R], (i) => {
-    const [b, c, r] = [Math.floor(i / (R * C)), Math.floor(i / R) % C, i % R];
-    return data[(b * R + r) * C + c];
-  });
 
 const sizes: [N: number, C: number][] = [
   [7, 3],
@@ -108,23 +102,5 @@ export const records = [
       inHalf({ inputs: { x: [3, 7] }, args: { start: 2, width: 4 } }),
     ],
     bench: [{ inputs: { x: [2, 249, 3072] }, args: { start: 1024, width: 1024 } }],
-  }),
-  defineOp({
-    name: "transpose",
-    tolerance: 0,
-    run: ({ x }) => transpose(x),
-    reference: ({ x }) => exchanged(x),
-    gradients: ({ x: { shape } }, _, dy) => ({
-      x: exchanged({ shape: [shape[0], shape[2], shape[1]], data: dy }).data,
-    }),
-    samples: [
-      ...[
-        [3, 7, 5],
-        [1, 1, 1],
-        [2, 1023, 3],
-      ].map((shape) => ({ inputs: { x: shape } })),
-      inHalf({ inputs: { x: [3, 7, 5] } }),
-    ],
-    bench: [{ inputs: { x: [2, 249, 1024] } }],
   }),
 ];

@@ -1,4 +1,4 @@
-import { transpose } from "../ops/frames.ts";
+import { transpose } from "../ops/transpose.ts";
 import { groupNorm } from "../ops/group_norm.ts";
 import { normalise } from "./float64.ts";
 import { type Arrays, defineOp, inHalf, type SampleSpec } from "./op_info.ts";

@@ -1,6 +1,6 @@
 import { activation } from "../ops/activation.ts";
 import { conv1d } from "../ops/conv1d.ts";
-import { transpose } from "../ops/frames.ts";
+import { transpose } from "../ops/transpose.ts";
 import { weightNorm } from "../ops/weight_norm.ts";
 import { columnSums, map } from "./float64.ts";
 import { type Arrays, defineOp } from "./op_info.ts";
