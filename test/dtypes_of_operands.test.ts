@@ -32,7 +32,7 @@ test("operators refuse i32 where they compute in f32", () => {
     "embedding.forward: w": () => ops.embedding(i32(4, 4), [0], [1]),
     "frames.concat: x": () => ops.concat([i32(2, 3), i32(2, 3)]),
     "frames.slice: x": () => ops.slice(i32(2, 3), 0, 1),
-    "frames.transpose: x": () => ops.transpose(i32(1, 2, 3)),
+    "transpose.forward: x": () => ops.transpose(i32(1, 2, 3)),
     "sigmoid_gate.concat_pair: c": () => ops.concatPair(f32(2, 3), i32(2, 3)),
     "weight_norm.dots: v": () => ops.weightNorm(i32(2, 3, 4), f32(1, 1, 4)),
   };

@@ -101,4 +101,4 @@ const bare = (text) =>
   text
     .replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, "")
     .replace(/^[ \t]+|[ \t]+$|\n(?=[ \t]*\n)/gm, "")
-    .replace(/^[^#\n].*$/gm, (line) => line.replace(/ *([(){}[\],;:]) */g, "$1"));
+    .replace(/^[^#\n].*$/gm, (line) => line.replace(/ *([(){}[\],;:=+*]) */g, "$1"));
