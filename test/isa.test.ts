@@ -219,6 +219,17 @@ test("wavegate isa refuses what it does not know, before anything is compiled", 
   };
   await says(["--target", "voodoo"], /^Cannot compile for voodoo: targets are navi21, navi31, /);
   await says(["--variant", "[1]"], /^Cannot read --variant \[1\]: an object as \{"vec":true\} expected$/);
+  for (const args of [
+    ["--target", "navi31"],
+    ["--variant", "{}"],
+    ["--wgsl", "own.wgsl"],
+    ["--entry", "f"],
+    ["--asm"],
+  ])
+    await says(
+      ["--write", ...args],
+      new RegExp(`^Cannot take ${args[0]} with --write: it writes all variants on all listed targets$`),
+    );
   await says(["--entry", "f"], /^Cannot take --entry without --wgsl: name KERNEL\.ENTRY instead$/);
   await says(["mse", "--wgsl", "x.wgsl"], /^Cannot take kernels of the package and --wgsl at once$/);
   await says(["--wgsl", "no-such.wgsl"], /^Cannot read no-such\.wgsl: there is no such file$/);

@@ -28,8 +28,7 @@ export const verb = defineVerb({
     target: {
       type: "string",
       value: "NAMES",
-      default: "navi31",
-      help: `some of ${TARGETS.map(({ name }) => name).join(" ")}, with commas between`,
+      help: `some of ${TARGETS.map(({ name }) => name).join(" ")}, with commas between (navi31)`,
     },
     variant: {
       type: "string",
@@ -43,7 +42,15 @@ export const verb = defineVerb({
   },
   operands: { max: 100 },
   async main({ values, operands, print, printJson, note }) {
-    if (values.write) return await write(operands, note);
+    if (values.write) {
+      const { target, variant, wgsl, entry, asm } = values;
+      for (const [name, set] of Object.entries({ target, variant, wgsl, entry: entry.length > 0, asm }))
+        if (set !== undefined && set !== false)
+          throw new UsageError(
+            `Cannot take --${name} with --write: it writes all variants on all listed targets`,
+          );
+      return await write(operands, note);
+    }
     const own = values.wgsl === undefined ? undefined : { file: values.wgsl, entries: values.entry };
     if (own && operands.length > 0)
       throw new UsageError("Cannot take kernels of the package and --wgsl at once");
@@ -51,7 +58,7 @@ export const verb = defineVerb({
       throw new UsageError("Cannot take --entry without --wgsl: name KERNEL.ENTRY instead");
     if (own && !existsSync(own.file)) throw new UsageError(`Cannot read ${own.file}: there is no such file`);
     const host = await currentHost();
-    const names = [...new Set(values.target.split(","))];
+    const names = [...new Set((values.target ?? "navi31").split(","))];
     for (const name of names) targetOf(name);
     const chosen = { names: operands, own, values: readValues(values.variant) };
     const reports: IsaReport[] = [];
