@@ -35,6 +35,13 @@ struct Dims {
 #include "lib/sum.wgsl"
 #include "lib/grid.wgsl"
 
+// The quads of a workgroup: its first, and the one after its last.
+fn quads_of(wg: vec3u, groups: vec3u) -> vec2u {
+  let count = d.rounds * ${QUADS}u * WG;
+  let first = linear_id(wg, groups, 0u, count);
+  return vec2u(first, min(first + count, d.quads));
+}
+
 @compute @workgroup_size(WG)
 fn adam(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   if (clip[2] == 0.0) { return; }
@@ -42,10 +49,8 @@ fn adam(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
   let keep = 1.0 - d.rate * d.decay;
   let rate = d.rate / d.correction1;
   let root = sqrt(d.correction2);
-  let round = ${QUADS}u * WG;
-  let first = linear_id(wg, groups, 0u, d.rounds * round);
-  let end = min(first + d.rounds * round, d.quads);
-  for (var i = first + t; i < end; i += round) {
+  let span = quads_of(wg, groups);
+  for (var i = span.x + t; i < span.y; i += ${QUADS}u * WG) {
 #unroll q QUADS
     let at_$q = min(i + $qu * WG, d.quads - 1u);
     let p_$q = p[at_$q];
@@ -72,10 +77,8 @@ fn adam(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u
 fn sgd(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   if (clip[2] == 0.0) { return; }
   let factor = clip[0];
-  let round = ${QUADS}u * WG;
-  let first = linear_id(wg, groups, 0u, d.rounds * round);
-  let end = min(first + d.rounds * round, d.quads);
-  for (var i = first + t; i < end; i += round) {
+  let span = quads_of(wg, groups);
+  for (var i = span.x + t; i < span.y; i += ${QUADS}u * WG) {
 #unroll q QUADS
     let at_$q = min(i + $qu * WG, d.quads - 1u);
     let p_$q = p[at_$q];
@@ -146,10 +149,8 @@ fn settle(@builtin(local_invocation_index) t: u32) {
 @compute @workgroup_size(WG)
 fn scale(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
   let factor = clip[0];
-  let round = ${QUADS}u * WG;
-  let first = linear_id(wg, groups, 0u, d.rounds * round);
-  let end = min(first + d.rounds * round, d.quads);
-  for (var i = first + t; i < end; i += round) {
+  let span = quads_of(wg, groups);
+  for (var i = span.x + t; i < span.y; i += ${QUADS}u * WG) {
 #unroll q QUADS
     let at_$q = min(i + $qu * WG, d.quads - 1u);
     let g_$q = g[at_$q];

@@ -333,7 +333,7 @@ const TABLE = {
   softmax: (on: DeviceInfo, { C }: Rows, chosen?: Threads) =>
     heldRow(on, C, C % 4 === 0 && !narrow(on), 2, chosen),
   softplus: pointwise,
-  transpose: (on: DeviceInfo) => byRow(on),
+  transpose: byRow,
   weight_norm: alone,
   "weight_norm.dots": (_: DeviceInfo, { rows }: { rows: number }, chosen?: Parts) =>
     chosen ?? { parts: Math.min(64, Math.ceil(rows / 64)) },
