@@ -57,7 +57,7 @@ test("launch() gives products by lanes and attention tiles that fit together", (
         assert.equal(splits, 1);
         // 32 rows but where 16 leave so many fewer of them idle.
         assert.equal(rows, M === 1 || M === 48 ? 16 : 32);
-        assert.deepEqual([flags.ROWS, flags.LAST], [rows, rows - 1]);
+        assert.deepEqual([flags.ROWS, flags.GROUP_LAST + 1, flags.GROUP + flags.LATER], [rows, 4, rows]);
         assert.equal(flags.HELD * flags.LOADS, rows, "loads bring every row once");
       }
   for (const on of all) {

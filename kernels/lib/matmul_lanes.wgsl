@@ -2,6 +2,7 @@
 const ROWS = ${ROWS}u;
 const LANES = ${LANES}u;
 const HELD = ${HELD}u;
+const GROUP = ${GROUP}u;
 
 // What the positions below count: the quads that a load brings, or elements. lavapipe moves nothing out of a loop.
 #if ${vec}
@@ -86,12 +87,18 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #endunroll
 #endunroll
   }
-  // One store in the text, not sixteen: what LLVM takes to compile grows with every store. The rows rotate through acc[0].
+  // One store in the text, not sixteen: what LLVM takes to compile grows with every store. The rows rotate through acc[0], GROUP
+  // at a time: to rotate all of them for each one would be an eighth of a product of K = 128.
   let rows = min(ROWS, d.M - m0);
-  for (var r = 0u; r < rows; r++) {
-    finish(m0 + r, n, z, acc[0]);
-#unroll r LAST
-    acc[$r] = acc[$ru + 1u];
+  for (var first = 0u; first < rows; first += GROUP) {
+    for (var r = first; r < min(first + GROUP, rows); r++) {
+      finish(m0 + r, n, z, acc[0]);
+#unroll r GROUP_LAST
+      acc[$r] = acc[$ru + 1u];
+#endunroll
+    }
+#unroll r LATER
+    acc[$r] = acc[$ru + GROUP];
 #endunroll
   }
 }

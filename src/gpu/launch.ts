@@ -125,6 +125,9 @@ function rowsPerSubgroup(M: number): number {
   return 0.8 * taken(32) < taken(16) ? 32 : 16;
 }
 
+/** Rows that are stored before the others move up: about the root of ROWS, for fewest moves. */
+const STORED = 4;
+
 /** A product for which a tile, or rows, are chosen. */
 export interface Product {
   readonly M: number;
@@ -176,7 +179,7 @@ export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmT
   return { ...tile, ...(subgroup && { subgroup }), splitK };
 }
 
-const NO_LANES = { ROWS: 0, LANES: 0, HELD: 0, LOADS: 0, LAST: 0 };
+const NO_LANES = { ROWS: 0, LANES: 0, HELD: 0, LOADS: 0, GROUP: 0, GROUP_LAST: 0, LATER: 0 };
 const NO_TILE = unused(tileFlags(GEMM_TILES.usual));
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
@@ -206,7 +209,7 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
       ROWS,
       LANES: lanes,
       ...lanesOf(lanes, ROWS),
-      LAST: ROWS - 1,
+      ...{ GROUP: STORED, GROUP_LAST: STORED - 1, LATER: ROWS - STORED },
     },
   };
 }
