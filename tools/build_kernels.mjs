@@ -92,8 +92,8 @@ const listOf = (modules) => ({
 });
 
 /**
- * The text without comments, and without space that WGSL does not need, which is a fifth of what a page loads. Lines stay, for the
- * preprocessor, and those of its directives as they are.
+ * The text without comments, and without space that WGSL does not need, which is a fifth of what a page loads. The preprocessor's
+ * directives stay as they are, each a line.
  *
  * @param {string} text
  */
@@ -101,4 +101,5 @@ const bare = (text) =>
   text
     .replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, "")
     .replace(/^[ \t]+|[ \t]+$|\n(?=[ \t]*\n)/gm, "")
-    .replace(/^[^#\n].*$/gm, (line) => line.replace(/ *([(){}[\],;:=+*]) */g, "$1"));
+    .replace(/^[^#\n].*$/gm, (line) => line.replace(/ *([(){}[\],;:=+*<>&|]) */g, "$1"))
+    .replace(/([;{},])\n(?!#)/g, "$1");
