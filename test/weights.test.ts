@@ -6,8 +6,10 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { currentHost } from "../src/host/current.ts";
 import { readJson } from "../src/io/config.ts";
-import type { StoredDType } from "../src/io/dtype.ts";
-import { openSafetensors } from "../src/io/safetensors.ts";
+import type { Device } from "../src/gpu/device.ts";
+import { openDevice } from "../src/gpu/device.ts";
+import { type StoredDType, toF32 } from "../src/io/dtype.ts";
+import { openSafetensors, type Safetensors } from "../src/io/safetensors.ts";
 import { BertModel } from "../src/models/bert.ts";
 import { bertConfig, hubertConfig } from "../src/models/config.ts";
 import { HubertForCTC } from "../src/models/hubert.ts";
@@ -277,4 +279,77 @@ test("Weights.initialize() names a weight beyond f16 where products or storage a
     get("F32", Number.POSITIVE_INFINITY, tried[0]),
     /a value that is not finite, at element 5$/,
   );
+});
+
+/** A file of one packed weight, three parts longer than a staging buffer, of an odd count of elements: none ends where a piece does. */
+function packed(
+  dtype: "F32" | "F16",
+  change?: (words: Uint32Array | Uint16Array, key: string) => void,
+  on: Device = device,
+) {
+  const shape = [3, 700_001];
+  const keys = ["a", "b", "c"].map((name) => `${name}.weight`);
+  const data = new Map<string, Uint32Array | Uint16Array>();
+  for (const [i, key] of keys.entries()) {
+    const words = new (dtype === "F32" ? Uint32Array : Uint16Array)(shape[0] * shape[1]);
+    // Small numbers: as floats, their bits are those of the whole number, exact in both formats and each its own.
+    for (let at = 0; at < words.length; at++) words[at] = ((at * 31 + i * 7919) % 30_000) + 1;
+    change?.(words, key);
+    data.set(key, words);
+  }
+  const entry = (words: Uint32Array | Uint16Array) => {
+    return { dtype, shape, bytes: words.byteLength, position: 0, file: "packed.safetensors" } as const;
+  };
+  const file: Safetensors = {
+    tensors: new Map([...data].map(([key, words]) => [key, entry(words)])),
+    metadata: {},
+    async read(key, into, from = 0) {
+      const words = data.get(key)!;
+      into.set(new Uint8Array(words.buffer, from, into.length));
+    },
+    async close() {},
+  };
+  const weights = new Weights(on, { file, path: "packed.safetensors" });
+  const parameter = weights.root.pack(["a.weight", "b.weight", "c.weight"], shape, { kind: "zeros" });
+  return { weights, parameter, parts: [...data.values()] };
+}
+
+test("Weights.initialize() reads parts that end inside the pieces in which they reach the GPU", async () => {
+  for (const dtype of ["F32", "F16"] as const) {
+    const { weights, parameter, parts } = packed(dtype);
+    await weights.initialize();
+    const read = await parameter.value.read();
+    const each = read.length / parts.length;
+    for (const [i, { buffer }] of parts.entries()) {
+      const bits = (values: Float32Array) => Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+      const part = bits(read.subarray(i * each, (i + 1) * each));
+      assert.ok(part.equals(bits(toF32(dtype, new Uint8Array(buffer)))), `${dtype}, part ${i}`);
+    }
+    weights.dispose();
+  }
+});
+
+test("Weights.initialize() counts elements from the begin of a tensor, whatever piece a bad one is in, and can go on", async () => {
+  const at = 1_900_000;
+  const { weights } = packed("F32", (words, key) => {
+    if (key === "b.weight") words[at] = 0x7fc00000;
+  });
+  const { live } = device.pool.statistics;
+  await assert.rejects(weights.initialize(), {
+    message: `Cannot load packed.safetensors: b.weight holds a value that is not finite, at element ${at}`,
+  });
+  assert.equal(device.pool.statistics.live, live, "the buffer of what was read so far is handed back");
+  weights.dispose();
+  const good = packed("F32");
+  await good.weights.initialize();
+  assert.ok(good.parameter.loaded);
+  good.weights.dispose();
+});
+
+test("Weights.initialize() rejects where the device is disposed of meanwhile", async () => {
+  const own = await openDevice(host, { adapter: process.env.WAVEGATE_ADAPTER || undefined });
+  const { weights } = packed("F32", undefined, own);
+  const done = weights.initialize();
+  own.dispose();
+  await assert.rejects(done, /disposed/);
 });

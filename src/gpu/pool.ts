@@ -91,6 +91,7 @@ export interface PoolStatistics {
 // GPUBufferUsage and GPUMapMode as numbers: npm webgpu sets no globals unless asked.
 export const usage = {
   MAP_READ: 1,
+  MAP_WRITE: 2,
   COPY_SRC: 4,
   COPY_DST: 8,
   UNIFORM: 64,
@@ -191,22 +192,15 @@ export class Pool {
   acquire(bytes: number): PoolBuffer {
     const size = this.classOf(bytes);
     const reserved = this.reserve?.free.take(size);
-    return reserved ?? this.#hand(this.#free.take(size) ?? this.#create(size, false));
+    return reserved ?? this.#hand(this.#free.take(size) ?? this.#create(size));
   }
 
   /** As acquire(), for values that the CPU writes. While a body is captured, nothing else is ever written to the buffer. */
   acquireWritten(bytes: number): PoolBuffer {
     if (!this.reserve) return this.acquire(bytes);
     const size = this.classOf(bytes);
-    const buffer = this.#hand(this.#free.take(size) ?? this.#create(size, false));
+    const buffer = this.#hand(this.#free.take(size) ?? this.#create(size));
     this.reserve.constants.add(buffer);
-    return buffer;
-  }
-
-  /** As acquire(), but new and mapped for writing. The caller unmaps it. */
-  acquireMapped(bytes: number): PoolBuffer {
-    const buffer = this.#hand(this.#create(this.classOf(bytes), true));
-    this.reserve?.constants.add(buffer);
     return buffer;
   }
 
@@ -273,7 +267,7 @@ export class Pool {
     for (const { gpu } of this.#free.remove(doomed)) gpu.destroy();
   }
 
-  #create(size: number, mapped: boolean): PoolBuffer {
+  #create(size: number): PoolBuffer {
     if (size > this.#largest) {
       throw new RangeError(
         `Cannot allocate ${formatMiB(size)} on the GPU: the adapter binds at most ${formatMiB(this.#largest)} at once`,
@@ -295,7 +289,6 @@ export class Pool {
       label: `pool ${id} (${size} bytes)`,
       size,
       usage: STORAGE,
-      mappedAtCreation: mapped,
     });
     this.#changed = true;
     this.statistics.created++;

@@ -148,6 +148,13 @@ export class Recorder {
     this.#open().copyBufferToBuffer(from.gpu, fromByte, to, toByte, bytes);
   }
 
+  /** Copies from a buffer that the pool does not own. */
+  copyIn(from: GPUBuffer, to: PoolBuffer, toByte: number, bytes: number): void {
+    this.#closePass();
+    to.lastUse = this.#serial;
+    this.#open().copyBufferToBuffer(from, 0, to.gpu, toByte, bytes);
+  }
+
   /** Writes from the CPU. Recorded work that names the buffer is submitted first, else it would see the new bytes. */
   upload(to: PoolBuffer, bytes: Uint8Array, toByte = 0): void {
     if (to.lastUse === this.#serial) this.flush();

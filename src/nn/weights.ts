@@ -4,6 +4,7 @@
  * are left-over ones among the model's own.
  */
 import type { Device } from "../gpu/device.ts";
+import { StagedWriter } from "../gpu/staged_writer.ts";
 import { checkChoice, checkOptions, keysOf } from "../io/checks.ts";
 import type { StoredDType } from "../io/dtype.ts";
 import { toF32 } from "../io/dtype.ts";
@@ -251,64 +252,73 @@ export class Weights {
       );
     this.checkLeftOver();
     const total = this.#parameters.reduce((n, { parameter }) => n + 4 * sizeOf(parameter.shape), 0);
+    const writer = new StagedWriter(this.device);
     let done = 0;
     let unsettled = 0;
-    for (const { parameter, half, sources } of this.#parameters) {
-      if (parameter.loaded) continue;
-      const dtypes = new Set(
-        sources.map((s) => (s === undefined ? undefined : this.#options.file?.tensors.get(s)?.dtype)),
-      );
-      const dtype = dtypes.size === 1 ? [...dtypes][0] : undefined;
-      const wanted = half ? (this.#options.dtype ?? "f32") : "f32";
-      const limited = half && (wanted === "f16" || this.#options.matmulDType === "f16");
-      const direct = dtype === "F32" || dtype === "F16" || dtype === "BF16";
-      parameter.set(
-        direct
-          ? await this.#stream(parameter, sources as string[], dtype, wanted, limited)
-          : await this.#assemble(parameter, sources, wanted, limited),
-      );
-      done += 4 * sizeOf(parameter.shape);
-      unsettled += 4 * sizeOf(parameter.shape);
-      onProgress?.(done, total);
-      if (unsettled > 64 * 2 ** 20) {
-        // Staging copies behind mapped buffers are freed only once the GPU has taken them.
-        await this.device.idle();
-        this.device.pool.trim();
-        unsettled = 0;
+    try {
+      for (const { parameter, half, sources } of this.#parameters) {
+        if (parameter.loaded) continue;
+        const dtypes = new Set(
+          sources.map((s) => (s === undefined ? undefined : this.#options.file?.tensors.get(s)?.dtype)),
+        );
+        const dtype = dtypes.size === 1 ? [...dtypes][0] : undefined;
+        const wanted = half ? (this.#options.dtype ?? "f32") : "f32";
+        const limited = half && (wanted === "f16" || this.#options.matmulDType === "f16");
+        const bytes = 4 * sizeOf(parameter.shape);
+        if (dtype === "F32" || dtype === "F16" || dtype === "BF16")
+          parameter.set(await this.#stream(parameter, sources as string[], dtype, wanted, limited, writer));
+        else {
+          parameter.set(await this.#assemble(parameter, sources, wanted, limited));
+          unsettled += bytes;
+        }
+        done += bytes;
+        onProgress?.(done, total);
+        if (unsettled > 64 * 2 ** 20) {
+          // WebGPU's copies of what Tensor.from() was given are freed only once the GPU has taken them.
+          await this.device.idle();
+          unsettled = 0;
+        }
       }
+    } finally {
+      writer.dispose();
     }
     await this.device.idle();
     this.device.pool.trim();
   }
 
-  /** File → mapped GPU buffer, piece by piece; other storage types are converted on the GPU. */
+  /** From the file to the GPU, piece by piece; storage types other than the wanted are converted there. */
   async #stream(
     parameter: Parameter,
     sources: readonly string[],
     dtype: GpuStoredDType,
     wanted: WeightDType,
     limited: boolean,
+    writer: StagedWriter,
   ): Promise<Tensor> {
     const { file } = this.#options;
     if (!file) throw new Error("Cannot stream weights without a file");
-    const each = sizeOf(parameter.parts[0].shape) * (dtype === "F32" ? 4 : 2);
-    const bytes = Math.max(4, each * sources.length);
-    const buffer = this.device.pool.acquireMapped(bytes);
+    const size = dtype === "F32" ? 4 : 2;
+    const each = sizeOf(parameter.parts[0].shape) * size;
+    const bytes = Math.max(4, 4 * Math.ceil((each * sources.length) / 4));
+    const buffer = this.device.pool.acquire(bytes);
     try {
-      const mapped = new Uint8Array(buffer.gpu.getMappedRange());
-      for (const [i, source] of sources.entries()) {
-        const target = mapped.subarray(i * each, (i + 1) * each);
-        await file.read(source, target);
-        checkValues(target, dtype, source, file.tensors.get(source)?.file ?? "", limited);
-      }
+      await writer.write(buffer, bytes, async (target, from) => {
+        for (const [i, source] of sources.entries()) {
+          const start = i * each;
+          const [first, end] = [Math.max(from, start), Math.min(from + target.length, start + each)];
+          if (first >= end) continue;
+          const piece = target.subarray(first - from, end - from);
+          await file.read(source, piece, first - start);
+          const path = file.tensors.get(source)?.file ?? "";
+          checkValues(piece, dtype, source, path, limited, (first - start) / size);
+        }
+      });
     } catch (error) {
-      buffer.gpu.unmap();
       this.device.pool.release(buffer);
       throw error;
     }
-    buffer.gpu.unmap();
     if (dtype === "F32" && wanted === "f32") return Tensor.over(this.device, buffer, parameter.shape);
-    const raw = Tensor.over(this.device, buffer, [Math.ceil(bytes / 4)], "u32");
+    const raw = Tensor.over(this.device, buffer, [bytes / 4], "u32");
     const value = convert(raw, dtype, parameter.shape, wanted);
     raw.release();
     return value;
@@ -363,13 +373,17 @@ const LEAST = {
   F16: { infinite: 0x7c00, tooLarge: 0x7c00 },
 } as const;
 
-/** Throws for a value that is not finite and, where f16 is wanted (`limited`), for one beyond it. */
+/**
+ * Throws for a value that is not finite and, where f16 is wanted (`limited`), for one beyond it. `bytes` are those of `key` from
+ * element `from` on.
+ */
 function checkValues(
   bytes: Uint8Array,
   dtype: GpuStoredDType,
   key: string,
   path: string,
   limited: boolean,
+  from = 0,
 ): void {
   const words =
     dtype === "F32"
@@ -381,13 +395,13 @@ function checkValues(
   if (first < 0) return;
   const at = limited ? firstFrom(words, sign, infinite) : first;
   if (at >= 0)
-    throw new Error(`Cannot load ${path}: ${key} holds a value that is not finite, at element ${at}`);
+    throw new Error(`Cannot load ${path}: ${key} holds a value that is not finite, at element ${from + at}`);
   const [value] = toF32(
     dtype,
     bytes.slice(first * words.BYTES_PER_ELEMENT, (first + 1) * words.BYTES_PER_ELEMENT),
   );
   throw new RangeError(
-    `Cannot load ${path} for f16: ${key} holds ${value} at element ${first}, f16 ends at 65504; use f32`,
+    `Cannot load ${path} for f16: ${key} holds ${value} at element ${from + first}, f16 ends at 65504; use f32`,
   );
 }
 
