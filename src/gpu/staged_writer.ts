@@ -34,16 +34,18 @@ export class StagedWriter {
       const length = Math.min(BYTES, bytes - from);
       const staging = await this.#take();
       this.#device.check();
-      await fill(new Uint8Array(staging.getMappedRange(0, length)), from);
-      staging.unmap();
-      recorder.copyIn(staging, to, from, length);
-      recorder.flush();
-      this.#handBack(staging);
+      try {
+        await fill(new Uint8Array(staging.getMappedRange(0, length)), from).finally(() => staging.unmap());
+        recorder.copyIn(staging, to, from, length);
+        recorder.flush();
+      } finally {
+        this.#handBack(staging);
+      }
     }
   }
 
   async #take(): Promise<GPUBuffer> {
-    if (this.#spare.length === 0 && this.#all.length === MOST) await Promise.race(this.#taken);
+    if (this.#spare.length === 0 && this.#taken.size === MOST) await Promise.race(this.#taken);
     return this.#spare.pop() ?? this.#create();
   }
 
