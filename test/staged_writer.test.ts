@@ -8,7 +8,7 @@ const device = await testDevice();
 
 test("StagedWriter writes what is longer than its buffers together, and goes on after pieces that could not be read", async () => {
   const writer = new StagedWriter(device);
-  const count = 5_000_001;
+  const count = 3_000_001;
   const tensor = Tensor.over(device, device.pool.acquire(4 * count), [count]);
   const pieces: number[] = [];
   const write = (fail: boolean) =>

@@ -281,18 +281,18 @@ test("Weights.initialize() names a weight beyond f16 where products or storage a
   );
 });
 
-/** A file of one packed weight, three parts longer than a staging buffer, of an odd count of elements: none ends where a piece does. */
+/** A file of one packed weight whose parts, of an odd count of elements, end in the middle of the pieces in which they are written. */
 function packed(
   dtype: "F32" | "F16",
   change?: (words: Uint32Array | Uint16Array, key: string) => void,
   on: Device = device,
 ) {
-  const shape = [3, 700_001];
+  const shape = [1, 700_001];
   const keys = ["a", "b", "c"].map((name) => `${name}.weight`);
   const data = new Map<string, Uint32Array | Uint16Array>();
   for (const [i, key] of keys.entries()) {
     const words = new (dtype === "F32" ? Uint32Array : Uint16Array)(shape[0] * shape[1]);
-    // Small numbers: as floats, their bits are those of the whole number, exact in both formats and each its own.
+    // Bits of finite numbers in both formats; those of f32 are subnormal, which a copy keeps.
     for (let at = 0; at < words.length; at++) words[at] = ((at * 31 + i * 7919) % 30_000) + 1;
     change?.(words, key);
     data.set(key, words);
@@ -330,7 +330,7 @@ test("Weights.initialize() reads parts that end inside the pieces in which they 
 });
 
 test("Weights.initialize() counts elements from the begin of a tensor, whatever piece a bad one is in, and can go on", async () => {
-  const at = 1_900_000;
+  const at = 600_000;
   const { weights } = packed("F32", (words, key) => {
     if (key === "b.weight") words[at] = 0x7fc00000;
   });
