@@ -98,6 +98,10 @@ test("budgets say what spills, what lost multiply-adds and what is not in the ta
     assert.deepEqual(worse("navi31", figures(compiler, fma), table), [
       `navi31: softmax.forward {"vec":true} {"WG":64} has ${fma} % multiply-adds in its inner loop, 50 % before`,
     ]);
+  const flagged = 'softmax.forward {"lanes":0,"vec":true} {"WG":64}';
+  assert.deepEqual(worse("navi31", figures("a", 49, 0, flagged), table), [
+    `navi31: ${flagged} has 49 % multiply-adds in its inner loop, 50 % before`,
+  ]);
   assert.deepEqual(worse("navi31", figures("a", 0, 0, "new.forward"), table), [
     "navi31: new.forward is not in tools/isa/table.json: run tsx tools/isa.ts --write",
   ]);

@@ -2,7 +2,7 @@
  * What kernels may cost on the listed targets. No kernel may spill; those whose time goes into
  * multiply-adds must keep a share of them in their inner loop. Against the committed table none may lose more than a little.
  */
-import { type Figures, partsOf, type Table, type TargetTable } from "./table.ts";
+import { partsOf, type Table, type TargetTable } from "./table.ts";
 
 /** Least percent of multiply-adds in the inner loop, by target, in every variant that the models use. */
 interface Budget {
@@ -51,16 +51,24 @@ export function overBudget(target: string, { kernels }: TargetTable): string[] {
   });
 }
 
-/** A line for each pipeline that is worse than in the committed table, and for each that is not in it. */
+/** A pipeline's line without the flags that choose nothing: one that came or went since changes none of its code. */
+function chosen(line: string): string {
+  const { kernel, values } = partsOf(line);
+  const set = Object.entries(values).filter(([, value]) => value !== false && value !== 0 && value !== "");
+  return JSON.stringify([kernel, set.sort(([a], [b]) => (a < b ? -1 : 1))]);
+}
+
+/** A line for each pipeline that is worse than in the committed table, and for each entry point that is not in it. */
 export function worse(target: string, now: TargetTable, table: Table): string[] {
   const before = table[target];
   const tolerance = before.compiler === now.compiler ? LOST.same : LOST.other;
+  const olds = new Map(Object.entries(before.kernels).map(([line, figures]) => [chosen(line), figures]));
   const entries = new Set(Object.keys(before.kernels).map((line) => partsOf(line).kernel));
   const unknown = [...new Set(Object.keys(now.kernels).map((line) => partsOf(line).kernel))]
     .filter((kernel) => !entries.has(kernel))
     .map((kernel) => `${target}: ${kernel} is not in tools/isa/table.json: run tsx tools/isa.ts --write`);
   const lost = Object.entries(now.kernels).flatMap(([line, figures]) => {
-    const old: Figures | undefined = before.kernels[line];
+    const old = olds.get(chosen(line));
     if (!old || (old.loop ?? 0) < LONG_LOOP || old.fma - figures.fma <= tolerance) return [];
     return [`${target}: ${line} has ${figures.fma} % multiply-adds in its inner loop, ${old.fma} % before`];
   });
