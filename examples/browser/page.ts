@@ -1,7 +1,7 @@
 /** The page: opens the model once, then shows what it makes of each recording. `?model=ADDRESS` names another model. */
 import { currentHost, type Device, type Host, openDevice, openRecognizer, type Recognizer } from "wavegate";
 import { element, find } from "./elements.ts";
-import { type Microphone, openMicrophone, wavOf } from "./microphone.ts";
+import type { Microphone } from "./microphone.ts";
 
 const [file, record, notice, device] = [
   find<HTMLInputElement>("file"),
@@ -90,8 +90,9 @@ async function listClips(): Promise<void> {
   }
 }
 
-/** What reads, recognises and draws recordings comes with the first. */
+/** What reads, recognises and draws recordings comes with the first, and what listens when that is asked for. */
 const parts = () => import("./recording.ts");
+const listening = () => import("./microphone.ts");
 
 async function show(recording: Blob, name: string): Promise<void> {
   if (recognizer) await (await parts()).showRecording(host, recognizer, recording, name);
@@ -101,7 +102,7 @@ async function show(recording: Blob, name: string): Promise<void> {
 let microphone: Microphone | undefined;
 async function listen(): Promise<void> {
   const { analyseWhole, showAnswer } = await parts();
-  microphone = await openMicrophone();
+  microphone = await (await listening()).openMicrophone();
   record.textContent = "Stop";
   record.className = "on";
   while (microphone && recognizer) {
@@ -121,7 +122,7 @@ async function stop(): Promise<void> {
   record.className = "";
   await run(async () => {
     if (samples.length === 0) throw new Error("Cannot use the microphone: it gave no sound");
-    await show(wavOf(samples), "Recorded here");
+    await show((await listening()).wavOf(samples), "Recorded here");
   });
 }
 
