@@ -1,9 +1,12 @@
 // attention: softmax(scale·q·kᵀ) v without a T×T matrix; padded keys masked out; queries and keys of any two lengths.
-//   forward        q (B,Tq,·) k v (B,Tk,·) mask (B,Tk)  -> o (B,Tq,H·D) lse (B,H,Tq)
-//   backward_delta o do (B,Tq,H·D)                      -> delta (B,H,Tq)
-//   backward_q     q k v mask lse delta do              -> dq, laid out as q
-//   backward_kv    q k v mask lse delta do              -> dk and dv in one buffer, laid out as k and v
-//   probabilities  q k mask lse                         -> p (B,H,Tq,Tk)     only for those who ask to see it
+//   forward         q (B,Tq,·) k v (B,Tk,·) mask (B,Tk)  -> o (B,Tq,H·D) lse (B,H,Tq)
+//   probabilities   q k mask lse                         -> p (B,H,Tq,Tk)    only for those who ask to see it
+//   by tiles
+//   backward_delta  o do (B,Tq,H·D)                      -> delta (B,H,Tq)
+//   backward_q      q k v mask lse delta do              -> dq, laid out as q
+//   backward_kv     q k v mask lse delta do              -> dk and dv in one buffer, laid out as k and v
+//   by lanes
+//   backward_scores scores = scale·q·k, dP = do·v, mask, lse  -> P∘ in place of scores, ds in place of dP
 //
 // Two bodies: lib/attention_tiles.wgsl, 32 queries × 32 keys a workgroup in workgroup memory, for GPUs;
 // lib/attention_lanes.wgsl, a query a thread, for CPU adapters, where workgroup memory is no faster than global memory.
@@ -21,6 +24,7 @@ struct Dims {
   qRow: u32, qStart: u32, kRow: u32, kStart: u32, vRow: u32, vStart: u32,
   hasMask: u32, scale: f32,
   seed: u32, dropBelow: u32, keep: f32,
+  first: u32, count: u32,
 }
 
 #if ${vec}

@@ -4,7 +4,8 @@
 // Rows of A may overlap: row m starts at (m / aSegmentRows)·aSegmentStride + (m % aSegmentRows)·aRowStride, so that a
 // strided convolution over channels-last frames is this same kernel with aRowStride = stride·C and K = k·C. If mappedB,
 // the rows of a (K,N) B do too; shortB: in segments that are shorter than a step of K.
-// grid: x over N, y over M (lanes: see there), z over the products of a batch, *BatchStride apart.
+// grid: x over N, y over M (lanes: see there), z over the products of a batch, *BatchStride apart. grouped: in groups of `heads`
+// products, *GroupStride apart, the first at *Start, as the heads of samples in packed rows.
 //
 // Two bodies, lib/matmul_lanes.wgsl and lib/matmul_tiles.wgsl. With subgroups (chosen on CPU adapters, where a barrier costs 50 ns
 // and workgroup memory is no faster than global): one subgroup a workgroup, each lane owns 4 columns and hands its row of A to
@@ -26,6 +27,7 @@ struct Dims {
   activation: u32, hasBias: u32, biasBatchStride: u32, hasResidual: u32, accumulate: u32,
   alpha: f32,
   splits: u32, sliceK: u32,
+  heads: u32, aStart: u32, aGroupStride: u32, bStart: u32, bGroupStride: u32, yStart: u32, yGroupStride: u32,
 }
 
 #if ${vec}
@@ -56,9 +58,27 @@ struct Dims {
 
 #include "lib/gelu.wgsl"
 
-fn rowA(m: u32, z: u32) -> u32 {
+// Where product z begins.
+fn startOf(z: u32, first: u32, groupStride: u32, stride: u32) -> u32 {
+#if ${grouped}
+  // The whole part of z / heads: in floats, as Mesa divides whole numbers lane by lane.
+  let group = u32((f32(z) + 0.5) / f32(d.heads));
+  return first + group * groupStride + (z - group * d.heads) * stride;
+#else
+  return z * stride;
+#endif
+}
+
+fn startA(z: u32) -> u32 { return startOf(z, d.aStart, d.aGroupStride, d.aBatchStride); }
+
+fn startB(z: u32) -> u32 { return startOf(z, d.bStart, d.bGroupStride, d.bBatchStride); }
+
+fn startY(z: u32) -> u32 { return startOf(z, d.yStart, d.yGroupStride, d.yBatchStride); }
+
+// Row m of A, or the last, by how far it lies behind the first.
+fn rowA(m: u32) -> u32 {
   let r = min(m, d.M - 1u);
-  return z * d.aBatchStride + (r / d.aSegmentRows) * d.aSegmentStride + (r % d.aSegmentRows) * d.aRowStride;
+  return (r / d.aSegmentRows) * d.aSegmentStride + (r % d.aSegmentRows) * d.aRowStride;
 }
 
 // Four elements of A, as they are stored, from `base + at` on; the contiguous run has `length`, and zeros follow it.
@@ -93,25 +113,18 @@ fn inside(at: u32, length: u32) -> u32 {
 #endif
 }
 
-// Row k of a (K,M) A, or the last: four m's. Where k is past K callers put zeros in place of A's; B's row K-1 is finite if B is.
-fn a4ofRow(k: u32, m: u32, z: u32) -> vec4<${X}> {
-  return a4(z * d.aBatchStride + min(k, d.K - 1u) * d.aRowStride, inside(m, d.M), d.M);
-}
-
 // Row k of a (K,N) B, or the last: four n's.
-fn b4ofRow(k: u32, n: u32, z: u32) -> vec4<${W}> {
+fn b4ofRow(start: u32, k: u32, n: u32) -> vec4<${W}> {
   let r = min(k, d.K - 1u);
 #if ${mappedB}
-  return b4(z * d.bBatchStride + (r / d.bSegmentRows) * d.bSegmentStride + (r % d.bSegmentRows) * d.bRowStride, inside(n, d.N), d.N);
+  return b4(start + (r / d.bSegmentRows) * d.bSegmentStride + (r % d.bSegmentRows) * d.bRowStride, inside(n, d.N), d.N);
 #else
-  return b4(z * d.bBatchStride + r * d.bRowStride, inside(n, d.N), d.N);
+  return b4(start + r * d.bRowStride, inside(n, d.N), d.N);
 #endif
 }
 
-// Column n of a (N,K) B: where its k's begin.
-fn columnB(n: u32, z: u32) -> u32 {
-  return z * d.bBatchStride + min(n, d.N - 1u) * d.bRowStride;
-}
+// Column n of a (N,K) B, or the last, by how far it lies behind the first.
+fn columnB(n: u32) -> u32 { return min(n, d.N - 1u) * d.bRowStride; }
 
 // llvmpipe runs every branch under a mask, so the rarer activations are a module of their own.
 fn tail(v: vec4f) -> vec4f {
@@ -123,12 +136,14 @@ fn tail(v: vec4f) -> vec4f {
 #endif
 }
 
-fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
+// Of product z, which begins at `start` in Y.
+fn finish(m: u32, n: u32, z: u32, start: u32, sum: vec4f) {
   if (m >= d.M || n >= d.N) { return; }
-  let at = z * d.yBatchStride + m * d.yRowStride + n;
+  let at = start + m * d.yRowStride + n;
+  let biasAt = z * d.biasBatchStride + n;
   var v = sum * d.alpha;
 #if ${vec}
-  if (d.hasBias != 0u) { v += bias[(z * d.biasBatchStride + n) >> 2u]; }
+  if (d.hasBias != 0u) { v += bias[biasAt >> 2u]; }
 #if ${slope}
   slopes[at >> 2u] = vec4<${Y}>(activation_slope(d.activation, v));
 #endif
@@ -141,7 +156,7 @@ fn finish(m: u32, n: u32, z: u32, sum: vec4f) {
   let count = min(4u, d.N - n);
   if (d.hasBias != 0u) {
 #unroll e 4
-    if ($eu < count) { v[$e] += bias[z * d.biasBatchStride + n + $eu]; }
+    if ($eu < count) { v[$e] += bias[biasAt + $eu]; }
 #endunroll
   }
 #if ${slope}

@@ -38,6 +38,22 @@ test("selfAttention() of one sample is the same alone and padded in a batch", as
   assert.deepEqual(padded.subarray(20 * D, (20 + T) * D), alone);
 });
 
+test("crossAttention() of one sample has the same gradients alone and before one that is not finite", async () => {
+  // Of five keys the last quad has one: what follows it in the buffer belongs to the other sample.
+  const [Tq, Tk, D] = [3, 5, 8];
+  const [q, kv] = [given([1, Tq, D], 1), given([1, Tk, 2 * D], 2)];
+  const twice = ({ shape: [, T, row], data }: Given): Given => ({
+    shape: [2, T, row],
+    data: Float32Array.from({ length: 2 * data.length }, (_, i) => data[i] ?? Number.NaN),
+  });
+  const gradients = async (...inputs: Given[]): Promise<readonly Float32Array[]> =>
+    (await run(device, inputs, (a, b) => crossAttention(a, b, { heads: 2 }))).gradients;
+  const alone = await gradients(q, kv);
+  const before = await gradients(twice(q), twice(kv));
+  for (const [i, gradient] of alone.entries())
+    assert.deepEqual(before[i].subarray(0, gradient.length), gradient);
+});
+
 test("selfAttention() with dropout of rate 0 gives the bits of one without", async () => {
   const packed = packedOf(2, 9, 2, 8);
   const y = (dropout?: AttentionOptions["dropout"]) =>

@@ -12,7 +12,7 @@ import { assertSample, chosenRecords, testRecord } from "./records_fixture.ts";
 const records = await chosenRecords();
 const { cpu, path: usual, subgroup } = (await testDevice()).info;
 const possible = PATHS.filter((path) => path !== "subgroups" || subgroup >= FEWEST_LANES);
-// Attention of path cpu compiles for a minute on lavapipe through Dawn; through wgpu it is the default there.
+// Attention of path cpu compiles for 20 s on lavapipe through Dawn; through wgpu it is the default there.
 const others = possible.filter((path) => path !== usual && !(path === "cpu" && cpu));
 
 test("the adapter can go at least one other path", () => {

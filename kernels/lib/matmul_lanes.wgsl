@@ -34,22 +34,25 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   let m0 = wg.x * ROWS;
   let n = (wg.y * LANES + lane) * 4u;
   let z = wg.z;
+  let firstA = startA(z);
+  let firstB = startB(z);
+  let firstY = startY(z);
   let K = d.K;
   var acc: array<vec4f, ${ROWS}>;
 #if ${transB}
-  let c0 = columnB(n, z) / UNIT;
-  let c1 = columnB(n + 1u, z) / UNIT;
-  let c2 = columnB(n + 2u, z) / UNIT;
-  let c3 = columnB(n + 3u, z) / UNIT;
+  let c0 = (firstB + columnB(n)) / UNIT;
+  let c1 = (firstB + columnB(n + 1u)) / UNIT;
+  let c2 = (firstB + columnB(n + 2u)) / UNIT;
+  let c3 = (firstB + columnB(n + 3u)) / UNIT;
 #else
 #if ${plainB}
-  let column = (z * d.bBatchStride + inside(n, d.N)) / UNIT;
+  let column = (firstB + inside(n, d.N)) / UNIT;
   let step = d.bRowStride / UNIT;
   let last = K - 1u; // where rows of A go on with zeros, B has no more rows
 #endif
 #endif
 #unroll i LOADS
-  let row$i = rowA(m0 + $iu * LANES + lane, z) / UNIT;
+  let row$i = (firstA + rowA(m0 + $iu * LANES + lane)) / UNIT;
 #endunroll
   for (var k = 0u; k < K; k += 4u) {
 #if ${transB}
@@ -68,10 +71,10 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     let w2 = vec4f(b[column + min(k + 2u, last) * step]);
     let w3 = vec4f(b[column + min(k + 3u, last) * step]);
 #else
-    let w0 = vec4f(b4ofRow(k, n, z));
-    let w1 = vec4f(b4ofRow(k + 1u, n, z));
-    let w2 = vec4f(b4ofRow(k + 2u, n, z));
-    let w3 = vec4f(b4ofRow(k + 3u, n, z));
+    let w0 = vec4f(b4ofRow(firstB, k, n));
+    let w1 = vec4f(b4ofRow(firstB, k + 1u, n));
+    let w2 = vec4f(b4ofRow(firstB, k + 2u, n));
+    let w3 = vec4f(b4ofRow(firstB, k + 3u, n));
 #endif
 #endif
     // A load brings HELD rows, four k's each: lane l holds row l.
@@ -92,7 +95,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   let rows = min(ROWS, d.M - m0);
   for (var first = 0u; first < rows; first += GROUP) {
     for (var r = first; r < min(first + GROUP, rows); r++) {
-      finish(m0 + r, n, z, acc[0]);
+      finish(m0 + r, n, z, firstY, acc[0]);
 #unroll r GROUP_LAST
       acc[$r] = acc[$ru + 1u];
 #endunroll

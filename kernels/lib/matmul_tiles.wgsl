@@ -63,12 +63,12 @@ fn lastQuad(length: u32) -> u32 {
 
 // Where a quad that a thread brings begins in the first BK k's: m, n and k or the last ones. In a step that begins at k0 it begins
 // stepA(k0) further on, which is the same for all threads.
-fn startA(m: u32, k: u32, z: u32) -> u32 {
+fn beginA(m: u32, k: u32, z: u32) -> u32 {
   let inK = min(k, d.K - 1u);
 #if ${transA}
-  return places(z * d.aBatchStride + inK * d.aRowStride + min(m, lastQuad(d.M)));
+  return places(startA(z) + inK * d.aRowStride + min(m, lastQuad(d.M)));
 #else
-  return places(rowA(m, z) + inK);
+  return places(startA(z) + rowA(m) + inK);
 #endif
 }
 
@@ -80,12 +80,12 @@ fn stepA(k0: u32) -> u32 {
 #endif
 }
 
-fn startB(n: u32, k: u32, z: u32) -> u32 {
+fn beginB(n: u32, k: u32, z: u32) -> u32 {
   let inK = min(k, d.K - 1u);
 #if ${transB}
-  return places(columnB(n, z) + inK);
+  return places(startB(z) + columnB(n) + inK);
 #else
-  return places(z * d.bBatchStride + inK * d.bRowStride + min(n, lastQuad(d.N)));
+  return places(startB(z) + inK * d.bRowStride + min(n, lastQuad(d.N)));
 #endif
 }
 
@@ -148,8 +148,8 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let placeA$i = rowA$i * WIDE_A + t % KQ;
   let mA$i = m0 + rowAt(rowA$i, THREADS_M);
 #endif
-  let startA$i = startA(mA$i, kA$i, z);
-  let firstA$i = quadA(startA$i + stepA(first));
+  let beginA$i = beginA(mA$i, kA$i, z);
+  let firstA$i = quadA(beginA$i + stepA(first));
   tileA[placeA$i] = vec4f(select(vec4<${X}>(), firstA$i, kA$i + K_OF_A - counted < vec4u(head)));
 #endunroll
 #if ${shortB}
@@ -170,14 +170,14 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
   let placeB$i = t + $iu * THREADS;
   let nB$i = n0 + (t % WIDE_B) * 4u;
 #endif
-  let startB$i = startB(nB$i, kB$i, z);
+  let beginB$i = beginB(nB$i, kB$i, z);
 #if ${shortB}
-  let firstB$i = b4ofRow(first + kB$i, nB$i, z);
+  let firstB$i = b4ofRow(startB(z), first + kB$i, nB$i);
 #elif ${mappedB}
-  let overB$i = startB$i + jump;
-  let firstB$i = quadB(select(startB$i, overB$i, kB$i >= edge - first) + stepB(first) + jumps);
+  let overB$i = beginB$i + jump;
+  let firstB$i = quadB(select(beginB$i, overB$i, kB$i >= edge - first) + stepB(first) + jumps);
 #else
-  let firstB$i = quadB(startB$i + stepB(first));
+  let firstB$i = quadB(beginB$i + stepB(first));
 #endif
   tileB[placeB$i] = vec4f(select(vec4<${W}>(), firstB$i, first + kB$i + K_OF_B < vec4u(d.K)));
 #endunroll
@@ -189,7 +189,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
     let ahead = min(k0, last);
     k0 += BK;
 #unroll i LOADS_A
-    let nextA$i = quadA(startA$i + stepA(ahead));
+    let nextA$i = quadA(beginA$i + stepA(ahead));
 #endunroll
 #if ${shortB}
 #elif ${mappedB}
@@ -200,11 +200,11 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #endif
 #unroll i LOADS_B
 #if ${shortB}
-    let nextB$i = b4ofRow(ahead + kB$i, nB$i, z);
+    let nextB$i = b4ofRow(startB(z), ahead + kB$i, nB$i);
 #elif ${mappedB}
-    let nextB$i = quadB(select(startB$i, overB$i, kB$i >= edge - ahead) + stepB(ahead) + jumps);
+    let nextB$i = quadB(select(beginB$i, overB$i, kB$i >= edge - ahead) + stepB(ahead) + jumps);
 #else
-    let nextB$i = quadB(startB$i + stepB(ahead));
+    let nextB$i = quadB(beginB$i + stepB(ahead));
 #endif
 #endunroll
 #unroll q KQ
@@ -294,7 +294,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) t:
 #if ${split}
     keep(m, n0 + ($hu * THREADS_N + threadN) * 4u, wg.z, acc[$h]);
 #else
-    finish(m, n0 + ($hu * THREADS_N + threadN) * 4u, z, acc[$h]);
+    finish(m, n0 + ($hu * THREADS_N + threadN) * 4u, z, startY(z), acc[$h]);
 #endif
 #endunroll
 #unroll r REST
@@ -317,6 +317,6 @@ fn total(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3
   if (i >= d.M * wide) { return; }
   var sum = vec4f();
   for (var left = d.splits; left > 0u; left--) { sum += partial[(wg.z * d.splits + d.splits - left) * d.M * wide + i]; }
-  finish(i / wide, i % wide * 4u, wg.z, sum);
+  finish(i / wide, i % wide * 4u, wg.z, startY(wg.z), sum);
 }
 #endif

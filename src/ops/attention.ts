@@ -1,12 +1,13 @@
 /** Fused attention over packed projections: the twin of kernels/attention.wgsl. */
 import { checkOptions } from "../io/checks.ts";
-import { varies } from "../gpu/capture.ts";
+import { redrawn, varies } from "../gpu/capture.ts";
 import type { Costed } from "../gpu/cost.ts";
 import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch } from "../gpu/launch.ts";
 import { checkShape, showShape } from "../tensor/shape.ts";
 import { notDifferentiable, noteSeed, record } from "../tensor/tape.ts";
 import { checkFloat, elementFlags, Tensor, unread } from "../tensor/tensor.ts";
+import { backwardByProducts, type Slice } from "./attention_products.ts";
 import { cast } from "./convert.ts";
 import { checkRate, dropping } from "./dropout.ts";
 
@@ -63,6 +64,16 @@ const k = twin("attention", {
       bytes: 2 * queries + 4 * keys + 2 * statistic + mask,
     };
   },
+  // −, exp, keep, · and + into the sum; keep, −, · and · for ds. Whole quads of keys, read and written twice.
+  backward_scores: ({ dims: { B, H, Tk, quads, hasMask, dropBelow, count }, bytes }) => {
+    const rows = B * H * count;
+    const mask = hasMask ? bytes("mask") : 0;
+    return {
+      shape: { B, H, Tq: count, Tk },
+      flops: (7 + (dropBelow ? 3 : 0)) * rows * Tk,
+      bytes: 4 * rows * (4 * 4 * quads + 1) + mask,
+    };
+  },
   probabilities: (given) => {
     const { shape, scores, product, queries, keys, statistic, mask } = parts(given);
     return { shape, flops: product + 3 * scores, bytes: queries + keys + statistic + mask + 4 * scores };
@@ -89,42 +100,18 @@ export interface AttentionOptions {
 
 const OPTIONS: readonly (keyof AttentionOptions)[] = ["heads", "scale", "mask", "dropout"];
 
-/** A slice of a packed row: `tensor` (B, T, row), head 0 at float `start`. */
-interface Slice {
-  readonly tensor: Tensor;
-  readonly start: number;
-}
-
 /**
  * Self-attention.   qkv (B, T, 3·C) f32 or f16, each row q, k, v one after the other   →   y (B, T, C) of its dtype
  */
 export function selfAttention(qkv: Tensor, options: AttentionOptions): Tensor {
-  const C = widthOf(qkv);
-  return run(
-    "selfAttention",
-    C,
-    { tensor: qkv, start: 0 },
-    { tensor: qkv, start: C },
-    { tensor: qkv, start: 2 * C },
-    options,
-  ).y;
+  return runSelf(qkv, options).y;
 }
 
 /**
  * Cross-attention.   q (B, Tq, C) f32 or f16   kv (B, Tk, 2·C) alike, each row k, then v   →   y (B, Tq, C) of their dtype
  */
 export function crossAttention(q: Tensor, kv: Tensor, options: AttentionOptions): Tensor {
-  checkShape("crossAttention", "q", q.shape, [-1, -1, -1]);
-  const C = q.shape[2];
-  checkShape("crossAttention", "kv", kv.shape, [q.shape[0], -1, 2 * C]);
-  return run(
-    "crossAttention",
-    C,
-    { tensor: q, start: 0 },
-    { tensor: kv, start: 0 },
-    { tensor: kv, start: C },
-    options,
-  ).y;
+  return runCross(q, kv, options).y;
 }
 
 /** Self-attention and its probabilities (B, H, T, T), for those who compare them: these have no gradient. */
@@ -132,16 +119,7 @@ export function selfAttentionWithProbabilities(
   qkv: Tensor,
   options: AttentionOptions,
 ): { y: Tensor; probabilities: Tensor } {
-  const C = widthOf(qkv);
-  const r = run(
-    "selfAttention",
-    C,
-    { tensor: qkv, start: 0 },
-    { tensor: qkv, start: C },
-    { tensor: qkv, start: 2 * C },
-    options,
-  );
-  return { y: r.y, probabilities: r.probabilities() };
+  return shown(runSelf(qkv, options));
 }
 
 /** Cross-attention and its probabilities (B, H, Tq, Tk), which have no gradient. */
@@ -150,26 +128,33 @@ export function crossAttentionWithProbabilities(
   kv: Tensor,
   options: AttentionOptions,
 ): { y: Tensor; probabilities: Tensor } {
-  const C = q.shape[2];
-  const r = run(
-    "crossAttention",
-    C,
-    { tensor: q, start: 0 },
-    { tensor: kv, start: 0 },
-    { tensor: kv, start: C },
-    options,
-  );
-  return { y: r.y, probabilities: r.probabilities() };
+  return shown(runCross(q, kv, options));
 }
 
-/** C of a packed (B, T, 3·C). */
-function widthOf(qkv: Tensor): number {
+const shown = ({ y, probabilities }: Attended) => ({ y, probabilities: probabilities() });
+
+function runSelf(qkv: Tensor, options: AttentionOptions): Attended {
   checkShape("selfAttention", "qkv", qkv.shape, [-1, -1, -1]);
-  if (qkv.shape[2] % 3 !== 0)
+  const C = qkv.shape[2] / 3;
+  if (!Number.isInteger(C))
     throw new RangeError(
       `Cannot run selfAttention: qkv is ${showShape(qkv.shape)} but its last axis should be q, k and v of one width`,
     );
-  return qkv.shape[2] / 3;
+  const at = (start: number) => ({ tensor: qkv, start });
+  return run("selfAttention", C, at(0), at(C), at(2 * C), options);
+}
+
+function runCross(q: Tensor, kv: Tensor, options: AttentionOptions): Attended {
+  checkShape("crossAttention", "q", q.shape, [-1, -1, -1]);
+  const [B, , C] = q.shape;
+  checkShape("crossAttention", "kv", kv.shape, [B, -1, 2 * C]);
+  const at = (tensor: Tensor, start: number) => ({ tensor, start });
+  return run("crossAttention", C, at(q, 0), at(kv, 0), at(kv, C), options);
+}
+
+interface Attended {
+  readonly y: Tensor;
+  readonly probabilities: () => Tensor;
 }
 
 /** By f32 copies of q, k and v: of the two bodies the one without tiles adds up in what it stores. */
@@ -185,14 +170,7 @@ function inFull(op: string, C: number, q: Slice, key: Slice, value: Slice, optio
   return { y: cast(y, "f16"), probabilities };
 }
 
-function run(
-  op: string,
-  C: number,
-  q: Slice,
-  key: Slice,
-  value: Slice,
-  options: AttentionOptions,
-): { y: Tensor; probabilities: () => Tensor } {
+function run(op: string, C: number, q: Slice, key: Slice, value: Slice, options: AttentionOptions): Attended {
   checkOptions(`run ${op}`, options, OPTIONS);
   const { heads: H, mask, dropout } = options;
   if (dropout) checkRate(op, dropout.rate);
@@ -222,7 +200,12 @@ function run(
     overrides,
   };
   const drawn = dropout?.seed ?? 0;
-  const seed = typeof drawn === "function" ? drawn() : drawn;
+  // One number for all dispatches, also of a replay.
+  const draw = typeof drawn === "function" ? redrawn(device, drawn) : () => drawn;
+  const vary = (sized: Readonly<Record<string, number>>) => {
+    if (typeof drawn === "function") varies(device, sized, { seed: draw });
+  };
+  const seed = draw();
   const dims = {
     B,
     H,
@@ -240,8 +223,9 @@ function run(
     scale: options.scale ?? 1 / Math.sqrt(D),
     seed,
     ...dropping(dropout?.rate ?? 0),
+    ...{ first: 0, count: Tq },
   };
-  if (typeof drawn === "function") varies(device, dims, { seed: drawn });
+  vary(dims);
   const y = Tensor.empty(device, [B, Tq, C], X);
   const lse = Tensor.empty(device, [B, H, Tq]);
   const given = { q: q.tensor, k: key.tensor, v: value.tensor, mask: mask ?? unread(q.tensor) };
@@ -249,14 +233,27 @@ function run(
   k.run("forward", { ...given, o: y, lse }, dims, queries, variant);
   if (dropout) noteSeed(device, op, seed);
   const inputs = packed ? [q.tensor] : [q.tensor, key.tensor];
-  record(op, inputs, y, [...inputs, y, lse, ...(mask ? [mask] : [])], (dO) => {
-    const delta = Tensor.empty(device, [B, H, Tq]);
-    k.run("backward_delta", { savedO: y, dO, delta }, dims, [queries[0], H, B], variant);
-    const saved = { ...given, savedLse: lse, savedDelta: delta, dO };
+  const saved = [...inputs, ...(flags.tiled ? [y] : []), lse, ...(mask ? [mask] : [])];
+  record(op, inputs, y, saved, (dO) => {
     const dq = q.tensor.like(q.tensor.shape, X);
     const dkv = packed ? dq : key.tensor.like(key.tensor.shape, X);
-    k.run("backward_q", { ...saved, dq }, dims, queries, variant);
-    k.run("backward_kv", { ...saved, dkv }, dims, [Math.ceil(Tk / rows), H * slices, kv * B], variant);
+    const { mask: read } = given;
+    if (!flags.tiled) {
+      const [dk, dv] = [key, value].map((each) => ({ ...each, tensor: dkv }));
+      const slices = { q, k: key, v: value, dims };
+      backwardByProducts(slices, dO, { dq: { ...q, tensor: dq }, dk, dv }, (scores, dP, first, count) => {
+        const some = { ...dims, quads: scores.shape[3] / 4, first, count };
+        vary(some);
+        const bound = { scores, dP, mask: read, savedLse: lse };
+        k.run("backward_scores", bound, some, [Math.ceil(count / rows), H, B], variant);
+      });
+      return packed ? [dq] : [dq, dkv];
+    }
+    const delta = Tensor.empty(device, [B, H, Tq]);
+    k.run("backward_delta", { savedO: y, dO, delta }, dims, [queries[0], H, B], variant);
+    const bound = { ...given, savedLse: lse, savedDelta: delta, dO };
+    k.run("backward_q", { ...bound, dq }, dims, queries, variant);
+    k.run("backward_kv", { ...bound, dkv }, dims, [Math.ceil(Tk / rows), H * slices, kv * B], variant);
     return packed ? [dq] : [dq, dkv];
   });
   return {

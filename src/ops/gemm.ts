@@ -15,6 +15,10 @@ export interface Layout {
   readonly batchStride?: number;
   readonly segmentRows?: number;
   readonly segmentStride?: number;
+  /** Of the first product. With `heads` alone. */
+  readonly start?: number;
+  /** From one group of `heads` products to the next; heads · batchStride by default. */
+  readonly groupStride?: number;
 }
 
 export interface Gemm {
@@ -23,6 +27,8 @@ export interface Gemm {
   readonly K: number;
   /** Number of products, one by default. */
   readonly batch?: number;
+  /** Products of a group of the batch: the heads of a sample, whose rows are packed. All operands are f32 then. */
+  readonly heads?: number;
   /** A is stored (K, M). */
   readonly transA?: boolean;
   /** Rows of A go on with zeros up to a multiple of four. */

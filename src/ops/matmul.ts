@@ -9,7 +9,7 @@ import { isRecording, isTracked, record } from "../tensor/tape.ts";
 import { Tensor, unread, WEIGHT_DTYPES, type WeightDType } from "../tensor/tensor.ts";
 import { activation as activate, type ActivationKind, activationCode } from "./activation.ts";
 import { mul } from "./elementwise.ts";
-import { type Gemm, operandBytes, sizeOfFlag, tailCost } from "./gemm.ts";
+import { type Gemm, type Layout, operandBytes, sizeOfFlag, tailCost } from "./gemm.ts";
 import { matrices, usesMatrices } from "./matmul_matrices.ts";
 import { columnSum } from "./reduce.ts";
 import { transposed } from "./transpose.ts";
@@ -61,6 +61,15 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     throw new Error(
       "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
     );
+  const heads = p.heads ?? batch;
+  const groupOf = ({ start = 0, batchStride = 0, groupStride = heads * batchStride }: Layout) => [
+    start,
+    groupStride,
+  ];
+  const [[aStart, aGroupStride], [bStart, bGroupStride], [yStart, yGroupStride]] = [p.a, p.b, p.y].map(
+    groupOf,
+  );
+  const groups = { aStart, aGroupStride, bStart, bGroupStride, yStart, yGroupStride };
   const strides = {
     aRowStride: p.a.rowStride,
     aBatchStride: p.a.batchStride ?? 0,
@@ -71,8 +80,9 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     yRowStride: p.y.rowStride,
     yBatchStride: p.y.batchStride ?? 0,
   };
-  const contiguous = [N, transA ? M : p.paddedA ? 0 : K, transB ? K : N];
-  const vec = [...Object.values(strides), ...contiguous].every((n) => n % 4 === 0);
+  const lanes = y.device.info.path === "subgroups";
+  const contiguous = [N, transA ? M : p.paddedA && lanes ? 0 : K, transB ? K : N];
+  const vec = [...Object.values(strides), ...Object.values(groups), ...contiguous].every((n) => n % 4 === 0);
   const dims = {
     M,
     N,
@@ -101,7 +111,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     return;
   }
 
-  if (transA && y.device.info.path === "subgroups") {
+  if (transA && lanes) {
     gemmOfColumns(y, a, b, p);
     return;
   }
@@ -114,9 +124,11 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     rare: code > 1,
     plainB,
     shortB: mappedB && dims.bSegmentRows < tile.flags.BK,
+    // By lanes all of them, so that no product of heads costs a module.
+    grouped: tile.flags.subgroups || p.heads !== undefined,
     ...tile.flags,
   };
-  const sliced = { ...dims, splits, sliceK };
+  const sliced = { ...dims, splits, sliceK, heads, ...groups };
   const [across, down] = [Math.ceil(N / tile.columns), Math.ceil(M / tile.rows)];
   const layers = batch * splits;
   const grid: Grid = tile.flags.subgroups ? [down, across, layers] : [across, down, layers];
@@ -137,10 +149,12 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
 function gemmOfColumns(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const { M, K, batch = 1 } = p;
   const rowStride = 4 * Math.ceil(K / 4);
+  // Whole quads where the rows have them.
+  const C = Math.min(4 * Math.ceil(M / 4), p.a.rowStride);
   const stored = { xRowStride: p.a.rowStride, xBatchStride: p.a.batchStride ?? 0 };
   scope(y.device, () => {
-    const rows = transposed(a, batch, { R: K, C: M, Ry: rowStride, ...stored });
-    const turned = { transA: false, paddedA: true, a: { rowStride, batchStride: M * rowStride } };
+    const rows = transposed(a, batch, { R: K, C, Ry: rowStride, ...stored });
+    const turned = { transA: false, paddedA: true, a: { rowStride, batchStride: C * rowStride } };
     gemm(y, rows, b, { ...p, ...turned });
   });
 }

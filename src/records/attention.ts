@@ -199,6 +199,8 @@ export const records = [
       selfCase(1, 129, 1, 64),
       selfCase(1, 149, 2, 64, { mask: holes(1, 149) }),
       selfCase(2, 65, 2, 16, { mask: holes(2, 65), ...dropped(0.3, 77) }),
+      // More scores than a backward by products takes at a time.
+      selfCase(1, 598, 12, 4, { mask: holes(1, 598), ...dropped(0.3, 77), differences: false }),
       selfCase(1, 5, 1, 128),
       selfCase(3, 19, 2, 8, {
         mask: keys(3, 19, (b, t) => b !== 1 && t !== 2),
@@ -245,6 +247,7 @@ export const records = [
     samples: [
       crossCase(3, 17, 7, 1, 80, { mask: holes(3, 7) }),
       crossCase(2, 1, 149, 2, 16),
+      crossCase(2, 5, 1, 2, 8),
       crossCase(1, 149, 1, 4, 7),
       crossCase(2, 7, 65, 2, 4),
       crossCase(2, 7, 33, 1, 1, { mask: holes(2, 33) }),
