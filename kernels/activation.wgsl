@@ -1,12 +1,13 @@
-// activation: pointwise functions by kind (see lib/gelu.wgsl), QUADS times four elements a thread.
+// activation: pointwise functions, QUADS times four elements a thread.
 //   forward   x (N)      -> y (N)
 //   backward  x dy (N)   -> dx (N)      x is the value before the activation
-//   exponential, logarithm  x (N)  -> y (N)    entries of their own: a kind more would cost all others time
+//   exponential, logarithm  x (N)  -> y (N)
+// ACTIVATION: which, by lib/gelu.wgsl. A flag: llvmpipe would run all of them, under masks.
 // X: element type of all buffers.   WG: threads a workgroup.
 ${enables}
 override WG: u32 = 64;
 
-struct Dims { quads: u32, kind: u32 }
+struct Dims { quads: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<${X}>>;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<${X}>>;
@@ -34,7 +35,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
   let x_$q = load_x(i + $qu * WG);
 #endunroll
 #unroll q QUADS
-  store(i + $qu * WG, activate(d.kind, x_$q));
+  store(i + $qu * WG, activate(${ACTIVATION}u, x_$q));
 #endunroll
 }
 
@@ -46,7 +47,7 @@ fn backward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: v
   let dy_$q = load_dy(i + $qu * WG);
 #endunroll
 #unroll q QUADS
-  store_dx(i + $qu * WG, dy_$q * activation_slope(d.kind, x_$q));
+  store_dx(i + $qu * WG, dy_$q * activation_slope(${ACTIVATION}u, x_$q));
 #endunroll
 }
 

@@ -5,8 +5,8 @@
 //   backward_params  dy x (N,C) mean rstd          -> dw db (S,C)   split s sums rows s·step … (s+1)·step - 1
 //
 // backward: with xh = (x - mean)·rstd and g = dy·w,  dx = rstd·(g - mean(g) - xh·mean(g·xh)).
-// activated: there is an activation.   vec: C is a multiple of 4 and an element E is a vec4.   X: element type of x, y, dy and dx.   HELD: elements of a row that
-// a thread keeps in registers, so that the row is read once; 0: rows of any length, read once a pass.
+// ACTIVATION: of lib/gelu.wgsl, 0 none.   vec: C is a multiple of 4 and an element E is a vec4.   X: element type of x, y, dy and dx.
+// HELD: elements of a row that a thread keeps in registers, so that the row is read once; 0: rows of any length, read once a pass.
 // WG: threads a row, a power of two.
 ${enables}
 override WG: u32 = 8;
@@ -24,7 +24,7 @@ fn first_of(v: E) -> f32 { return v; }
 #endif
 
 // C counts elements E; width counts floats.
-struct Dims { N: u32, C: u32, width: f32, eps: f32, activation: u32, step: u32 }
+struct Dims { N: u32, C: u32, width: f32, eps: f32, step: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<S>;
 @group(0) @binding(1) var<storage, read> w: array<E>;
@@ -43,12 +43,12 @@ struct Dims { N: u32, C: u32, width: f32, eps: f32, activation: u32, step: u32 }
 // What x is from its row's mean.
 fn centred(v: E, m: vec2f) -> E { return (v - m.x) - m.y; }
 
-#if ${activated}
+#if ${ACTIVATION}
 #include "lib/gelu.wgsl"
 #if ${vec}
-fn finished(v: E) -> E { return activate(d.activation, v); }
+fn finished(v: E) -> E { return activate(${ACTIVATION}u, v); }
 #else
-fn finished(v: E) -> E { return activate(d.activation, vec4f(v)).x; }
+fn finished(v: E) -> E { return activate(${ACTIVATION}u, vec4f(v)).x; }
 #endif
 #else
 fn finished(v: E) -> E { return v; }

@@ -51,8 +51,8 @@ test("Twin.run() says which outputs share a buffer", () => {
   const given = { ...buffers, mean, rstd: mean };
   assert.throws(
     () =>
-      norm.run("forward", given, { N: 1, C: 1, width: 4, eps: 0, activation: 0, step: 0 }, [1], {
-        flags: { vec: true, activated: false, HELD: 0, enables: "", X: "f32" },
+      norm.run("forward", given, { N: 1, C: 1, width: 4, eps: 0, step: 0 }, [1], {
+        flags: { vec: true, ACTIVATION: 0, HELD: 0, enables: "", X: "f32" },
       }),
     { message: "Cannot run layer_norm.forward: rstd shares its buffer with another output" },
   );

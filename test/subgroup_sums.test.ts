@@ -80,7 +80,7 @@ test("the norm of all gradients has the same bits by shuffles as by barriers", a
 });
 
 test("a kernel of one subgroup a workgroup is without barriers, and any other with", () => {
-  const flags = { activated: false, vec: true, HELD: 0, enables: "", X: "f32" };
+  const flags = { ACTIVATION: 0, vec: true, HELD: 0, enables: "", X: "f32" };
   const text = (WG: number) => device.kernels.expanded("layer_norm", { flags, overrides: { WG } });
   assert.equal(text(8).includes("workgroupBarrier"), !(byShuffles && device.info.subgroup === 8));
   assert.match(text(64), /workgroupBarrier/);

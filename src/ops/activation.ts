@@ -1,5 +1,5 @@
 import { checkChoice } from "../io/checks.ts";
-import { pointwise } from "../gpu/cost.ts";
+import { type Costed, pointwise } from "../gpu/cost.ts";
 import { twin } from "../gpu/kernel.ts";
 import { launch, overQuads } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
@@ -36,10 +36,12 @@ export const activationFlops = (code: number): number => FLOPS[code][0];
 /** FLOPs of an element of its slope. */
 export const slopeFlops = (code: number): number => FLOPS[code][1];
 
+const codeOf = ({ variant }: Costed): number => Number(variant.flags?.ACTIVATION);
+
 const k = twin("activation", {
-  forward: (given) => pointwise(activationFlops(given.dims.kind), "x", "y")(given),
+  forward: (given) => pointwise(activationFlops(codeOf(given)), "x", "y")(given),
   // The slope, times dy.
-  backward: (given) => pointwise(slopeFlops(given.dims.kind) + 1, "x", "dy", "dx")(given),
+  backward: (given) => pointwise(slopeFlops(codeOf(given)) + 1, "x", "dy", "dx")(given),
   exponential: pointwise(1, "x", "y"),
   logarithm: pointwise(1, "x", "y"),
 });
@@ -52,10 +54,11 @@ export function activationCode(op: string, kind?: ActivationKind): number {
   return code;
 }
 
-function run(entry: string, x: Tensor, buffers: Record<string, Tensor>, kind = 0): void {
+function run(entry: string, x: Tensor, buffers: Record<string, Tensor>, code = 0): void {
   const quads = Math.ceil(x.size / 4);
-  const { grid, variant } = overQuads(quads, launch(x.device, "activation", { quads }), elementFlags(x));
-  k.run(entry, { x, ...buffers }, { quads, kind }, grid, variant);
+  const flags = { ACTIVATION: code, ...elementFlags(x) };
+  const { grid, variant } = overQuads(quads, launch(x.device, "activation", { quads }), flags);
+  k.run(entry, { x, ...buffers }, { quads }, grid, variant);
 }
 
 /** y = f(x), pointwise.   x (…) → y (…) */

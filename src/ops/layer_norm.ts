@@ -15,9 +15,9 @@ import { columnSum } from "./reduce.ts";
 
 // FLOPs of an element: 1 for the mean, 3 for the variance, 4 to normalise; those of a backward likewise by its formula.
 const k = twin("layer_norm", {
-  forward: ({ dims: { N, width, activation }, bytes }) => ({
+  forward: ({ dims: { N, width }, variant, bytes }) => ({
     shape: { N, C: width },
-    flops: (8 + activationFlops(activation)) * N * width,
+    flops: (8 + activationFlops(Number(variant.flags?.ACTIVATION))) * N * width,
     bytes: moved(bytes, "x", "w", "b", "y", "mean", "rstd"),
   }),
   backward: ({ dims: { N, width }, bytes }) => ({
@@ -49,8 +49,8 @@ export function layerNorm(x: Tensor, w: Tensor, b: Tensor, eps: number, activati
     return activate(layerNorm(x, w, b, eps), activation);
   const N = rowsOf(x.shape);
   const { flags, overrides } = launch(x.device, "layer_norm", { N, C });
-  const variant = { flags: { activated: code > 0, ...flags, ...elementFlags(x) }, overrides };
-  const dims = { N, C: flags.vec ? C / 4 : C, width: C, eps, activation: code, step: 0 };
+  const variant = { flags: { ACTIVATION: code, ...flags, ...elementFlags(x) }, overrides };
+  const dims = { N, C: flags.vec ? C / 4 : C, width: C, eps, step: 0 };
   const y = x.like(x.shape, x.dtype);
   const mean = x.like([N, 2]);
   const rstd = x.like([N]);
