@@ -3,6 +3,7 @@ import { test } from "node:test";
 import {
   type AttentionOptions,
   crossAttention,
+  crossAttentionWithProbabilities,
   selfAttention,
   selfAttentionWithProbabilities,
 } from "../src/ops/attention.ts";
@@ -108,6 +109,9 @@ test("selfAttention() and crossAttention() say what does not fit", () => {
     });
     assert.throws(() => crossAttention(of(1, 2, 8), of(1, 3, 8), { heads: 1 }), {
       message: "Cannot run crossAttention: kv is (1, 3, 8) but should be (1, any, 16)",
+    });
+    assert.throws(() => crossAttentionWithProbabilities(of(1, 2, 8), of(2, 3, 16), { heads: 1 }), {
+      message: "Cannot run crossAttention: kv is (2, 3, 16) but should be (1, any, 16)",
     });
     const mask = Tensor.empty(device, [1, 3], "u32");
     assert.throws(() => selfAttention(of(1, 2, 24), { heads: 1, mask }), {
