@@ -7,10 +7,11 @@ import {
   selfAttention,
   selfAttentionWithProbabilities,
 } from "../src/ops/attention.ts";
+import { backwardByProducts } from "../src/ops/attention_products.ts";
 import { scope } from "../src/tensor/scope.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { testDevice } from "./device.ts";
-import { forward, type Given, given, run } from "./ops_fixture.ts";
+import { forward, type Given, given, near, run } from "./ops_fixture.ts";
 
 const device = await testDevice();
 
@@ -53,6 +54,49 @@ test("crossAttention() of one sample has the same gradients alone and before one
   const before = await gradients(twice(q), twice(kv));
   for (const [i, gradient] of alone.entries())
     assert.deepEqual(before[i].subarray(0, gradient.length), gradient);
+});
+
+test("backwardByProducts() multiplies head by head what lies in packed rows", async () => {
+  // Nothing between: scores = scale·q·kᵀ, dP = dO·vᵀ, and dq = dP·k, dk = dPᵀ·q, dv = scoresᵀ·dO.
+  const [B, H, Tq, Tk, D, scale] = [2, 2, 3, 4, 4, 0.5];
+  const C = H * D;
+  const [q, kv, dO] = [given([B, Tq, C], 1), given([B, Tk, 2 * C], 2), given([B, Tq, C], 3)];
+  const tensor = ({ data, shape }: Given) => Tensor.from(device, data, shape);
+  const [queries, keys] = [tensor(q), tensor(kv)];
+  const [dq, dkv] = [tensor(q), tensor(kv)];
+  const slices = (of: Tensor, others: Tensor) =>
+    [
+      { tensor: of, start: 0 },
+      { tensor: others, start: 0 },
+      { tensor: others, start: C },
+    ] as const;
+  const [ofQ, ofK, ofV] = slices(queries, keys);
+  const [toQ, toK, toV] = slices(dq, dkv);
+  backwardByProducts(
+    { q: ofQ, k: ofK, v: ofV, dims: { B, H, Tq, Tk, D, scale } },
+    tensor(dO),
+    { dq: toQ, dk: toK, dv: toV },
+    () => {},
+  );
+  const wantQ = new Float64Array(q.data.length);
+  const wantKV = new Float64Array(kv.data.length);
+  for (let b = 0; b < B; b++)
+    for (let at = 0; at < C; at += D)
+      for (let i = b * Tq; i < (b + 1) * Tq; i++)
+        for (let j = b * Tk; j < (b + 1) * Tk; j++) {
+          let [score, dP] = [0, 0];
+          for (let e = at; e < at + D; e++) {
+            score += scale * q.data[i * C + e] * kv.data[j * 2 * C + e];
+            dP += dO.data[i * C + e] * kv.data[j * 2 * C + C + e];
+          }
+          for (let e = at; e < at + D; e++) {
+            wantQ[i * C + e] += dP * kv.data[j * 2 * C + e];
+            wantKV[j * 2 * C + e] += dP * q.data[i * C + e];
+            wantKV[j * 2 * C + C + e] += score * dO.data[i * C + e];
+          }
+        }
+  near(await dq.read(), wantQ, 1e-6, "dq");
+  near(await dkv.read(), wantKV, 1e-6, "dk and dv");
 });
 
 test("selfAttention() with dropout of rate 0 gives the bits of one without", async () => {

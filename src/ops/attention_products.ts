@@ -27,7 +27,7 @@ function headsOf({ tensor, start }: Slice, D: number, first = 0) {
 }
 
 /**
- * Writes the gradients of q, k and v, all of their rows, by that of the result: dO (B, Tq, H·D).
+ * Writes the gradients of q, k and v, all of their rows, by that of the result: dO (B, Tq, H·D). Has no gradient of its own.
  *
  * `between` is given the scores of `count` queries from `first` on and the products of dO with v, both (B, H, count, quads of
  * keys): it makes of them the weights after dropout, and the gradient of the scores times scale, with zeros past the last key.
