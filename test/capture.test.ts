@@ -48,6 +48,28 @@ async function model(on: Device, seed: number) {
   return { weights, forward };
 }
 
+test("a seed of attention that is a function is asked once for forward and backward, and once a replay", async () => {
+  const start = live();
+  const x = Tensor.from(device, wave(120), [1, 5, 24]);
+  const gradient = (seed: number | (() => number)) =>
+    scope(device, () => {
+      const loss = () => ops.mean(ops.selfAttention(x, { heads: 2, dropout: { rate: 0.4, seed } }));
+      return valueAndGrad(device, [x], loss).gradients.get(x)!;
+    });
+  let asked = 0;
+  const step = capture(device, () => gradient(() => ++asked), { constants: true });
+  for (const expected of [1, 2, 3]) {
+    if (expected > 1) step.replay();
+    assert.equal(asked, expected);
+    const same = gradient(expected);
+    assert.deepEqual(await step.value.read(), await same.read());
+    same.release();
+  }
+  step.dispose();
+  x.release();
+  assert.equal(live(), start);
+});
+
 test("a replay computes from what its inputs hold by then, and makes no buffer or bind group", async () => {
   const start = live();
   const { weights, forward } = await model(device, 1);
