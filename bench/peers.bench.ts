@@ -15,6 +15,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
 import { finite, object, parse } from "../src/io/schema.ts";
+import { quantile } from "../src/profile/statistics.ts";
 import { handOver } from "../tools/bench/results.ts";
 import { formatTable } from "../tools/format.ts";
 
@@ -94,10 +95,7 @@ function run(command: string[], workload: string): Line | string {
   return "error" in line ? line.error : line;
 }
 
-const median = (values: readonly number[]): number => {
-  const sorted = values.toSorted((x, y) => x - y);
-  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
-};
+const median = (values: readonly number[]): number => quantile(values, 0.5);
 
 /** All rounds of one engine as one line. */
 function together(lines: readonly Line[]): Line {

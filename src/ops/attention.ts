@@ -237,14 +237,13 @@ function run(op: string, C: number, q: Slice, key: Slice, value: Slice, options:
   record(op, inputs, y, saved, (dO) => {
     const dq = q.tensor.like(q.tensor.shape, X);
     const dkv = packed ? dq : key.tensor.like(key.tensor.shape, X);
-    const { mask: read } = given;
     if (!flags.tiled) {
       const [dk, dv] = [key, value].map((each) => ({ ...each, tensor: dkv }));
-      const slices = { q, k: key, v: value, dims };
-      backwardByProducts(slices, dO, { dq: { ...q, tensor: dq }, dk, dv }, (scores, dP, first, count) => {
+      const heads = { q, k: key, v: value, dims };
+      backwardByProducts(heads, dO, { dq: { ...q, tensor: dq }, dk, dv }, (scores, dP, first, count) => {
         const some = { ...dims, quads: scores.shape[3] / 4, first, count };
         vary(some);
-        const bound = { scores, dP, mask: read, savedLse: lse };
+        const bound = { scores, dP, mask: given.mask, savedLse: lse };
         k.run("backward_scores", bound, some, [Math.ceil(count / rows), H, B], variant);
       });
       return packed ? [dq] : [dq, dkv];

@@ -27,7 +27,7 @@ export interface Gemm {
   readonly K: number;
   /** Number of products, one by default. */
   readonly batch?: number;
-  /** Products of a group of the batch: the heads of a sample, whose rows are packed. All operands are f32 then. */
+  /** Products of a group of the batch: the heads of a sample, whose rows are packed. Not by subgroup matrices. */
   readonly heads?: number;
   /** A is stored (K, M). */
   readonly transA?: boolean;

@@ -61,6 +61,9 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
     throw new Error(
       "Cannot multiply a transposed operand whose rows come in segments: it is read as it is stored",
     );
+  const placed = ({ start, groupStride }: Layout) => start !== undefined || groupStride !== undefined;
+  if ((transA && placed(p.a)) || (p.heads === undefined && [p.a, p.b, p.y].some(placed)))
+    throw new Error("Cannot multiply from a start or by groups without heads, or of a transposed operand");
   const heads = p.heads ?? batch;
   const groupOf = ({ start = 0, batchStride = 0, groupStride = heads * batchStride }: Layout) => [
     start,
@@ -103,7 +106,7 @@ export function gemm(y: Tensor, a: Tensor, b: Tensor, p: Gemm): void {
   const slopes = p.slopes && { slopes: p.slopes };
   const tail = { bias: p.bias ?? unread(a), residual: p.residual ?? unread(a), y, ...slopes };
   const sizes = { M, N, K, batch, transA, transB, W: b.dtype };
-  if (usesMatrices(y.device, b, p)) {
+  if (p.heads === undefined && usesMatrices(y.device, b, p)) {
     const { rows, columns, flags } = launch(y.device, "matmul_matrices", sizes);
     matrices.run("forward", { a, b, ...tail }, dims, [Math.ceil(N / columns), Math.ceil(M / rows), batch], {
       flags: { ...given, wholeQuads: vec && !transA, X: a.dtype, W: b.dtype, Y: y.dtype, ...flags },
