@@ -9,8 +9,11 @@ import { quiet } from "./quiet.ts";
 const ON = ["vulkan_enable_f16_on_nvidia"];
 /** Dawn offers subgroup matrices only with what it calls unsafe: more features, of which none is used unless asked for. */
 const MATRICES = ["allow_unsafe_apis"];
-/** It rounds timestamps to steps of 65.5 µs, longer than many kernels take. */
-const OFF = ["timestamp_quantization"];
+/**
+ * Dawn rounds timestamps to steps of 65.5 µs, longer than many kernels take; and it fills each buffer with zeros before its
+ * first use, on one thread, where the pool promises none: buffers that it hands out again hold what they held.
+ */
+const OFF = ["timestamp_quantization", "lazy_clear_resource_on_first_use"];
 const UNSAFE_FAST = ["disable_robustness", "disable_workgroup_init"];
 
 /** By a name that no bundler follows: native code stays outside. */
