@@ -97,7 +97,7 @@ export async function openDevice(host: Host, options: DeviceOptions = {}): Promi
 export class Device {
   /** Where it was opened. */
   readonly host: Host;
-  /** WebGPU's own object. */
+  /** WebGPU's own object. On Dawn a buffer that it creates is not zeroed: write all that you will read. */
   readonly gpu: GPUDevice;
   /** The adapter. */
   readonly info: DeviceInfo;
