@@ -119,7 +119,7 @@ interface PoolOwner {
 
 /**
  * Most that is held, free buffers included: so many times what was ever live at once, and these bytes besides. Batches of
- * many lengths want much of it, and a new buffer costs its zeroing.
+ * many lengths want much of it, and a new buffer costs memory that nobody has touched yet.
  */
 const SPARE = 4;
 const SLACK = 256 * 2 ** 20;

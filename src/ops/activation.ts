@@ -1,6 +1,6 @@
 import { checkChoice } from "../io/checks.ts";
-import { type Costed, pointwise } from "../gpu/cost.ts";
-import { twin } from "../gpu/kernel.ts";
+import { pointwise } from "../gpu/cost.ts";
+import { twin, type Variant } from "../gpu/kernel.ts";
 import { launch, overQuads } from "../gpu/launch.ts";
 import { record } from "../tensor/tape.ts";
 import { checkFloat, elementFlags, type Tensor } from "../tensor/tensor.ts";
@@ -36,12 +36,13 @@ export const activationFlops = (code: number): number => FLOPS[code][0];
 /** FLOPs of an element of its slope. */
 export const slopeFlops = (code: number): number => FLOPS[code][1];
 
-const codeOf = ({ variant }: Costed): number => Number(variant.flags?.ACTIVATION);
+/** The code that a kernel was generated for. */
+export const codeOfFlag = ({ flags }: Variant): number => Number(flags?.ACTIVATION);
 
 const k = twin("activation", {
-  forward: (given) => pointwise(activationFlops(codeOf(given)), "x", "y")(given),
+  forward: (given) => pointwise(activationFlops(codeOfFlag(given.variant)), "x", "y")(given),
   // The slope, times dy.
-  backward: (given) => pointwise(slopeFlops(codeOf(given)) + 1, "x", "dy", "dx")(given),
+  backward: (given) => pointwise(slopeFlops(codeOfFlag(given.variant)) + 1, "x", "dy", "dx")(given),
   exponential: pointwise(1, "x", "y"),
   logarithm: pointwise(1, "x", "y"),
 });

@@ -10,6 +10,7 @@ import {
   type ActivationKind,
   activationCode,
   activationFlops,
+  codeOfFlag,
 } from "./activation.ts";
 import { columnSum } from "./reduce.ts";
 
@@ -17,7 +18,7 @@ import { columnSum } from "./reduce.ts";
 const k = twin("layer_norm", {
   forward: ({ dims: { N, width }, variant, bytes }) => ({
     shape: { N, C: width },
-    flops: (8 + activationFlops(Number(variant.flags?.ACTIVATION))) * N * width,
+    flops: (8 + activationFlops(codeOfFlag(variant))) * N * width,
     bytes: moved(bytes, "x", "w", "b", "y", "mean", "rstd"),
   }),
   backward: ({ dims: { N, width }, bytes }) => ({
