@@ -84,7 +84,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #unroll i LOADS
 #unroll l HELD
     {
-      let v = subgroupBroadcast(a$i, $lu);
+      let v = subgroupShuffle(a$i, $lu);
       acc[$iu * HELD + $lu] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, acc[$iu * HELD + $lu]))));
     }
 #endunroll
