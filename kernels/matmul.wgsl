@@ -31,7 +31,7 @@ struct Dims {
 }
 
 #if ${vec}
-@group(0) @binding(0) var<storage, read> a: array<vec4<${X}>>;
+@group(0) @binding(0) var<storage, read> a: array<vec${STEP}<${X}>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<${W}>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(3) var<storage, read> residual: array<vec4<${Y}>>;
@@ -81,18 +81,7 @@ fn rowA(m: u32) -> u32 {
   return (r / d.aSegmentRows) * d.aSegmentStride + (r % d.aSegmentRows) * d.aRowStride;
 }
 
-// Four elements of A, as they are stored, from `base + at` on; the contiguous run has `length`, and zeros follow it.
-fn a4(base: u32, at: u32, length: u32) -> vec4<${X}> {
-#if ${vec}
-  return a[(base + at) >> 2u];
-#else
-  let last = length - 1u;
-  return vec4<${X}>(
-    select(${X}(0.0), a[base + min(at, last)], at < length), select(${X}(0.0), a[base + min(at + 1u, last)], at + 1u < length),
-    select(${X}(0.0), a[base + min(at + 2u, last)], at + 2u < length), select(${X}(0.0), a[base + min(at + 3u, last)], at + 3u < length));
-#endif
-}
-
+// Four elements of B, as they are stored, from `base + at` on; the contiguous run has `length`, and zeros follow it.
 fn b4(base: u32, at: u32, length: u32) -> vec4<${W}> {
 #if ${vec}
   return b[(base + at) >> 2u];

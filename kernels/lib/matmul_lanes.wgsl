@@ -4,25 +4,31 @@ const LANES = ${LANES}u;
 const HELD = ${HELD}u;
 const GROUP = ${GROUP}u;
 
-// What the positions below count: the quads that a load brings, or elements. lavapipe moves nothing out of a loop.
+// What the positions below count: what a load brings, or elements. lavapipe moves nothing out of a loop.
 #if ${vec}
-const UNIT = 4u;
+const UNIT_A = ${STEP}u;
+const UNIT_B = 4u;
 #else
-const UNIT = 1u;
+const UNIT_A = 1u;
+const UNIT_B = 1u;
 #endif
 
-// Four k's of a run of A that begins at `base`.
-fn fourOfA(base: u32, k: u32, K: u32) -> vec4f {
+// STEP k's of a run of A that begins at `base`; zeros follow it.
+fn runOfA(base: u32, k: u32, K: u32) -> vec${STEP}f {
 #if ${vec}
-  return vec4f(a[base + k / 4u]);
+  return vec${STEP}f(a[base + k / UNIT_A]);
 #else
-  return vec4f(a4(base, k, K));
+  var v: vec${STEP}f;
+#unroll j STEP
+  v[$j] = select(0.0, f32(a[base + min(k + $ju, K - 1u)]), k + $ju < K);
+#endunroll
+  return v;
 #endif
 }
 
 fn fourOfB(base: u32, k: u32, K: u32) -> vec4f {
 #if ${vec}
-  return vec4f(b[base + k / 4u]);
+  return vec4f(b[base + k / UNIT_B]);
 #else
   return vec4f(b4(base, k, K));
 #endif
@@ -40,21 +46,21 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   let K = d.K;
   var acc: array<vec4f, ${ROWS}>;
 #if ${transB}
-  let c0 = (firstB + columnB(n)) / UNIT;
-  let c1 = (firstB + columnB(n + 1u)) / UNIT;
-  let c2 = (firstB + columnB(n + 2u)) / UNIT;
-  let c3 = (firstB + columnB(n + 3u)) / UNIT;
+  let c0 = (firstB + columnB(n)) / UNIT_B;
+  let c1 = (firstB + columnB(n + 1u)) / UNIT_B;
+  let c2 = (firstB + columnB(n + 2u)) / UNIT_B;
+  let c3 = (firstB + columnB(n + 3u)) / UNIT_B;
 #else
 #if ${plainB}
-  let column = (firstB + inside(n, d.N)) / UNIT;
-  let step = d.bRowStride / UNIT;
+  let column = (firstB + inside(n, d.N)) / UNIT_B;
+  let step = d.bRowStride / UNIT_B;
   let last = K - 1u; // where rows of A go on with zeros, B has no more rows
 #endif
 #endif
 #unroll i LOADS
-  let row$i = (firstA + rowA(m0 + $iu * LANES + lane)) / UNIT;
+  let row$i = (firstA + rowA(m0 + $iu * LANES + lane)) / UNIT_A;
 #endunroll
-  for (var k = 0u; k < K; k += 4u) {
+  for (var k = 0u; k < K; k += ${STEP}u) {
 #if ${transB}
     let t0 = fourOfB(c0, k, K);
     let t1 = fourOfB(c1, k, K);
@@ -66,26 +72,26 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
     let w3 = vec4f(t0.w, t1.w, t2.w, t3.w);
 #else
 #if ${plainB}
-    let w0 = vec4f(b[column + k * step]);
-    let w1 = vec4f(b[column + min(k + 1u, last) * step]);
-    let w2 = vec4f(b[column + min(k + 2u, last) * step]);
-    let w3 = vec4f(b[column + min(k + 3u, last) * step]);
+#unroll j STEP
+    let w$j = vec4f(b[column + min(k + $ju, last) * step]);
+#endunroll
 #else
-    let w0 = vec4f(b4ofRow(firstB, k, n));
-    let w1 = vec4f(b4ofRow(firstB, k + 1u, n));
-    let w2 = vec4f(b4ofRow(firstB, k + 2u, n));
-    let w3 = vec4f(b4ofRow(firstB, k + 3u, n));
+#unroll j STEP
+    let w$j = vec4f(b4ofRow(firstB, k + $ju, n));
+#endunroll
 #endif
 #endif
-    // A load brings HELD rows, four k's each: lane l holds row l.
+    // A load brings HELD rows, STEP k's each: lane l holds row l.
 #unroll i LOADS
-    let a$i = fourOfA(row$i, k, K);
+    let a$i = runOfA(row$i, k, K);
 #endunroll
 #unroll i LOADS
 #unroll l HELD
     {
       let v = subgroupShuffle(a$i, $lu);
-      acc[$iu * HELD + $lu] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, acc[$iu * HELD + $lu]))));
+#unroll j STEP
+      acc[$iu * HELD + $lu] = fma(vec4f(v[$j]), w$j, acc[$iu * HELD + $lu]);
+#endunroll
     }
 #endunroll
 #endunroll

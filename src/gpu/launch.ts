@@ -179,7 +179,7 @@ export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmT
   return { ...tile, ...(subgroup && { subgroup }), splitK };
 }
 
-const NO_LANES = { ROWS: 0, LANES: 0, HELD: 0, LOADS: 0, GROUP: 0, GROUP_LAST: 0, LATER: 0 };
+const NO_LANES = { STEP: 4, ROWS: 0, LANES: 0, HELD: 0, LOADS: 0, GROUP: 0, GROUP_LAST: 0, LATER: 0 };
 const NO_TILE = unused(tileFlags(GEMM_TILES.usual));
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
@@ -206,6 +206,7 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
     flags: {
       ...NO_TILE,
       subgroups: true,
+      STEP: product.transB ? 4 : 2,
       ROWS,
       LANES: lanes,
       ...lanesOf(lanes, ROWS),
