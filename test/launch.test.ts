@@ -59,6 +59,7 @@ test("launch() gives products by lanes and attention tiles that fit together", (
         assert.equal(rows, M === 1 || M === 48 ? 16 : 32);
         assert.deepEqual([flags.ROWS, flags.GROUP_LAST + 1, flags.GROUP + flags.LATER], [rows, 4, rows]);
         assert.equal(flags.HELD * flags.LOADS, rows, "loads bring every row once");
+        assert.equal(flags.STEP, transB ? 4 : 2);
       }
   for (const on of all) {
     const { rows, overrides, flags } = launch(on, "attention", { D: 64 });
@@ -68,6 +69,20 @@ test("launch() gives products by lanes and attention tiles that fit together", (
     assert.equal(rows, on.info.path === "subgroups" ? on.info.subgroup : 8);
     assert.deepEqual(overrides, { WG: rows });
   }
+});
+
+test("launch() shuffles between 8 lanes, and broadcasts between more: llvmpipe shuffles those one by one", () => {
+  const sixteen = { info: { ...lavapipe.info, subgroup: 16 } };
+  for (const [on, FROM_LANE] of [
+    [lavapipe, "subgroupShuffle"] as const,
+    [sixteen, "subgroupBroadcast"] as const,
+  ])
+    for (const { flags } of [
+      launch(on, "matmul", { M: 64, N: 64, K: 64 }),
+      launch(on, "attention", { D: 64 }),
+      launch(on, "lstm", { B: 8, D: 1, H: 64 }),
+    ])
+      assert.equal(flags.FROM_LANE, FROM_LANE);
 });
 
 test("launch() gives a GPU products by tiles: more sums a thread where workgroups are many, slices of K where few", () => {

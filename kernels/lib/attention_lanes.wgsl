@@ -70,7 +70,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #unroll i HOLDS
       let key$i = load_k(keyAt$i, c);
 #unroll j HELD
-      s[$i * ${HELD} + $j] = chain(x, subgroupShuffle(key$i, $ju), s[$i * ${HELD} + $j]);
+      s[$i * ${HELD} + $j] = chain(x, ${FROM_LANE}(key$i, $ju), s[$i * ${HELD} + $j]);
 #endunroll
 #endunroll
 #else
@@ -83,7 +83,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #if ${subgroups}
 #unroll i HOLDS
 #unroll j HELD
-    s[$i * ${HELD} + $j] = select(LOWEST, s[$i * ${HELD} + $j] * d.scale, subgroupShuffle(open$i, $ju) > 0.0);
+    s[$i * ${HELD} + $j] = select(LOWEST, s[$i * ${HELD} + $j] * d.scale, ${FROM_LANE}(open$i, $ju) > 0.0);
 #endunroll
 #endunroll
 #else
@@ -117,7 +117,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #unroll i HOLDS
       let value$i = load_v(valueAt$i, c);
 #unroll j HELD
-      sum = fma(vec4f(s[$i * ${HELD} + $j]), subgroupShuffle(value$i, $ju), sum);
+      sum = fma(vec4f(s[$i * ${HELD} + $j]), ${FROM_LANE}(value$i, $ju), sum);
 #endunroll
 #endunroll
 #else

@@ -61,7 +61,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: ve
 #unroll i LOADS
 #unroll l HELD
             {
-              let v = subgroupShuffle(a$i, $lu);
+              let v = ${FROM_LANE}(a$i, $lu);
 #if ${vec}
               sums[$iu * HELD + $lu] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, sums[$iu * HELD + $lu]))));
 #else
@@ -136,7 +136,7 @@ fn product(sums: ptr<function, Sums>, b0: u32, s: u32, dir: u32, q: u32, lane: u
 #unroll i LOADS
 #unroll l HELD
     {
-      let v = subgroupShuffle(a$i, $lu);
+      let v = ${FROM_LANE}(a$i, $lu);
 #if ${vec}
       (*sums)[$iu * HELD + $lu] = fma(vec4f(v.w), w3, fma(vec4f(v.z), w2, fma(vec4f(v.y), w1, fma(vec4f(v.x), w0, (*sums)[$iu * HELD + $lu]))));
 #else

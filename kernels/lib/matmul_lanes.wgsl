@@ -88,7 +88,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
 #unroll i LOADS
 #unroll l HELD
     {
-      let v = subgroupShuffle(a$i, $lu);
+      let v = ${FROM_LANE}(a$i, $lu);
 #unroll j STEP
       acc[$iu * HELD + $lu] = fma(vec4f(v[$j]), w$j, acc[$iu * HELD + $lu]);
 #endunroll
