@@ -30,3 +30,26 @@ test("StagedWriter writes what is longer than its buffers together, and goes on 
   assert.ok(Math.max(...pieces) < 4 * count, "no piece is the whole");
   tensor.release();
 });
+
+test("StagedWriter touches the pages of a large buffer first where they are main memory, and nothing behind what it writes", async () => {
+  const writer = new StagedWriter(device);
+  const tensor = Tensor.from(device, new Float32Array(2 ** 21).fill(7), [2 ** 21]);
+  const write = async (count: number) => {
+    device.startProfile();
+    await writer.write(tensor.buffer, 4 * count, async (target) => {
+      target.fill(0);
+    });
+    return (await device.endProfile()).map(({ label }) => label);
+  };
+  const touched = device.info.cpu && device.host.name === "node";
+  assert.deepEqual(await write(2 ** 20 - 1), [], "one piece");
+  assert.equal((await write(2 ** 20 + 1)).filter((label) => label.includes("pages.touch")).length, +touched);
+  writer.dispose();
+  const read = await tensor.read();
+  assert.equal(
+    read.findIndex((each) => each !== 0),
+    2 ** 20 + 1,
+  );
+  assert.ok(read.subarray(2 ** 20 + 1).every((each) => each === 7));
+  tensor.release();
+});

@@ -1,11 +1,28 @@
 /** Writes of many pieces that are read from elsewhere, while the GPU takes those before. */
 import type { Device } from "./device.ts";
+import { twin } from "./kernel.ts";
 import { type PoolBuffer, usage } from "./pool.ts";
 
 /** Bytes of a staging buffer: new memory costs more to touch than to fill, so a few buffers that stay in a cache serve all. */
 const BYTES = 2 ** 22;
 /** Staging buffers at most: one is filled while the others are with the GPU. */
 const MOST = 3;
+
+/** Bytes of a page of main memory, on most machines. */
+const PAGE = 4096;
+/** Threads of a workgroup that touches pages. */
+const WG = 8;
+
+/**
+ * Writes one number of each page. Where main memory is the GPU's, new pages cost more than all that is written to them, and a
+ * copy meets them on one thread of the driver, a dispatch on all.
+ */
+const pages = twin(
+  "wavegate/pages",
+  `@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+@compute @workgroup_size(${WG})
+fn touch(@builtin(global_invocation_id) id: vec3u) { x[id.x * ${PAGE / 4}u] = 0u; }`,
+);
 
 /** Keeps the buffers by which it writes. Not for use while a body is captured: a replay would not write again. */
 export class StagedWriter {
@@ -30,6 +47,7 @@ export class StagedWriter {
     fill: (target: Uint8Array, from: number) => Promise<void>,
   ): Promise<void> {
     const { recorder } = this.#device;
+    if (bytes >= BYTES) this.#touch(to, bytes);
     for (let from = 0; from < bytes; from += BYTES) {
       const length = Math.min(BYTES, bytes - from);
       const staging = await this.#take();
@@ -42,6 +60,15 @@ export class StagedWriter {
         this.#handBack(staging);
       }
     }
+  }
+
+  /** Not through wgpu, which would fill the buffer with zeros first, on one thread. */
+  #touch(buffer: PoolBuffer, bytes: number): void {
+    const { info, host, gpu } = this.#device;
+    if (!info.cpu || host.name !== "node") return;
+    // The last few pages may be left: they cost little.
+    const groups = Math.min(Math.floor(bytes / PAGE / WG), gpu.limits.maxComputeWorkgroupsPerDimension);
+    pages.run("touch", { x: { device: this.#device, buffer } }, {}, [groups]);
   }
 
   async #take(): Promise<GPUBuffer> {
