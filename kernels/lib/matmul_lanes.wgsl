@@ -1,4 +1,5 @@
-// matmul by one subgroup a workgroup: each lane owns 4 columns and hands its rows of A to all lanes by broadcast.
+// matmul by one subgroup a workgroup: each lane owns 4 columns and hands its rows of A to all lanes.
+// STEP: k's of a round, 4 if transB.   FROM_LANE: what hands all lanes the value of one.
 const ROWS = ${ROWS}u;
 const LANES = ${LANES}u;
 const HELD = ${HELD}u;
