@@ -9,12 +9,12 @@
 //
 // Two bodies, lib/matmul_lanes.wgsl and lib/matmul_tiles.wgsl. With subgroups (chosen on CPU adapters, where a barrier costs 50 ns
 // and workgroup memory is no faster than global): one subgroup a workgroup, each lane owns 4 columns and hands its row of A to
-// all lanes by broadcast. Without: tiles in workgroup memory and in registers, what a GPU gets.
+// all lanes. Without: tiles in workgroup memory and in registers, what a GPU gets.
 //
 //   forward with split   A B        ->  partial (batch, splits, M, quads of N): the sums over slices of K, sliceK long
 //   total                partial    ->  Y: their sum, the first slice first, and the tail
 //
-// vec: 4-element loads and stores (every stride and the contiguous lengths are multiples of 4).
+// vec: 4-element loads and stores (every stride and the contiguous lengths are multiples of 4); by lanes of STEP of A.
 // slope: the slopes of act are stored beside Y, for a gradient that is to pass it.
 // X: storage type of A.  W: of B.  Y: of the residual and y.
 ${enables}
@@ -31,7 +31,11 @@ struct Dims {
 }
 
 #if ${vec}
+#if ${subgroups}
 @group(0) @binding(0) var<storage, read> a: array<vec${STEP}<${X}>>;
+#else
+@group(0) @binding(0) var<storage, read> a: array<vec4<${X}>>;
+#endif
 @group(0) @binding(1) var<storage, read> b: array<vec4<${W}>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(3) var<storage, read> residual: array<vec4<${Y}>>;

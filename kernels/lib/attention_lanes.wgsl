@@ -1,5 +1,5 @@
 // attention without workgroup memory. One thread owns one query of one head and walks over the keys in tiles of 16. Its sums stay
-// in the output row itself: any head size. With subgroups each lane loads one row of the tile and hands it round by broadcast;
+// in the output row itself: any head size. With subgroups each lane loads one row of the tile and hands it round by FROM_LANE;
 // without, every thread reads the row (one address for all of them).
 //
 // A backward is products of matrices, which load a quarter of what walks do: the scores and do·v of some queries, and dq, dk and dv
@@ -48,7 +48,7 @@ fn forward(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) la
   let b = wg.z;
   let mine = place(b, t, d.Tq, d.qRow, d.qStart, h);
   let out = place(b, t, d.Tq, d.H * d.D, 0u, h);
-  // A thread past the last query works on a copy of it, for the broadcasts, and writes nothing.
+  // A thread past the last query works on a copy of it, for the exchanges, and writes nothing.
   let alive = t < d.Tq;
   var m = LOWEST;
   var l = 0.0;

@@ -1,4 +1,4 @@
-// lstm by one subgroup a workgroup: each lane owns the units of a V, and what the samples bring goes to all lanes by broadcast,
+// lstm by one subgroup a workgroup: each lane owns the units of a V, and what the samples bring goes to all lanes by FROM_LANE,
 // HELD samples a load; without subgroups each lane loads it. Sums begin with zeros in so many words: declared in a loop without
 // a value, a variable of Dawn's Vulkan backend keeps what it had.
 const LANES = ${LANES}u;

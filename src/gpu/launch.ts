@@ -194,17 +194,12 @@ export function gemmTile(on: DeviceInfo, { M, N, K, batch = 1 }: Product): GemmT
   return { ...tile, ...(subgroup && { subgroup }), splitK };
 }
 
-const NO_LANES = {
-  FROM_LANE: "",
-  STEP: 4,
-  ROWS: 0,
-  LANES: 0,
-  HELD: 0,
-  LOADS: 0,
-  GROUP: 0,
-  GROUP_LAST: 0,
-  LATER: 0,
-};
+/** Of the body by lanes: M by `ROWS`, and what follows from that. */
+const laneFlags = (lanes: number, ROWS: number, product: Product) => ({
+  ...{ FROM_LANE: fromLane(lanes), STEP: stepOf(product), ROWS, LANES: lanes, ...lanesOf(lanes, ROWS) },
+  ...{ GROUP: STORED, GROUP_LAST: STORED - 1, LATER: ROWS - STORED },
+});
+const NO_LANES = unused(laneFlags(8, 16, { M: 1, N: 1, K: 1 }));
 const NO_TILE = unused(tileFlags(GEMM_TILES.usual));
 
 /** Y (M, N) by workgroups that compute `rows` × `columns` of it each, over `splits` slices of K, `sliceK` long. */
@@ -228,16 +223,7 @@ function matmul(on: DeviceInfo, product: Product, chosen?: GemmTile | { readonly
   return {
     ...{ rows: ROWS, columns: 4 * lanes, splits: 1, sliceK: K },
     enables: ["subgroups"],
-    flags: {
-      ...NO_TILE,
-      subgroups: true,
-      FROM_LANE: fromLane(lanes),
-      STEP: stepOf(product),
-      ROWS,
-      LANES: lanes,
-      ...lanesOf(lanes, ROWS),
-      ...{ GROUP: STORED, GROUP_LAST: STORED - 1, LATER: ROWS - STORED },
-    },
+    flags: { ...NO_TILE, subgroups: true, ...laneFlags(lanes, ROWS, product) },
   };
 }
 

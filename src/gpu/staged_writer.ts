@@ -62,7 +62,7 @@ export class StagedWriter {
     }
   }
 
-  /** Not through wgpu, which would fill the buffer with zeros first, on one thread. */
+  /** In Node alone: wgpu, and Dawn in browsers, would fill the buffer with zeros first, on one thread. */
   #touch(buffer: PoolBuffer, bytes: number): void {
     const { info, host, gpu } = this.#device;
     if (!info.cpu || host.name !== "node") return;
